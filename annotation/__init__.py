@@ -1,0 +1,1 @@
+"""Foreign annotations in and out."""

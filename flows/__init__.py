@@ -1,0 +1,1 @@
+"""The application: the plan of stages, the `holmes` command and the Prefect flows."""

@@ -1,0 +1,300 @@
+"""The configuration of a build: every setting with its default, its meaning and its limits.
+
+A config file is YAML of the shape of `BuildConfig`; `--set section.key=value` overrides single settings. An unknown
+key is an error that names the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import ConfigError
+from pipeline.records import Task
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+def operational(default: Any, **kwargs: Any) -> Any:
+    """Declare a setting that changes how a stage runs but never what it makes: it stays out of the fingerprint."""
+    return Field(default, json_schema_extra={"operational": True}, **kwargs)
+
+
+class Section(BaseModel):
+    """A part of the configuration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that decide what a stage makes, without the operational ones."""
+        kept = {
+            name
+            for name, field in type(self).model_fields.items()
+            if not (isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("operational"))
+        }
+        return self.model_dump(mode="json", include=kept)
+
+
+class VideoConfig(Section):
+    """How video files are read, in worker processes that can neither hang nor exhaust the machine."""
+
+    reader: Literal["auto", "pyav", "decord"] = Field(
+        "auto", description="decoder; auto takes decord only where it is exact and pyav everywhere else"
+    )
+    workers: int = operational(0, ge=0, description="worker processes that decode; 0 is one per core")
+    timeout_s: Seconds = operational(600.0, description="seconds one file may take before its worker is killed")
+    memory_mb: int = operational(4096, ge=512, description="memory one worker may use above its start, in MiB")
+
+
+class IngestConfig(Section):
+    """Which videos are taken and what is known of them."""
+
+    label_from_name: bool = Field(
+        True, description="read the label from UCF-Crime and XD-Violence file names where the manifest gives none"
+    )
+    unlabelled: Literal["skip", "normal"] = Field(
+        "skip", description="what a video without a label and without a glance counts as"
+    )
+    verify: Literal["packets", "decode"] = Field(
+        "packets",
+        description="packets compares index and packets and decodes both ends; decode decodes every frame once",
+    )
+
+
+class GlancesConfig(Section):
+    """How clicks become glances."""
+
+    taxonomy: str = Field("auto", description="class names to accept: auto, or the name of a file in datasets/taxonomies")
+    frame_rate: float | None = Field(
+        None, gt=0, description="frame rate of Label Studio projects whose tasks record none; None asks the video"
+    )
+
+
+class ClipsConfig(Section):
+    """Which spans become event clips."""
+
+    method: Literal["window"] = Field("window", description="window: centred on the click")
+    window_s: Seconds = Field(10.0, description="length of a click-centred window in seconds")
+    min_s: Seconds = Field(1.0, description="shortest clip kept, in seconds")
+    whole_max_s: float = Field(
+        20.0, ge=0, description="an abnormal video without a click and at most this long is taken whole; 0 takes none"
+    )
+    normal_per_video: Annotated[float, Field(ge=0, le=100)] = Field(
+        2.35, description="mean number of random segments of a normal video; 2.35 are the paper's clicks per video"
+    )
+    files: Literal["encode", "reference"] = Field(
+        "encode", description="encode writes an H.264 file per clip; reference reads the span from the source video"
+    )
+    seed: int = Field(0, description="seed of the random segments")
+
+    @model_validator(mode="after")
+    def _lengths(self) -> ClipsConfig:
+        if self.min_s > self.window_s:
+            raise ValueError(f"min_s={self.min_s} exceeds window_s={self.window_s}")
+        return self
+
+
+class CaptionConfig(Section):
+    """Who describes the clips."""
+
+    backend: Literal["motion", "human", "hf"] = Field(
+        "motion", description="motion: measured facts, no model; human: sentences from files; hf: a video MLLM"
+    )
+    model: str | None = Field(None, description="hf: model id or folder")
+    revision: str | None = Field(None, description="hf: revision of the model")
+    prompt: str = Field("caption", description="hf: id of the prompt in prompts/")
+    files: list[str] = Field([], description="human: UCA, HIVAU-70k or CSV (video_id,start_s,end_s,sentence) files")
+    num_frames: int = Field(8, ge=2, le=512, description="hf: frames shown to the model, evenly spaced in time")
+    max_new_tokens: int = Field(128, ge=1, description="hf: longest caption in tokens")
+    batch_size: int = operational(4, ge=1, description="hf: clips in one batch")
+    device: str = operational("auto", description="hf: auto, cpu, cuda, cuda:1, ...")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="hf: auto is bfloat16 on GPU")
+
+
+class SynthesizeConfig(Section):
+    """Who writes the answers."""
+
+    backend: Literal["template", "openai"] = Field(
+        "template", description="template: deterministic sentences; openai: any OpenAI-compatible endpoint"
+    )
+    tasks: list[Task] = Field([Task.JUDGE_EXPLAIN, Task.DESCRIPTION], min_length=1, description="tasks of every clip")
+    model: str | None = Field(None, description="openai: name of the model")
+    base_url: str | None = operational(None, description="openai: URL of the endpoint; None is OPENAI_BASE_URL or OpenAI")
+    temperature: float = Field(0.0, ge=0, le=2, description="openai: sampling temperature")
+    max_tokens: int = Field(400, ge=16, description="openai: longest answer in tokens")
+    concurrency: int = operational(8, ge=1, le=1024, description="openai: requests in flight")
+    timeout_s: Seconds = operational(120.0, description="openai: seconds one request may take")
+    max_retries: int = operational(5, ge=0, le=50, description="openai: retries on 408, 409, 429, 5xx and lost connections")
+    seed: int = Field(0, description="seed of the choice of questions and wordings")
+
+
+class FilterConfig(Section):
+    """Which answers are dropped by rule, and where human verdicts come from."""
+
+    verdicts: list[str] = Field([], description="files of human verdicts: Parquet, CSV or JSONL of Verdict rows")
+    min_words: int = Field(5, ge=1, description="shortest answer in words")
+    max_words: int = Field(200, ge=1, description="longest answer in words")
+    near_duplicate: Fraction = Field(
+        0.9, description="Jaccard similarity of word trigrams from which a later answer of one video and task is dropped"
+    )
+
+    @model_validator(mode="after")
+    def _lengths(self) -> FilterConfig:
+        if self.min_words > self.max_words:
+            raise ValueError(f"min_words={self.min_words} exceeds max_words={self.max_words}")
+        return self
+
+
+class ExportConfig(Section):
+    """How the dataset is written."""
+
+    embed_videos: bool = Field(False, description="put the bytes of the clip files into the Parquet shards")
+    rows_per_shard: int = Field(10_000, ge=1, description="rows of one Parquet shard")
+    row_group_rows: int = Field(500, ge=1, description="rows of one row group")
+    validation_fraction: Fraction = Field(0.1, description="share of videos without a split that go to validation")
+    test_fraction: Fraction = Field(0.0, description="share of videos without a split that go to test")
+    name: str = Field("", description="title of the dataset card; empty is the name of the workspace")
+    license: str = Field("other", description="license field of the dataset card: that of your footage")
+
+    @model_validator(mode="after")
+    def _fractions(self) -> ExportConfig:
+        if self.validation_fraction + self.test_fraction > 1:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} + test_fraction={self.test_fraction} exceed 1"
+            )
+        return self
+
+
+class BuildConfig(Section):
+    """A build: videos and glances in, an instruction dataset in the workspace out."""
+
+    videos: list[str] = Field(min_length=1, description="folders, globs, files, CSV/JSONL manifests or fsspec URLs")
+    glances: list[str] = Field([], description="files of single-frame annotations; the format is detected")
+    workspace: str = Field("runs/build", description="folder of everything that the build makes")
+    shard_rows: int = operational(512, ge=1, description="units of work that are committed together")
+    video: VideoConfig = Field(VideoConfig(), description="reading of video files")
+    ingest: IngestConfig = Field(IngestConfig(), description="the ingest stage")
+    glance: GlancesConfig = Field(GlancesConfig(), description="the glances stage")
+    clips: ClipsConfig = Field(ClipsConfig(), description="the clips stage")
+    caption: CaptionConfig = Field(CaptionConfig(), description="the caption stage")
+    synthesize: SynthesizeConfig = Field(SynthesizeConfig(), description="the synthesize stage")
+    filter: FilterConfig = Field(FilterConfig(), description="the filter stage")
+    export: ExportConfig = Field(ExportConfig(), description="the export stage")
+
+
+def load_config(path: Path | None, overrides: Sequence[str] = (), workspace: str | None = None) -> BuildConfig:
+    """Read a config file, apply `section.key=value` overrides, and check every key, type and limit.
+
+    Relative paths in the file are taken from the current folder, as on a command line.
+
+    Raises:
+        ConfigError: naming the file, the key, the value and the limit; for an unknown key, the nearest valid one.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        values = _read_yaml(path)
+    for override in overrides:
+        _apply(values, override)
+    if workspace is not None:
+        values["workspace"] = workspace
+    return parse_config(values, origin=str(path) if path is not None else "--set")
+
+
+def parse_config(values: Mapping[str, Any], origin: str = "config") -> BuildConfig:
+    """Check `values` against `BuildConfig`; `origin` stands in the message of the `ConfigError` raised on a fault."""
+    try:
+        return BuildConfig.model_validate(dict(values))
+    except ValidationError as fault:
+        lines = [_explain(error, origin) for error in fault.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def describe_config(model: type[Section] = BuildConfig, indent: str = "") -> Iterator[str]:
+    """Yield the lines of a YAML file that holds every default with its meaning as a comment."""
+    for name, field in model.model_fields.items():
+        section = field.annotation if isinstance(field.annotation, type) else None
+        if section is not None and issubclass(section, Section):
+            yield f"{indent}{name}:  # {field.description}"
+            yield from describe_config(section, indent + "  ")
+            continue
+        default = [] if field.is_required() else field.get_default(call_default_factory=False)
+        text = yaml.safe_dump(_plain(default), default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
+        yield f"{indent}{name}: {text}  # {field.description}{_choices(field.annotation)}"
+
+
+def _choices(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return f" ({' | '.join(map(str, get_args(annotation)))})"
+    return ""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.value if isinstance(value, Task) else value
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config file") from None
+    except (OSError, UnicodeDecodeError) as fault:
+        raise ConfigError(f"{path}: cannot be read: {fault}") from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as fault:
+        raise ConfigError(f"{path}: not valid YAML: {fault}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a mapping of settings is expected, not {type(values).__name__}")
+    return values
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set {override}: expected section.key=value")
+    *sections, leaf = key.strip().split(".")
+    target = values
+    for section in sections:
+        inner = target.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {override}: {section} is a setting, not a section")
+        target = inner
+    try:
+        target[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as fault:
+        raise ConfigError(f"--set {override}: the value is not valid YAML: {fault}") from None
+
+
+def _explain(error: Any, origin: str) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        *sections, unknown = [str(part) for part in error["loc"]]
+        known = _keys(sections)
+        near = difflib.get_close_matches(unknown, known, n=1, cutoff=0.0)
+        hint = f"; the nearest valid key is {'.'.join([*sections, near[0]])}" if near else ""
+        return f"{origin}: unknown key {place}{hint}"
+    if error["type"] == "missing":
+        return f"{origin}: {place} is required"
+    return f"{origin}: {place} = {error['input']!r}: {error['msg']}"
+
+
+def _keys(sections: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = BuildConfig
+    for section in sections:
+        field = model.model_fields.get(section)
+        annotation = field.annotation if field else None
+        if get_origin(annotation) in (Union, UnionType):
+            annotation = next((a for a in get_args(annotation) if isinstance(a, type)), None)
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)

@@ -1,0 +1,1 @@
+"""Captioners and synthesizers, each backend behind a small Protocol."""

@@ -1,0 +1,65 @@
+"""What a captioner and a synthesizer must do, whatever model stands behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from pipeline.errors import RecordError
+from pipeline.records import Caption, EventClip, Task, Video
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptionRequest:
+    """A clip to describe and the video it is read from."""
+
+    clip: EventClip
+    video: Video
+
+
+class Captioner(Protocol):
+    """Describes clips in words."""
+
+    name: str
+
+    def identity(self) -> Mapping[str, object]:
+        """Return everything that decides the text: model, revision, prompt hash, generation settings, code version."""
+        ...
+
+    def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
+        """Yield one caption or one fault per request, in the order of the requests, reading no further than needed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SynthesisRequest:
+    """A clip with its caption, the task and the question whose answer is to be written."""
+
+    clip: EventClip
+    caption: Caption
+    task: Task
+    question: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """An answer as it will stand in the dataset, the text it was taken from, and the hash of the prompt used."""
+
+    answer: str
+    raw_response: str
+    prompt_hash: str
+
+
+class Synthesizer(Protocol):
+    """Writes the answer of an instruction pair from label and caption."""
+
+    name: str
+
+    def identity(self) -> Mapping[str, object]:
+        """Return everything that decides the text: model, prompt hashes, sampling settings, seed, code version."""
+        ...
+
+    def synthesize(self, requests: Iterable[SynthesisRequest]) -> Iterator[Draft | RecordError]:
+        """Yield one draft or one fault per request, in the order of the requests, reading no further than needed."""
+        ...

@@ -1,0 +1,205 @@
+"""The records of the engine: frozen, slotted, keyword-only, linked by id, nothing nested.
+
+Times are seconds of presentation time with the first frame of a video at 0.0. Frame indices count the frames
+that a decoder puts out, from 0. Every interval is half-open: [start, end). Each record has one Arrow schema in
+`pipeline.schema`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+NORMAL = "Normal"
+"""The label of a video or clip in which nothing abnormal happens."""
+
+
+class Reason(StrEnum):
+    """Why a record was left out. The detail beside it names the value and the limit."""
+
+    # ingest
+    FILE_MISSING = "file_missing"
+    NOT_A_FILE = "not_a_file"
+    UNREADABLE = "unreadable"
+    EMPTY_FILE = "empty_file"
+    NOT_A_VIDEO = "not_a_video"
+    NO_VIDEO_STREAM = "no_video_stream"
+    UNSUPPORTED_CODEC = "unsupported_codec"
+    TRUNCATED = "truncated"
+    BAD_TIMESTAMPS = "bad_timestamps"
+    TIMED_OUT = "timed_out"
+    OUT_OF_MEMORY = "out_of_memory"
+    CRASHED = "crashed"
+    DUPLICATE_VIDEO_ID = "duplicate_video_id"
+    MALFORMED_ROW = "malformed_row"
+    # glances
+    MISSING_VIDEO = "missing_video"
+    AMBIGUOUS_VIDEO = "ambiguous_video"
+    FRAME_OUT_OF_RANGE = "frame_out_of_range"
+    UNKNOWN_CATEGORY = "unknown_category"
+    DUPLICATE_GLANCE = "duplicate_glance"
+    LABEL_CONFLICT = "label_conflict"
+    FRAME_RATE_CONFLICT = "frame_rate_conflict"
+    SKIPPED_ANNOTATION = "skipped_annotation"
+    # clips
+    NO_GLANCE = "no_glance"
+    NO_LABEL = "no_label"
+    CLIP_TOO_SHORT = "clip_too_short"
+    DECODE_FAILED = "decode_failed"
+    # caption and synthesize
+    NO_CAPTION = "no_caption"
+    EMPTY_TEXT = "empty_text"
+    BAD_RESPONSE = "bad_response"
+    REQUEST_FAILED = "request_failed"
+    # filter
+    WRONG_VERDICT = "wrong_verdict"
+    LEAKED_PROMPT = "leaked_prompt"
+    TOO_SHORT = "too_short"
+    TOO_LONG = "too_long"
+    REFUSAL = "refusal"
+    REPETITION = "repetition"
+    NEAR_DUPLICATE = "near_duplicate"
+    REVIEWER_REJECTED = "reviewer_rejected"
+
+
+class Task(StrEnum):
+    """What an instruction pair asks of the model."""
+
+    JUDGE_EXPLAIN = "judge_explain"
+    DESCRIPTION = "description"
+    ANALYSIS = "analysis"
+    CAPTION = "caption"
+
+
+class Decision(StrEnum):
+    """What a reviewer, or the rules, decided about an instruction pair."""
+
+    ACCEPT = "accept"
+    EDIT = "edit"
+    REJECT = "reject"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Video:
+    """One readable video file. `width` and `height` are as shown, after rotation; `label` is None where unknown.
+
+    `fps` is the mean rate measured from the timestamps; `split` is None unless the manifest names one.
+    """
+
+    video_id: str
+    path: str
+    sha256: str
+    fps: float
+    num_frames: int
+    duration_s: float
+    width: int
+    height: int
+    codec: str
+    label: str | None
+    split: str | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Glance:
+    """One click of an annotator on one frame inside an abnormal event. `origin` is the file and place it came from."""
+
+    video_id: str
+    time_s: float
+    frame_index: int
+    category: str
+    annotator: str | None
+    origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventClip:
+    """A span of a video with one label. `glance_time_s` is None for clips that no click stands in."""
+
+    clip_id: str
+    video_id: str
+    start_s: float
+    end_s: float
+    start_frame: int
+    end_frame: int
+    glance_time_s: float | None
+    label: str
+    anomaly_score: float | None
+    method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caption:
+    """A sentence or a few about what is seen in a clip. `prompt_hash` is None for captioners without a prompt."""
+
+    clip_id: str
+    text: str
+    captioner: str
+    prompt_hash: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstructionPair:
+    """A question about a clip and the answer to learn. `raw_response` keeps the model's text as it came."""
+
+    pair_id: str
+    clip_id: str
+    task: str
+    question: str
+    answer: str
+    label: str
+    llm: str
+    prompt_hash: str
+    raw_response: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A decision about a pair. `edited_answer` is set for edits alone; `reviewed_at` is ISO 8601, None for the rules."""
+
+    pair_id: str
+    decision: str
+    edited_answer: str | None
+    reviewer: str
+    reviewed_at: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A record that was left out, at which stage and why."""
+
+    record_id: str
+    stage: str
+    reason: str
+    detail: str
+
+
+Record = Video | Glance | EventClip | Caption | InstructionPair | Verdict | Rejected
+
+
+def digest(*parts: object) -> str:
+    """Hash JSON-able `parts` into 32 hex digits, the same on every machine and in every run."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def slug(text: str, max_length: int = 80) -> str:
+    """Return `text` reduced to letters, digits, dot, dash and underscore, fit for a file name."""
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in text)
+    return kept.lstrip(".")[:max_length] or "_"
+
+
+def readable_id(name: str, *parts: object) -> str:
+    """Join a readable name and 8 hex digits of the hash of `name` and `parts`: fit for a file name, stable."""
+    return f"{slug(name)}_{digest(name, *parts)[:8]}"
+
+
+def count_by(values: Iterable[str]) -> dict[str, int]:
+    """Count equal values, most frequent first, ties by name."""
+    counts: dict[str, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

@@ -1,0 +1,1 @@
+"""The generated sample world: CCTV-like scenes with known events."""

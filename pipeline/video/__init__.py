@@ -1,0 +1,1 @@
+"""Probing, decoding and cutting of video files, exact to the frame."""
