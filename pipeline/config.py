@@ -86,8 +86,8 @@ class ClipsConfig(Section):
     whole_max_s: float = Field(
         20.0, ge=0, description="an abnormal video without a click and at most this long is taken whole; 0 takes none"
     )
-    normal_per_video: Annotated[float, Field(ge=0, le=100)] = Field(
-        2.35, description="mean number of random segments of a normal video; 2.35 are the paper's clicks per video"
+    normal_per_video: Annotated[float, Field(ge=0, le=100)] | None = Field(
+        None, description="mean number of random segments of a normal video; null is as many as an abnormal one has"
     )
     files: Literal["encode", "reference"] = Field(
         "encode", description="encode writes an H.264 file per clip; reference reads the span from the source video"

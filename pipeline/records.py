@@ -63,6 +63,7 @@ class Reason(StrEnum):
     REPETITION = "repetition"
     NEAR_DUPLICATE = "near_duplicate"
     REVIEWER_REJECTED = "reviewer_rejected"
+    MISSING_PAIR = "missing_pair"
 
 
 class Task(StrEnum):

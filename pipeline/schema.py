@@ -1,0 +1,73 @@
+"""One Arrow schema per record, and the way from records to Arrow and back.
+
+Every stored row also carries its provenance: `unit`, the key of the unit of work that made it, and `fingerprint`,
+the hash of everything else that decided it (code version, settings, prompts, model, seed).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+import typing
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import pyarrow as pa
+
+from pipeline.records import Record, digest
+
+R = TypeVar("R", bound=Record)
+
+PROVENANCE = (pa.field("unit", pa.string(), nullable=False), pa.field("fingerprint", pa.string(), nullable=False))
+LOCATION_FIELDS = frozenset({"path", "source", "origin"})
+"""Fields that tell where a record was found. They change when files move and are no part of its content."""
+
+_ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+
+
+@functools.cache
+def schema_of(record_type: type[Record]) -> pa.Schema:
+    """Return the Arrow schema of a record type, provenance last."""
+    hints = typing.get_type_hints(record_type)
+    fields = []
+    for field in dataclasses.fields(record_type):
+        hint = hints[field.name]
+        nullable = isinstance(hint, types.UnionType)
+        scalar = next(t for t in typing.get_args(hint) if t is not types.NoneType) if nullable else hint
+        fields.append(pa.field(field.name, _ARROW_TYPES[scalar], nullable=nullable))
+    return pa.schema([*fields, *PROVENANCE])
+
+
+def to_arrow(record_type: type[Record], rows: Sequence[tuple[str, Record]], fingerprint: str) -> pa.Table:
+    """Build a table from (unit key, record) pairs made under one fingerprint."""
+    schema = schema_of(record_type)
+    columns: dict[str, list[object]] = {
+        name: [getattr(record, name) for _, record in rows] for name in field_names(record_type)
+    }
+    columns["unit"] = [unit for unit, _ in rows]
+    columns["fingerprint"] = [fingerprint] * len(rows)
+    return pa.table(columns, schema=schema)
+
+
+def from_arrow(record_type: type[R], batches: Iterable[pa.RecordBatch]) -> Iterator[R]:
+    """Yield the records of Arrow batches, provenance left out."""
+    names = field_names(record_type)
+    for batch in batches:
+        columns = [batch.column(name).to_pylist() for name in names]
+        for values in zip(*columns, strict=True):
+            yield record_type(**dict(zip(names, values, strict=True)))
+
+
+def content_key(record: Record) -> str:
+    """Hash what a record says, not where it was found: moving a file changes no key."""
+    return digest(
+        type(record).__name__,
+        [getattr(record, name) for name in field_names(type(record)) if name not in LOCATION_FIELDS],
+    )
+
+
+@functools.cache
+def field_names(record_type: type[Record]) -> tuple[str, ...]:
+    """Return the names of a record's own fields, in order."""
+    return tuple(field.name for field in dataclasses.fields(record_type))

@@ -1,0 +1,98 @@
+"""What a stage is: a named map from units of work to rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from pipeline.errors import RecordError
+from pipeline.records import Record, Rejected, digest
+
+P = TypeVar("P")
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit(Generic[P]):
+    """A unit of work. `key` hashes its inputs; `record_id` names it to people; `payload` is what the stage works on."""
+
+    key: str
+    record_id: str
+    payload: P
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome(Generic[R]):
+    """What became of one unit: rows, rejects, both or neither. `rejected` pairs a record id with the fault."""
+
+    rows: Sequence[R] = ()
+    rejected: Sequence[tuple[str, RecordError]] = ()
+
+
+class Stage(Protocol[P, R]):
+    """One stage of the engine, bound to the tables it reads. `run_stage` alone stores what it makes."""
+
+    name: str
+    record_type: type[R]
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return what decides the rows beside their inputs: code version, settings, prompt hashes, model, seed."""
+        ...
+
+    def units(self) -> Iterator[Unit[P]]:
+        """Yield every unit of work in a stable order; asked for twice in a run."""
+        ...
+
+    def run(self, units: Iterable[Unit[P]]) -> Iterator[Outcome[R]]:
+        """Yield one outcome per unit, in the order of the units, reading no further ahead than needed."""
+        ...
+
+    def is_intact(self, row: R) -> bool:
+        """Tell whether the files that belong to a stored row are there; a row that is not intact is made again."""
+        ...
+
+    def finish(self) -> None:
+        """Tidy up once the table is complete, e.g. remove the files of rows that are gone."""
+        ...
+
+
+class TableOnly:
+    """Mixin for stages whose rows own no files."""
+
+    def is_intact(self, row: Any) -> bool:  # noqa: ARG002
+        """Return True: there is nothing but the row."""
+        return True
+
+    def finish(self) -> None:
+        """Do nothing: there is nothing but the table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageReport:
+    """What a run of a stage did. `made` counts units worked on now, `kept` units that were done before."""
+
+    stage: str
+    made: int
+    kept: int
+    dropped: int
+    rows: int
+    rejected: dict[str, int] = field(default_factory=dict)
+    seconds: float
+
+
+def outcome_of(record_id: str, result: R | RecordError) -> Outcome[R]:
+    """Wrap a single row or fault."""
+    if isinstance(result, RecordError):
+        return Outcome(rejected=[(record_id, result)])
+    return Outcome(rows=[result])
+
+
+def fingerprint_of(stage: Stage[Any, Any]) -> str:
+    """Hash a stage's name and identity into the fingerprint that its rows carry."""
+    return digest(stage.name, dict(stage.identity()))[:16]
+
+
+def to_rejected(stage: str, record_id: str, fault: RecordError) -> Rejected:
+    """Turn a fault into the row that stands beside the stage's table."""
+    return Rejected(record_id=record_id, stage=stage, reason=fault.reason.value, detail=fault.detail)

@@ -1,0 +1,54 @@
+"""caption: from event clips to `Caption` rows, whatever captioner stands behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pipeline.errors import RecordError
+from pipeline.models.base import Captioner, CaptionRequest
+from pipeline.records import Caption, Reason, digest
+from pipeline.schema import content_key
+from pipeline.stages.base import Outcome, TableOnly, Unit, outcome_of
+from pipeline.workspace import Workspace
+
+
+class CaptionStage(TableOnly):
+    """Ask the captioner for a sentence or a few about every clip."""
+
+    name = "caption"
+    record_type = Caption
+
+    def __init__(self, workspace: Workspace, captioner: Captioner) -> None:
+        self._workspace = workspace
+        self._captioner = captioner
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"code": 1, "captioner": self._captioner.name, **self._captioner.identity()}
+
+    def units(self) -> Iterator[Unit[CaptionRequest]]:
+        videos = {video.video_id: (video, content_key(video)) for video in self._workspace.videos.records()}
+        for clip in self._workspace.clips.records():
+            video, video_key = videos[clip.video_id]
+            yield Unit(
+                key=digest(content_key(clip), video_key),
+                record_id=clip.clip_id,
+                payload=CaptionRequest(clip=clip, video=video),
+            )
+
+    def run(self, units: Iterable[Unit[CaptionRequest]]) -> Iterator[Outcome[Caption]]:
+        names: list[str] = []
+
+        def requests() -> Iterator[CaptionRequest]:
+            for unit in units:
+                names.append(unit.record_id)
+                yield unit.payload
+
+        for caption in self._captioner.caption(requests()):
+            yield outcome_of(names.pop(0), _checked(caption))
+
+
+def _checked(caption: Caption | RecordError) -> Caption | RecordError:
+    if isinstance(caption, Caption) and not caption.text.strip():
+        return RecordError(Reason.EMPTY_TEXT, f"{caption.captioner} gave no text")
+    return caption

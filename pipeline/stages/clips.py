@@ -1,0 +1,284 @@
+"""clips: from videos and glances to `EventClip` rows and clip files.
+
+A click-centred window around every glance, random segments of normal videos matched in length, and short abnormal
+videos without a glance as they are. All clips of a video are cut in one decode pass, in a worker process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config import ClipsConfig, VideoConfig
+from pipeline.errors import RecordError
+from pipeline.records import NORMAL, EventClip, Glance, Reason, Video, digest, readable_id
+from pipeline.schema import content_key
+from pipeline.stages.base import Outcome, Unit
+from pipeline.stages.windows import LengthProfile, Span, window_around
+from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pipeline.video.timeline import Timeline
+
+logger = logging.getLogger(__name__)
+
+_PROFILE = "tables/clips/_lengths.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedClip:
+    """A span to become a clip; `label` is that of the glance or of the video."""
+
+    span: Span
+    label: str
+    glance_time_s: float | None
+    method: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoGlances:
+    """A video and its glances in time order."""
+
+    video: Video
+    glances: tuple[Glance, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutJob:
+    """What a worker needs to make the clips of one video; `folder` is None where no files are wanted."""
+
+    video: Video
+    clips: tuple[PlannedClip, ...]
+    folder: str | None
+    reader: str
+    min_s: float
+
+
+class ClipsStage:
+    """Plan the clips of every video and cut them."""
+
+    name = "clips"
+    record_type = EventClip
+
+    def __init__(
+        self, workspace: Workspace, config: ClipsConfig, video: VideoConfig, *, unlabelled_is_normal: bool = False
+    ) -> None:
+        self._workspace = workspace
+        self._config = config
+        self._video = video
+        self._unlabelled_is_normal = unlabelled_is_normal
+        self._files: set[str] | None = None
+
+    def identity(self) -> Mapping[str, Any]:
+        return {
+            "code": 1,
+            **self._config.identity(),
+            "reader": self._video.reader,
+            "unlabelled_is_normal": self._unlabelled_is_normal,
+        }
+
+    def units(self) -> Iterator[Unit[VideoGlances]]:
+        for item in self._video_glances():
+            key = digest(content_key(item.video), [content_key(glance) for glance in item.glances])
+            yield Unit(key=key, record_id=item.video.video_id, payload=item)
+
+    def run(self, units: Iterable[Unit[VideoGlances]]) -> Iterator[Outcome[EventClip]]:
+        from pipeline.video.pool import VideoPool
+
+        profile = self._length_profile()
+        folder = None
+        if self._config.files == "encode":
+            folder = str(self._workspace.storage.local_path("clips"))
+            os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+        faults: list[tuple[str, list[tuple[str, RecordError]]]] = []
+
+        def jobs() -> Iterator[CutJob]:
+            for unit in units:
+                planned, rejected = self._plan(unit.payload, profile)
+                faults.append((unit.record_id, rejected))
+                yield CutJob(
+                    video=unit.payload.video, clips=tuple(planned), folder=folder,
+                    reader=self._video.reader, min_s=self._config.min_s,
+                )  # fmt: skip
+
+        with VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool:
+            for made in pool.map(make_clips, jobs()):
+                video_id, rejected = faults.pop(0)
+                if isinstance(made, RecordError):
+                    yield Outcome(rejected=[*rejected, (video_id, made)])
+                else:
+                    clips, failed = made
+                    yield Outcome(rows=clips, rejected=[*rejected, *failed])
+
+    def is_intact(self, row: EventClip) -> bool:
+        """Tell whether a clip's file is there, where files are wanted."""
+        if self._config.files == "reference":
+            return True
+        if self._files is None:
+            self._files = set(self._workspace.storage.list("clips"))
+        return f"{row.clip_id}.mp4" in self._files
+
+    def finish(self) -> None:
+        """Remove files that belong to no clip: those of settings that are gone, and remains of killed runs."""
+        wanted = set()
+        if self._config.files == "encode":
+            clip_ids = self._workspace.clips.arrow(["clip_id"]).column("clip_id").to_pylist()
+            wanted = {f"{clip_id}.mp4" for clip_id in clip_ids}
+        for name in self._workspace.storage.list("clips"):
+            if name not in wanted:
+                self._workspace.storage.remove(f"clips/{name}")
+
+    def _video_glances(self) -> Iterator[VideoGlances]:
+        glances: dict[str, list[Glance]] = {}
+        for glance in self._workspace.glances.records():
+            glances.setdefault(glance.video_id, []).append(glance)
+        for video in self._workspace.videos.records():
+            found = sorted(glances.get(video.video_id, ()), key=lambda glance: (glance.time_s, glance.category))
+            yield VideoGlances(video=video, glances=tuple(found))
+
+    def _length_profile(self) -> LengthProfile:
+        """Return the lengths that normal segments are matched to, measured when clips are first made.
+
+        They are kept until a setting of the stage changes: a video added later must not move the segments of others.
+        """
+        made_under = digest(dict(self.identity()))
+        stored = self._workspace.read_json(_PROFILE)
+        if isinstance(stored, dict) and stored.get("made_under") == made_under:
+            return LengthProfile(tuple(stored["lengths_s"]), stored["clips_per_video"])
+        planned = (self._plan_abnormal(item)[0] for item in self._video_glances() if self._label(item) != NORMAL)
+        profile = LengthProfile.measure([[clip.span for clip in clips] for clips in planned], self._config)
+        self._workspace.write_json(
+            _PROFILE,
+            {"made_under": made_under, "clips_per_video": profile.clips_per_video, "lengths_s": profile.lengths_s},
+        )
+        return profile
+
+    def _label(self, item: VideoGlances) -> str | None:
+        if item.video.label is None and not item.glances and self._unlabelled_is_normal:
+            return NORMAL
+        return item.video.label
+
+    def _plan(
+        self, item: VideoGlances, profile: LengthProfile
+    ) -> tuple[list[PlannedClip], list[tuple[str, RecordError]]]:
+        if self._label(item) != NORMAL:
+            return self._plan_abnormal(item)
+        video = item.video
+        if video.duration_s < self._config.min_s:
+            fault = RecordError(
+                Reason.CLIP_TOO_SHORT, f"the video is {video.duration_s:.2f} s long; clips.min_s={self._config.min_s:g}"
+            )
+            return [], [(video.video_id, fault)]
+        # Seeded by what the video is: its segments are the same whatever else is in the build.
+        rng = random.Random(f"{self._config.seed}:{video.video_id}:{video.sha256}")
+        spans = profile.draw_segments(rng, video.duration_s, self._config)
+        return [PlannedClip(span=span, label=NORMAL, glance_time_s=None, method="random") for span in spans], []
+
+    def _plan_abnormal(self, item: VideoGlances) -> tuple[list[PlannedClip], list[tuple[str, RecordError]]]:
+        if not item.glances:
+            return self._plan_whole(item.video)
+        times_s = [glance.time_s for glance in item.glances]
+        planned, rejected = [], []
+        for which, glance in enumerate(item.glances):
+            try:
+                span = window_around(times_s, which, item.video.duration_s, self._config)
+            except RecordError as fault:
+                rejected.append((f"{item.video.video_id}@{glance.time_s:.2f}s", fault))
+                continue
+            planned.append(PlannedClip(span=span, label=glance.category, glance_time_s=glance.time_s, method="window"))
+        return planned, rejected
+
+    def _plan_whole(self, video: Video) -> tuple[list[PlannedClip], list[tuple[str, RecordError]]]:
+        if video.label is None:
+            fault = RecordError(
+                Reason.NO_LABEL,
+                "neither a glance nor a label: give the video a label in the manifest, click its events, or set "
+                "ingest.unlabelled=normal",
+            )
+            return [], [(video.video_id, fault)]
+        if video.duration_s > self._config.whole_max_s:
+            fault = RecordError(
+                Reason.NO_GLANCE,
+                f"labelled {video.label} without a glance, and at {video.duration_s:.1f} s too long to be taken as a "
+                f"trimmed event: clips.whole_max_s={self._config.whole_max_s:g}",
+            )
+            return [], [(video.video_id, fault)]
+        span = Span(0.0, video.duration_s)
+        return [PlannedClip(span=span, label=video.label, glance_time_s=None, method="whole")], []
+
+
+def make_clips(job: CutJob) -> tuple[list[EventClip], list[tuple[str, RecordError]]]:
+    """Put the planned spans of one video on its frames and cut their files; runs in a worker process.
+
+    Raises:
+        RecordError: if the video as a whole cannot be read.
+    """
+    from pipeline.video.timeline import read_timeline
+
+    if not job.clips:
+        return [], []
+    timeline = read_timeline(job.video.path)
+    clips, rejected = [], []
+    for planned in job.clips:
+        clip = _on_frames(job, planned, timeline)
+        if isinstance(clip, RecordError):
+            rejected.append((f"{job.video.video_id}@{planned.span.start_s:.2f}s", clip))
+        elif any(clip.clip_id == other.clip_id for other in clips):
+            fault = RecordError(Reason.DUPLICATE_GLANCE, f"{clip.label} at the same frames as another glance's clip")
+            rejected.append((f"{job.video.video_id}@{planned.glance_time_s or 0.0:.2f}s", fault))
+        else:
+            clips.append(clip)
+    if job.folder is None:
+        return clips, rejected
+    return _cut(job, job.folder, clips, rejected)
+
+
+def _on_frames(job: CutJob, planned: PlannedClip, timeline: Timeline) -> EventClip | RecordError:
+    start_frame, end_frame = timeline.frame_range(planned.span.start_s, planned.span.end_s)
+    if end_frame <= start_frame:
+        return RecordError(
+            Reason.CLIP_TOO_SHORT, f"no frame between {planned.span.start_s:.3f} s and {planned.span.end_s:.3f} s"
+        )
+    start_s = timeline.time_of(start_frame)
+    end_s = timeline.end_time_of(end_frame - 1)
+    return EventClip(
+        # Two events of different classes may share a span: the label is part of what the clip is.
+        clip_id=readable_id(
+            f"{job.video.video_id}_{start_frame}_{end_frame}", job.video.video_id, job.video.sha256, planned.label
+        ),
+        video_id=job.video.video_id,
+        start_s=start_s,
+        end_s=end_s,
+        start_frame=start_frame,
+        end_frame=end_frame,
+        glance_time_s=planned.glance_time_s,
+        label=planned.label,
+        anomaly_score=None,
+        method=planned.method,
+    )
+
+
+def _cut(
+    job: CutJob, folder: str, clips: list[EventClip], rejected: list[tuple[str, RecordError]]
+) -> tuple[list[EventClip], list[tuple[str, RecordError]]]:
+    from pipeline.video.cut import ClipSpan, cut_clips
+
+    spans = [
+        ClipSpan(
+            start_frame=clip.start_frame,
+            end_frame=clip.end_frame,
+            path=os.path.join(folder, f"{clip.clip_id}.mp4"),  # noqa: PTH118 - a worker takes plain text
+        )
+        for clip in clips
+    ]
+    kept = []
+    for clip, fault in zip(clips, cut_clips(job.video.path, spans, reader=job.reader), strict=True):
+        if isinstance(fault, RecordError):
+            rejected.append((clip.clip_id, fault))
+        else:
+            kept.append(clip)
+    return kept, rejected

@@ -1,0 +1,183 @@
+"""ingest: from the files that a configuration names to `Video` rows."""
+
+from __future__ import annotations
+
+import logging
+import os
+import posixpath
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+
+from pipeline.config import IngestConfig, VideoConfig
+from pipeline.errors import RecordError
+from pipeline.records import NORMAL, Reason, Video, digest, readable_id
+from pipeline.stages.base import Outcome, TableOnly, Unit
+from pipeline.stages.listing import BadSource, Source, list_sources
+from pipeline.taxonomy import canonical, label_from_name
+from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pipeline.video.probe import VideoFacts
+
+logger = logging.getLogger(__name__)
+
+# Manifests round their rates; a difference beyond this is a contradiction worth a warning.
+FPS_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    path: str
+    verify: str
+
+
+class IngestStage(TableOnly):
+    """Probe every listed file in worker processes.
+
+    A file's unit of work is its path, size and time of change, and its manifest row: untouched files are not read
+    again. `probe` can be replaced, e.g. by a measurement that wants no real files.
+    """
+
+    name = "ingest"
+    record_type = Video
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        entries: Iterable[str],
+        config: IngestConfig,
+        video: VideoConfig,
+        probe: Callable[[_Job], VideoFacts] | None = None,
+    ) -> None:
+        self._workspace = workspace
+        self._entries = list(entries)
+        self._config = config
+        self._video = video
+        self._probe = probe or _probe
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"code": 1, **self._config.model_dump(include={"label_from_name", "verify"})}
+
+    def units(self) -> Iterator[Unit[Source | BadSource]]:
+        for source in list_sources(self._entries):
+            if isinstance(source, BadSource):
+                yield Unit(key=digest(source.name, source.fault.detail), record_id=source.name, payload=source)
+            else:
+                key = digest(asdict(source), _stat(source.path))
+                yield Unit(key=key, record_id=source.video_id or source.path, payload=source)
+
+    def run(self, units: Iterable[Unit[Source | BadSource]]) -> Iterator[Outcome[Video]]:
+        from pipeline.video.pool import VideoPool
+
+        taken = {video.video_id: video.path for video in self._workspace.videos.records()}
+        waiting: list[Unit[Source | BadSource]] = []
+        with VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool:
+            for facts in pool.map(self._probe, self._jobs(units, waiting)):
+                yield from _drain_bad(waiting)
+                unit = waiting.pop(0)
+                assert isinstance(unit.payload, Source)
+                try:
+                    if isinstance(facts, RecordError):
+                        raise facts
+                    yield Outcome(rows=[self._to_video(unit.payload, facts, taken)])
+                except RecordError as fault:
+                    yield Outcome(rejected=[(unit.record_id, fault)])
+        yield from _drain_bad(waiting)
+
+    def _jobs(
+        self, units: Iterable[Unit[Source | BadSource]], waiting: list[Unit[Source | BadSource]]
+    ) -> Iterator[_Job]:
+        """Yield the files to probe; units that need no probing only queue up in `waiting`, to keep the order."""
+        for unit in units:
+            waiting.append(unit)
+            if isinstance(unit.payload, Source):
+                yield _Job(path=self._local_path(unit.payload.path), verify=self._config.verify)
+
+    def _local_path(self, path: str) -> str:
+        if "://" not in path:
+            return path
+        # A remote video is fetched once into the workspace: seeking over the network is what decoders do worst.
+        target = self._workspace.storage.local_path(f"videos/{digest(path)[:16]}/{posixpath.basename(path)}")
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(f"_tmp-{target.name}")
+            try:
+                fs, remote = fsspec.core.url_to_fs(path)
+                fs.get_file(remote, str(partial))
+                partial.replace(target)
+            except (OSError, ValueError, ImportError) as fault:
+                # The probe that follows finds no file and rejects it; this line tells why.
+                logger.warning("%s: cannot be fetched: %s", path, fault)
+        return str(target)
+
+    def _to_video(self, source: Source, facts: VideoFacts, taken: dict[str, str]) -> Video:
+        video_id = source.video_id or readable_id(Path(source.name).stem, source.name, facts.sha256)
+        path = self._local_path(source.path) if "://" in source.path else str(Path(source.path).absolute())
+        if video_id in taken and taken[video_id] != path:
+            raise RecordError(
+                Reason.DUPLICATE_VIDEO_ID, f"{source.place}: video_id {video_id} is already that of {taken[video_id]}"
+            )
+        taken[video_id] = path
+        _compare_claims(source, facts)
+        return Video(
+            video_id=video_id,
+            path=path,
+            sha256=facts.sha256,
+            fps=facts.fps,
+            num_frames=facts.num_frames,
+            duration_s=facts.duration_s,
+            width=facts.width,
+            height=facts.height,
+            codec=facts.codec,
+            label=self._label(source),
+            split=source.split,
+            source=source.place,
+        )
+
+    def _label(self, source: Source) -> str | None:
+        if source.label is not None:
+            if source.label.casefold() == NORMAL.casefold():
+                return NORMAL
+            return canonical(source.label) or source.label
+        return label_from_name(source.name) if self._config.label_from_name else None
+
+
+def _probe(job: _Job) -> VideoFacts:
+    from pipeline.video.probe import probe
+
+    return probe(job.path, verify="decode" if job.verify == "decode" else "packets")
+
+
+def _drain_bad(waiting: list[Unit[Source | BadSource]]) -> Iterator[Outcome[Video]]:
+    while waiting and isinstance(waiting[0].payload, BadSource):
+        unit = waiting.pop(0)
+        assert isinstance(unit.payload, BadSource)
+        yield Outcome(rejected=[(unit.record_id, unit.payload.fault)])
+
+
+def _compare_claims(source: Source, facts: VideoFacts) -> None:
+    """Say where a manifest contradicts the file; the file's own timestamps are believed."""
+    if source.claimed_fps and abs(source.claimed_fps - facts.fps) > FPS_TOLERANCE * facts.fps:
+        logger.warning(
+            "%s: fps=%g in the manifest, %.3f measured in the file: measured is used",
+            source.place, source.claimed_fps, facts.fps,
+        )  # fmt: skip
+    if source.claimed_frames is not None and source.claimed_frames != facts.num_frames:
+        logger.warning(
+            "%s: num_frames=%d in the manifest, %d in the file: the file's is used",
+            source.place, source.claimed_frames, facts.num_frames,
+        )  # fmt: skip
+
+
+def _stat(path: str) -> tuple[int, int] | str:
+    if "://" in path:
+        return "remote"
+    try:
+        stat = os.stat(path)  # noqa: PTH116 - follows links, and names with any bytes in them
+    except OSError as fault:
+        return type(fault).__name__
+    return stat.st_size, stat.st_mtime_ns

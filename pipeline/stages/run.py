@@ -1,0 +1,173 @@
+"""`run_stage`: the one place where stages meet tables.
+
+It works out which units are not done yet, lets the stage work on them, and commits the outcomes in shards and in
+order. A run that is killed loses at most the shard in progress; the next run goes on where it ended and arrives at
+the same rows in the same order.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, TypeVar
+
+from pipeline.records import Record, Rejected, count_by, digest
+from pipeline.schema import from_arrow
+from pipeline.stages.base import Outcome, Stage, StageReport, TableOnly, Unit, fingerprint_of, to_rejected
+from pipeline.tables import Table
+
+logger = logging.getLogger(__name__)
+
+P = TypeVar("P")
+R = TypeVar("R", bound=Record)
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage, the units done in this run and the units to do."""
+
+# However slow a stage is, a kill loses no more than this much of its work.
+COMMIT_EVERY_S = 30.0
+
+# Rejects named one by one in the log of a stage; all of them stand beside its table.
+LOGGED_REJECTS = 20
+
+
+def pending_units(stage: Stage[Any, Any], table: Table[Any]) -> tuple[int, int]:
+    """Return how many units of a stage are done and how many are still to do, running nothing."""
+    work = _Work(stage, table)
+    return len(work.wanted) - work.pending, work.pending
+
+
+def run_stage(
+    stage: Stage[P, R], table: Table[R], *, shard_rows: int = 512, on_progress: Progress | None = None
+) -> StageReport:
+    """Bring a stage's table up to date with its inputs and settings.
+
+    Rows already made under the same key are kept, missing ones are made, and rows whose input or setting is gone are
+    dropped. Faults of single records become `Rejected` rows. What was finished before an exception is committed.
+
+    Raises:
+        SetupError: from the stage or the disk; everything committed so far is kept.
+    """
+    started = time.monotonic()
+    table.sweep()
+    work = _Work(stage, table)
+    logger.info("%s: to do=%d done=%d", stage.name, work.pending, len(work.wanted) - work.pending)
+    # Rows whose files are gone leave first: made again, they would stand twice.
+    table.drop(work.damaged)
+    shard = _ShardInProgress(table, work.fingerprint, stage.name)
+    done = 0
+    begun: list[Unit[P]] = []
+    try:
+        for outcome in stage.run(work.todo(begun)):
+            shard.add(work.key_of(begun.pop(0)), outcome)
+            done += 1
+            if on_progress is not None:
+                on_progress(stage.name, done, work.pending)
+            if len(shard) >= shard_rows or shard.age_s >= COMMIT_EVERY_S:
+                shard.commit()
+    finally:
+        # Also on the way out of a failure: nothing that is finished is lost.
+        shard.commit()
+    if begun:
+        raise RuntimeError(f"{stage.name}: {len(begun)} units were taken and gave no outcome, first {begun[0].record_id}")
+    dropped = table.drop(table.units() - work.wanted)
+    stage.finish()
+    report = StageReport(
+        stage=stage.name,
+        made=done,
+        kept=len(work.wanted) - done,
+        dropped=dropped,
+        rows=table.num_rows,
+        rejected=count_by(rejected.reason for rejected in table.rejected()),
+        seconds=round(time.monotonic() - started, 3),
+    )
+    logger.info(
+        "%s: made=%d kept=%d dropped=%d rows=%d rejected=%d in %.1f s",
+        stage.name, report.made, report.kept, report.dropped, report.rows, table.num_rejected, report.seconds,
+    )  # fmt: skip
+    return report
+
+
+class _Work(Generic[P]):
+    """Which units a stage wants, and which of them are not done."""
+
+    def __init__(self, stage: Stage[P, Any], table: Table[Any]) -> None:
+        self._stage = stage
+        self.fingerprint = fingerprint_of(stage)
+        self.damaged = _damaged_units(stage, table)
+        self._done = table.units() - self.damaged
+        self.wanted = {self.key_of(unit) for unit in stage.units()}
+        self.pending = len(self.wanted - self._done)
+
+    def key_of(self, unit: Unit[P]) -> str:
+        return digest(self.fingerprint, unit.key)
+
+    def todo(self, begun: list[Unit[P]]) -> Iterator[Unit[P]]:
+        """Yield the units to do, each once, noting in `begun` those whose outcome is still to come."""
+        remaining = self.wanted - self._done
+        for unit in self._stage.units():
+            key = self.key_of(unit)
+            # The inputs are read anew here; a unit that appeared since the count waits for the next run.
+            if key in remaining:
+                remaining.discard(key)
+                begun.append(unit)
+                yield unit
+
+
+class _ShardInProgress(Generic[R]):
+    """Outcomes gathered for the next shard."""
+
+    def __init__(self, table: Table[R], fingerprint: str, stage: str) -> None:
+        self._table = table
+        self._fingerprint = fingerprint
+        self._stage = stage
+        self._logged = 0
+        self._clear()
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self._since
+
+    def add(self, unit: str, outcome: Outcome[R]) -> None:
+        self._units.append(unit)
+        self._rows.extend((unit, row) for row in outcome.rows)
+        for record_id, fault in outcome.rejected:
+            rejected = to_rejected(self._stage, record_id, fault)
+            self._log(rejected)
+            self._rejected.append((unit, rejected))
+
+    def commit(self) -> None:
+        if self._units:
+            self._table.commit(self._units, self._rows, self._rejected, self._fingerprint)
+        self._clear()
+
+    def _log(self, rejected: Rejected) -> None:
+        self._logged += 1
+        if self._logged <= LOGGED_REJECTS:
+            logger.warning("%s: %s left out: %s: %s", self._stage, rejected.record_id, rejected.reason, rejected.detail)
+        elif self._logged == LOGGED_REJECTS + 1:
+            logger.warning("%s: more are left out; see tables/%s/_rejected", self._stage, self._stage)
+
+    def _clear(self) -> None:
+        self._units: list[str] = []
+        self._rows: list[tuple[str, R]] = []
+        self._rejected: list[tuple[str, Rejected]] = []
+        self._since = time.monotonic()
+
+
+def _damaged_units(stage: Stage[Any, Any], table: Table[Any]) -> set[str]:
+    damaged: set[str] = set()
+    if isinstance(stage, TableOnly):
+        return damaged
+    for batch in table.batches():
+        units = batch.column("unit").to_pylist()
+        damaged.update(
+            unit
+            for unit, row in zip(units, from_arrow(table.record_type, [batch]), strict=True)
+            if not stage.is_intact(row)
+        )
+    return damaged

@@ -1,0 +1,120 @@
+"""Files of a workspace through fsspec, so that a folder and an object store look alike."""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from pipeline.errors import SetupError
+
+
+class Storage:
+    """A folder, local or remote, whose files appear whole or not at all.
+
+    Raises:
+        SetupError: if the URL's file system is not installed or the folder cannot be made.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._fs, self.root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError) as fault:
+            raise SetupError(f"{url}: {fault}") from None
+        self.url = url
+        self.is_local = isinstance(self._fs, LocalFileSystem)
+        try:
+            self._fs.makedirs(self.root, exist_ok=True)
+        except OSError as fault:
+            raise SetupError(f"{url}: the folder cannot be made: {fault.strerror or fault}") from None
+
+    def path(self, name: str) -> str:
+        """Return the full path of `name`, on the storage's own file system."""
+        return posixpath.join(self.root, name) if name else self.root
+
+    def local_path(self, name: str) -> Path:
+        """Return `name` as a local path.
+
+        Raises:
+            SetupError: if the storage is remote.
+        """
+        if not self.is_local:
+            raise SetupError(f"{self.url}: {name} needs a local workspace")
+        return Path(self.path(name))
+
+    def exists(self, name: str) -> bool:
+        """Tell whether `name` is there."""
+        return bool(self._fs.exists(self.path(name)))
+
+    def list(self, folder: str) -> list[str]:
+        """Return the base names of the files in `folder`, sorted; empty where there is no such folder."""
+        path = self.path(folder)
+        if not self._fs.isdir(path):
+            return []
+        self._fs.invalidate_cache(path)
+        return sorted(posixpath.basename(entry["name"]) for entry in self._fs.ls(path, detail=True) if entry["type"] == "file")
+
+    def open(self, name: str) -> Any:
+        """Open `name` for reading bytes."""
+        return self._fs.open(self.path(name), "rb")
+
+    def read(self, name: str) -> bytes | None:
+        """Return the bytes of `name`, None where it is not there."""
+        try:
+            return bytes(self._fs.cat_file(self.path(name)))
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write `name` so that a crash at any moment leaves the old file or the new one, never a part.
+
+        Raises:
+            SetupError: if the disk is full or cannot be written.
+        """
+        path = self.path(name)
+        try:
+            self._fs.makedirs(posixpath.dirname(path), exist_ok=True)
+            if self.is_local:
+                write_atomically(Path(path), data)
+            else:
+                # Object stores put an object whole or not at all.
+                self._fs.pipe_file(path, data)
+        except OSError as fault:
+            raise SetupError(f"{path}: {describe_os_error(fault)}") from None
+
+    def remove(self, name: str) -> None:
+        """Remove `name` if it is there."""
+        path = self.path(name)
+        if self._fs.exists(path):
+            self._fs.rm(path)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a local file through a temporary neighbour, fsync and rename; the temporary starts with '_tmp-'."""
+    temporary = path.with_name(f"_tmp-{os.getpid()}-{path.name}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        # The rename itself is only durable once the folder is.
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def describe_os_error(fault: OSError) -> str:
+    """Return the reason of an `OSError` in a few words."""
+    if fault.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "no space left; what was finished is kept, run again once there is room"
+    return fault.strerror or str(fault)

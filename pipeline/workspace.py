@@ -1,0 +1,109 @@
+"""The folder of a build: tables, clip files, the dataset, reports."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pipeline.errors import SetupError
+from pipeline.records import Caption, EventClip, Glance, InstructionPair, Record, Verdict, Video
+from pipeline.storage import Storage
+from pipeline.tables import Table
+
+R = TypeVar("R", bound=Record)
+
+
+class Workspace:
+    """Opens the tables of a workspace and names its other places."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.storage = Storage(url)
+
+    @property
+    def name(self) -> str:
+        """Last part of the workspace's path."""
+        return self.storage.root.rstrip("/").rsplit("/", 1)[-1]
+
+    @property
+    def dataset_folder(self) -> Path:
+        """Folder of the exported dataset."""
+        return self.storage.local_path("dataset")
+
+    @property
+    def videos(self) -> Table[Video]:
+        """Readable videos, made by ingest."""
+        return Table(self.storage, "ingest", Video)
+
+    @property
+    def glances(self) -> Table[Glance]:
+        """Single-frame annotations, made by glances."""
+        return Table(self.storage, "glances", Glance)
+
+    @property
+    def clips(self) -> Table[EventClip]:
+        """Event clips and normal segments, made by clips."""
+        return Table(self.storage, "clips", EventClip)
+
+    @property
+    def captions(self) -> Table[Caption]:
+        """Sentences about clips, made by caption."""
+        return Table(self.storage, "caption", Caption)
+
+    @property
+    def pairs(self) -> Table[InstructionPair]:
+        """Questions and answers, made by synthesize."""
+        return Table(self.storage, "synthesize", InstructionPair)
+
+    @property
+    def verdicts(self) -> Table[Verdict]:
+        """Decisions about pairs, made by filter."""
+        return Table(self.storage, "filter", Verdict)
+
+    def clip_file(self, clip_id: str) -> str:
+        """Return the path of a clip's file relative to the workspace."""
+        return f"clips/{clip_id}.mp4"
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file of the workspace, whole or not at all."""
+        self.storage.write(name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+    def read_json(self, name: str) -> Any | None:
+        """Return the content of a JSON file, None where there is none or it is damaged."""
+        data = self.storage.read(name)
+        if data is None:
+            return None
+        try:
+            return json.loads(data)
+        except ValueError:
+            return None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the workspace for writing, so that two builds never mix their shards.
+
+        The lock is the operating system's: it ends with the process, however that ends. A remote workspace has none.
+
+        Raises:
+            SetupError: if another process holds it.
+        """
+        if not self.storage.is_local:
+            yield
+            return
+        path = self.storage.local_path("lock")
+        with path.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise SetupError(f"{self.url}: in use by another build (process {holder})") from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
