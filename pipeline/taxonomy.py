@@ -93,11 +93,9 @@ def select_taxonomies(name: str = AUTO) -> tuple[Taxonomy, ...]:
     return (known[name],)
 
 
-@functools.lru_cache(maxsize=4096)
 def find_class(category: str, taxonomy: str = AUTO) -> ClassEntry | None:
     """Return the class with this name or alias, of the first taxonomy that has it."""
-    found = (entries.find(category) for entries in select_taxonomies(taxonomy))
-    return next((entry for entry in found if entry is not None), None)
+    return _classes_by_key(taxonomy).get(_key(category))
 
 
 def canonical(category: str, taxonomy: str = AUTO) -> str | None:
@@ -110,7 +108,7 @@ def describe_class(category: str) -> ClassEntry:
     """Return what can be said of a category: the class of that name, or a general entry for an open one."""
     return find_class(category) or ClassEntry(
         name=category,
-        phrase=f"an event of the kind {category}",
+        phrase=f"an event of the kind {_spoken(category)}",
         why=(
             "it departs from what is usual in this place",
             "it does not fit the ordinary course of the scene",
@@ -136,6 +134,21 @@ def nearest_class(category: str, others: Iterable[str] = (), taxonomy: str = AUT
     names |= {_key(other): other for other in others}
     key = _key(category)
     return names[max(sorted(names), key=lambda name: difflib.SequenceMatcher(None, key, name).ratio())]
+
+
+def _spoken(category: str) -> str:
+    """Return `PersonFalling` or `person_falling` as "person falling"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|[_-]+", " ", category).strip().lower()
+
+
+@functools.cache
+def _classes_by_key(taxonomy: str) -> dict[str, ClassEntry]:
+    classes: dict[str, ClassEntry] = {}
+    for entries in select_taxonomies(taxonomy):
+        for entry in entries.classes:
+            for name in (entry.name, *entry.aliases):
+                classes.setdefault(_key(name), entry)
+    return classes
 
 
 def _key(category: str) -> str:

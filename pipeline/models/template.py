@@ -1,0 +1,189 @@
+"""Answers without a model: label and caption put into sentences, the same for the same clip in every run.
+
+Only what label and caption say is said: the taxonomy turns the label into a phrase and reasons, the caption is woven in
+as it stands. Which wording a clip gets is drawn by the hash of its id, so that no pattern dominates a dataset.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from typing import TypeVar
+
+from pipeline.config import SynthesizeConfig
+from pipeline.errors import RecordError
+from pipeline.models.base import Draft, SynthesisRequest
+from pipeline.models.sentences import can_continue, join_clause, split_sentences, tidy
+from pipeline.records import NORMAL, Reason, Task, digest
+from pipeline.taxonomy import describe_class, load_taxonomies
+
+_T = TypeVar("_T")
+
+_WORDINGS: Mapping[str, tuple[str, ...]] = {
+    # A caption of full sentences: {scene} is the caption, {event} and {why} are of the taxonomy.
+    "judge_explain/abnormal": (
+        "Yes, the video shows {event}. {scene} This is abnormal because {why}.",
+        "Yes, the video shows {event}. {scene} The event is abnormal because {why}.",
+        "Yes, there is an abnormal event in this video: {event}. {scene} It is abnormal because {why}.",
+        "Yes, something abnormal happens. {scene} The video shows {event}, which is abnormal because {why}.",
+        "Yes, the video contains an abnormal event. {scene} We see {event}, and this is abnormal because {why}.",
+        "Yes, the video shows an anomaly, namely {event}. {scene} What makes this abnormal is that {why}.",
+    ),
+    "judge_explain/normal": (
+        "No, the video shows {event}. {scene} This is normal because {why}.",
+        "No, nothing abnormal happens in this video. {scene} The scene is normal because {why}.",
+        "No, the video shows nothing out of the ordinary. {scene} This is normal because {why}.",
+        "No, there is no abnormal event here. {scene} What the video shows is normal because {why}.",
+        "No, this is an ordinary scene. {scene} It is normal because {why}.",
+        "No, the video gives no reason for concern. {scene} All of this is normal because {why}.",
+    ),
+    "description/abnormal": (
+        "{scene} The video shows {event}.",
+        "{scene} What we see is {event}.",
+        "The video shows {event}. {scene}",
+        "The camera records {event}. {scene}",
+        "The footage contains {event}. {scene}",
+    ),
+    "description/normal": (
+        "{scene}",
+        "The video shows {event}. {scene}",
+        "The camera records {event}. {scene}",
+        "The footage shows an ordinary scene. {scene}",
+        "This is an ordinary scene. {scene}",
+    ),
+    "analysis/abnormal": (
+        "{scene} What matters is {event}: {why}, and {more}. The video is therefore abnormal.",
+        "{scene} The clip shows {event}. This is a cause for concern because {why}. Besides, {more}. "
+        "The video is therefore abnormal.",
+        "The video is abnormal because it shows {event}. {scene} Two things speak for this verdict: {why}, and {more}.",
+        "The key to this video is {event}. {scene} It is abnormal because {why}, and because {more}.",
+    ),
+    "analysis/normal": (
+        "{scene} None of this points to an incident: {why}, and {more}. The video is therefore normal.",
+        "{scene} The clip shows {event}, for {why}. Besides, {more}. The video is therefore normal.",
+        "The video is normal because it shows {event}. {scene} Two things speak for this verdict: {why}, and {more}.",
+        "There is no sign of an incident. {scene} The scene is normal because {why}, and because {more}.",
+    ),
+    # A caption that says "the video shows X" itself: {shown} is X, {scene} the sentences after it.
+    "judge_explain/abnormal/shown": (
+        "Yes, the video shows {shown}. {scene} The clip contains {event}, and this is abnormal because {why}.",
+        "Yes, the video shows {shown}. {scene} What we see is {event}, which is abnormal because {why}.",
+        "Yes, the video shows {shown}. {scene} Here we see {event}, and this is abnormal because {why}.",
+    ),
+    "judge_explain/normal/shown": (
+        "No, the video shows {shown}. {scene} This is normal because {why}.",
+        "No, the video shows {shown}. {scene} The scene is normal because {why}.",
+        "No, nothing abnormal happens. The video shows {shown}. {scene} All of this is normal because {why}.",
+    ),
+    "description/abnormal/shown": (
+        "The video shows {shown}. {scene} The scene contains {event}.",
+        "The camera records {shown}. {scene} The clip contains {event}.",
+    ),
+    "description/normal/shown": (
+        "The video shows {shown}. {scene}",
+        "The camera records {shown}. {scene}",
+    ),
+    "analysis/abnormal/shown": (
+        "The video shows {shown}. {scene} What matters is {event}: {why}, and {more}. The video is therefore abnormal.",
+        "The key to this video is {event}. It shows {shown}. {scene} It is abnormal because {why}, and because {more}.",
+    ),
+    "analysis/normal/shown": (
+        "The video shows {shown}. {scene} None of this points to an incident: {why}, and {more}. "
+        "The video is therefore normal.",
+        "There is no sign of an incident. The video shows {shown}. {scene} The scene is normal because {why}, "
+        "and because {more}.",
+    ),
+}
+
+# How the caption may begin where its first word can be written small.
+_OPENINGS = ("", "Here, ", "As can be seen, ", "One can see that ")
+
+# What is said besides where a taxonomy gives a class one reason only.
+_SECOND_REASON = {
+    "abnormal": "it departs from what is usual in this place",
+    "normal": "nothing in it departs from what is usual in this place",
+}
+
+_IN_VIDEO = re.compile(
+    r"^(?:in|throughout) (?:this|the) (?:short |surveillance |cctv )*(?:video|clip|footage|recording|scene),? ",
+    re.IGNORECASE,
+)
+_SHOWS = re.compile(
+    r"^(?:this|the) (?:short |surveillance |cctv )*(?:video|clip|footage|recording|scene|image)s? "
+    r"(?:shows?|depicts?|captures?|features?) (?=(?:an?|the|one|two|three|four|five|several|some|many|people) )",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """A tidy caption: `shown` completes "the video shows ..." where the caption was such a sentence, else empty."""
+
+    shown: str
+    sentences: str
+
+
+class TemplateSynthesizer:
+    """Writes answers from fixed wordings, the taxonomy and the caption."""
+
+    name = "template"
+
+    def __init__(self, config: SynthesizeConfig) -> None:
+        self._seed = config.seed
+        self._hash = digest("template", _WORDINGS, _OPENINGS, _SECOND_REASON)
+
+    def identity(self) -> Mapping[str, object]:
+        """Return what decides the text: the wordings, the classes of the taxonomies and the seed of the choice."""
+        classes = {name: taxonomy.model_dump(include={"classes"}) for name, taxonomy in load_taxonomies().items()}
+        return {"wordings": self._hash, "classes": digest(classes), "seed": self._seed}
+
+    def synthesize(self, requests: Iterable[SynthesisRequest]) -> Iterator[Draft | RecordError]:
+        """Yield one draft per request; an empty caption is a fault."""
+        for request in requests:
+            if not request.caption.text.strip():
+                yield RecordError(Reason.EMPTY_TEXT, f"clip {request.clip.clip_id}: the caption is empty")
+            else:
+                # there is no response to keep: the answer itself is all that was made
+                yield Draft(answer=self._answer(request), raw_response="", prompt_hash=self._hash)
+
+    def _answer(self, request: SynthesisRequest) -> str:
+        label, task = request.clip.label, request.task
+        if task is Task.CAPTION:
+            return tidy(request.caption.text)
+        draw = _Draw(digest("wording", request.clip.clip_id, task, self._seed))
+        entry = describe_class(label)
+        polarity = "normal" if label == NORMAL else "abnormal"
+        reasons = entry.why if len(entry.why) > 1 else (*entry.why, _SECOND_REASON[polarity])
+        why, more = draw(list(permutations(reasons, 2)))
+        scene = _read_caption(request.caption.text)
+        wording = draw(_WORDINGS[f"{task}/{polarity}{'/shown' if scene.shown else ''}"])
+        opening = draw(_OPENINGS)
+        sentences = join_clause(opening, scene.sentences) if _takes_opening(scene) else scene.sentences
+        answer = wording.format(event=entry.phrase, why=why, more=more, shown=scene.shown, scene=sentences)
+        return " ".join(answer.split())
+
+
+class _Draw:
+    """Draws from lists, one after the other, by the digits of a hash."""
+
+    def __init__(self, hex_digest: str) -> None:
+        self._number = int(hex_digest, 16)
+
+    def __call__(self, options: Sequence[_T]) -> _T:
+        self._number, place = divmod(self._number, len(options))
+        return options[place]
+
+
+def _read_caption(text: str) -> _Scene:
+    caption = tidy(_IN_VIDEO.sub("", " ".join(text.split())))
+    match = _SHOWS.match(caption)
+    if match is None:
+        return _Scene(shown="", sentences=caption)
+    first, *others = split_sentences(caption[match.end() :])
+    return _Scene(shown=first.rstrip(".!?"), sentences=" ".join(others))
+
+
+def _takes_opening(scene: _Scene) -> bool:
+    return not scene.shown and can_continue(scene.sentences)
