@@ -1,0 +1,227 @@
+"""The `holmes` command. Results go to stdout, progress and messages to stderr.
+
+Exit codes: 0 done; 1 the data is at fault; 2 the environment or the call is at fault. Everything heavy is imported
+inside the commands, so that `holmes --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from pipeline.errors import HolmesError, SetupError
+
+if TYPE_CHECKING:
+    from flows.plan import BuildSummary
+    from pipeline.config import BuildConfig
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="From untrimmed videos and one click per event to an instruction dataset.",
+)
+
+_debug = False
+
+ConfigOption = Annotated[Path | None, typer.Option("-c", "--config", help="YAML file of settings")]
+WorkspaceOption = Annotated[str | None, typer.Option("--workspace", help="folder of the build; overrides the file")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override one setting")]
+
+
+@app.callback()
+def _common(
+    debug: Annotated[bool, typer.Option("--debug", help="log everything and show tracebacks")] = False,
+) -> None:
+    global _debug  # noqa: PLW0603 - one flag of one process, read where errors are turned into messages
+    _debug = debug
+    from flows.console import set_up_logging
+
+    set_up_logging(verbose=debug)
+
+
+@app.command()
+def sample(
+    out: Annotated[Path, typer.Argument(help="folder to write")],
+    videos: Annotated[int, typer.Option(min=1, help="number of videos; at least half are normal")] = 24,
+    seed: Annotated[int, typer.Option(help="the same seed gives the same files")] = 0,
+) -> None:
+    """Render a sample world: CCTV-like videos, clicks, ground truth and captions."""
+    from flows.console import shown_progress
+    from pipeline.sample import make_sample
+
+    with shown_progress() as show:
+        summary = make_sample(
+            out, videos=videos, seed=seed, on_progress=lambda done, total: show("sample", done, total)
+        )
+    typer.echo(f"{out}: {summary}")
+
+
+@app.command()
+def build(config: ConfigOption = None, workspace: WorkspaceOption = None, set_: SetOption = None) -> None:
+    """Build the instruction dataset; run again, it does only what is not done."""
+    from flows.console import shown_progress
+    from flows.plan import build as run_build
+
+    settings = _load(config, workspace, set_)
+    with shown_progress() as show:
+        summary = run_build(settings, show)
+    _print_summary(summary)
+
+
+@app.command()
+def status(
+    workspace: Annotated[str, typer.Argument(help="workspace of a build")],
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Show stages, counts, rejects by reason, and what would run."""
+    from flows.plan import read_run_config
+    from flows.plan import status as read_status
+    from pipeline.workspace import Workspace
+
+    _existing(Path(workspace))
+    opened = Workspace(workspace)
+    settings = _load(config, workspace, set_) if config or set_ else read_run_config(opened)
+    typer.echo(f"{'stage':<11}{'rows':>9}{'rejected':>10}  to do")
+    for stage in read_status(opened, settings):
+        to_do = "after the stage before" if stage.to_do is None else str(stage.to_do or "nothing")
+        typer.echo(f"{stage.stage:<11}{stage.rows:>9}{sum(stage.rejected.values()):>10}  {to_do}")
+        for reason, count in stage.rejected.items():
+            typer.echo(f"{'':<11}{'':>9}{count:>10}  {reason}")
+
+
+@app.command()
+def validate(path: Annotated[Path, typer.Argument(help="workspace or dataset folder")]) -> None:
+    """Check the invariants of a dataset; exit 1 and a list where one fails."""
+    from pipeline.stages.validate import validate_dataset
+
+    _existing(path)
+    findings = validate_dataset(path)
+    for finding in findings:
+        typer.echo(str(finding))
+    if findings:
+        typer.echo(f"{path}: {len(findings)} findings", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{path}: valid")
+
+
+@app.command("import")
+def import_(
+    format_: Annotated[str, typer.Argument(metavar="FORMAT", help="auto, or the name of a format")],
+    file: Annotated[Path, typer.Argument(help="annotation file")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Parquet file to write")],
+    frame_rate: Annotated[
+        float | None, typer.Option("--frame-rate", help="Label Studio project's frame rate, where no task says it")
+    ] = None,
+) -> None:
+    """Read an annotation file of any known format into Parquet: glances or spans, a row each."""
+    from annotation.parquet import import_to_parquet
+
+    summary = import_to_parquet(file, format_, out, frame_rate=frame_rate)
+    for fault in summary.faults:
+        typer.echo(f"{fault.place}: {fault.reason}: {fault.detail}", err=True)
+    typer.echo(f"{file}: {summary}")
+    if not summary.rows:
+        raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    dataset: Annotated[Path, typer.Argument(help="dataset folder of a build")],
+    format_: Annotated[str, typer.Option("--format", help="llava, sharegpt, messages or webdataset")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="file or folder to write")],
+) -> None:
+    """Write a dataset in another training format."""
+    from pipeline.stages.formats import export_format
+
+    _existing(dataset)
+    typer.echo(f"{out}: {export_format(dataset, format_, out)}")
+
+
+@app.command("config")
+def config_() -> None:
+    """Print every setting with its default and its meaning, as a config file."""
+    from pipeline.config import describe_config
+
+    for line in describe_config():
+        typer.echo(line)
+
+
+@app.command()
+def doctor(config: ConfigOption = None, set_: SetOption = None) -> None:
+    """Show what is installed and reachable, and what a config would need."""
+    from flows.doctor import examine
+
+    settings = _load(config, None, set_) if config or set_ else None
+    healthy = True
+    for check in examine(settings):
+        typer.echo(f"{'ok ' if check.ok else 'BAD'} {check.name:<22} {check.detail}")
+        healthy = healthy and (check.ok or not check.required)
+    if not healthy:
+        raise typer.Exit(2)
+
+
+def main() -> None:
+    """Run the command; turn failures into one message and an exit code."""
+    try:
+        with _failures_explained():
+            app()
+    except KeyboardInterrupt:
+        typer.echo("interrupted; what was finished is kept", err=True)
+        sys.exit(130)
+
+
+@contextmanager
+def _failures_explained() -> Iterator[None]:
+    try:
+        yield
+    except HolmesError as fault:
+        _fail(fault, str(fault), fault.exit_code)
+    except MemoryError as fault:
+        _fail(fault, "out of memory; fewer workers (video.workers) need less", SetupError.exit_code)
+    except OSError as fault:
+        from pipeline.storage import describe_os_error
+
+        name = f"{fault.filename}: " if fault.filename else ""
+        _fail(fault, f"{name}{describe_os_error(fault)}", SetupError.exit_code)
+    except Exception as fault:  # noqa: BLE001 - the last resort: a defect of ours, told in one line
+        _fail(fault, f"defect: {type(fault).__name__}: {fault}; --debug shows where", SetupError.exit_code)
+
+
+def _fail(fault: BaseException, message: str, exit_code: int) -> NoReturn:
+    if _debug:
+        logging.getLogger(__name__).error("failed", exc_info=fault)
+    typer.echo(f"holmes: {message}", err=True)
+    sys.exit(exit_code)
+
+
+def _load(config: Path | None, workspace: str | None, overrides: list[str] | None) -> BuildConfig:
+    from pipeline.config import load_config
+
+    return load_config(config, overrides or [], workspace)
+
+
+def _existing(path: Path) -> None:
+    if "://" not in str(path) and not path.is_dir():
+        raise SetupError(f"{path}: no such folder")
+
+
+def _print_summary(summary: BuildSummary) -> None:
+    typer.echo(f"{'stage':<11}{'made':>8}{'kept':>8}{'rows':>8}{'rejected':>10}{'seconds':>9}")
+    for stage in summary.stages:
+        rejected = sum(stage.rejected.values())
+        typer.echo(f"{stage.stage:<11}{stage.made:>8}{stage.kept:>8}{stage.rows:>8}{rejected:>10}{stage.seconds:>9.1f}")
+    typer.echo(f"dataset  {summary.dataset}")
+    typer.echo(f"report   {summary.report}")
+
+
+if __name__ == "__main__":
+    main()

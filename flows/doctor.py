@@ -1,0 +1,106 @@
+"""What is installed and reachable, and what a configuration would need."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import BuildConfig
+from pipeline.errors import HolmesError
+
+PACKAGES = ("torch", "transformers", "av", "decord", "datasets", "openai", "prefect", "label-studio-sdk")
+LOW_DISK_GB = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing looked at; `required` ones make the command fail."""
+
+    name: str
+    ok: bool
+    required: bool
+    detail: str
+
+
+def examine(config: BuildConfig | None) -> Iterator[Check]:
+    """Yield the state of the packages, the device and the disk, then what `config` needs."""
+    for package in PACKAGES:
+        yield _package(package)
+    yield _device()
+    yield _disk(config)
+    if config is not None:
+        yield _inputs(config)
+        if config.caption.backend == "hf":
+            yield _caption_model(config)
+        if config.synthesize.backend == "openai":
+            yield _endpoint(config)
+
+
+def _package(name: str) -> Check:
+    try:
+        return Check(name=name, ok=True, required=True, detail=importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        # decord has no build for some systems; PyAV reads everything there.
+        return Check(name=name, ok=False, required=name != "decord", detail="not installed")
+
+
+def _device() -> Check:
+    import torch
+
+    if torch.cuda.is_available():
+        names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        return Check(name="device", ok=True, required=False, detail=names)
+    return Check(name="device", ok=True, required=False, detail="no GPU: everything runs on the CPU")
+
+
+def _disk(config: BuildConfig | None) -> Check:
+    place = Path(config.workspace if config and "://" not in config.workspace else ".").absolute()
+    while not place.exists():
+        place = place.parent
+    free_gb = shutil.disk_usage(place).free / 1e9
+    return Check(name="disk", ok=free_gb >= LOW_DISK_GB, required=False, detail=f"{free_gb:.0f} GB free at {place}")
+
+
+def _inputs(config: BuildConfig) -> Check:
+    from flows.plan import check_inputs
+
+    try:
+        check_inputs(config)
+    except HolmesError as fault:
+        return Check(name="inputs", ok=False, required=True, detail=str(fault))
+    return Check(name="inputs", ok=True, required=True, detail=f"{len(config.videos)} videos entries, files found")
+
+
+def _caption_model(config: BuildConfig) -> Check:
+    model = str(config.caption.model)
+    if Path(model).is_dir():
+        return Check(name="caption.model", ok=True, required=True, detail=f"folder {model}")
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = isinstance(try_to_load_from_cache(model, "config.json"), str)
+    detail = f"{model}: {'in the local cache' if cached else 'not here yet: will be downloaded from the hub'}"
+    return Check(name="caption.model", ok=True, required=True, detail=detail)
+
+
+def _endpoint(config: BuildConfig) -> Check:
+    import openai
+
+    key = "set" if os.environ.get("OPENAI_API_KEY") else "not set"
+    try:
+        client = openai.OpenAI(
+            base_url=config.synthesize.base_url,
+            api_key=os.environ.get("OPENAI_API_KEY") or "none",
+            max_retries=0,
+            timeout=10,
+        )
+        models = [model.id for model in client.models.list().data]
+    except openai.OpenAIError as fault:
+        detail = f"no answer ({type(fault).__name__}); OPENAI_API_KEY is {key}"
+        return Check(name="synthesize.base_url", ok=False, required=True, detail=detail)
+    known = config.synthesize.model in models
+    detail = f"{len(models)} models; {config.synthesize.model} is {'among' if known else 'not among'} them"
+    return Check(name="synthesize.base_url", ok=known, required=False, detail=f"{detail}; OPENAI_API_KEY is {key}")

@@ -1,0 +1,230 @@
+"""The plan of a build, as data: which stages there are, in which order, over which tables.
+
+`holmes build` and the Prefect flows run this same plan; they differ only in who calls `run_step`.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from annotation.sentences import read_sentences
+from annotation.stage import GlancesStage
+from pipeline.models.human import HumanCaptioner
+from pipeline.report.build_page import write_build_report
+from pipeline.stages.export import export_dataset, pending_export
+
+import pipeline
+from pipeline.config import BuildConfig
+from pipeline.errors import ConfigError, DataError, SetupError
+from pipeline.models.base import Captioner
+from pipeline.models.factory import make_captioner, make_synthesizer
+from pipeline.records import count_by
+from pipeline.stages.base import Stage, StageReport
+from pipeline.stages.caption import CaptionStage
+from pipeline.stages.clips import ClipsStage
+from pipeline.stages.filter import FilterStage
+from pipeline.stages.ingest import IngestStage
+from pipeline.stages.run import Progress, pending_units, run_stage
+from pipeline.stages.synthesize import SynthesizeStage
+from pipeline.tables import Table
+from pipeline.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+EXPORT = "export"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A stage of the plan: how it is made from a configuration, and the table it fills."""
+
+    name: str
+    make_stage: Callable[[Workspace, BuildConfig], Stage[Any, Any]]
+    table: Callable[[Workspace], Table[Any]]
+
+
+def _captioner(workspace: Workspace, config: BuildConfig) -> Captioner:
+    if config.caption.backend == "human":
+        return HumanCaptioner(read_sentences(config.caption.files, workspace.videos.records()))
+    return make_captioner(config.caption, config.video)
+
+
+PLAN: tuple[Step, ...] = (
+    Step(
+        name="ingest",
+        make_stage=lambda workspace, config: IngestStage(workspace, config.videos, config.ingest, config.video),
+        table=lambda workspace: workspace.videos,
+    ),
+    Step(
+        name="glances",
+        make_stage=lambda workspace, config: GlancesStage(workspace, config.glances, config.glance),
+        table=lambda workspace: workspace.glances,
+    ),
+    Step(
+        name="clips",
+        make_stage=lambda workspace, config: ClipsStage(
+            workspace, config.clips, config.video, unlabelled_is_normal=config.ingest.unlabelled == "normal"
+        ),
+        table=lambda workspace: workspace.clips,
+    ),
+    Step(
+        name="caption",
+        make_stage=lambda workspace, config: CaptionStage(workspace, _captioner(workspace, config)),
+        table=lambda workspace: workspace.captions,
+    ),
+    Step(
+        name="synthesize",
+        make_stage=lambda workspace, config: SynthesizeStage(
+            workspace, make_synthesizer(config.synthesize), config.synthesize.tasks, config.synthesize.seed
+        ),
+        table=lambda workspace: workspace.pairs,
+    ),
+    Step(
+        name="filter",
+        make_stage=lambda workspace, config: FilterStage(workspace, config.filter),
+        table=lambda workspace: workspace.verdicts,
+    ),
+)
+"""The stages that make tables, each after the ones that it reads. The export follows."""
+
+STEP_NAMES: tuple[str, ...] = (*(step.name for step in PLAN), EXPORT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageStatus:
+    """What a stage holds, and what a run would do now; `to_do` is None while a stage before it has work to do."""
+
+    stage: str
+    rows: int
+    rejected: Mapping[str, int]
+    to_do: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildSummary:
+    """What a build left behind."""
+
+    workspace: str
+    dataset: Path
+    report: Path
+    stages: tuple[StageReport, ...]
+
+
+def check_inputs(config: BuildConfig) -> None:
+    """Find out before any work whether what the configuration names is there.
+
+    Raises:
+        ConfigError: naming the setting and the file or value that is missing.
+    """
+    files = {"glances": config.glances, "filter.verdicts": config.filter.verdicts}
+    if config.caption.backend == "human":
+        files["caption.files"] = config.caption.files
+        if not config.caption.files:
+            raise ConfigError("caption.backend=human needs caption.files: UCA, HIVAU-70k or CSV sentences")
+    for setting, names in files.items():
+        for name in names:
+            if not Path(name).is_file():
+                raise ConfigError(f"{setting}: {name}: no such file")
+    if config.caption.backend == "hf" and not config.caption.model:
+        raise ConfigError("caption.backend=hf needs caption.model: a model id or folder")
+    if config.synthesize.backend == "openai" and not config.synthesize.model:
+        raise ConfigError("synthesize.backend=openai needs synthesize.model: a model name of the endpoint")
+
+
+def run_step(name: str, workspace: Workspace, config: BuildConfig, on_progress: Progress | None = None) -> StageReport:
+    """Run one stage of the plan; the caller holds the workspace's lock."""
+    if name == EXPORT:
+        return export_dataset(workspace, config.export, config.clips.files, on_progress=on_progress)
+    step = next(step for step in PLAN if step.name == name)
+    stage = step.make_stage(workspace, config)
+    report = run_stage(stage, step.table(workspace), shard_rows=config.shard_rows, on_progress=on_progress)
+    if name == "ingest" and not report.rows:
+        raise DataError(_nothing_usable(workspace, config))
+    return report
+
+
+def build(config: BuildConfig, on_progress: Progress | None = None) -> BuildSummary:
+    """Run the whole plan in this process; a second run finds nothing to do.
+
+    Raises:
+        DataError: if no listed video is readable, or nothing is left to export.
+        SetupError: if the configuration or the environment is at fault.
+    """
+    check_inputs(config)
+    workspace = Workspace(config.workspace)
+    with workspace.locked():
+        started_at = _now()
+        reports: list[StageReport] = []
+        try:
+            for name in STEP_NAMES:
+                reports.append(run_step(name, workspace, config, on_progress))  # noqa: PERF401 - kept when a step fails
+        finally:
+            write_run(workspace, config, reports, started_at)
+        return finish_build(workspace, config, reports)
+
+
+def finish_build(workspace: Workspace, config: BuildConfig, reports: Sequence[StageReport]) -> BuildSummary:
+    """Write the report page over what the stages did."""
+    page = write_build_report(workspace, reports, config.model_dump(mode="json"))
+    return BuildSummary(
+        workspace=config.workspace, dataset=workspace.dataset_folder, report=page, stages=tuple(reports)
+    )
+
+
+def write_run(workspace: Workspace, config: BuildConfig, reports: Sequence[StageReport], started_at: str) -> None:
+    """Leave `run.json`: settings, versions and counts of the latest run, complete or not."""
+    workspace.write_json(
+        "run.json",
+        {
+            "engine": f"holmes-engine {pipeline.__version__}",
+            "python": platform.python_version(),
+            "started_at": started_at,
+            "finished_at": _now(),
+            "complete": len(reports) == len(STEP_NAMES),
+            "config": config.model_dump(mode="json"),
+            "stages": [asdict(report) for report in reports],
+        },
+    )
+
+
+def read_run_config(workspace: Workspace) -> BuildConfig:
+    """Return the configuration of a workspace's latest run.
+
+    Raises:
+        SetupError: if nothing was built there.
+    """
+    run = workspace.read_json("run.json")
+    if not isinstance(run, dict) or "config" not in run:
+        raise SetupError(f"{workspace.url}: no run.json: not the workspace of a build")
+    return BuildConfig.model_validate(run["config"])
+
+
+def status(workspace: Workspace, config: BuildConfig) -> list[StageStatus]:
+    """Tell of every stage what it holds and what a run would do, running nothing."""
+    found: list[StageStatus] = []
+    upstream_done = True
+    for step in PLAN:
+        table = step.table(workspace)
+        to_do = pending_units(step.make_stage(workspace, config), table)[1] if upstream_done else None
+        upstream_done = upstream_done and to_do == 0
+        reasons = [rejected.reason for rejected in table.rejected()]
+        found.append(StageStatus(stage=step.name, rows=table.num_rows, rejected=count_by(reasons), to_do=to_do))
+    to_do = int(pending_export(workspace, config.export, config.clips.files)) if upstream_done else None
+    found.append(StageStatus(stage=EXPORT, rows=workspace.verdicts.num_rows, rejected={}, to_do=to_do))
+    return found
+
+
+def _nothing_usable(workspace: Workspace, config: BuildConfig) -> str:
+    first = [f"{rejected.record_id}: {rejected.detail}" for rejected in workspace.videos.rejected()][:5]
+    listed = ", ".join(config.videos)
+    return "\n".join([f"{listed}: no readable video", *first])
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,146 @@
+"""filter: rule checks and human verdicts decide which instruction pairs go into the dataset.
+
+A person's edit comes first, then the rules read the answer as it would stand in the dataset, a person's rejection
+and near-duplicates within a video last. Every pair that is dropped leaves a reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.config import FilterConfig
+from pipeline.errors import RecordError
+from pipeline.records import Caption, Decision, InstructionPair, Reason, Verdict, digest
+from pipeline.schema import content_key
+from pipeline.stages.base import Outcome, TableOnly, Unit
+from pipeline.stages.rules import check_answer, near_duplicates
+from pipeline.stages.verdicts import read_verdicts
+from pipeline.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+RULES = "rules"
+"""The reviewer named in verdicts that no person gave."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A pair with the caption that it was made from and a person's verdict, if there is one."""
+
+    pair: InstructionPair
+    caption: Caption
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadVerdict:
+    """A verdict that cannot be used, and where it stands."""
+
+    place: str
+    fault: RecordError
+
+
+class FilterStage(TableOnly):
+    """Judge all pairs of a video together, since near-duplicates are looked for among them."""
+
+    name = "filter"
+    record_type = Verdict
+
+    def __init__(self, workspace: Workspace, config: FilterConfig) -> None:
+        self._workspace = workspace
+        self._config = config
+
+    def identity(self) -> Mapping[str, Any]:
+        # The files of verdicts are no setting that decides: what they say of a pair is part of its unit's key.
+        return {"code": 1, **self._config.model_dump(mode="json", exclude={"verdicts"})}
+
+    def units(self) -> Iterator[Unit[Sequence[Candidate] | BadVerdict]]:
+        pairs = self._workspace.pairs
+        clip_ids = pairs.arrow(["clip_id"]).column("clip_id").to_pylist()
+        videos = _video_of_clips(self._workspace)
+        expected = Counter(videos[clip_id] for clip_id in clip_ids)
+        verdicts, bad = self._read_verdicts(set(pairs.arrow(["pair_id"]).column("pair_id").to_pylist()))
+        captions = self._workspace.captions.lookup("clip_id")
+        gathered: dict[str, list[Candidate]] = {}
+        for pair in pairs.records():
+            video_id = videos[pair.clip_id]
+            caption = captions.get(pair.clip_id)
+            if caption is None:
+                raise RuntimeError(f"{pair.pair_id}: its caption is gone; run the build again")
+            group = gathered.setdefault(video_id, [])
+            group.append(Candidate(pair=pair, caption=caption, verdict=verdicts.get(pair.pair_id)))
+            # Handing a video on as soon as it is complete keeps memory flat: its pairs mostly stand together.
+            if len(group) == expected[video_id]:
+                yield _unit(video_id, gathered.pop(video_id))
+        for item in bad:
+            yield Unit(key=digest(item.place, item.fault.detail), record_id=item.place, payload=item)
+
+    def run(self, units: Iterable[Unit[Sequence[Candidate] | BadVerdict]]) -> Iterator[Outcome[Verdict]]:
+        for unit in units:
+            if isinstance(unit.payload, BadVerdict):
+                yield Outcome(rejected=[(unit.payload.place, unit.payload.fault)])
+            else:
+                yield judge(unit.payload, self._config)
+
+    def _read_verdicts(self, known: set[str]) -> tuple[dict[str, Verdict], list[BadVerdict]]:
+        """Return the latest verdict about each pair, and those that cannot be used."""
+        latest: dict[str, Verdict] = {}
+        bad = []
+        for place, verdict in read_verdicts(self._config.verdicts):
+            if isinstance(verdict, RecordError):
+                bad.append(BadVerdict(place=place, fault=verdict))
+            elif verdict.pair_id not in known:
+                fault = RecordError(Reason.MISSING_PAIR, f"{place}: no pair {verdict.pair_id} in this build")
+                bad.append(BadVerdict(place=place, fault=fault))
+            elif _reviewed_at(verdict) >= _reviewed_at(latest.get(verdict.pair_id)):
+                latest[verdict.pair_id] = verdict
+        return latest, bad
+
+
+def judge(candidates: Sequence[Candidate], config: FilterConfig) -> Outcome[Verdict]:
+    """Decide about all pairs of one video."""
+    kept: list[tuple[InstructionPair, Verdict | None]] = []
+    rejected: list[tuple[str, RecordError]] = []
+    for candidate in candidates:
+        verdict, pair = candidate.verdict, candidate.pair
+        if verdict is not None and verdict.decision == Decision.REJECT:
+            fault: RecordError | None = RecordError(Reason.REVIEWER_REJECTED, f"rejected by {verdict.reviewer}")
+        else:
+            if verdict is not None and verdict.edited_answer is not None:
+                pair = dataclasses.replace(pair, answer=verdict.edited_answer)
+            fault = check_answer(pair, candidate.caption, config)
+        if fault is not None:
+            rejected.append((pair.pair_id, fault))
+        else:
+            kept.append((pair, verdict))
+    duplicates = near_duplicates([pair for pair, _ in kept], config)
+    rejected.extend(duplicates.items())
+    rows = [verdict or _accepted(pair) for pair, verdict in kept if pair.pair_id not in duplicates]
+    return Outcome(rows=rows, rejected=rejected)
+
+
+def _accepted(pair: InstructionPair) -> Verdict:
+    return Verdict(
+        pair_id=pair.pair_id, decision=Decision.ACCEPT.value, edited_answer=None, reviewer=RULES, reviewed_at=None
+    )
+
+
+def _reviewed_at(verdict: Verdict | None) -> str:
+    return (verdict.reviewed_at or "") if verdict else ""
+
+
+def _unit(video_id: str, candidates: list[Candidate]) -> Unit[Sequence[Candidate] | BadVerdict]:
+    # In a fixed order, so that a resumed build and an undisturbed one find the same duplicates.
+    candidates.sort(key=lambda candidate: candidate.pair.pair_id)
+    contents = [(content_key(c.pair), content_key(c.caption), c.verdict and content_key(c.verdict)) for c in candidates]
+    return Unit(key=digest(contents), record_id=video_id, payload=candidates)
+
+
+def _video_of_clips(workspace: Workspace) -> dict[str, str]:
+    table = workspace.clips.arrow(["clip_id", "video_id"])
+    return dict(zip(table.column("clip_id").to_pylist(), table.column("video_id").to_pylist(), strict=True))
