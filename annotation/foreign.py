@@ -1,0 +1,100 @@
+"""Annotations as a foreign file states them, before they are matched with videos.
+
+Readers produce these; `annotation.resolve` matches them with the ingested videos. `place` names the spot in the
+file, for messages: `glances.csv:17` (a line) or `export.json: $[3].annotations[0].result[1]` (a JSON path).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from pipeline.records import Reason
+
+
+class SpanKind(StrEnum):
+    """What a span stands for."""
+
+    EVENT = "event"
+    """An abnormal event, with its class, and a sentence or two where the source has them."""
+    CLIP = "clip"
+    """A part of an event."""
+    CAPTION = "caption"
+    """A sentence about what is seen, whether abnormal or not."""
+    VIDEO = "video"
+    """The whole video; the bounds may be None."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignGlance:
+    """One click, at a frame or at a time.
+
+    `video` is the name as written; `paths` are further names of the same file, the most telling first. `frame_index`
+    is 0-based and counted at `frame_rate` frames a second; a `frame_rate` of None means frames as a decoder puts them
+    out.
+    """
+
+    video: str
+    paths: tuple[str, ...] = ()
+    frame_index: int | None = None
+    time_s: float | None = None
+    frame_rate: float | None = None
+    category: str | None = None
+    annotator: str | None = None
+    place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignSpan:
+    """A half-open span, in frames (0-based, [start_frame, end_frame)) or in seconds ([start_s, end_s)).
+
+    `num_frames` and `frame_rate` are what the source says of the video as a whole, None where it is silent.
+    """
+
+    video: str
+    paths: tuple[str, ...] = ()
+    start_frame: int | None = None
+    end_frame: int | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    category: str | None = None
+    sentence: str | None = None
+    kind: SpanKind
+    frame_rate: float | None = None
+    num_frames: int | None = None
+    place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignFault:
+    """A part of a file that could not be taken over, and why. `detail` names the value and the limit."""
+
+    place: str
+    video: str | None
+    reason: Reason
+    detail: str
+
+    def __str__(self) -> str:
+        """Return the line that a person reads on stderr."""
+        return f"{self.place}: {self.reason}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Import:
+    """Everything a file says, in file order. `notes` are remarks on how it was read, for a person."""
+
+    format: str
+    glances: list[ForeignGlance] = field(default_factory=list)
+    spans: list[ForeignSpan] = field(default_factory=list)
+    faults: list[ForeignFault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def fault(self, place: str, video: str | None, reason: Reason, detail: object) -> None:
+        """Record a part that could not be taken over."""
+        self.faults.append(ForeignFault(place=place, video=video, reason=reason, detail=str(detail)))
+
+    @property
+    def videos(self) -> list[str]:
+        """The videos that the good part speaks of, by name as written, in the order of first mention."""
+        names = [glance.video for glance in self.glances] + [span.video for span in self.spans]
+        return list(dict.fromkeys(names))

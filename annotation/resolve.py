@@ -1,0 +1,236 @@
+"""Match foreign annotations with the ingested videos: names to ids, frames and seconds to the video's own frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from annotation.foreign import ForeignGlance, ForeignSpan, SpanKind
+from annotation.video_index import VideoIndex
+from pipeline.errors import RecordError
+from pipeline.records import NORMAL, Glance, Reason, Video
+from pipeline.taxonomy import AUTO, canonical, nearest_class
+
+__all__ = [
+    "ResolvedSpan",
+    "Timeline",
+    "VideoIndex",
+    "mark_duplicates",
+    "resolve_glance",
+    "resolve_glances",
+    "resolve_span",
+]
+
+RATE_TOLERANCE = 0.0005
+"""Relative difference up to which two frame rates are one: 29.97 and 29.970029 are, 29.97 and 30 are not."""
+
+SPAN_SLACK_S = 1.0
+"""Seconds a span may reach past the end of its video: published annotations round."""
+
+UNSPECIFIC = frozenset({"abnormal", "anomaly", "anomalous", "event", "glance", "click", "yes"})
+"""Labels, in lower case, by which an annotator only says that something happens: the video's label tells what."""
+
+
+class Timeline(Protocol):
+    """The presentation times of one video's frames, the first at 0.0."""
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that a decoder puts out."""
+        ...
+
+    @property
+    def duration_s(self) -> float:
+        """End of the last frame."""
+        ...
+
+    def time_of(self, frame_index: int) -> float:
+        """Return the time from which a frame is shown."""
+        ...
+
+    def frame_at(self, time_s: float) -> int:
+        """Return the index of the frame that is shown at a time."""
+        ...
+
+
+TimelineOf = Callable[[Video], Timeline]
+
+
+@dataclass(frozen=True, slots=True)
+class _ConstantRate:
+    """The timeline of a video whose frames all last equally long."""
+
+    num_frames: int
+    duration_s: float
+    fps: float
+
+    def time_of(self, frame_index: int) -> float:
+        return frame_index / self.fps
+
+    def frame_at(self, time_s: float) -> int:
+        # a time computed as n / fps must give frame n again, despite rounding
+        return min(self.num_frames - 1, int(time_s * self.fps + 1e-6))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedSpan:
+    """A span of an ingested video in seconds of its presentation time, half-open."""
+
+    video_id: str
+    start_s: float
+    end_s: float
+    category: str | None
+    sentence: str | None
+    kind: SpanKind
+    origin: str
+
+
+def resolve_glance(
+    foreign: ForeignGlance, index: VideoIndex, timeline_of: TimelineOf | None = None, taxonomy: str = AUTO
+) -> Glance:
+    """Match one click with its video, frame and class.
+
+    Args:
+        foreign: the click as its file states it.
+        index: the ingested videos.
+        timeline_of: gives a video's timeline; without it frames are taken to last equally long.
+        taxonomy: `auto`, which accepts the classes of all taxonomies and the labels of the ingested videos, or the name
+            of the only taxonomy to accept.
+
+    Raises:
+        RecordError: the video is missing or ambiguous, the click lies outside it or is counted at a frame rate that
+            contradicts its length, the class is unknown, or the video is labelled Normal.
+    """
+    video = index.find(foreign.video, foreign.paths)
+    category = _resolve_category(foreign.category, video, index, taxonomy)
+    timeline = timeline_of(video) if timeline_of else _ConstantRate(video.num_frames, video.duration_s, video.fps)
+    frame_index = _resolve_frame(foreign, video, timeline)
+    return Glance(
+        video_id=video.video_id,
+        time_s=timeline.time_of(frame_index),
+        frame_index=frame_index,
+        category=category,
+        annotator=foreign.annotator,
+        origin=foreign.place,
+    )
+
+
+def resolve_glances(
+    foreigns: Iterable[ForeignGlance],
+    index: VideoIndex,
+    timeline_of: TimelineOf | None = None,
+    taxonomy: str = AUTO,
+) -> list[Glance | RecordError]:
+    """Resolve many clicks, in order; one that cannot be taken, or repeats an earlier one, gives the error instead."""
+    resolved: list[Glance | RecordError] = []
+    for foreign in foreigns:
+        try:
+            resolved.append(resolve_glance(foreign, index, timeline_of, taxonomy))
+        except RecordError as fault:
+            resolved.append(fault)
+    return mark_duplicates(resolved)
+
+
+def mark_duplicates(resolved: Sequence[Glance | RecordError]) -> list[Glance | RecordError]:
+    """Replace each glance on a frame that an earlier one marks with the same class by a DUPLICATE_GLANCE error."""
+    first: dict[tuple[str, int, str], Glance] = {}
+    marked: list[Glance | RecordError] = []
+    for glance in resolved:
+        if isinstance(glance, Glance):
+            earlier = first.setdefault((glance.video_id, glance.frame_index, glance.category), glance)
+            if earlier is not glance:
+                detail = (
+                    f"frame {glance.frame_index} of {glance.video_id} is marked {glance.category} by {earlier.origin}"
+                )
+                marked.append(RecordError(Reason.DUPLICATE_GLANCE, detail))
+                continue
+        marked.append(glance)
+    return marked
+
+
+def resolve_span(foreign: ForeignSpan, index: VideoIndex, timeline_of: TimelineOf | None = None) -> ResolvedSpan:
+    """Match one span with its video, in seconds, cut at the video's end. Open bounds mean those of the video.
+
+    Raises:
+        RecordError: the video is missing or ambiguous, or the span reaches outside it by more than `SPAN_SLACK_S`.
+    """
+    video = index.find(foreign.video, foreign.paths)
+    timeline = timeline_of(video) if timeline_of else _ConstantRate(video.num_frames, video.duration_s, video.fps)
+
+    def bound(frame: int | None, time_s: float | None, default_s: float) -> float:
+        if frame is not None:
+            rate = foreign.frame_rate or video.fps
+            inside = _same_rate(rate, video.fps) and 0 <= frame < timeline.num_frames
+            return timeline.time_of(frame) if inside else frame / rate
+        return default_s if time_s is None else time_s
+
+    start_s = bound(foreign.start_frame, foreign.start_s, 0.0)
+    end_s = bound(foreign.end_frame, foreign.end_s, timeline.duration_s)
+    if not 0 <= start_s < end_s or start_s >= timeline.duration_s or end_s > timeline.duration_s + SPAN_SLACK_S:
+        detail = f"[{start_s:.2f} s, {end_s:.2f} s) of {video.video_id}, which lasts {timeline.duration_s:.2f} s"
+        raise RecordError(Reason.FRAME_OUT_OF_RANGE, detail)
+    category = foreign.category
+    return ResolvedSpan(
+        video_id=video.video_id,
+        start_s=start_s,
+        end_s=min(end_s, timeline.duration_s),
+        category=(canonical(category) or category) if category else None,
+        sentence=foreign.sentence,
+        kind=foreign.kind,
+        origin=foreign.place,
+    )
+
+
+def _resolve_category(category: str | None, video: Video, index: VideoIndex, taxonomy: str) -> str:
+    if category is not None and category.strip().casefold() in UNSPECIFIC | {""}:
+        category = None
+    given = category if category is not None else video.label
+    if given is None:
+        detail = f"neither the click nor {video.video_id} says what happens: name a category, or the video's label"
+        raise RecordError(Reason.NO_LABEL, detail)
+    name = canonical(given, taxonomy)
+    if name is None and taxonomy == AUTO:
+        name = next((label for label in sorted(index.labels) if label.casefold() == given.strip().casefold()), None)
+    if name is None:
+        labels = index.labels if taxonomy == AUTO else ()
+        nearest = nearest_class(given, labels, taxonomy)
+        detail = f"{given!r} is no class of the taxonomy {taxonomy}; the nearest is {nearest}"
+        raise RecordError(Reason.UNKNOWN_CATEGORY, detail)
+    if NORMAL in {name, canonical(video.label or "")}:
+        detail = f"a click marks {name} in {video.video_id}, whose label is {video.label}: one of them is wrong"
+        raise RecordError(Reason.LABEL_CONFLICT, detail)
+    return name
+
+
+def _resolve_frame(foreign: ForeignGlance, video: Video, timeline: Timeline) -> int:
+    """Return the decoder frame of a click.
+
+    Frames counted at another rate than the video's own, as Label Studio does, are placed by time.
+    """
+    frame, rate = foreign.frame_index, foreign.frame_rate
+    size = f"{video.video_id}, a video of {timeline.num_frames} frames ({timeline.duration_s:.2f} s)"
+    if frame is None:
+        time_s = foreign.time_s
+        if time_s is None:
+            raise RecordError(Reason.MALFORMED_ROW, "the click has neither a frame nor a time")
+        if not 0 <= time_s < timeline.duration_s:
+            raise RecordError(Reason.FRAME_OUT_OF_RANGE, f"time {time_s:g} s is outside {size}")
+        return timeline.frame_at(time_s)
+    if frame < 0:
+        raise RecordError(Reason.FRAME_OUT_OF_RANGE, f"frame {frame} is negative; frames of {size} count from 0")
+    if rate is None or _same_rate(rate, video.fps):
+        if frame >= timeline.num_frames:
+            raise RecordError(Reason.FRAME_OUT_OF_RANGE, f"frame {frame} is past the end of {size}")
+        return frame
+    if frame / rate < timeline.duration_s:
+        return timeline.frame_at(frame / rate)
+    at_rate = f"frame {frame} at {rate:g} fps is {frame / rate:.2f} s, past the end of {size}"
+    if frame < timeline.num_frames:
+        detail = f"{at_rate}; the file itself has {video.fps:g} fps, so the rate of the annotation is wrong"
+        raise RecordError(Reason.FRAME_RATE_CONFLICT, detail)
+    raise RecordError(Reason.FRAME_OUT_OF_RANGE, at_rate)
+
+
+def _same_rate(rate: float, fps: float) -> bool:
+    return abs(rate - fps) <= RATE_TOLERANCE * fps

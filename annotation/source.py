@@ -1,0 +1,188 @@
+"""An annotation file as bytes, text, JSON or table, with errors that name the file and the place in it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+import reprlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import DataError
+
+MAX_CELL_CHARS = 1 << 24
+"""Longest cell of a table: a Label Studio export puts all regions of a long video into one."""
+
+MAX_FRAME_NUMBER = 1 << 53
+"""Largest frame number that JSON carries exactly."""
+
+_LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table: its line in the file, its cells by column name, and how many it has beyond the header."""
+
+    line: int
+    cells: dict[str, str]
+    surplus: int
+
+
+class Source:
+    """A file that is read once and looked at in several ways.
+
+    Raises:
+        DataError: no such file, a folder, unreadable, or empty.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._bytes = path.read_bytes()
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such annotation file") from None
+        except OSError as fault:
+            raise DataError(f"{path}: cannot be read: {fault.strerror}") from None
+        if not self._bytes.strip():
+            raise DataError(f"{path}: the file is empty")
+
+    @property
+    def name(self) -> str:
+        """The file name, which opens every place in it."""
+        return self.path.name
+
+    @property
+    def is_parquet(self) -> bool:
+        """Whether the content is Parquet, by its magic number."""
+        return self._bytes.startswith(b"PAR1")
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the content starts like a JSON list or object."""
+        return self.text.lstrip()[:1] in {"[", "{"}
+
+    @cached_property
+    def text(self) -> str:
+        """The content without a byte order mark. Raises DataError, naming the byte, where it is not UTF-8."""
+        try:
+            return self._bytes.decode("utf-8-sig")
+        except UnicodeDecodeError as fault:
+            line = self._bytes.count(b"\n", 0, fault.start) + 1
+            raise DataError(f"{self.path}:{line}: not UTF-8 text: byte 0x{self._bytes[fault.start]:02x}") from None
+
+    @cached_property
+    def json(self) -> Any:
+        """The content as JSON. Raises DataError, naming line and column, where it is not valid or cut short."""
+        try:
+            value = json.loads(self.text)
+        except json.JSONDecodeError as fault:
+            cut = "; the file ends there: is it truncated?" if fault.pos >= len(self.text.rstrip()) else ""
+            where = f"{self.path}:{fault.lineno}:{fault.colno}"
+            raise DataError(f"{where}: not valid JSON: {fault.msg}{cut}") from None
+        except (ValueError, RecursionError) as fault:
+            raise DataError(f"{self.path}: not usable JSON: {fault}") from None
+        if _LONE_SURROGATE.search(self.text):
+            self._check_surrogates(value)
+        return value
+
+    def _check_surrogates(self, value: Any) -> None:
+        # half a surrogate pair is valid JSON, but no file name, Parquet table or terminal takes it
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as fault:
+            raise DataError(f"{self.path}: not usable JSON: {fault.reason}") from None
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """Yield the lines that hold something, with their numbers from 1."""
+        # splitlines() would also split at characters, such as U+2028, that occur inside sentences
+        for number, line in enumerate(self.text.split("\n"), start=1):
+            if line.strip():
+                yield number, line.strip()
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The header of a table, in lower case with underscores for dashes."""
+        header = next(csv.reader(io.StringIO(self._first_line), delimiter=self._delimiter), [])
+        return [name.strip().lower().replace("-", "_") for name in header]
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows of a table below its header, blank ones left out.
+
+        Raises:
+            DataError: naming the line at which the file stops being a table.
+        """
+        csv.field_size_limit(MAX_CELL_CHARS)
+        reader = csv.reader(io.StringIO(self.text, newline=""), delimiter=self._delimiter)
+        last_line = 0
+        try:
+            for cells in reader:
+                line, last_line = last_line + 1, reader.line_num
+                if line > 1 and any(cell.strip() for cell in cells):
+                    named = dict(zip(self.columns, (cell.strip() for cell in cells), strict=False))
+                    yield Row(line, named, max(0, len(cells) - len(self.columns)))
+        except csv.Error as fault:
+            raise DataError(f"{self.path}:{last_line + 1}: not a readable table: {fault}") from None
+
+    @property
+    def _first_line(self) -> str:
+        return self.text.split("\n", 1)[0].rstrip("\r")
+
+    @property
+    def _delimiter(self) -> str:
+        # spreadsheets write tabs or, where the comma is the decimal sign, semicolons
+        return max(",\t;", key=self._first_line.count)
+
+
+def show(value: object) -> str:
+    """Return a short, one-line form of a value for a message."""
+    return reprlib.repr(value)
+
+
+def frame_number(value: object) -> int:
+    """Return a whole number given as int, integral float or text.
+
+    Raises:
+        ValueError: naming the value.
+    """
+    number = _number(value, "frame number")
+    if number != int(number) or abs(number) > MAX_FRAME_NUMBER:
+        raise ValueError(f"{show(value)} is not a frame number")
+    return int(number)
+
+
+def seconds(value: object) -> float:
+    """Return a finite number of seconds given as number or text.
+
+    Raises:
+        ValueError: naming the value.
+    """
+    return _number(value, "number of seconds")
+
+
+def frames_per_second(value: object) -> float:
+    """Return a frame rate given as number or text.
+
+    Raises:
+        ValueError: naming the value, where it is no number above 0.
+    """
+    rate = _number(value, "frame rate")
+    if rate <= 0:
+        raise ValueError(f"{show(value)} is not a frame rate above 0")
+    return rate
+
+
+def _number(value: object, meaning: str) -> float:
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            number = math.nan
+        if math.isfinite(number):
+            return number
+    raise ValueError(f"{show(value)} is not a {meaning}")

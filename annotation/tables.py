@@ -1,0 +1,185 @@
+"""Keep imported annotations as Parquet, and read them back: the format `holmes`.
+
+A table holds glances or spans, a row each. What the foreign file does not say is null, so that nothing is invented
+before the videos are known: frames without a time, a time without a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from annotation.delimited import glance_problem, span_problem
+from annotation.foreign import ForeignFault, ForeignGlance, ForeignSpan, Import, SpanKind
+from annotation.source import Source
+from annotation.video_index import video_name
+from pipeline.errors import DataError, SetupError
+from pipeline.records import Reason
+
+GLANCE_SCHEMA = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("frame_index", pa.int64()),
+        ("time_s", pa.float64()),
+        ("category", pa.string()),
+        ("annotator", pa.string()),
+        ("origin", pa.string()),
+        ("frame_rate", pa.float64()),
+        ("paths", pa.list_(pa.string())),
+    ]
+)
+SPAN_SCHEMA = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("start_frame", pa.int64()),
+        ("end_frame", pa.int64()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("category", pa.string()),
+        ("sentence", pa.string()),
+        ("kind", pa.string()),
+        ("origin", pa.string()),
+        ("frame_rate", pa.float64()),
+        ("num_frames", pa.int64()),
+        ("paths", pa.list_(pa.string())),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportSummary:
+    """What `import_to_parquet` did. `rows` is 0, and no file is written, where the input holds nothing usable."""
+
+    format: str
+    holds: str
+    rows: int
+    videos: int
+    faults: list[ForeignFault]
+    notes: list[str]
+
+
+def write_import(found: Import, out: Path) -> ImportSummary:
+    """Write the glances, or where there is none the spans, of an import.
+
+    Raises:
+        SetupError: `out` cannot be written.
+    """
+    if found.glances:
+        table = pa.Table.from_pylist([_glance_row(glance) for glance in found.glances], GLANCE_SCHEMA)
+    else:
+        table = pa.Table.from_pylist([_span_row(span) for span in found.spans], SPAN_SCHEMA)
+    if table.num_rows:
+        _write(table, out)
+    return ImportSummary(
+        format=found.format,
+        holds="glances" if found.glances else "spans",
+        rows=table.num_rows,
+        videos=len(found.videos),
+        faults=found.faults,
+        notes=found.notes,
+    )
+
+
+def read_holmes(source: Source) -> Import:
+    """Read a table that `write_import` wrote, or any Parquet of glances or spans with these columns.
+
+    Raises:
+        DataError: not Parquet, or no such columns, or columns of other types.
+    """
+    try:
+        table = pq.read_table(source.path)
+        columns = set(table.column_names)
+        is_glances = "video_id" in columns and bool(columns & {"frame_index", "time_s"})
+        is_spans = "video_id" in columns and (
+            {"start_frame", "end_frame"} <= columns or {"start_s", "end_s"} <= columns
+        )
+        if not is_glances and not is_spans:
+            raise DataError(f"{source.path}: a Parquet file of neither glances nor spans: columns {sorted(columns)}")
+        schema = GLANCE_SCHEMA if is_glances else SPAN_SCHEMA
+        known = [name for name in schema.names if name in columns]
+        table = table.select(known).cast(pa.schema([schema.field(name) for name in known]))
+        rows = table.to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as fault:
+        raise DataError(f"{source.path}: not a readable Parquet file of glances or spans: {fault}") from None
+    found = Import(format="holmes")
+    for number, row in enumerate(rows):
+        place = row.get("origin") or f"{source.name}: row {number}"
+        if not row["video_id"]:
+            found.fault(place, None, Reason.MALFORMED_ROW, "the row names no video")
+        elif is_glances:
+            _take_glance(found, row, place)
+        else:
+            _take_span(found, row, place)
+    return found
+
+
+def _take_glance(found: Import, row: Mapping[str, Any], place: str) -> None:
+    glance = ForeignGlance(
+        video=row["video_id"],
+        paths=tuple(row.get("paths") or ()),
+        place=place,
+        **_some(row, ("frame_index", "time_s", "category", "annotator", "frame_rate")),
+    )
+    problem = glance_problem(glance.frame_index, glance.time_s)
+    if problem:
+        found.fault(place, glance.video, *problem)
+    else:
+        found.glances.append(glance)
+
+
+def _take_span(found: Import, row: Mapping[str, Any], place: str) -> None:
+    kind = row.get("kind") or SpanKind.EVENT
+    if kind not in set(SpanKind):
+        found.fault(place, row["video_id"], Reason.MALFORMED_ROW, f"kind {kind!r}; known are {', '.join(SpanKind)}")
+        return
+    names = ("start_frame", "end_frame", "start_s", "end_s", "category", "sentence", "frame_rate", "num_frames")
+    span = ForeignSpan(
+        video=row["video_id"],
+        paths=tuple(row.get("paths") or ()),
+        kind=SpanKind(kind),
+        place=place,
+        **_some(row, names),
+    )
+    problem = span_problem(span)
+    if problem:
+        found.fault(place, span.video, *problem)
+    else:
+        found.spans.append(span)
+
+
+def _some(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: row.get(name) for name in names}
+
+
+def _glance_row(glance: ForeignGlance) -> dict[str, Any]:
+    return {
+        **_names(glance),
+        **{name: getattr(glance, name) for name in ("frame_index", "time_s", "category", "annotator", "frame_rate")},
+    }
+
+
+def _span_row(span: ForeignSpan) -> dict[str, Any]:
+    names = ("start_frame", "end_frame", "start_s", "end_s", "category", "sentence", "frame_rate", "num_frames")
+    return {**_names(span), "kind": span.kind.value, **{name: getattr(span, name) for name in names}}
+
+
+def _names(item: ForeignGlance | ForeignSpan) -> dict[str, Any]:
+    """Return the video's plain name, and every fuller one beside it: folders tell videos of one name apart."""
+    name = video_name(item.video)
+    fuller = (item.video,) if item.video != name else ()
+    return {"video_id": name, "paths": [*item.paths, *fuller], "origin": item.place}
+
+
+def _write(table: pa.Table, out: Path) -> None:
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, partial, compression="zstd")
+        partial.replace(out)
+    except OSError as fault:
+        raise SetupError(f"{out}: cannot be written: {fault.strerror or fault}") from None
