@@ -1,0 +1,176 @@
+"""The replies an LLM is asked for: their JSON schemas, reading them out of whatever text came, and the answers.
+
+No server is trusted to keep to a schema: some ignore it silently, some wrap the object in a fence or in prose.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError
+
+from pipeline.errors import RecordError
+from pipeline.models.sentences import join_clause, tidy
+from pipeline.records import NORMAL, Reason, Task
+
+_MAX_REPLY_CHARS = 100_000
+_MAX_QUOTE_CHARS = 500
+
+_VERDICT = re.compile(r"^(?:yes|no)\s*[,.:;!]\s*", re.IGNORECASE)
+_BECAUSE = re.compile(r"^because\b", re.IGNORECASE)
+
+
+def _lower(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+Judgement = Annotated[Literal["abnormal", "normal"], BeforeValidator(_lower)]
+# The bounds also keep a constrained decoder from writing one string until its tokens run out.
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1200)]
+
+
+class ReplyError(ValueError):
+    """A reply is not the JSON object that was asked for; the message tells the model what to mend."""
+
+
+class Reply(BaseModel):
+    """What every reply has in common: no fields but those of its schema."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def verdict(self) -> str | None:
+        """Return "abnormal" or "normal", None where the task asks for no judgement."""
+        return None
+
+    def answer(self) -> str:
+        """Return the answer in the look of the dataset."""
+        raise NotImplementedError
+
+
+class JudgeExplainReply(Reply):
+    """Judgement, what happens, and why that is normal or abnormal."""
+
+    judgement: Judgement
+    description: Text
+    analysis: Text
+
+    def verdict(self) -> str | None:
+        """Return the judgement."""
+        return self.judgement
+
+    def answer(self) -> str:
+        """Return "Yes, the video shows ... This is abnormal because ...", or the like with "No"."""
+        description = tidy(_VERDICT.sub("", self.description))
+        analysis = _VERDICT.sub("", self.analysis)
+        if _BECAUSE.match(analysis):
+            analysis = f"This is {self.judgement} {analysis[0].lower()}{analysis[1:]}"
+        opening = "Yes, " if self.judgement == "abnormal" else "No, "
+        return f"{join_clause(opening, description)} {tidy(analysis)}"
+
+
+class DescriptionReply(Reply):
+    """What happens, and the judgement that shows whether the model kept to the label."""
+
+    judgement: Judgement
+    description: Text
+
+    def verdict(self) -> str | None:
+        """Return the judgement."""
+        return self.judgement
+
+    def answer(self) -> str:
+        """Return the description."""
+        return tidy(self.description)
+
+
+class AnalysisReply(Reply):
+    """Reasons that end in the verdict."""
+
+    judgement: Judgement
+    analysis: Text
+
+    def verdict(self) -> str | None:
+        """Return the judgement."""
+        return self.judgement
+
+    def answer(self) -> str:
+        """Return the analysis."""
+        return tidy(self.analysis)
+
+
+class CaptionReply(Reply):
+    """A caption, which judges nothing."""
+
+    caption: Text
+
+    def answer(self) -> str:
+        """Return the caption."""
+        return tidy(self.caption)
+
+
+REPLIES: Mapping[Task, type[Reply]] = {
+    Task.JUDGE_EXPLAIN: JudgeExplainReply,
+    Task.DESCRIPTION: DescriptionReply,
+    Task.ANALYSIS: AnalysisReply,
+    Task.CAPTION: CaptionReply,
+}
+
+
+def response_format(task: Task) -> dict[str, Any]:
+    """Return the `response_format` that asks an OpenAI-compatible endpoint for the reply of this task."""
+    schema = REPLIES[task].model_json_schema()
+    return {"type": "json_schema", "json_schema": {"name": task.value, "strict": True, "schema": schema}}
+
+
+def parse_reply(task: Task, text: str) -> Reply:
+    """Read the last JSON object in `text` that is a reply of this task; fences and prose around it do not matter.
+
+    Raises:
+        ReplyError: there is none; the message says what is wrong with the last object that came nearest.
+    """
+    if len(text) > _MAX_REPLY_CHARS:
+        raise ReplyError(f"the reply has {len(text)} characters, more than {_MAX_REPLY_CHARS}")
+    reply: Reply | None = None
+    fault = "it holds no complete JSON object"
+    for candidate in _objects(text):
+        try:
+            reply = REPLIES[task].model_validate(candidate)
+        except ValidationError as error:
+            fault = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
+    if reply is None:
+        raise ReplyError(fault)
+    return reply
+
+
+def check_verdict(reply: Reply, label: str, text: str) -> None:
+    """Compare the judgement of a reply with the label that it was given.
+
+    Raises:
+        RecordError: they differ; `text`, the reply as it came, is quoted.
+    """
+    expected = "normal" if label == NORMAL else "abnormal"
+    if reply.verdict() not in (None, expected):
+        raise RecordError(Reason.WRONG_VERDICT, f"judged {reply.verdict()}, the label is {label}: {quote(text)}")
+
+
+def quote(text: str) -> str:
+    """Return `text` as a literal, cut to a length that a person reads."""
+    return repr(text if len(text) <= _MAX_QUOTE_CHARS else f"{text[:_MAX_QUOTE_CHARS]}...")
+
+
+def _objects(text: str) -> Iterator[object]:
+    """Yield the outermost JSON objects that stand anywhere in `text`."""
+    # models put raw line breaks into strings, which strict JSON forbids
+    decoder = json.JSONDecoder(strict=False)
+    place = text.find("{")
+    while place >= 0:
+        try:
+            value, end = decoder.raw_decode(text, place)
+        except (json.JSONDecodeError, RecursionError):
+            end = place + 1
+        else:
+            yield value
+        place = text.find("{", end)
