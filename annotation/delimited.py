@@ -160,8 +160,8 @@ def _rows(source: Source, found: Import) -> Iterator[tuple[str, str, Mapping[str
 
 
 def _row_problem(row: Row, video: str | None, width: int) -> str | None:
-    if row.surplus:
-        return f"{width + row.surplus} cells in a table of {width} columns"
+    if row.width > width:
+        return f"{row.width} cells in a table of {width} columns"
     return None if video else "the row names no video"
 
 

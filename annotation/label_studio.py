@@ -76,7 +76,12 @@ def read_label_studio(source: Source, frame_rate: float | None = None) -> Import
     else:
         size = 0
         for size, row in enumerate(source.rows(), start=1):  # noqa: B007  (the count is wanted after the loop)
-            _read_flat(reading, row.cells, f"{source.name}:{row.line}", " ")
+            place = f"{source.name}:{row.line}"
+            if row.width == len(source.columns):
+                _read_flat(reading, row.cells, place, " ")
+            else:
+                detail = f"{row.width} cells in a table of {len(source.columns)} columns"
+                reading.fault(place, None, Reason.MALFORMED_ROW, detail)
     if not size:
         raise DataError(f"{source.path}: no tasks in the export")
     _check_project(reading, source)
@@ -195,15 +200,16 @@ def _read_region(reading: _Reading, value: Any, task: _Task, annotator: str | No
         reading.counts["normal"] += 1
         return
     reading.counts["labels"] += len(names) > 1
-    for span in ranges:
+    for number, span in enumerate(ranges):
+        spot = f"{place}.ranges[{number}]" if len(ranges) > 1 else place
         try:
             index = _middle(span)
         except ValueError as fault:
-            reading.fault(place, task, Reason.MALFORMED_ROW, fault)
+            reading.fault(spot, task, Reason.MALFORMED_ROW, fault)
             continue
         if index < 0:
-            number = show(span["start"])
-            reading.fault(place, task, Reason.FRAME_OUT_OF_RANGE, f"frame {number}: Label Studio counts frames from 1")
+            detail = f"frame {show(span['start'])}: Label Studio counts frames from 1"
+            reading.fault(spot, task, Reason.FRAME_OUT_OF_RANGE, detail)
             continue
         reading.counts["drags"] += span["start"] != span["end"]
         reading.counts["no rate"] += task.frame_rate is None
@@ -216,7 +222,7 @@ def _read_region(reading: _Reading, value: Any, task: _Task, annotator: str | No
                 frame_rate=task.frame_rate,
                 category=names[0] if names else None,
                 annotator=annotator,
-                place=place,
+                place=spot,
             )
         )
 
@@ -293,4 +299,6 @@ def _write_notes(reading: _Reading) -> None:
         "drafts": "draft(s): not submitted, no glance",
         "predictions": "prediction(s): made by a model, no glance",
     }
+    if not reading.found.glances and not reading.found.faults:
+        reading.found.notes.append("no click in any of the tasks")
     reading.found.notes.extend(f"{reading.counts[key]} {text}" for key, text in texts.items() if reading.counts[key])

@@ -11,7 +11,7 @@ from typing import Any
 from annotation import delimited, descriptions, label_studio, temporal
 from annotation.foreign import Import
 from annotation.source import Source
-from annotation.tables import ImportSummary, read_holmes, write_import
+from annotation.tables import read_holmes
 from pipeline.errors import ConfigError, DataError
 
 AUTO = "auto"
@@ -84,17 +84,6 @@ def detect_format(path: Path | str) -> str:
         DataError: the file is unusable or has none of the formats.
     """
     return _detect(Source(Path(path)))
-
-
-def import_to_parquet(path: Path | str, format: str, out: Path, *, frame_rate: float | None = None) -> ImportSummary:  # noqa: A002
-    """Read an annotation file and keep its glances, or else its spans, as a Parquet table.
-
-    Raises:
-        DataError: as `read_annotations`.
-        ConfigError: as `read_annotations`.
-        SetupError: `out` cannot be written.
-    """
-    return write_import(read_annotations(path, format, frame_rate=frame_rate), out)
 
 
 def _detect(source: Source) -> str:

@@ -28,6 +28,9 @@ RATE_TOLERANCE = 0.0005
 SPAN_SLACK_S = 1.0
 """Seconds a span may reach past the end of its video: published annotations round."""
 
+LENGTH_TOLERANCE = 0.02
+"""Relative difference of length up to which a source speaks of the ingested file: containers misstate a little."""
+
 UNSPECIFIC = frozenset({"abnormal", "anomaly", "anomalous", "event", "glance", "click", "yes"})
 """Labels, in lower case, by which an annotator only says that something happens: the video's label tells what."""
 
@@ -106,13 +109,16 @@ def resolve_glance(
     category = _resolve_category(foreign.category, video, index, taxonomy)
     timeline = timeline_of(video) if timeline_of else _ConstantRate(video.num_frames, video.duration_s, video.fps)
     frame_index = _resolve_frame(foreign, video, timeline)
+    rate = foreign.frame_rate
+    # another rate is placed by time, as the annotator saw it, and stays visible in the table
+    counted = "" if rate is None or _same_rate(rate, video.fps) else f" (counted at {rate:g} fps)"
     return Glance(
         video_id=video.video_id,
         time_s=timeline.time_of(frame_index),
         frame_index=frame_index,
         category=category,
         annotator=foreign.annotator,
-        origin=foreign.place,
+        origin=foreign.place + counted,
     )
 
 
@@ -153,17 +159,22 @@ def resolve_span(foreign: ForeignSpan, index: VideoIndex, timeline_of: TimelineO
     """Match one span with its video, in seconds, cut at the video's end. Open bounds mean those of the video.
 
     Raises:
-        RecordError: the video is missing or ambiguous, or the span reaches outside it by more than `SPAN_SLACK_S`.
+        RecordError: the video is missing or ambiguous, is not as long as the source says it is, or the span reaches
+            outside it by more than `SPAN_SLACK_S`.
     """
     video = index.find(foreign.video, foreign.paths)
     timeline = timeline_of(video) if timeline_of else _ConstantRate(video.num_frames, video.duration_s, video.fps)
+    _check_length(foreign, video, timeline)
 
     def bound(frame: int | None, time_s: float | None, default_s: float) -> float:
-        if frame is not None:
-            rate = foreign.frame_rate or video.fps
-            inside = _same_rate(rate, video.fps) and 0 <= frame < timeline.num_frames
-            return timeline.time_of(frame) if inside else frame / rate
-        return default_s if time_s is None else time_s
+        if frame is None:
+            return default_s if time_s is None else time_s
+        rate = foreign.frame_rate or video.fps
+        if not _same_rate(rate, video.fps):
+            return frame / rate
+        # the end of a span may be the number of frames, which is no frame
+        past_end = max(0, frame - timeline.num_frames + 1)
+        return timeline.time_of(frame) if not past_end else timeline.duration_s + (past_end - 1) / video.fps
 
     start_s = bound(foreign.start_frame, foreign.start_s, 0.0)
     end_s = bound(foreign.end_frame, foreign.end_s, timeline.duration_s)
@@ -180,6 +191,18 @@ def resolve_span(foreign: ForeignSpan, index: VideoIndex, timeline_of: TimelineO
         kind=foreign.kind,
         origin=foreign.place,
     )
+
+
+def _check_length(foreign: ForeignSpan, video: Video, timeline: Timeline) -> None:
+    """Refuse a span of a file that is much longer or shorter than the one ingested: another cut, or another rate."""
+    if foreign.num_frames is None:
+        return
+    rate = foreign.frame_rate or video.fps
+    length_s = foreign.num_frames / rate
+    if abs(length_s - timeline.duration_s) > max(SPAN_SLACK_S, LENGTH_TOLERANCE * timeline.duration_s):
+        said = f"the source says {foreign.num_frames} frames at {rate:g} fps, {length_s:.2f} s"
+        detail = f"{said}; {video.video_id} lasts {timeline.duration_s:.2f} s"
+        raise RecordError(Reason.FRAME_RATE_CONFLICT, detail)
 
 
 def _resolve_category(category: str | None, video: Video, index: VideoIndex, taxonomy: str) -> str:

@@ -27,11 +27,11 @@ _LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a table: its line in the file, its cells by column name, and how many it has beyond the header."""
+    """One row of a table: its line in the file, its cells by column name, and how many cells it has in all."""
 
     line: int
     cells: dict[str, str]
-    surplus: int
+    width: int
 
 
 class Source:
@@ -125,7 +125,7 @@ class Source:
                 line, last_line = last_line + 1, reader.line_num
                 if line > 1 and any(cell.strip() for cell in cells):
                     named = dict(zip(self.columns, (cell.strip() for cell in cells), strict=False))
-                    yield Row(line, named, max(0, len(cells) - len(self.columns)))
+                    yield Row(line, named, len(cells))
         except csv.Error as fault:
             raise DataError(f"{self.path}:{last_line + 1}: not a readable table: {fault}") from None
 

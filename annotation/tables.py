@@ -7,18 +7,16 @@ before the videos are known: frames without a time, a time without a frame.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from annotation.delimited import glance_problem, span_problem
-from annotation.foreign import ForeignFault, ForeignGlance, ForeignSpan, Import, SpanKind
+from annotation.foreign import ForeignGlance, ForeignSpan, Import, SpanKind
 from annotation.source import Source
 from annotation.video_index import video_name
-from pipeline.errors import DataError, SetupError
+from pipeline.errors import DataError
 from pipeline.records import Reason
 
 GLANCE_SCHEMA = pa.schema(
@@ -51,42 +49,15 @@ SPAN_SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportSummary:
-    """What `import_to_parquet` did. `rows` is 0, and no file is written, where the input holds nothing usable."""
-
-    format: str
-    holds: str
-    rows: int
-    videos: int
-    faults: list[ForeignFault]
-    notes: list[str]
-
-
-def write_import(found: Import, out: Path) -> ImportSummary:
-    """Write the glances, or where there is none the spans, of an import.
-
-    Raises:
-        SetupError: `out` cannot be written.
-    """
+def to_table(found: Import) -> pa.Table:
+    """Return the glances of an import, or where there is none its spans, a row each in file order."""
     if found.glances:
-        table = pa.Table.from_pylist([_glance_row(glance) for glance in found.glances], GLANCE_SCHEMA)
-    else:
-        table = pa.Table.from_pylist([_span_row(span) for span in found.spans], SPAN_SCHEMA)
-    if table.num_rows:
-        _write(table, out)
-    return ImportSummary(
-        format=found.format,
-        holds="glances" if found.glances else "spans",
-        rows=table.num_rows,
-        videos=len(found.videos),
-        faults=found.faults,
-        notes=found.notes,
-    )
+        return pa.Table.from_pylist([_glance_row(glance) for glance in found.glances], GLANCE_SCHEMA)
+    return pa.Table.from_pylist([_span_row(span) for span in found.spans], SPAN_SCHEMA)
 
 
 def read_holmes(source: Source) -> Import:
-    """Read a table that `write_import` wrote, or any Parquet of glances or spans with these columns.
+    """Read a table that `to_table` made, or any Parquet of glances or spans with these columns.
 
     Raises:
         DataError: not Parquet, or no such columns, or columns of other types.
@@ -173,13 +144,3 @@ def _names(item: ForeignGlance | ForeignSpan) -> dict[str, Any]:
     name = video_name(item.video)
     fuller = (item.video,) if item.video != name else ()
     return {"video_id": name, "paths": [*item.paths, *fuller], "origin": item.place}
-
-
-def _write(table: pa.Table, out: Path) -> None:
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, partial, compression="zstd")
-        partial.replace(out)
-    except OSError as fault:
-        raise SetupError(f"{out}: cannot be written: {fault.strerror or fault}") from None

@@ -73,10 +73,12 @@ def _read_lines(source: Source, format_name: str, read_line: LineReader, form: s
         except ValueError as fault:
             found.fault(place, None, Reason.MALFORMED_ROW, f"{fault}; expected {form}")
             continue
-        for span in spans:
+        for pair, span in enumerate(spans, start=1):
+            if len(spans) > 1:
+                span = replace(span, place=f"{place} pair {pair}")  # noqa: PLW2901
             problem = span_problem(span)
             if problem:
-                found.fault(place, span.video, *problem)
+                found.fault(span.place, span.video, *problem)
             else:
                 found.spans.append(span)
     if not found.spans and all(fault.video is None for fault in found.faults):

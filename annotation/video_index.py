@@ -91,7 +91,8 @@ class VideoIndex:
             if video.label is not None:
                 self.labels.add(video.label)
             self._add(_Entry(video, video.path, split_path(video.path)), video.video_id)
-        for path in rejected:
+        ingested = {video.path for video in self._by_id.values()}
+        for path in set(rejected) - ingested:
             self._add(_Entry(None, path, split_path(path)), path)
         self._names = sorted(self._by_stem)
         self._reversed_names = sorted(name[::-1] for name in self._by_stem)
