@@ -1,0 +1,106 @@
+"""Opening of video files: every way in which a path is not a readable video gets its own reason."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import RecordError
+from pipeline.records import Reason
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+# Naming the demuxers keeps text files from being taken for playlists, which could open other files or addresses.
+_VIDEO_FORMATS = (
+    "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,dhav,rm,wtv,nut,ivf,gif,dv,h264,hevc,m4v,mjpeg,obu"
+)
+_AUDIO_FORMATS = "mp3,wav,flac,aac,ac3,amr,aiff,w64,caf"
+_IMAGE_FORMATS = "image2,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,jpegls_pipe,j2k_pipe,svg_pipe,psd_pipe"
+
+
+def check_file(path: Path) -> None:
+    """Check that `path` is a readable, regular file with something in it.
+
+    Raises:
+        RecordError: FILE_MISSING, NOT_A_FILE (a folder, a device, a loop of links), UNREADABLE or EMPTY_FILE.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise RecordError(Reason.FILE_MISSING, f"{path}: no such file") from None
+    except OSError as fault:
+        reason = Reason.NOT_A_FILE if fault.errno in (errno.ELOOP, errno.ENOTDIR) else Reason.UNREADABLE
+        raise RecordError(reason, f"{path}: {fault.strerror}") from None
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+        raise RecordError(Reason.NOT_A_FILE, f"{path}: {kind}")
+    if not os.access(path, os.R_OK):
+        raise RecordError(Reason.UNREADABLE, f"{path}: permission denied")
+    if status.st_size == 0:
+        raise RecordError(Reason.EMPTY_FILE, f"{path}: zero bytes")
+
+
+@contextmanager
+def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a file and its first video stream, set to decode on one thread.
+
+    Raises:
+        RecordError: as `check_file`, and NOT_A_VIDEO, NO_VIDEO_STREAM, UNSUPPORTED_CODEC, TRUNCATED or UNREADABLE.
+    """
+    import av
+
+    check_file(path)
+    try:
+        # An absolute path cannot be taken for an address such as "a:b.mp4".
+        container = av.open(
+            os.path.abspath(path),  # noqa: PTH100  (Path.resolve would fail on names that only exist as links)
+            options={"format_whitelist": f"{_VIDEO_FORMATS},{_AUDIO_FORMATS},{_IMAGE_FORMATS}"},
+            metadata_errors="replace",
+        )
+    except PermissionError:
+        raise RecordError(Reason.UNREADABLE, f"{path}: permission denied") from None
+    except (av.error.InvalidDataError, av.error.ArgumentError, ValueError, EOFError):
+        raise _not_a_video(path) from None
+    except OSError as fault:
+        raise RecordError(Reason.UNREADABLE, f"{path}: {fault.strerror or fault}") from None
+    with container:
+        yield container, _video_stream(container, path)
+
+
+def _not_a_video(path: Path) -> RecordError:
+    with path.open("rb") as file:
+        head = file.read(12)
+    if head[4:8] in (b"ftyp", b"mdat", b"free", b"wide", b"skip"):
+        return RecordError(
+            Reason.TRUNCATED, f"{path}: an MP4 file without its index (no moov box): recording or copy stopped early"
+        )
+    return RecordError(Reason.NOT_A_VIDEO, f"{path}: no video format is recognised in its {path.stat().st_size} bytes")
+
+
+def _video_stream(container: InputContainer, path: Path) -> VideoStream:
+    from av.stream import Disposition
+
+    name = container.format.name
+    if name in _IMAGE_FORMATS.split(","):
+        raise RecordError(Reason.NOT_A_VIDEO, f"{path}: a still image ({name.removesuffix('_pipe')})")
+    streams = [
+        stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic
+    ]
+    if not container.streams:
+        raise _not_a_video(path)
+    if not streams:
+        held = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
+        raise RecordError(Reason.NO_VIDEO_STREAM, f"{path}: no video stream (streams: {held})")
+    stream = streams[0]
+    if stream.codec_context is None:
+        raise RecordError(Reason.UNSUPPORTED_CODEC, f"{path}: no decoder for codec tag {stream.codec_tag!r}")
+    # Scale comes from one process per core; decoding threads only add to the CPU time of each file.
+    stream.codec_context.thread_count = 1
+    return stream

@@ -1,0 +1,118 @@
+"""The sample times of an MP4 file, read from its index: those of an hour in a hundredth of a second.
+
+Demuxing a whole file to learn its presentation times costs more than decoding a clip of it, and libavformat's own index
+holds decode times only. The tables read here are those of ISO/IEC 14496-12, 8.6.1. Files with fragments or with edit lists
+that may hide frames are left to the demuxer.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MAX_INDEX_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, eq=False)
+class SampleTimes:
+    """Times of all samples of a track in decode order, in ticks of the track.
+
+    Attributes:
+        pts: presentation times up to one constant, int64, shape (P,).
+        last_duration: duration of the last sample in decode order.
+    """
+
+    pts: NDArray[np.int64]
+    last_duration: int
+
+
+def read_sample_times(path: Path, track_id: int) -> SampleTimes | None:
+    """Read the sample times of a track; None where this simple reading is not enough."""
+    try:
+        moov = _read_moov(path)
+        return None if moov is None else _track_times(moov, track_id)
+    except (struct.error, KeyError, ValueError):
+        return None
+
+
+def _read_moov(path: Path) -> memoryview | None:
+    """Return the content of the moov box, wherever it stands; None where there is none or the file has fragments."""
+    moov = None
+    with path.open("rb") as file:
+        while len(header := file.read(16)) >= 8:
+            size, kind = struct.unpack_from(">I4s", header)
+            head_size = 8
+            if size == 1:
+                (size,) = struct.unpack_from(">Q", header, 8)
+                head_size = 16
+            if kind == b"moof" or (size != 0 and size < head_size):
+                return None
+            start = file.tell() - len(header)
+            if kind == b"moov":
+                if size > _MAX_INDEX_BYTES:
+                    return None
+                file.seek(start + head_size)
+                moov = memoryview(file.read(size - head_size))
+            if size == 0:  # the box reaches to the end of the file
+                break
+            file.seek(start + size)
+    return moov
+
+
+def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    start = 0
+    while start + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, start)
+        if size < 8:
+            raise ValueError(f"box {kind!r} of {size} bytes")
+        yield kind, data[start + 8 : start + size]
+        start += size
+
+
+def _track_times(moov: memoryview, track_id: int) -> SampleTimes | None:
+    for kind, track in _boxes(moov):
+        if kind == b"mvex":
+            return None
+        if kind == b"trak":
+            boxes = dict(_boxes(track))
+            version = boxes[b"tkhd"][0]
+            (found_id,) = struct.unpack_from(">I", boxes[b"tkhd"], 20 if version == 1 else 12)
+            if found_id == track_id:
+                return None if _may_hide_frames(boxes) else _stbl_times(boxes)
+    return None
+
+
+def _may_hide_frames(boxes: dict[bytes, memoryview]) -> bool:
+    """Tell whether an edit list does more than set the start: it then takes the demuxer to know what is shown."""
+    if b"edts" not in boxes:
+        return False
+    edit_list = dict(_boxes(boxes[b"edts"])).get(b"elst")
+    return edit_list is not None and struct.unpack_from(">I", edit_list, 4)[0] != 1
+
+
+def _stbl_times(boxes: dict[bytes, memoryview]) -> SampleTimes | None:
+    media = dict(_boxes(boxes[b"mdia"]))
+    tables = dict(_boxes(dict(_boxes(media[b"minf"]))[b"stbl"]))
+    counts, deltas = _runs(tables[b"stts"], signed=False)
+    intervals = np.repeat(deltas, counts)
+    if len(intervals) == 0:
+        return None
+    dts = np.cumsum(intervals) - intervals
+    if b"ctts" not in tables:
+        return SampleTimes(dts, int(intervals[-1]))
+    # Version 0 says unsigned, but files with negative offsets under version 0 exist and players read them as signed.
+    counts, offsets = _runs(tables[b"ctts"], signed=True)
+    shifts = np.repeat(offsets, counts)
+    return SampleTimes(dts + shifts, int(intervals[-1])) if len(shifts) == len(dts) else None
+
+
+def _runs(table: memoryview, *, signed: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the run lengths and values of a run-length coded table, int64, shape (runs,) each."""
+    (entries,) = struct.unpack_from(">I", table, 4)
+    pairs = np.frombuffer(table, dtype=">i4" if signed else ">u4", count=2 * entries, offset=8).reshape(-1, 2)
+    return pairs[:, 0].astype(np.int64), pairs[:, 1].astype(np.int64)

@@ -1,0 +1,248 @@
+"""The packet table of a video: what the container says of every frame, without decoding any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import RecordError
+from pipeline.records import Reason
+from pipeline.video import mp4
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.stream import Stream
+    from av.video.stream import VideoStream
+
+_MAX_REORDER = 64
+"""Farthest that a frame may stand from its place in decode order; codecs in use stay under 32."""
+
+_DEFAULT_RATE = Fraction(25)
+
+_HAS_INDEX = frozenset({"mov", "mp4", "matroska", "webm", "avi"})
+"""Formats whose index leads to a key packet exactly; in the others a seek lands anywhere."""
+
+_STATES_DURATION = frozenset({"matroska", "webm", "flv"})
+"""Formats without a count of frames whose header holds the duration."""
+
+_DURATION_SLACK_S = 0.5
+
+_Row = tuple[int | None, int | None, bool, bool, int]
+"""A packet as demuxed: pts, dts, is_key, is_shown, duration."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PacketTable:
+    """One row per packet of the video stream, in decode order.
+
+    Attributes:
+        pts: presentation times in ticks of `time_base`, int64, shape (P,).
+        is_key: packets at which decoding can start, bool, shape (P,).
+        is_shown: packets whose frame is presented, bool, shape (P,); an edit list hides the others.
+        last_duration: ticks that the last frame stays; 0 where the container does not say.
+        nominal_rate: frames per second that the container declares; None where it declares none.
+        has_timestamps: every packet has its own pts, so that frames can be told apart by it. Otherwise `pts` is made
+            up from what there is, in decode order, and frames can only be counted.
+        is_seekable: the container has an index that leads to the key packets.
+    """
+
+    pts: NDArray[np.int64]
+    is_key: NDArray[np.bool_]
+    is_shown: NDArray[np.bool_]
+    time_base: Fraction
+    last_duration: int
+    nominal_rate: Fraction | None
+    has_timestamps: bool
+    is_seekable: bool
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """Decode positions of the frames in display order, shape (num_frames,)."""
+        shown = np.flatnonzero(self.is_shown)
+        return shown[np.argsort(self.pts[shown], kind="stable")]
+
+    @cached_property
+    def frame_pts(self) -> NDArray[np.int64]:
+        """Presentation times of the frames in display order, ticks, shape (num_frames,)."""
+        return self.pts[self.order]
+
+    @property
+    def num_frames(self) -> int:
+        """The number of frames that are presented."""
+        return len(self.order)
+
+
+def read_packets(
+    container: InputContainer, stream: VideoStream, path: Path, *, from_index: bool = True
+) -> PacketTable:
+    """Read the packet table of an open file: from the index of an MP4 file where that is enough, else by demuxing.
+
+    Afterwards the container stands at an arbitrary place.
+
+    Args:
+        container: the open file.
+        stream: its video stream.
+        path: the file's path.
+        from_index: False demuxes in any case, and so proves that the packets are there.
+
+    Raises:
+        RecordError: TRUNCATED where packets that the container promises are missing, BAD_TIMESTAMPS where the timestamps
+            make no order, NO_VIDEO_STREAM where there is no frame at all.
+    """
+    table = _from_mp4_index(container, stream, path) if from_index else None
+    if table is None:
+        table = _from_demux(container, stream, path)
+    if table.num_frames == 0:
+        raise RecordError(Reason.NO_VIDEO_STREAM, f"{path}: the video stream holds no frame")
+    _check_order(table, path)
+    return table
+
+
+def _from_mp4_index(container: InputContainer, stream: VideoStream, path: Path) -> PacketTable | None:
+    if "mp4" not in _formats(container) or stream.frames == 0 or len(stream.index_entries) != stream.frames:
+        return None
+    times = mp4.read_sample_times(path, stream.id)
+    if times is None or len(times.pts) != stream.frames:
+        return None
+    rows = [(entry.is_keyframe, entry.is_discard, entry.pos + entry.size) for entry in stream.index_entries]
+    if any(is_discard for _, is_discard, _ in rows):
+        return None
+    _check_count(path, sum(end <= container.size for _, _, end in rows), len(rows))
+    first = next((packet for packet in container.demux(stream) if packet.size), None)
+    if first is None or first.pts is None:
+        return None
+    return PacketTable(
+        # One packet fixes the constant that the edit list and negative offsets add to all times.
+        pts=times.pts - times.pts[0] + first.pts,
+        is_key=np.array([is_key for is_key, _, _ in rows], dtype=bool),
+        is_shown=np.ones(stream.frames, dtype=bool),
+        time_base=_time_base(stream),
+        last_duration=times.last_duration,
+        nominal_rate=_nominal_rate(stream),
+        has_timestamps=len(np.unique(times.pts)) == len(times.pts),
+        is_seekable=True,
+    )
+
+
+def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> PacketTable:
+    rows: list[_Row] = []
+    ends: dict[int, int] = {}
+    is_cut_off = False
+    for packet in _demux(container, path):
+        duration = packet.duration or 0
+        if packet.stream_index == stream.index:
+            rows.append((packet.pts, packet.dts, packet.is_keyframe, not packet.is_discard, duration))
+            is_cut_off = packet.is_corrupt
+        if packet.pts is not None:
+            ends[packet.stream_index] = max(ends.get(packet.stream_index, 0), packet.pts + duration)
+    _check_complete(container, stream, path, num_packets=len(rows), ends=ends, is_cut_off=is_cut_off)
+
+    time_base, rate = _time_base(stream), _nominal_rate(stream)
+    pts, has_timestamps = _presentation_times(rows, max(1, int(1 / ((rate or _DEFAULT_RATE) * time_base))))
+    return PacketTable(
+        pts=pts,
+        is_key=np.array([row[2] for row in rows], dtype=bool),
+        is_shown=np.array([row[3] for row in rows], dtype=bool),
+        time_base=time_base,
+        last_duration=rows[-1][4] if rows else 0,
+        nominal_rate=rate,
+        has_timestamps=has_timestamps,
+        is_seekable=has_timestamps and not _HAS_INDEX.isdisjoint(_formats(container)),
+    )
+
+
+def _demux(container: InputContainer, path: Path) -> Iterator[Packet[Stream]]:
+    import av
+
+    try:
+        for packet in container.demux():
+            if packet.size:  # the empty ones at the end only flush decoders
+                yield packet
+    except av.error.FFmpegError as fault:
+        raise RecordError(Reason.UNREADABLE, f"{path}: {fault.strerror}") from None
+
+
+def _presentation_times(rows: Sequence[_Row], frame_ticks: int) -> tuple[NDArray[np.int64], bool]:
+    """Return the pts of packets and whether each is its own; made up from dts, or from the frame rate, where not.
+
+    In AVI files and bare streams a packet may have no pts, in damaged recordings two packets may share one. Decode times
+    in sequence are then the times at which the frames come out of a decoder.
+    """
+    pts, dts = [row[0] for row in rows], [row[1] for row in rows]
+    shown = [row[0] for row in rows if row[3]]
+    if None not in pts and len(set(shown)) == len(shown):
+        return np.array(pts, dtype=np.int64), True
+    if None not in pts:
+        times = np.sort(np.array(pts, dtype=np.int64))
+    elif None not in dts:
+        times = np.sort(np.array(dts, dtype=np.int64))
+    else:
+        times = np.arange(len(rows), dtype=np.int64) * frame_ticks
+    return times, False
+
+
+def _check_count(path: Path, found: int, promised: int) -> None:
+    if found < promised:
+        raise RecordError(
+            Reason.TRUNCATED, f"{path}: the file ends early: {found} of the {promised} frames in its index are there"
+        )
+
+
+def _check_complete(
+    container: InputContainer,
+    stream: VideoStream,
+    path: Path,
+    *,
+    num_packets: int,
+    ends: dict[int, int],
+    is_cut_off: bool,
+) -> None:
+    """Compare what was demuxed with what the header promises, as far as the format promises anything.
+
+    MPEG-TS, MPEG-PS and bare streams promise nothing: a recording of that kind may end anywhere.
+    """
+    formats = _formats(container)
+    _check_count(path, num_packets, len(stream.index_entries) if "mp4" in formats else stream.frames)
+    if is_cut_off and not formats.isdisjoint(_HAS_INDEX | _STATES_DURATION):
+        raise RecordError(Reason.TRUNCATED, f"{path}: the file ends within packet {num_packets} of the video")
+    if container.duration is None or formats.isdisjoint(_STATES_DURATION):
+        return
+    streams = container.streams
+    end_s = max((float(end * _time_base(streams[index])) for index, end in ends.items()), default=0.0)
+    promised_s = container.duration / 1e6
+    if end_s < promised_s - _DURATION_SLACK_S:
+        raise RecordError(
+            Reason.TRUNCATED, f"{path}: the file ends early: {end_s:.2f} s of the {promised_s:.2f} s in its header are there"
+        )
+
+
+def _check_order(table: PacketTable, path: Path) -> None:
+    """Find timestamps that jump back: sorting them would mix frames of different moments."""
+    moved = np.abs(table.order - np.flatnonzero(table.is_shown))
+    if len(moved) and moved.max() > _MAX_REORDER:
+        frame = int(moved.argmax())
+        raise RecordError(
+            Reason.BAD_TIMESTAMPS,
+            f"{path}: timestamps jump: frame {frame} in time order is packet {int(table.order[frame])} of the file "
+            f"(limit {_MAX_REORDER} places apart)",
+        )
+
+
+def _formats(container: InputContainer) -> frozenset[str]:
+    return frozenset(container.format.name.split(","))
+
+
+def _time_base(stream: Stream) -> Fraction:
+    return stream.time_base or Fraction(1, 90_000)
+
+
+def _nominal_rate(stream: VideoStream) -> Fraction | None:
+    return stream.guessed_rate or stream.average_rate or None

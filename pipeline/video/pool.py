@@ -1,0 +1,164 @@
+"""Worker processes for files of unknown origin: none of them can hang, exhaust or end the run."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, TimeoutError as FutureTimeoutError
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from pebble import ProcessExpired, ProcessPool
+
+from pipeline.errors import HolmesError, RecordError
+from pipeline.records import Reason
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_ITEMS_AHEAD_PER_WORKER = 2
+_PR_SET_PDEATHSIG = 1
+
+
+class VideoPool:
+    """Runs a function over items in worker processes, each item under a limit of time and memory.
+
+    A fault stays with its item: the worker that hangs, crashes or runs out of memory is replaced, the others go on.
+    Workers end with their parent, however it dies, and leave Ctrl-C to it.
+
+    Args:
+        workers: number of processes; 0 is one per core that this process may use.
+        timeout_s: seconds that one item may take.
+        memory_mb: memory in MiB that a worker may take above what it has at its start. Enforced on Linux.
+    """
+
+    def __init__(self, workers: int, timeout_s: float, memory_mb: int) -> None:
+        self._workers = workers or _available_cores()
+        self._timeout_s = timeout_s
+        self._memory_mb = memory_mb
+
+    def __enter__(self) -> Self:
+        # Spawned workers share no thread, lock or model with their parent.
+        self._pool = ProcessPool(
+            max_workers=self._workers,
+            context=multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(self._memory_mb, os.getpid()),
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._pool.close()
+        else:
+            self._pool.stop()
+        self._pool.join()
+
+    def map(
+        self, fn: Callable[[Item], Result], items: Iterable[Item], *, timeout_s: float | None = None
+    ) -> Generator[Result | RecordError]:
+        """Yield `fn(item)` for every item, in order, or the `RecordError` that says why there is no result.
+
+        Items are taken a few at a time, so that neither they nor the results pile up.
+
+        Args:
+            fn: a function at the top of a module. A `RecordError` that it raises is yielded; any other exception of its
+                own is a CRASHED one.
+            items: what `fn` is called with; must pickle, as must the results.
+            timeout_s: limit for these items; None takes that of the pool.
+
+        Raises:
+            HolmesError: the first one that `fn` raises: the environment, not the item, is then at fault.
+        """
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
+        ahead: deque[Future[Result | RecordError]] = deque()
+        try:
+            for item in items:
+                ahead.append(self._pool.schedule(_call, args=(fn, item, self._memory_mb), timeout=limit_s))
+                if len(ahead) >= self._workers * _ITEMS_AHEAD_PER_WORKER:
+                    yield _outcome(ahead.popleft(), limit_s)
+            while ahead:
+                yield _outcome(ahead.popleft(), limit_s)
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+def _available_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _outcome(future: Future[Result | RecordError], limit_s: float) -> Result | RecordError:
+    try:
+        return future.result()
+    except HolmesError:
+        raise
+    except FutureTimeoutError:
+        return RecordError(Reason.TIMED_OUT, f"not done after {limit_s:g} s (video.timeout_s)")
+    except ProcessExpired as fault:
+        return RecordError(Reason.CRASHED, f"the worker process died: {_manner_of_death(fault.exitcode)}")
+    except Exception as fault:  # noqa: BLE001  (what cannot be pickled comes back as any type)
+        return RecordError(Reason.CRASHED, f"{type(fault).__name__}: {fault}")
+
+
+def _manner_of_death(exitcode: int | None) -> str:
+    if exitcode is not None and exitcode < 0:
+        with contextlib.suppress(ValueError):
+            return f"signal {signal.Signals(-exitcode).name}"
+    return f"exit code {exitcode}"
+
+
+def _call(fn: Callable[[Item], Result], item: Item, memory_mb: int) -> Result | RecordError:
+    try:
+        return fn(item)
+    except RecordError as fault:
+        return fault
+    except MemoryError:
+        return RecordError(Reason.OUT_OF_MEMORY, f"more than {memory_mb} MiB needed (video.memory_mb)")
+    except HolmesError:
+        raise
+    except Exception as fault:  # noqa: BLE001  (one item's bug must not end the run)
+        return RecordError(Reason.CRASHED, f"{type(fault).__name__}: {fault}")
+
+
+def _start_worker(memory_mb: int, parent_pid: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _end_with_parent(parent_pid)
+    _limit_memory(memory_mb)
+
+
+def _end_with_parent(parent_pid: int) -> None:
+    if sys.platform == "linux":
+        # The kernel does it even while a decoder hangs with the interpreter's lock held.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent_pid:
+            os._exit(1)
+        return
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def _limit_memory(memory_mb: int) -> None:
+    if sys.platform != "linux":
+        return
+    import resource
+
+    # Data, unlike the address space, leaves out mapped files and libraries, which take no memory of their own.
+    data_kb = next(
+        int(line.split()[1])
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        if line.startswith("VmData:")
+    )
+    limit = (data_kb << 10) + (memory_mb << 20)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

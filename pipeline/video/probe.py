@@ -1,0 +1,85 @@
+"""What is known of a video file before anything is made of it, and whether all of it can be read."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from pipeline.errors import RecordError
+from pipeline.records import Reason
+from pipeline.video.pyav_decoder import PyavDecoder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoFacts:
+    """The measured facts of a readable video.
+
+    Attributes:
+        fps: mean frame rate measured from the timestamps.
+        num_frames: frames that a decoder puts out.
+        duration_s: end of the last frame, the first one at 0.0.
+        width: as shown, after rotation.
+        height: as shown, after rotation.
+        codec: name of the codec, as libavcodec calls it.
+        rotation_deg: quarter turns counterclockwise that the container asks for: 0, 90, 180 or 270.
+        variable_frame_rate: whether the frames are unevenly spaced in time.
+        nominal_fps: the rate that the container declares; None where it declares none.
+        sha256: of the whole file.
+    """
+
+    fps: float
+    num_frames: int
+    duration_s: float
+    width: int
+    height: int
+    codec: str
+    rotation_deg: int
+    variable_frame_rate: bool
+    nominal_fps: float | None
+    sha256: str
+
+
+def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") -> VideoFacts:
+    """Measure a video file and prove that it can be read to its end.
+
+    Args:
+        path: the video file.
+        verify: packets reads every packet and decodes both ends of the video; decode decodes every frame once.
+
+    Raises:
+        RecordError: with a reason of its own for everything that keeps a file from being a complete video.
+    """
+    path = Path(path)
+    decoder = PyavDecoder(path, from_index=False)
+    try:
+        num_frames = decoder.timeline.num_frames
+        ends = [num_frames - 1] if verify == "packets" else range(num_frames)
+        for _ in decoder.decode(np.array(ends, dtype=np.int64)):
+            pass
+        width, height = decoder.size
+        return VideoFacts(
+            fps=decoder.timeline.fps,
+            num_frames=num_frames,
+            duration_s=decoder.timeline.duration_s,
+            width=width,
+            height=height,
+            codec=decoder.stream.codec_context.name,
+            rotation_deg=90 * decoder.quarter_turns,
+            variable_frame_rate=decoder.timeline.variable_frame_rate,
+            nominal_fps=decoder.timeline.nominal_fps,
+            sha256=_sha256(path),
+        )
+    finally:
+        decoder.close()
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as fault:
+        raise RecordError(Reason.UNREADABLE, f"{path}: {fault.strerror}") from None

@@ -1,0 +1,264 @@
+"""Exact decoding with PyAV: frames are told apart by their timestamps, so that every seek ends on the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import RecordError
+from pipeline.records import Reason
+from pipeline.video.container import open_video
+from pipeline.video.packets import PacketTable, read_packets
+from pipeline.video.timeline import timeline_of
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+_SKIPS_EXACTLY = frozenset({"h264", "mpeg4", "mpeg2video", "mpeg1video"})
+"""Codecs that mark the pictures which no other picture refers to. HEVC's mark holds within one temporal layer only."""
+
+_READ_OVER_PACKETS = 64
+"""Gaps up to this length are read over: that is cheaper than a seek."""
+
+_SEEK_MARGINS_PACKETS = (0, 32, 256)
+"""How far before a key packet to aim: an index holds decode times, which may lie before the presentation time."""
+
+
+class _LostPlaceError(Exception):
+    """The packets that come are not those of the packet table."""
+
+
+class PyavDecoder:
+    """Decodes the frames that are wanted, and as little else as the codec allows.
+
+    Decoding starts at the last key packet before a wanted frame, ends with the last wanted frame of a group of pictures,
+    and leaves out the pictures that nobody asked for and no other picture refers to. None of this changes a pixel.
+
+    Args:
+        path: the video file.
+        from_index: False reads every packet on opening, and so proves that all are there.
+
+    Attributes:
+        path: the video file.
+        packets: its packet table.
+        timeline: the times of its frames.
+        coded_size: width and height of the frames before rotation.
+        quarter_turns: quarter turns counterclockwise that lead to the picture to be shown.
+
+    Raises:
+        RecordError: where the file is no readable video, is truncated, or its first frame does not decode.
+    """
+
+    def __init__(self, path: Path, *, from_index: bool = True) -> None:
+        self.path = path
+        self._skips = False
+        self._cursor = _PacketCursor(path, from_index=from_index)
+        try:
+            self.packets = self._cursor.table
+            self.timeline = timeline_of(self.packets, str(path))
+            # The container's rotation travels on the decoded frames.
+            [(_, first)] = self.decode(np.zeros(1, dtype=np.int64))
+        except BaseException:
+            self.close()
+            raise
+        self.coded_size = (first.width, first.height)
+        self.quarter_turns = round(first.rotation / 90) % 4
+
+    @property
+    def stream(self) -> VideoStream:
+        """The open video stream, for what libav knows of it."""
+        return self._cursor.stream
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height as shown."""
+        width, height = self.coded_size
+        return (height, width) if self.quarter_turns % 2 else (width, height)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._cursor.close()
+
+    def decode(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame]]:
+        """Yield the frames at `wanted`, strictly increasing indices, as the decoder puts them out: not yet rotated.
+
+        Raises:
+            RecordError: DECODE_FAILED where fewer frames come out than are wanted.
+        """
+        got = 0
+        # Where seeking and leaving out pictures fail on an odd file, decoding everything from the start may not.
+        for thorough in (False, True):
+            try:
+                for index, frame in self._attempt(wanted[got:], thorough=thorough):
+                    if index != wanted[got]:
+                        break
+                    yield index, frame
+                    got += 1
+                    if got == len(wanted):
+                        return
+            except _LostPlaceError:
+                continue
+        if got < len(wanted):
+            raise RecordError(
+                Reason.DECODE_FAILED,
+                f"{self.path}: got {got} of {len(wanted)} frames: frame {wanted[got]} does not decode",
+            )
+
+    def _attempt(self, wanted: NDArray[np.int64], *, thorough: bool) -> Iterator[tuple[int, VideoFrame]]:
+        if not self.packets.has_timestamps:
+            return self._decode_counting(wanted)
+        if thorough:
+            self._cursor.rewind()
+            return self._decode_runs(wanted, [(0, len(self.packets.pts))], may_skip=False)
+        may_skip = self.stream.codec_context.name in _SKIPS_EXACTLY
+        return self._decode_runs(wanted, _runs(self.packets, wanted), may_skip=may_skip)
+
+    def _decode_counting(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame]]:
+        """Decode from the start and count: the way for packets without timestamps of their own."""
+        self._cursor.rewind()
+        is_wanted = np.zeros(self.packets.num_frames, dtype=bool)
+        is_wanted[wanted] = True
+        frames = (
+            frame
+            for _, packet in self._cursor.read(0, len(self.packets.pts))
+            for frame in self._feed(packet, skip=False)
+        )
+        for index, frame in zip(range(self.packets.num_frames), frames, strict=False):
+            if is_wanted[index]:
+                yield index, frame
+
+    def _decode_runs(
+        self, wanted: NDArray[np.int64], runs: list[tuple[int, int]], *, may_skip: bool
+    ) -> Iterator[tuple[int, VideoFrame]]:
+        index_of = dict(zip(self.packets.frame_pts[wanted].tolist(), wanted.tolist(), strict=True))
+        is_needed = np.full(len(self.packets.pts) + 1, not may_skip)
+        is_needed[self.packets.order[wanted]] = True
+        for start, stop in runs:
+            for position, packet in self._cursor.read(start, stop):
+                for frame in self._feed(packet, skip=not is_needed[position]):
+                    index = index_of.get(frame.pts)
+                    if index is not None:
+                        yield index, frame
+
+    def _feed(self, packet: Packet[VideoStream] | None, *, skip: bool) -> list[VideoFrame]:
+        """Decode a packet, or drain the decoder for None, and return the frames that come out."""
+        import av
+
+        codec = self.stream.codec_context
+        if skip != self._skips:
+            codec.skip_frame = "NONREF" if skip else "DEFAULT"
+            self._skips = skip
+        try:
+            return codec.decode(packet)
+        except av.error.MemoryError as fault:
+            raise MemoryError(f"{self.path}: {fault}") from None
+        except av.error.FFmpegError:
+            return []  # a damaged packet: where a wanted frame is lost with it, the count tells
+
+
+def _runs(table: PacketTable, wanted: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return the stretches of packets [start, stop) that have to be decoded for the frames `wanted`, in decode order."""
+    keys = np.union1d(0, np.flatnonzero(table.is_key))
+    positions = table.order[wanted]
+    # A frame is decodable from the last key packet that is not after it in either order: frames that follow a key packet
+    # in the file but are shown before it belong to the group of pictures before (open groups).
+    by_time = np.searchsorted(np.maximum.accumulate(table.pts[keys]), table.frame_pts[wanted], side="right") - 1
+    by_place = np.searchsorted(keys, positions, side="right") - 1
+    starts = keys[np.clip(np.minimum(by_time, by_place), 0, None)]
+    runs: list[tuple[int, int]] = []
+    for start, stop in zip(starts.tolist(), (positions + 1).tolist(), strict=True):
+        if runs and start <= runs[-1][1]:
+            runs[-1] = (runs[-1][0], max(runs[-1][1], stop))
+        else:
+            runs.append((start, stop))
+    return runs
+
+
+class _PacketCursor:
+    """A place among the packets of a file, moved by seeking where the container's index allows it, else by reading on."""
+
+    def __init__(self, path: Path, *, from_index: bool) -> None:
+        self._path = path
+        self._file = ExitStack()
+        self._container: InputContainer
+        self.stream: VideoStream
+        self._open()
+        try:
+            self.table = read_packets(self._container, self.stream, path, from_index=from_index)
+        except BaseException:
+            self.close()
+            raise
+        self._pts: list[int] = self.table.pts.tolist()
+        self._may_seek = self.table.is_seekable
+        self._next: int | None = None  # position of the packet that comes next; None: nowhere known
+
+    def close(self) -> None:
+        self._file.close()
+
+    def rewind(self) -> None:
+        """Go back to the first packet by opening the file anew, which works for every format."""
+        self._file.close()
+        self._open()
+        self._next = 0
+
+    def read(self, start: int, stop: int) -> Iterator[tuple[int, Packet[VideoStream] | None]]:
+        """Yield the packets at [start, stop) with their positions, then None, for a decoder that starts empty.
+
+        Raises:
+            _LostPlaceError: where the file gives other packets than its table says.
+        """
+        self._go_to(start)
+        self.stream.codec_context.flush_buffers()
+        for packet in self._packets:
+            position = self._next
+            assert position is not None
+            if self.table.has_timestamps and (position >= len(self._pts) or packet.pts != self._pts[position]):
+                self._may_seek, self._next = False, None
+                raise _LostPlaceError
+            self._next = position + 1
+            if position >= start:
+                yield position, packet
+            if position + 1 >= stop:
+                break
+        yield stop, None
+
+    def _open(self) -> None:
+        self._container, self.stream = self._file.enter_context(open_video(self._path))
+        self._packets: Iterator[Packet[VideoStream]] = self._demux()
+
+    def _demux(self) -> Iterator[Packet[VideoStream]]:
+        return (packet for packet in self._container.demux(self.stream) if packet.size)
+
+    def _go_to(self, start: int) -> None:
+        if self._next is not None and self._next <= start:
+            if not self._may_seek or start - self._next <= _READ_OVER_PACKETS:
+                return
+        if not (self._may_seek and self._seek(start)):
+            self.rewind()
+
+    def _seek(self, start: int) -> bool:
+        """Seek to the packet at `start` or one not far before it; False where the container does not get there."""
+        import av
+
+        for margin in _SEEK_MARGINS_PACKETS:
+            try:
+                self._container.seek(self._pts[max(0, start - margin)], stream=self.stream)
+                packets = self._demux()
+                first = next(packets)
+            except (av.error.FFmpegError, StopIteration):
+                continue
+            found = np.flatnonzero(self.table.pts == first.pts) if first.pts is not None else []
+            if len(found) == 1 and found[0] <= start:
+                self._next = int(found[0])
+                self._packets = chain([first], packets)
+                return True
+        return False

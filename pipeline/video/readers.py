@@ -1,0 +1,141 @@
+"""Frames of a video by index, exact, through one interface over two decoders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.video.pyav_decoder import PyavDecoder
+from pipeline.video.timeline import Timeline
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+
+ReaderName = Literal["auto", "pyav", "decord"]
+
+RgbFrame = NDArray[np.uint8]
+"""A picture as shown, after rotation: RGB, uint8, shape (H, W, 3)."""
+
+
+class FrameReader(Protocol):
+    """Reads frames of one open video by index.
+
+    Attributes:
+        name: the decoder, pyav or decord.
+        timeline: the times of the frames.
+        width: width of the frames given out, after rotation and scaling.
+        height: height of the frames given out.
+    """
+
+    name: str
+    timeline: Timeline
+    width: int
+    height: int
+
+    def frames_at(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """Return the frames at `indices` as RGB, shape (len(indices), H, W, 3), in the order asked for.
+
+        Indices may repeat and come in any order; each frame is decoded once.
+
+        Raises:
+            IndexError: for an index outside [0, num_frames).
+            RecordError: DECODE_FAILED where a frame does not come out that the container promises.
+        """
+
+    def iter_frames(
+        self, start_frame: int = 0, end_frame: int | None = None, step: int = 1
+    ) -> Iterator[tuple[int, RgbFrame]]:
+        """Yield every `step`-th frame of [start_frame, end_frame) with its index, in memory that does not grow.
+
+        Raises:
+            IndexError: where the range leaves [0, num_frames].
+            RecordError: as `frames_at`.
+        """
+
+
+@contextmanager
+def open_reader(
+    path: str | Path, reader: ReaderName = "auto", size: tuple[int, int] | None = None
+) -> Iterator[FrameReader]:
+    """Open a video to read frames from it.
+
+    Args:
+        path: the video file.
+        reader: the decoder; auto takes decord only where it is exact and cheaper.
+        size: (width, height) that frames are scaled to, after rotation; None keeps the size of the video.
+
+    Raises:
+        RecordError: where the file is no readable video, or where decord is asked for and would not read it exactly.
+    """
+    decoder = PyavDecoder(Path(path))
+    try:
+        yield PyavReader(decoder, size)
+    finally:
+        decoder.close()
+
+
+class PyavReader:
+    """Frames from PyAV. Attributes as `FrameReader`."""
+
+    name = "pyav"
+
+    def __init__(self, decoder: PyavDecoder, size: tuple[int, int] | None) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._decoder = decoder
+        self._reformatter = VideoReformatter()  # one for all frames: it keeps its scaler's tables
+        self.timeline = decoder.timeline
+        self.width, self.height = size or decoder.size
+
+    def frames_at(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """See `FrameReader.frames_at`."""
+        wanted, places = unique_frames(indices, self.timeline.num_frames)
+        frames = np.empty((len(wanted), self.height, self.width, 3), dtype=np.uint8)
+        for row, (_, frame) in enumerate(self._decoder.decode(wanted)):
+            frames[row] = self._to_rgb(frame)
+        return frames if np.array_equal(places, np.arange(len(wanted))) else frames[places]
+
+    def iter_frames(
+        self, start_frame: int = 0, end_frame: int | None = None, step: int = 1
+    ) -> Iterator[tuple[int, RgbFrame]]:
+        """See `FrameReader.iter_frames`."""
+        wanted = frame_indices(self.timeline.num_frames, start_frame, end_frame, step)
+        for index, frame in self._decoder.decode(wanted):
+            yield index, self._to_rgb(frame)
+
+    def _to_rgb(self, frame: VideoFrame) -> RgbFrame:
+        turns = self._decoder.quarter_turns
+        width, height = (self.height, self.width) if turns % 2 else (self.width, self.height)
+        picture = self._reformatter.reformat(frame, width, height, format="rgb24", threads=1).to_ndarray()
+        return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+
+
+def frame_indices(num_frames: int, start_frame: int, end_frame: int | None, step: int) -> NDArray[np.int64]:
+    """Return every `step`-th index of [start_frame, end_frame), int64.
+
+    Raises:
+        IndexError: where the range leaves [0, num_frames].
+    """
+    end_frame = num_frames if end_frame is None else end_frame
+    if not 0 <= start_frame <= end_frame <= num_frames:
+        raise IndexError(f"frames [{start_frame}, {end_frame}) outside [0, {num_frames})")
+    return np.arange(start_frame, end_frame, step, dtype=np.int64)
+
+
+def unique_frames(indices: Sequence[int], num_frames: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the distinct indices in increasing order, and for each index asked for its place among them.
+
+    Raises:
+        IndexError: for an index outside [0, num_frames).
+    """
+    asked = np.asarray(indices, dtype=np.int64)
+    outside = asked[(asked < 0) | (asked >= num_frames)]
+    if len(outside):
+        raise IndexError(f"frame {outside[0]} outside [0, {num_frames})")
+    distinct, places = np.unique(asked, return_inverse=True)
+    return distinct, places

@@ -1,0 +1,151 @@
+"""Frames to seconds and back: the one module that converts between them.
+
+The times are those of the container's own timestamps, so that variable frame rates, edit lists and wrong declared rates
+do no harm. The first frame that is presented stands at 0.0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import RecordError
+from pipeline.records import Reason
+from pipeline.video.container import open_video
+from pipeline.video.packets import PacketTable, read_packets
+
+MIN_FPS = 0.01
+MAX_FPS = 1000.0
+"""Frame rates outside these bounds are taken for broken timestamps."""
+
+_DEFAULT_FRAME_S = 0.04
+_WRITTEN_SLACK_S = 0.0005
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """The presentation times of all frames of a video.
+
+    Attributes:
+        times_s: start of each frame in seconds, strictly increasing from 0.0, float64, shape (num_frames,).
+        duration_s: end of the last frame.
+        fps: mean frame rate measured from the times; the nominal rate where the two cannot be told apart.
+        tick_s: resolution of the container's clock.
+        nominal_fps: the rate that the container declares; None where it declares none.
+    """
+
+    times_s: NDArray[np.float64]
+    duration_s: float
+    fps: float
+    tick_s: float
+    nominal_fps: float | None
+
+    @property
+    def num_frames(self) -> int:
+        """The number of frames that a decoder puts out."""
+        return len(self.times_s)
+
+    @cached_property
+    def variable_frame_rate(self) -> bool:
+        """Whether frames follow one another at intervals that rounding to the container's clock cannot explain."""
+        intervals = np.diff(self.times_s)
+        return bool(len(intervals) and np.ptp(intervals) > 2.01 * self.tick_s + 1e-9)
+
+    @cached_property
+    def _slack_s(self) -> float:
+        # Containers round times to their clock and people write them with three decimals: a time that close before a
+        # frame means that frame. A quarter of the shortest interval keeps neighbours apart.
+        shortest = float(np.diff(self.times_s).min()) if self.num_frames > 1 else self.duration_s
+        return min(max(self.tick_s / 2, _WRITTEN_SLACK_S), shortest / 4) + 1e-9
+
+    def time_of(self, frame_index: int) -> float:
+        """Return the time at which a frame starts.
+
+        Raises:
+            IndexError: outside [0, num_frames).
+        """
+        if not 0 <= frame_index < self.num_frames:
+            raise IndexError(f"frame {frame_index} outside [0, {self.num_frames})")
+        return float(self.times_s[frame_index])
+
+    def end_time_of(self, frame_index: int) -> float:
+        """Return the time at which a frame gives way to the next one, or the video ends. Raises as `time_of`."""
+        if frame_index == self.num_frames - 1:
+            return self.duration_s
+        return self.time_of(frame_index + 1) if frame_index >= 0 else self.time_of(frame_index)
+
+    def frame_at(self, time_s: float) -> int:
+        """Return the frame shown at a time, clamped to the first and the last frame. Inverts `time_of` exactly."""
+        return max(0, int(np.searchsorted(self.times_s, time_s + self._slack_s, side="right")) - 1)
+
+    def frame_range(self, start_s: float, end_s: float) -> tuple[int, int]:
+        """Return the frames [start_frame, end_frame) that start within [start_s, end_s); both equal where none does."""
+        start, end = np.searchsorted(self.times_s, [start_s - self._slack_s, end_s - self._slack_s], side="left")
+        return int(start), max(int(start), int(end))
+
+
+def timeline_of(packets: PacketTable, name: str) -> Timeline:
+    """Turn the timestamps of a packet table into a timeline; `name` stands in messages.
+
+    Raises:
+        RecordError: BAD_TIMESTAMPS where no frame rate within [MIN_FPS, MAX_FPS] comes out.
+    """
+    ticks = _separated(packets.frame_pts)
+    tick_s = float(packets.time_base)
+    # Integer ticks times an exact ratio: one rounding per time, whatever the length of the video.
+    times_s = (ticks - ticks[0]) * packets.time_base.numerator / packets.time_base.denominator
+    nominal = packets.nominal_rate
+    last_s = float(packets.last_duration * packets.time_base)
+    if len(times_s) == 1:
+        last_s = last_s or (float(1 / nominal) if nominal else _DEFAULT_FRAME_S)
+        fps = 1 / last_s
+    else:
+        span_s = float(times_s[-1])
+        fps = _mean_rate(len(times_s), span_s, nominal, tick_s)
+        if not 0 < last_s <= float(np.diff(times_s).max()):
+            last_s = span_s / (len(times_s) - 1)
+    if not MIN_FPS <= fps <= MAX_FPS:
+        raise RecordError(
+            Reason.BAD_TIMESTAMPS,
+            f"{name}: {len(times_s)} frames in {float(times_s[-1]) + last_s:.6g} s by the timestamps are {fps:.6g} frames per "
+            f"second (limits {MIN_FPS:g} and {MAX_FPS:g})",
+        )
+    return Timeline(
+        times_s=times_s,
+        duration_s=float(times_s[-1]) + last_s,
+        fps=fps,
+        tick_s=tick_s,
+        nominal_fps=float(nominal) if nominal else None,
+    )
+
+
+def read_timeline(path: str | Path) -> Timeline:
+    """Read the timeline of a video file without decoding it.
+
+    Raises:
+        RecordError: where the file is no readable video, is truncated, or has no usable timestamps.
+    """
+    path = Path(path)
+    with open_video(path) as (container, stream):
+        return timeline_of(read_packets(container, stream, path), str(path))
+
+
+def _mean_rate(num_frames: int, span_s: float, nominal: Fraction | None, tick_s: float) -> float:
+    if nominal and abs(float((num_frames - 1) / nominal) - span_s) <= tick_s:
+        return float(nominal)
+    return (num_frames - 1) / span_s
+
+
+def _separated(ticks: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Spread frames that share a timestamp evenly over the time until the next one; others stay where they are."""
+    distinct, first, counts = np.unique(ticks, return_index=True, return_counts=True)
+    if len(distinct) == len(ticks):
+        return ticks.astype(np.float64)
+    gaps = np.append(np.diff(distinct), 1 if len(distinct) == 1 else int(np.median(np.diff(distinct))))
+    place = np.arange(len(ticks)) - np.repeat(first, counts)
+    return np.repeat(distinct, counts) + place * np.repeat(gaps / counts, counts)
