@@ -65,6 +65,20 @@ def sample(
 
 
 @app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="folder to write")] = Path("demo"),
+    videos: Annotated[int, typer.Option(min=4, help="number of sample videos")] = 24,
+    seed: Annotated[int, typer.Option(help="seed of the sample world")] = 0,
+) -> None:
+    """Make a sample world, build its dataset, and show what came out: no network, no GPU."""
+    from flows.console import shown_progress
+    from flows.demo import run_demo
+
+    with shown_progress() as show:
+        run_demo(out, videos=videos, seed=seed, on_progress=show, say=typer.echo)
+
+
+@app.command()
 def build(config: ConfigOption = None, workspace: WorkspaceOption = None, set_: SetOption = None) -> None:
     """Build the instruction dataset; run again, it does only what is not done."""
     from flows.console import shown_progress
@@ -123,7 +137,7 @@ def import_(
     ] = None,
 ) -> None:
     """Read an annotation file of any known format into Parquet: glances or spans, a row each."""
-    from annotation.parquet import import_to_parquet
+    from annotation.registry import import_to_parquet
 
     summary = import_to_parquet(file, format_, out, frame_rate=frame_rate)
     for fault in summary.faults:

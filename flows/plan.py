@@ -63,7 +63,7 @@ PLAN: tuple[Step, ...] = (
     ),
     Step(
         name="glances",
-        make_stage=lambda workspace, config: GlancesStage(workspace, config.glances, config.glance),
+        make_stage=lambda workspace, config: GlancesStage(workspace, config.glances, config.glance, config.video),
         table=lambda workspace: workspace.glances,
     ),
     Step(

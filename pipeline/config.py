@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from pipeline.errors import ConfigError
 from pipeline.records import Task
@@ -71,7 +72,9 @@ class IngestConfig(Section):
 class GlancesConfig(Section):
     """How clicks become glances."""
 
-    taxonomy: str = Field("auto", description="class names to accept: auto, or the name of a file in datasets/taxonomies")
+    taxonomy: str = Field(
+        "auto", description="class names to accept: auto, or the name of a file in datasets/taxonomies"
+    )
     frame_rate: float | None = Field(
         None, gt=0, description="frame rate of Label Studio projects whose tasks record none; None asks the video"
     )
@@ -126,13 +129,24 @@ class SynthesizeConfig(Section):
     )
     tasks: list[Task] = Field([Task.JUDGE_EXPLAIN, Task.DESCRIPTION], min_length=1, description="tasks of every clip")
     model: str | None = Field(None, description="openai: name of the model")
-    base_url: str | None = operational(None, description="openai: URL of the endpoint; None is OPENAI_BASE_URL or OpenAI")
+    base_url: str | None = operational(
+        None, description="openai: URL of the endpoint; None is OPENAI_BASE_URL or OpenAI"
+    )
     temperature: float = Field(0.0, ge=0, le=2, description="openai: sampling temperature")
     max_tokens: int = Field(400, ge=16, description="openai: longest answer in tokens")
     concurrency: int = operational(8, ge=1, le=1024, description="openai: requests in flight")
     timeout_s: Seconds = operational(120.0, description="openai: seconds one request may take")
-    max_retries: int = operational(5, ge=0, le=50, description="openai: retries on 408, 409, 429, 5xx and lost connections")
+    max_retries: int = operational(
+        5, ge=0, le=50, description="openai: retries on 408, 409, 429, 5xx and lost connections"
+    )
     seed: int = Field(0, description="seed of the choice of questions and wordings")
+
+    @field_validator("base_url")
+    @classmethod
+    def _no_secret(cls, url: str | None) -> str | None:
+        if url is not None and "@" in urlsplit(url).netloc:
+            raise ValueError("credentials do not belong into a URL that reports show; use OPENAI_API_KEY")
+        return url
 
 
 class FilterConfig(Section):
@@ -142,7 +156,8 @@ class FilterConfig(Section):
     min_words: int = Field(5, ge=1, description="shortest answer in words")
     max_words: int = Field(200, ge=1, description="longest answer in words")
     near_duplicate: Fraction = Field(
-        0.9, description="Jaccard similarity of word trigrams from which a later answer of one video and task is dropped"
+        0.9,
+        description="Jaccard similarity of word trigrams from which a later answer of one video and task is dropped",
     )
 
     @model_validator(mode="after")
@@ -284,6 +299,10 @@ def _explain(error: Any, origin: str) -> str:
         return f"{origin}: unknown key {place}{hint}"
     if error["type"] == "missing":
         return f"{origin}: {place} is required"
+    if "credentials" in error["msg"]:
+        return f"{origin}: {place}: {error['msg']}"
+    if not place:
+        return f"{origin}: {error['msg']}"
     return f"{origin}: {place} = {error['input']!r}: {error['msg']}"
 
 

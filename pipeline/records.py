@@ -84,7 +84,12 @@ class Decision(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Video:
+class Record:
+    """A row of a table. Its fields are text, whole numbers and floats, or None where the type says so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Video(Record):
     """One readable video file. `width` and `height` are as shown, after rotation; `label` is None where unknown.
 
     `fps` is the mean rate measured from the timestamps; `split` is None unless the manifest names one.
@@ -105,8 +110,8 @@ class Video:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Glance:
-    """One click of an annotator on one frame inside an abnormal event. `origin` is the file and place it came from."""
+class Glance(Record):
+    """One click of an annotator on one frame inside an abnormal event; `origin` is the file and place it stood in."""
 
     video_id: str
     time_s: float
@@ -117,7 +122,7 @@ class Glance:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EventClip:
+class EventClip(Record):
     """A span of a video with one label. `glance_time_s` is None for clips that no click stands in."""
 
     clip_id: str
@@ -133,7 +138,7 @@ class EventClip:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Caption:
+class Caption(Record):
     """A sentence or a few about what is seen in a clip. `prompt_hash` is None for captioners without a prompt."""
 
     clip_id: str
@@ -143,7 +148,7 @@ class Caption:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InstructionPair:
+class InstructionPair(Record):
     """A question about a clip and the answer to learn. `raw_response` keeps the model's text as it came."""
 
     pair_id: str
@@ -158,8 +163,8 @@ class InstructionPair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """A decision about a pair. `edited_answer` is set for edits alone; `reviewed_at` is ISO 8601, None for the rules."""
+class Verdict(Record):
+    """A decision about a pair; `edited_answer` is set for edits alone, `reviewed_at` (ISO 8601) for people alone."""
 
     pair_id: str
     decision: str
@@ -169,16 +174,13 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rejected:
+class Rejected(Record):
     """A record that was left out, at which stage and why."""
 
     record_id: str
     stage: str
     reason: str
     detail: str
-
-
-Record = Video | Glance | EventClip | Caption | InstructionPair | Verdict | Rejected
 
 
 def digest(*parts: object) -> str:

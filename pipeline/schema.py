@@ -7,7 +7,6 @@ the hash of everything else that decided it (code version, settings, prompts, mo
 from __future__ import annotations
 
 import dataclasses
-import functools
 import types
 import typing
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +25,6 @@ LOCATION_FIELDS = frozenset({"path", "source", "origin"})
 _ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 
 
-@functools.cache
 def schema_of(record_type: type[Record]) -> pa.Schema:
     """Return the Arrow schema of a record type, provenance last."""
     hints = typing.get_type_hints(record_type)
@@ -67,7 +65,6 @@ def content_key(record: Record) -> str:
     )
 
 
-@functools.cache
 def field_names(record_type: type[Record]) -> tuple[str, ...]:
     """Return the names of a record's own fields, in order."""
     return tuple(field.name for field in dataclasses.fields(record_type))

@@ -14,6 +14,10 @@ from fsspec.implementations.local import LocalFileSystem
 from pipeline.errors import SetupError
 
 
+TEMPORARY = "_tmp-"
+"""Prefix of files that are still being written; what a killed run leaves behind bears it."""
+
+
 class Storage:
     """A folder, local or remote, whose files appear whole or not at all.
 
@@ -22,6 +26,7 @@ class Storage:
     """
 
     def __init__(self, url: str) -> None:
+        self.root: str
         try:
             self._fs, self.root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as fault:
@@ -57,7 +62,9 @@ class Storage:
         if not self._fs.isdir(path):
             return []
         self._fs.invalidate_cache(path)
-        return sorted(posixpath.basename(entry["name"]) for entry in self._fs.ls(path, detail=True) if entry["type"] == "file")
+        return sorted(
+            posixpath.basename(entry["name"]) for entry in self._fs.ls(path, detail=True) if entry["type"] == "file"
+        )
 
     def open(self, name: str) -> Any:
         """Open `name` for reading bytes."""
@@ -95,8 +102,8 @@ class Storage:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a local file through a temporary neighbour, fsync and rename; the temporary starts with '_tmp-'."""
-    temporary = path.with_name(f"_tmp-{os.getpid()}-{path.name}")
+    """Write a local file through a temporary neighbour, fsync and rename."""
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
         with temporary.open("wb") as file:
             file.write(data)

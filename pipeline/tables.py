@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import DataError
 from pipeline.records import Record, Rejected, digest
 from pipeline.schema import from_arrow, schema_of, to_arrow
-from pipeline.storage import Storage
+from pipeline.storage import TEMPORARY, Storage
 
 R = TypeVar("R", bound=Record)
 
@@ -103,14 +103,14 @@ class Table(Generic[R]):
 
     def units(self) -> set[str]:
         """Return the keys of the units of work that are done."""
-        return {
-            unit
-            for shard in self.shards
-            for unit in self._read("_units/", shard).column("unit").to_pylist()
-        }
+        return {unit for shard in self.shards for unit in self._read("_units/", shard).column("unit").to_pylist()}
 
     def commit(
-        self, units: Sequence[str], rows: Sequence[tuple[str, R]], rejected: Sequence[tuple[str, Rejected]], fingerprint: str
+        self,
+        units: Sequence[str],
+        rows: Sequence[tuple[str, R]],
+        rejected: Sequence[tuple[str, Rejected]],
+        fingerprint: str,
     ) -> None:
         """Add one shard: all of it becomes visible at once, or none of it."""
         self._write_shard(
@@ -142,7 +142,9 @@ class Table(Generic[R]):
         named = {f"{shard.name}.parquet" for shard in self.shards}
         for part in _PARTS:
             for name in self._storage.list(self._folder + part):
-                if name not in named and name != MANIFEST and not (part == "" and name.endswith(".json")):
+                # Stages may keep small JSON files of their own beside the shards.
+                kept = name in named or (name.endswith(".json") and not name.startswith(TEMPORARY))
+                if not kept:
                     self._storage.remove(self._folder + part + name)
 
     def _write_shard(self, units: pa.Table, rows: pa.Table, rejected: pa.Table, *, replaced: Sequence[Shard]) -> None:
@@ -178,11 +180,14 @@ class Table(Generic[R]):
             return [Shard(**entry) for entry in json.loads(data)["shards"]]
         except (ValueError, KeyError, TypeError) as fault:
             path = self._storage.path(self._folder + MANIFEST)
-            raise DataError(f"{path}: not a manifest of this engine ({fault}); remove the folder to build it anew") from None
+            raise DataError(
+                f"{path}: not a manifest of this engine ({fault}); remove the folder to build it anew"
+            ) from None
 
     def _write_manifest(self, shards: Sequence[Shard]) -> None:
         entries = [
-            {"name": shard.name, "units": shard.units, "rows": shard.rows, "rejected": shard.rejected} for shard in shards
+            {"name": shard.name, "units": shard.units, "rows": shard.rows, "rejected": shard.rejected}
+            for shard in shards
         ]
         text = json.dumps({"table": self.name, "shards": entries}, indent=1)
         self._storage.write(self._folder + MANIFEST, text.encode())

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,7 +29,7 @@ class Workspace:
     @property
     def name(self) -> str:
         """Last part of the workspace's path."""
-        return self.storage.root.rstrip("/").rsplit("/", 1)[-1]
+        return posixpath.basename(self.storage.root.rstrip("/"))
 
     @property
     def dataset_folder(self) -> Path:

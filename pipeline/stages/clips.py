@@ -222,7 +222,8 @@ def make_clips(job: CutJob) -> tuple[list[EventClip], list[tuple[str, RecordErro
     if not job.clips:
         return [], []
     timeline = read_timeline(job.video.path)
-    clips, rejected = [], []
+    clips: list[EventClip] = []
+    rejected: list[tuple[str, RecordError]] = []
     for planned in job.clips:
         clip = _on_frames(job, planned, timeline)
         if isinstance(clip, RecordError):

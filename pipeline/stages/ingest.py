@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import posixpath
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import fsspec
 
@@ -30,9 +31,12 @@ FPS_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
+class ProbeJob:
+    """A file to measure, or the fault that is already known of it."""
+
     path: str
-    verify: str
+    verify: Literal["packets", "decode"]
+    fault: RecordError | None = None
 
 
 class IngestStage(TableOnly):
@@ -51,13 +55,13 @@ class IngestStage(TableOnly):
         entries: Iterable[str],
         config: IngestConfig,
         video: VideoConfig,
-        probe: Callable[[_Job], VideoFacts] | None = None,
+        probe: Callable[[ProbeJob], VideoFacts] | None = None,
     ) -> None:
         self._workspace = workspace
         self._entries = list(entries)
         self._config = config
         self._video = video
-        self._probe = probe or _probe
+        self._probe = probe or probe_file
 
     def identity(self) -> Mapping[str, Any]:
         return {"code": 1, **self._config.model_dump(include={"label_from_name", "verify"})}
@@ -74,28 +78,25 @@ class IngestStage(TableOnly):
         from pipeline.video.pool import VideoPool
 
         taken = {video.video_id: video.path for video in self._workspace.videos.records()}
-        waiting: list[Unit[Source | BadSource]] = []
+        begun: deque[Unit[Source | BadSource]] = deque()
         with VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool:
-            for facts in pool.map(self._probe, self._jobs(units, waiting)):
-                yield from _drain_bad(waiting)
-                unit = waiting.pop(0)
-                assert isinstance(unit.payload, Source)
+            for facts in pool.map(self._probe, self._jobs(units, begun)):
+                unit = begun.popleft()
                 try:
-                    if isinstance(facts, RecordError):
-                        raise facts
                     yield Outcome(rows=[self._to_video(unit.payload, facts, taken)])
                 except RecordError as fault:
                     yield Outcome(rejected=[(unit.record_id, fault)])
-        yield from _drain_bad(waiting)
 
     def _jobs(
-        self, units: Iterable[Unit[Source | BadSource]], waiting: list[Unit[Source | BadSource]]
-    ) -> Iterator[_Job]:
-        """Yield the files to probe; units that need no probing only queue up in `waiting`, to keep the order."""
+        self, units: Iterable[Unit[Source | BadSource]], begun: deque[Unit[Source | BadSource]]
+    ) -> Iterator[ProbeJob]:
         for unit in units:
-            waiting.append(unit)
-            if isinstance(unit.payload, Source):
-                yield _Job(path=self._local_path(unit.payload.path), verify=self._config.verify)
+            begun.append(unit)
+            if isinstance(unit.payload, BadSource):
+                # A known fault takes the same way as the files, which keeps everything in order.
+                yield ProbeJob(path=unit.payload.name, verify=self._config.verify, fault=unit.payload.fault)
+            else:
+                yield ProbeJob(path=self._local_path(unit.payload.path), verify=self._config.verify)
 
     def _local_path(self, path: str) -> str:
         if "://" not in path:
@@ -114,7 +115,11 @@ class IngestStage(TableOnly):
                 logger.warning("%s: cannot be fetched: %s", path, fault)
         return str(target)
 
-    def _to_video(self, source: Source, facts: VideoFacts, taken: dict[str, str]) -> Video:
+    def _to_video(self, source: Source | BadSource, facts: VideoFacts | RecordError, taken: dict[str, str]) -> Video:
+        if isinstance(facts, RecordError):
+            raise facts
+        if isinstance(source, BadSource):
+            raise source.fault
         video_id = source.video_id or readable_id(Path(source.name).stem, source.name, facts.sha256)
         path = self._local_path(source.path) if "://" in source.path else str(Path(source.path).absolute())
         if video_id in taken and taken[video_id] != path:
@@ -146,17 +151,13 @@ class IngestStage(TableOnly):
         return label_from_name(source.name) if self._config.label_from_name else None
 
 
-def _probe(job: _Job) -> VideoFacts:
+def probe_file(job: ProbeJob) -> VideoFacts:
+    """Measure one file; runs in a worker process."""
     from pipeline.video.probe import probe
 
-    return probe(job.path, verify="decode" if job.verify == "decode" else "packets")
-
-
-def _drain_bad(waiting: list[Unit[Source | BadSource]]) -> Iterator[Outcome[Video]]:
-    while waiting and isinstance(waiting[0].payload, BadSource):
-        unit = waiting.pop(0)
-        assert isinstance(unit.payload, BadSource)
-        yield Outcome(rejected=[(unit.record_id, unit.payload.fault)])
+    if job.fault is not None:
+        raise job.fault
+    return probe(job.path, verify=job.verify)
 
 
 def _compare_claims(source: Source, facts: VideoFacts) -> None:

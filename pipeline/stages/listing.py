@@ -20,7 +20,8 @@ from pipeline.records import Reason
 logger = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .avi .mkv .webm .ts .mts .m2ts .mpg .mpeg .wmv .flv .3gp .ogv .mxf .vob .asf .h264 .264 .hevc".split()
+    {".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mkv", ".webm", ".ogv", ".flv", ".wmv", ".asf", ".mxf"}
+    | {".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".h264", ".264", ".hevc"}
 )
 MANIFEST_SUFFIXES = frozenset({".csv", ".jsonl", ".ndjson"})
 SPLITS = frozenset({"train", "validation", "test"})
@@ -78,14 +79,16 @@ def _expand(entry: str) -> Iterator[Source | BadSource]:
     elif os.path.lexists(entry):
         yield Source(path=str(path), name=f"{path.absolute().parent.name}/{path.name}", place=entry)
     elif glob.has_magic(entry):
-        found = sorted(glob.glob(entry, recursive=True))
+        found = sorted(glob.glob(entry, recursive=True))  # noqa: PTH207 - absolute patterns, which Path.glob refuses
         if not found:
             yield BadSource(name=entry, fault=RecordError(Reason.FILE_MISSING, f"no file matches {entry}"))
         for match in found:
             # A match that is a folder is walked, as a shell user expects of a trailing '*'.
-            yield from _expand(match) if Path(match).is_dir() else [
-                Source(path=match, name=f"{Path(match).absolute().parent.name}/{Path(match).name}", place=entry)
-            ]
+            yield from (
+                _expand(match)
+                if Path(match).is_dir()
+                else [Source(path=match, name=f"{Path(match).absolute().parent.name}/{Path(match).name}", place=entry)]
+            )
     else:
         yield BadSource(name=entry, fault=RecordError(Reason.FILE_MISSING, f"{entry}: no such file, folder or pattern"))
 
@@ -156,8 +159,12 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RecordError]]:
         for row in reader:
             if None in row or any(value is None for value in row.values()):
                 expected = len(reader.fieldnames)
-                yield reader.line_num, RecordError(
-                    Reason.MALFORMED_ROW, f"{path}:{reader.line_num}: the row has not the header's {expected} values"
+                yield (
+                    reader.line_num,
+                    RecordError(
+                        Reason.MALFORMED_ROW,
+                        f"{path}:{reader.line_num}: the row has not the header's {expected} values",
+                    ),
                 )
             else:
                 yield reader.line_num, {key: value.strip() for key, value in row.items() if value.strip()}
@@ -176,7 +183,10 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RecordError]
             if isinstance(row, dict):
                 yield line, {key: value for key, value in row.items() if value not in (None, "")}
             else:
-                yield line, RecordError(Reason.MALFORMED_ROW, f"{path}:{line}: an object is expected, not {text.strip()[:40]}")
+                yield (
+                    line,
+                    RecordError(Reason.MALFORMED_ROW, f"{path}:{line}: an object is expected, not {text.strip()[:40]}"),
+                )
 
 
 def _manifest_source(manifest: Path, place: str, row: Mapping[str, Any]) -> Source | BadSource:

@@ -70,7 +70,9 @@ def run_stage(
         # Also on the way out of a failure: nothing that is finished is lost.
         shard.commit()
     if begun:
-        raise RuntimeError(f"{stage.name}: {len(begun)} units were taken and gave no outcome, first {begun[0].record_id}")
+        raise RuntimeError(
+            f"{stage.name}: {len(begun)} units were taken and gave no outcome, first {begun[0].record_id}"
+        )
     dropped = table.drop(table.units() - work.wanted)
     stage.finish()
     report = StageReport(

@@ -46,7 +46,9 @@ class SynthesizeStage(TableOnly):
                 request = SynthesisRequest(
                     clip=clip, caption=caption, task=task, question=choose_question(task, clip.clip_id, self._seed)
                 )
-                yield Unit(key=digest(content, task.value), record_id=readable_id(clip.clip_id, task.value), payload=request)
+                yield Unit(
+                    key=digest(content, task.value), record_id=readable_id(clip.clip_id, task.value), payload=request
+                )
 
     def run(self, units: Iterable[Unit[SynthesisRequest]]) -> Iterator[Outcome[InstructionPair]]:
         begun: list[Unit[SynthesisRequest]] = []

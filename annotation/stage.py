@@ -1,0 +1,150 @@
+"""glances: from annotation files to `Glance` rows of the ingested videos."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from annotation.foreign import ForeignGlance
+from annotation.registry import read_annotations
+from annotation.resolve import resolve_glances
+from annotation.video_index import VideoIndex
+from pipeline.config import GlancesConfig, VideoConfig
+from pipeline.errors import DataError, RecordError
+from pipeline.records import Glance, Reason, Video, digest
+from pipeline.schema import content_key
+from pipeline.stages.base import Outcome, TableOnly, Unit
+from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pipeline.video.timeline import Timeline
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoClicks:
+    """All clicks on one video, in the order of the files, not yet matched with its frames."""
+
+    video: Video
+    clicks: tuple[ForeignGlance, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadAnnotation:
+    """A part of a file, or a whole file, that gives no glance."""
+
+    place: str
+    fault: RecordError
+
+
+class GlancesStage(TableOnly):
+    """Match every click with its video, its frame by the video's own timestamps, and its class."""
+
+    name = "glances"
+    record_type = Glance
+
+    def __init__(self, workspace: Workspace, files: Iterable[str], config: GlancesConfig, video: VideoConfig) -> None:
+        self._workspace = workspace
+        self._files = list(files)
+        self._config = config
+        self._video = video
+        self._index: VideoIndex | None = None
+        self._items: list[ForeignGlance | BadAnnotation] | None = None
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"code": 1, **self._config.identity()}
+
+    def units(self) -> Iterator[Unit[VideoClicks | BadAnnotation]]:
+        index = self._videos()
+        clicks: dict[str, list[ForeignGlance]] = {}
+        videos: dict[str, Video] = {}
+        if self._items is None:
+            self._items = list(self._read_files())
+        for item in self._items:
+            try:
+                if isinstance(item, BadAnnotation):
+                    raise item.fault
+                video = index.find(item.video, item.paths)
+            except RecordError as fault:
+                yield Unit(
+                    key=digest(item.place, fault.detail),
+                    record_id=item.place,
+                    payload=BadAnnotation(place=item.place, fault=fault),
+                )
+                continue
+            videos[video.video_id] = video
+            clicks.setdefault(video.video_id, []).append(item)
+        for video_id, found in clicks.items():
+            # A category that no taxonomy knows is known once a video bears it as its label.
+            borne = sorted({item.category for item in found if item.category} & index.labels)
+            yield Unit(
+                key=digest(content_key(videos[video_id]), [asdict(item) for item in found], borne),
+                record_id=video_id,
+                payload=VideoClicks(video=videos[video_id], clicks=tuple(found)),
+            )
+
+    def run(self, units: Iterable[Unit[VideoClicks | BadAnnotation]]) -> Iterator[Outcome[Glance]]:
+        from pipeline.video.pool import VideoPool
+
+        begun: deque[Unit[VideoClicks | BadAnnotation]] = deque()
+
+        def paths() -> Iterator[str | None]:
+            for unit in units:
+                begun.append(unit)
+                yield unit.payload.video.path if isinstance(unit.payload, VideoClicks) else None
+
+        with VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool:
+            for timeline in pool.map(timeline_of_file, paths()):
+                payload = begun.popleft().payload
+                if isinstance(payload, BadAnnotation):
+                    yield Outcome(rejected=[(payload.place, payload.fault)])
+                elif timeline is None or isinstance(timeline, RecordError):
+                    fault = timeline or RecordError(Reason.DECODE_FAILED, "no timestamps")
+                    yield Outcome(rejected=[(click.place, fault) for click in payload.clicks])
+                else:
+                    yield self._resolve(payload.clicks, timeline)
+
+    def _resolve(self, clicks: Sequence[ForeignGlance], timeline: Timeline) -> Outcome[Glance]:
+        resolved = resolve_glances(clicks, self._videos(), lambda _: timeline, self._config.taxonomy)
+        return Outcome(
+            rows=[glance for glance in resolved if isinstance(glance, Glance)],
+            rejected=[
+                (click.place, fault)
+                for click, fault in zip(clicks, resolved, strict=True)
+                if isinstance(fault, RecordError)
+            ],
+        )
+
+    def _videos(self) -> VideoIndex:
+        if self._index is None:
+            rejected = [rejected.record_id for rejected in self._workspace.videos.rejected()]
+            self._index = VideoIndex(self._workspace.videos.records(), rejected)
+        return self._index
+
+    def _read_files(self) -> Iterator[ForeignGlance | BadAnnotation]:
+        for name in self._files:
+            try:
+                found = read_annotations(name, frame_rate=self._config.frame_rate)
+            except DataError as fault:
+                # One unusable file must not keep the others from being built.
+                yield BadAnnotation(place=name, fault=RecordError(Reason.MALFORMED_ROW, str(fault)))
+                continue
+            for note in found.notes:
+                logger.warning("%s: %s", name, note)
+            if found.spans and not found.glances:
+                detail = f"{name}: {len(found.spans)} spans of format {found.format}: not single-frame annotations"
+                yield BadAnnotation(place=name, fault=RecordError(Reason.MALFORMED_ROW, detail))
+            yield from found.glances
+            for bad in found.faults:
+                yield BadAnnotation(place=bad.place, fault=RecordError(bad.reason, bad.detail))
+
+
+def timeline_of_file(path: str | None) -> Timeline | None:
+    """Read the timestamps of a video; runs in a worker process. No path gives no timeline."""
+    from pipeline.video.timeline import read_timeline
+
+    return None if path is None else read_timeline(path)

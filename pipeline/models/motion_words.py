@@ -1,0 +1,276 @@
+"""Facts about motion put into one to three plain English sentences.
+
+No word names what a measurement cannot know: things are "things", never people or cars. Wordings vary with a seed,
+facts do not.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from pipeline.models.motion_facts import ClipFacts, Moment, Mover, Stirring
+
+_NUMBERS = (
+    "no one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+).split()
+_TENS = {20: "twenty", 30: "thirty", 40: "forty", 50: "fifty"}
+_LARGE_AREA, _SMALL_AREA = 0.05, 0.003
+_FASTER, _MUCH_FASTER = 1.5, 2.2
+_LARGER, _FAR_LARGER = 4.0, 8.0
+
+
+def describe(facts: ClipFacts, seed: str) -> str:
+    """Return one to three sentences that hold of the clip; `seed` chooses among equal wordings."""
+    chance = random.Random(seed)
+    sentences = [_scene(facts, chance)]
+    if (odd := _outstanding(facts, chance)) is not None:
+        sentences.append(odd)
+    if facts.moments:
+        sentences.append(_sudden(facts, chance))
+    elif len(sentences) == 1 and facts.camera is None and facts.most > 0:
+        sentences.append(_calm(facts, chance))
+    return " ".join(sentence[0].upper() + sentence[1:] + "." for sentence in sentences)
+
+
+def number(value: int) -> str:
+    """Spell `value`; from twenty on it is rounded to tens, from sixty on to minutes by the caller."""
+    if value < len(_NUMBERS):
+        return _NUMBERS[value]
+    return _TENS[min(50, max(20, 10 * round(value / 10)))]
+
+
+def _scene(facts: ClipFacts, chance: random.Random) -> str:
+    if facts.camera is not None:
+        return _camera(facts.camera, chance)
+    movers, stirring = facts.movers, facts.stirring
+    if wide := [s for s in stirring if s.area >= 0.15]:
+        return _wide(wide[0], chance)
+    if facts.most == 0:
+        return chance.choice(
+            [
+                "nothing of any size moves in the view",
+                "the view stays still, and nothing of any size moves through it",
+                "no moving thing can be made out, and the view stays as it is",
+            ]
+        )
+    if not movers:
+        return _in_place(stirring, chance)
+    if len(movers) == 1 and not stirring:
+        return _single(movers[0], exact=facts.exact, chance=chance)
+    return _group(facts, chance)
+
+
+def _camera(camera: tuple[float, float, float], chance: random.Random) -> str:
+    right, down, zoom = camera
+    if abs(zoom) > 2 * max(abs(right), abs(down)):
+        way = "grows larger, as when a camera moves in" if zoom > 0 else "grows smaller, as when a camera draws back"
+    elif abs(right) >= abs(down):
+        # The picture slides against the way the camera turns.
+        way = "slides to the left, as when a camera turns right" if right < 0 else "slides to the right, as when a camera turns left"
+    else:
+        way = "slides upward, as when a camera tilts down" if down < 0 else "slides downward, as when a camera tilts up"
+    return chance.choice(["the camera is not still: ", "the view itself moves: "]) + f"the whole picture {way}"
+
+
+def _wide(wide: Stirring, chance: random.Random) -> str:
+    share = "most" if wide.area > 0.6 else "about half" if wide.area > 0.42 else "about a third" if wide.area > 0.27 else "about a fifth"
+    verb = chance.choice(["keeps changing", "is in constant change"])
+    return f"one large area {_where(wide.place)}, {share} of the picture, {verb}"
+
+
+def _in_place(stirring: Sequence[Stirring], chance: random.Random) -> str:
+    strongest = stirring[0]
+    how = "vigorously " if strongest.vigorous else ""
+    what = "something moves" if len(stirring) == 1 else "a few things move" if len(stirring) <= 3 else "several things move"
+    tail = chance.choice(["without travelling far", "without going anywhere", "and stay near their place"])
+    if len(stirring) == 1:
+        tail = tail.replace("stay near their", "stays near its")
+    return f"{what} {how}{_where(strongest.place)} {tail}"
+
+
+def _single(mover: Mover, *, exact: bool, chance: random.Random) -> str:
+    subject = f"{_size(mover)}moving thing"
+    opening = (
+        chance.choice([f"only one {subject} can be seen; it goes", f"one {subject} goes", f"a single {subject} goes"])
+        if exact
+        else f"a {subject} goes"
+    )
+    return f"{opening} {_way(mover)}"
+
+
+def _group(facts: ClipFacts, chance: random.Random) -> str:
+    movers = facts.movers
+    most = facts.most
+    if most >= 7:
+        count = chance.choice(["many things move at the same time", "many things are in motion at once"])
+    elif most >= 4:
+        count = chance.choice(["several things move at the same time", "several things are in motion at once"])
+    elif most >= 2:
+        bound = "up to" if facts.exact else "at least"
+        count = f"{bound} {number(most)} things are in motion at once"
+    else:
+        count = chance.choice(["things move one after another", "things come and go one at a time"])
+    where = _spread(movers, facts.stirring)
+    directions = _directions(movers)
+    return f"{count} {where}{directions}"
+
+
+def _spread(movers: Sequence[Mover], stirring: Sequence[Stirring]) -> str:
+    places = [end for mover in movers for end in (mover.start, mover.end)] + [s.place for s in stirring]
+    xs, ys = sorted(p[0] for p in places), sorted(p[1] for p in places)
+    # The outermost tenth on either side is left out: a single straggler does not move the crowd.
+    cut = len(places) // 10
+    low, high = ys[cut], ys[-1 - cut]
+    left, right = xs[cut], xs[-1 - cut]
+    if right < 0.45:
+        return "on the left"
+    if left > 0.55:
+        return "on the right"
+    if high < 0.42:
+        return "in the upper part of the view"
+    if low > 0.58:
+        return "in the lower part of the view"
+    if low > 0.28 and high < 0.72:
+        return "across the middle of the view" if right - left > 0.5 else "in the middle of the view"
+    return "across the view" if right - left > 0.5 else "in the view"
+
+
+def _directions(movers: Sequence[Mover]) -> str:
+    ways = [_heading(mover) for mover in movers]
+    if len(movers) == 2 and ways[0] == ways[1]:
+        return f", two of them {ways[0]}"
+    if len(movers) == 2:
+        return f", one {ways[0]} and one {ways[1]}"
+    if len(movers) < 3:
+        return f", one of them {ways[0]}"
+    right = sum(mover.end[0] - mover.start[0] > 0.03 for mover in movers) / len(movers)
+    left = sum(mover.start[0] - mover.end[0] > 0.03 for mover in movers) / len(movers)
+    if right >= 0.8:
+        return ", mostly towards the right"
+    if left >= 0.8:
+        return ", mostly towards the left"
+    if right >= 0.25 and left >= 0.25:
+        return ", some towards the left and some towards the right"
+    return ", in different directions"
+
+
+def _outstanding(facts: ClipFacts, chance: random.Random) -> str | None:
+    """Say what sets the most striking mover apart, its way if that has not been said, or None."""
+    if not facts.movers or facts.camera is not None:
+        return None
+    mover = facts.movers[0]
+    single = len(facts.movers) == 1 and not facts.stirring
+    remarks = _comparisons(mover, chance)
+    if mover.stops_s is not None:
+        remarks.append(f"comes to a halt {_when(mover.stops_s, facts.length_s)}")
+    if not remarks:
+        return None
+    subject = "it" if single else f"one {_size(mover)}thing, going {_way(mover)},"
+    return f"{subject} {' and '.join(remarks)}"
+
+
+def _comparisons(mover: Mover, chance: random.Random) -> list[str]:
+    remarks: list[str] = []
+    if mover.area_ratio is not None and mover.area_ratio >= _LARGER:
+        degree = "far larger" if mover.area_ratio >= _FAR_LARGER else "clearly larger"
+        remarks.append(f"is {degree} than most things that move here")
+    if mover.speed_ratio is not None and mover.speed_ratio >= _FASTER:
+        degree = "much faster" if mover.speed_ratio >= _MUCH_FASTER else "faster"
+        usual = chance.choice(["than most things that move here", "than is usual in this video"])
+        remarks.append(f"moves {degree} {'than they do' if remarks else usual}")
+    return remarks
+
+
+def _sudden(facts: ClipFacts, chance: random.Random) -> str:
+    told = [_moment(moment, facts.length_s, chance) for moment in facts.moments[:2]]
+    if len(facts.moments) > 2 and len({moment.kind for moment in facts.moments}) == 1:
+        many = {"cut": "the view cuts to another shot several times", "jump": "the picture jumps several times"}
+        if (kind := facts.moments[0].kind) in many:
+            return many[kind]
+    return ", and ".join(told)
+
+
+def _moment(moment: Moment, length_s: float, chance: random.Random) -> str:
+    when = _when(moment.at_s, length_s)
+    match moment.kind:
+        case "cut":
+            return f"the view cuts to another shot {when}"
+        case "jump":
+            return f"the picture jumps {when}, as if a moment were missing"
+        case "flash":
+            return f"the whole picture flashes brighter {when}"
+        case "dip":
+            return f"the whole picture darkens for an instant {when}"
+        case "brighter" | "darker":
+            return f"the whole picture turns {moment.kind} at once {when}"
+        case "glare":
+            return f"a bright burst appears {_where(moment.place or (0.5, 0.5))} {when}"
+        case _:
+            return chance.choice(["motion suddenly surges", "there is a sudden burst of motion"]) + f" {when}"
+
+
+def _calm(facts: ClipFacts, chance: random.Random) -> str:
+    ratios = [mover.speed_ratio for mover in facts.movers if mover.speed_ratio is not None]
+    if ratios and len(ratios) == len(facts.movers) and max(ratios) < 1.4:
+        return chance.choice(["the pace is usual for this video", "they move at the usual pace here"] if len(ratios) > 1 else ["its pace is usual for this video"])
+    return chance.choice(["no sudden change stands out", "there is no sudden burst of motion or light"])
+
+
+def _way(mover: Mover) -> str:
+    start, end = _place(mover.start), _place(mover.end)
+    heading = _heading(mover)
+    crossing = abs(mover.end[0] - mover.start[0]) > 0.6
+    if crossing:
+        route = f"{heading.replace('towards the', 'across most of the view to the')}"
+    elif start == end:
+        route = f"a short way {heading} {_where(mover.end)}"
+    else:
+        route = f"from the {start} to the {end} of the view"
+    nearer = mover.growth >= 1.5 and mover.end[1] > mover.start[1] + 0.03
+    farther = mover.growth <= 0.67 and mover.end[1] < mover.start[1] - 0.03
+    depth = ", growing larger as it comes closer" if nearer else ", shrinking as it goes away" if farther else ""
+    return f"{route} in about {_seconds(mover.duration_s)}{depth}"
+
+
+def _heading(mover: Mover) -> str:
+    right, down = mover.end[0] - mover.start[0], (mover.end[1] - mover.start[1]) * 0.75
+    side = "right" if right > 0 else "left"
+    end = "lower" if down > 0 else "upper"
+    if abs(right) > 2 * abs(down):
+        return f"towards the {side}"
+    if abs(down) > 2 * abs(right):
+        return "towards the bottom" if down > 0 else "towards the top"
+    return f"towards the {end} {side}"
+
+
+def _size(mover: Mover) -> str:
+    return "large " if mover.area >= _LARGE_AREA else "small " if mover.area <= _SMALL_AREA else ""
+
+
+def _place(position: tuple[float, float]) -> str:
+    column = ("left", "centre", "right")[min(2, max(0, int(position[0] * 3)))]
+    row = ("upper", "", "lower")[min(2, max(0, int(position[1] * 3)))]
+    return f"{row} {column}".strip()
+
+
+def _where(position: tuple[float, float]) -> str:
+    place = _place(position)
+    return f"on the {place}" if place in ("left", "right") else f"in the {place}"
+
+
+def _when(at_s: float, length_s: float) -> str:
+    if at_s < 0.75:
+        return "right at the start"
+    if length_s - at_s < 0.75:
+        return "right at the end"
+    return f"about {_seconds(at_s)} into the clip"
+
+
+def _seconds(value: float) -> str:
+    if value >= 55:
+        minutes = max(1, round(value / 60))
+        return "one minute" if minutes == 1 else f"{number(minutes)} minutes"
+    whole = max(1, round(value))
+    return "one second" if whole == 1 else f"{number(whole)} seconds"

@@ -1,0 +1,146 @@
+"""Drawing of world shapes into one frame, with soft smoke, flames and light sources.
+
+The image holds the scene as full daylight would show it; lights and flames are collected while the scene is drawn and
+applied after the lighting of the scene, so that they shine at night.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import cv2
+import numpy as np
+
+from pipeline.sample.geometry import HEIGHT, NEAR_M, SUPERSAMPLE, WIDTH, Camera, Colour, Floats, Image
+
+_SHIFT = 4
+_ONE = 1 << _SHIFT
+
+
+@cache
+def _sprite(kind: int, size_px: int) -> Floats:
+    """Return the soft disc number `kind`, alpha in [0, 1], shape (size, size, 1); 0 is smooth, the others lumpy."""
+    grid = np.linspace(-1, 1, 96, dtype=np.float32)
+    radius = np.hypot(grid[:, None], grid[None, :])
+    if kind:
+        noise = np.random.default_rng(kind).normal(0, 1, (9, 9)).astype(np.float32)
+        radius = radius + 0.16 * cv2.resize(noise, (96, 96), interpolation=cv2.INTER_CUBIC)
+    edge = np.clip((1 - radius) / (0.9 if kind == 0 else 0.5), 0, 1)
+    alpha = cv2.resize(edge * edge * (3 - 2 * edge), (size_px, size_px), interpolation=cv2.INTER_AREA)
+    sprite: Floats = alpha[:, :, None]
+    return sprite
+
+
+def blend_disc(image: Image, centre: Sequence[float], radius_px: float, colour: Colour, alpha: float, kind: int) -> None:
+    """Lay a soft disc of a colour over the image, clipped at its borders. Sizes go in steps, to reuse sprites."""
+    size = max(2, round(radius_px / 2) * 4)
+    x, y = round(centre[0] - size / 2), round(centre[1] - size / 2)
+    left, top = max(0, x), max(0, y)
+    right, bottom = min(image.shape[1], x + size), min(image.shape[0], y + size)
+    if left >= right or top >= bottom or size > 4 * WIDTH * SUPERSAMPLE:
+        return
+    weight = _sprite(kind, size)[top - y : bottom - y, left - x : right - x] * np.float32(alpha)
+    region = image[top:bottom, left:right]
+    blended = region + (np.array(colour, np.float32) - region) * weight
+    region[:] = blended.astype(np.uint8)
+
+
+class Canvas:
+    """One frame in the making. `night` is 0 by day and 1 in darkness; drawables use it for their lamps."""
+
+    def __init__(self, camera: Camera, night: float = 0.0) -> None:
+        self.camera = camera
+        self.night = night
+        self.image: Image = np.zeros((HEIGHT * SUPERSAMPLE, WIDTH * SUPERSAMPLE, 3), np.uint8)
+        self.lights: list[tuple[Floats, float, Colour]] = []
+        self.flames: list[tuple[Floats, float, Colour, float, int]] = []
+        self.flash = 0.0
+        self.shake_px = (0.0, 0.0)
+
+    def begin(self, background: Image) -> None:
+        """Start a frame from a background of the size of the image."""
+        np.copyto(self.image, background)
+        self.lights.clear()
+        self.flames.clear()
+        self.flash = 0.0
+        self.shake_px = (0.0, 0.0)
+
+    def polygon(self, points: Floats, colour: Colour) -> None:
+        """Fill a flat polygon of world points, shape (n, 3), cut off at the camera."""
+        seen = self.camera.view(points)
+        if seen[:, 2].min() < NEAR_M:
+            seen = _clip_near(seen)
+            if len(seen) < 3:
+                return
+        self.polygon_px(self.camera.pixels(seen), colour)
+
+    def polygon_px(self, points: Floats, colour: Colour) -> None:
+        """Fill a polygon given in pixels, shape (n, 2)."""
+        fixed = (np.clip(points, -4000, 4000) * _ONE).astype(np.int32)
+        cv2.fillPoly(self.image, [fixed], colour, cv2.LINE_8, _SHIFT)
+
+    def line(self, points: Floats, width_m: float, colour: Colour) -> None:
+        """Draw a polyline of world points, shape (n, 3), as thick as `width_m` is at its first point."""
+        pixels, depths = self.camera.project(points)
+        if depths.min() < NEAR_M:
+            return
+        width = max(1, round(width_m * self.camera.scale(float(depths[0]))))
+        fixed = (np.clip(pixels, -4000, 4000) * _ONE).astype(np.int32)
+        cv2.polylines(self.image, [fixed], False, colour, width, cv2.LINE_8, _SHIFT)
+
+    def limb_px(self, a: Floats, b: Floats, width_px: float, colour: Colour) -> None:
+        """Draw a thick line with round ends between two pixels."""
+        start = (int(a[0] * _ONE), int(a[1] * _ONE))
+        end = (int(b[0] * _ONE), int(b[1] * _ONE))
+        cv2.line(self.image, start, end, colour, max(1, round(width_px)), cv2.LINE_8, _SHIFT)
+
+    def disc_px(self, centre: Floats, radius_px: float, colour: Colour) -> None:
+        """Fill a circle given in pixels."""
+        at = (int(centre[0] * _ONE), int(centre[1] * _ONE))
+        cv2.circle(self.image, at, max(1, int(radius_px * _ONE)), colour, -1, cv2.LINE_8, _SHIFT)
+
+    def darken(self, points: Floats, keep: float) -> None:
+        """Darken the image inside a convex polygon of world points to a fraction `keep`: a shadow."""
+        pixels, depths = self.camera.project(points)
+        if depths.min() < NEAR_M:
+            return
+        low = np.maximum(np.floor(pixels.min(axis=0)).astype(int), 0)
+        high = np.minimum(np.ceil(pixels.max(axis=0)).astype(int) + 1, (self.image.shape[1], self.image.shape[0]))
+        if (low >= high).any():
+            return
+        region = self.image[low[1] : high[1], low[0] : high[0]]
+        mask = np.zeros(region.shape[:2], np.uint8)
+        cv2.fillConvexPoly(mask, ((pixels - low) * _ONE).astype(np.int32), 255, cv2.LINE_8, _SHIFT)
+        cv2.copyTo(cv2.convertScaleAbs(region, alpha=keep), mask, region)
+
+    def puff(self, at: Floats, radius_m: float, colour: Colour, alpha: float, kind: int) -> None:
+        """Lay a soft puff of smoke or dust, which takes the light of the scene, around a world point, shape (3,)."""
+        pixels, depths = self.camera.project(at[None])
+        if depths[0] > NEAR_M:
+            blend_disc(self.image, pixels[0], radius_m * self.camera.scale(float(depths[0])), colour, alpha, kind)
+
+    def flame(self, at: Floats, radius_m: float, colour: Colour, alpha: float, kind: int = 0) -> None:
+        """Lay a soft disc that shines by itself around a world point, shape (3,)."""
+        pixels, depths = self.camera.project(at[None])
+        if depths[0] > NEAR_M:
+            radius = radius_m * self.camera.scale(float(depths[0]))
+            self.flames.append((pixels[0] / SUPERSAMPLE, radius / SUPERSAMPLE, colour, alpha, kind))
+
+    def light(self, at: Floats, radius_m: float, colour: Colour) -> None:
+        """Light up the surroundings of a world point, shape (3,), within about a radius."""
+        pixels, depths = self.camera.project(at[None])
+        if depths[0] > NEAR_M:
+            radius = radius_m * self.camera.scale(float(depths[0]))
+            self.lights.append((pixels[0] / SUPERSAMPLE, radius / SUPERSAMPLE, colour))
+
+
+def _clip_near(seen: Floats) -> Floats:
+    """Cut a polygon in camera space off at the near plane (Sutherland-Hodgman for one plane)."""
+    kept = []
+    for a, b in zip(seen, np.roll(seen, -1, axis=0), strict=True):
+        if a[2] >= NEAR_M:
+            kept.append(a)
+        if (a[2] >= NEAR_M) != (b[2] >= NEAR_M):
+            kept.append(a + (b - a) * ((NEAR_M - a[2]) / (b[2] - a[2])))
+    return np.array(kept)

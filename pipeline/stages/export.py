@@ -1,0 +1,241 @@
+"""export: from the tables of a workspace to the dataset that trainers load.
+
+Equal tables give equal bytes, in whatever order they were filled. The dataset appears whole or not at all: it is
+written beside the old one and swapped in. A run that is killed leaves the old dataset or the new one; killed between
+the two renames of the swap, it leaves the old one under another name, which the next run puts back first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+
+from pipeline.config import ExportConfig
+from pipeline.errors import ConfigError, DataError, SetupError
+from pipeline.records import Rejected, digest
+from pipeline.schema import to_arrow
+from pipeline.stages import dataset
+from pipeline.stages.card import write_card
+from pipeline.stages.dataset_rows import DatasetRows
+from pipeline.stages.dataset_writer import ShardWriter, WrittenShard
+from pipeline.stages.splits import assign_splits
+from pipeline.stages.statistics import DatasetStatistics
+from pipeline.storage import describe_os_error
+from pipeline.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+ClipsFiles = Literal["encode", "reference"]
+Progress = Callable[[str, int, int], None]
+
+CODE_VERSION = 1
+STAMP = "tables/export/_stamp.json"
+_NEW, _OLD = "_dataset.new", "_dataset.old"
+_REASONS_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportReport:
+    """What an export left behind. `made` is False where the dataset was up to date; `splits` counts rows."""
+
+    folder: Path
+    made: bool
+    rows: int
+    splits: dict[str, int]
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+def pending_export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles) -> bool:
+    """Tell whether an export would write anything: an input or setting has changed, or a file is gone or cut short."""
+    stamp = workspace.read_json(STAMP)
+    if not isinstance(stamp, dict) or stamp.get("identity") != _identity(workspace, config, clips_files):
+        return True
+    return bool(stamp.get("files") != _file_sizes(workspace.dataset_folder))
+
+
+def export_dataset(
+    workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles, *, on_progress: Progress | None = None
+) -> ExportReport:
+    """Write `dataset/` unless it is up to date.
+
+    Raises:
+        DataError: if no pair is left to export, or the tables are out of step.
+        ConfigError: if clips are to be embedded that have no files.
+        SetupError: if the disk is full or cannot be written.
+    """
+    started = time.monotonic()
+    if config.embed_videos and clips_files == "reference":
+        raise ConfigError("export.embed_videos=true needs clip files: set clips.files=encode")
+    _repair(workspace)
+    made = pending_export(workspace, config, clips_files)
+    if made:
+        try:
+            _export(workspace, config, clips_files, on_progress)
+        except OSError as fault:
+            raise SetupError(f"{workspace.dataset_folder}: {describe_os_error(fault)}") from None
+    stamp = workspace.read_json(STAMP) or {}
+    report = ExportReport(
+        folder=workspace.dataset_folder,
+        made=made,
+        rows=sum(stamp["splits"].values()),
+        splits=stamp["splits"],
+        warnings=tuple(stamp["warnings"]),
+        seconds=round(time.monotonic() - started, 3),
+    )
+    logger.info("export: rows=%d splits=%s made=%s in %.1f s", report.rows, report.splits, made, report.seconds)
+    return report
+
+
+def _export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles, on_progress: Progress | None) -> None:
+    identity = _identity(workspace, config, clips_files)
+    plan = assign_splits(_videos_with_pairs(workspace), config)
+    rows = DatasetRows(workspace, plan.split_of, clips_files)
+    if not rows.num_rows:
+        raise DataError(_explain_empty(workspace))
+    folder = workspace.storage.local_path(_NEW)
+    (folder / "data").mkdir(parents=True)
+    statistics = DatasetStatistics()
+    shards = _write_shards(folder, rows, statistics, config, on_progress)
+    rejected = sorted(_rejected(workspace), key=lambda reject: (_stage_order(workspace, reject), _place(reject)))
+    _write_rejected(folder / dataset.REJECTED, rejected)
+    stats = statistics.summary(rows.clips_in_use(), rejected)
+    stats["files"] = {f"data/{shard.name}": shard.rows for shard in shards}
+    stats["warnings"] = list(plan.warnings)
+    _write_text(folder / dataset.STATS, json.dumps(stats, indent=2, ensure_ascii=False) + "\n")
+    write_card(folder, stats, shards, config, title=config.name or workspace.name, clips_files=clips_files)
+    _swap_in(workspace, folder)
+    splits = {split: counts["rows"] for split, counts in stats["splits"].items()}
+    files = _file_sizes(workspace.dataset_folder)
+    workspace.write_json(
+        STAMP, {"identity": identity, "splits": splits, "warnings": list(plan.warnings), "files": files}
+    )
+
+
+def _write_shards(
+    folder: Path,
+    rows: DatasetRows,
+    statistics: DatasetStatistics,
+    config: ExportConfig,
+    on_progress: Progress | None,
+) -> list[WrittenShard]:
+    scratch = folder / "_scratch"
+    scratch.mkdir()
+    writers: dict[str, ShardWriter] = {}
+    with contextlib.ExitStack() as stack:
+        for part in rows.ordered(scratch):
+            if part.split not in writers:
+                writer = ShardWriter(
+                    folder / "data", part.split,
+                    rows_per_shard=config.rows_per_shard, row_group_rows=config.row_group_rows,
+                    embed_from=folder if config.embed_videos else None,
+                )  # fmt: skip
+                writers[part.split] = stack.enter_context(writer)
+            writers[part.split].write(part.rows)
+            statistics.add(part.rows, part.split)
+            if on_progress is not None:
+                on_progress("export", statistics.num_rows, rows.num_rows)
+    scratch.rmdir()
+    return [shard for writer in writers.values() for shard in writer.finish()]
+
+
+def _videos_with_pairs(workspace: Workspace) -> Iterator[Any]:
+    """Yield the videos that clips were made of: one that gives no row must not be the only one of its split."""
+    used = set(workspace.clips.arrow(["video_id"]).column("video_id").unique().to_pylist())
+    return (video for video in workspace.videos.records() if video.video_id in used)
+
+
+def _identity(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles) -> str:
+    tables = [(table.name, table.digest()) for table in _tables(workspace)]
+    return digest("export", CODE_VERSION, tables, config.identity(), config.name or workspace.name, clips_files)
+
+
+def _tables(workspace: Workspace) -> tuple[Any, ...]:
+    return (
+        workspace.videos, workspace.glances, workspace.clips,
+        workspace.captions, workspace.pairs, workspace.verdicts,
+    )  # fmt: skip
+
+
+def _rejected(workspace: Workspace) -> Iterator[Rejected]:
+    for table in _tables(workspace):
+        yield from table.rejected()
+
+
+def _stage_order(workspace: Workspace, reject: Rejected) -> int:
+    names = [table.name for table in _tables(workspace)]
+    return names.index(reject.stage) if reject.stage in names else len(names)
+
+
+def _place(reject: Rejected) -> tuple[str, str, str]:
+    return (reject.record_id, reject.reason, reject.detail)
+
+
+def _write_rejected(path: Path, rejected: list[Rejected]) -> None:
+    table = to_arrow(Rejected, [("", reject) for reject in rejected], "")
+    pq.write_table(table.drop_columns(["unit", "fingerprint"]), path, compression="zstd")
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _file_sizes(folder: Path) -> dict[str, int]:
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def _explain_empty(workspace: Workspace) -> str:
+    counts = ", ".join(f"{table.name} {table.num_rows}" for table in _tables(workspace))
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for reject in _rejected(workspace):
+        reasons.setdefault((reject.stage, reject.reason), []).append(f"{reject.record_id}: {reject.detail}")
+    lines = [f"{workspace.url}: nothing to export, no instruction pair is left (rows: {counts})"]
+    ranked = sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
+    lines += [
+        f"  {stage} left out {len(details)} as {reason}, e.g. {details[0]}"
+        for (stage, reason), details in ranked[:_REASONS_NAMED]
+    ]
+    return "\n".join(lines)
+
+
+def _repair(workspace: Workspace) -> None:
+    """Undo what a killed export may have left: a half-written dataset, or the old one moved aside."""
+    current = workspace.dataset_folder
+    new, old = workspace.storage.local_path(_NEW), workspace.storage.local_path(_OLD)
+    if old.exists() and not current.exists():
+        old.rename(current)
+    for remains in (new, old):
+        if remains.exists():
+            shutil.rmtree(remains)
+
+
+def _swap_in(workspace: Workspace, new: Path) -> None:
+    for path in (*new.rglob("*"), new):
+        _sync(path)
+    current, old = workspace.dataset_folder, workspace.storage.local_path(_OLD)
+    if current.exists():
+        current.rename(old)
+    new.rename(current)
+    _sync(current.parent)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

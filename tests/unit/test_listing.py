@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.records import Reason
+from pipeline.stages.listing import BadSource, Source, list_sources
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    return path
+
+
+def good(entries: list[str]) -> list[Source]:
+    return [source for source in list_sources(entries) if isinstance(source, Source)]
+
+
+def bad(entries: list[str]) -> list[tuple[str, Reason]]:
+    return [(source.name, source.fault.reason) for source in list_sources(entries) if isinstance(source, BadSource)]
+
+
+def test_folder_is_walked_for_videos_in_order(tmp_path: Path) -> None:
+    for name in ("b/x.mp4", "a/x.MP4", "a/y.avi", "notes.txt", "videos.csv", "ünï code 'q\".webm", "new\nline.mp4"):
+        touch(tmp_path / name)
+    names = [source.name.split("/", 1)[1] for source in good([str(tmp_path)])]
+    assert names == ["new\nline.mp4", "ünï code 'q\".webm", "a/x.MP4", "a/y.avi", "b/x.mp4"]
+
+
+def test_equal_names_in_two_folders_keep_different_names(tmp_path: Path) -> None:
+    for name in ("a/x.mp4", "b/x.mp4"):
+        touch(tmp_path / name)
+    apart = good([str(tmp_path / "a"), str(tmp_path / "b")])
+    assert [source.name for source in apart] == ["a/x.mp4", "b/x.mp4"]
+
+
+def test_folder_named_like_a_video_is_rejected_and_its_content_taken(tmp_path: Path) -> None:
+    touch(tmp_path / "in/x.mp4/real.mp4")
+    assert bad([str(tmp_path / "in")]) == [(str(tmp_path / "in/x.mp4"), Reason.NOT_A_FILE)]
+    assert [Path(source.path).name for source in good([str(tmp_path / "in")])] == ["real.mp4"]
+
+
+def test_links_that_lead_in_a_circle_end(tmp_path: Path) -> None:
+    touch(tmp_path / "in/x.mp4")
+    (tmp_path / "in/loop").symlink_to(tmp_path / "in", target_is_directory=True)
+    (tmp_path / "in/self.mp4").symlink_to(tmp_path / "in/self.mp4")
+    assert [Path(source.path).name for source in good([str(tmp_path / "in")])] == ["self.mp4", "x.mp4"]
+
+
+def test_a_file_listed_twice_is_taken_once(tmp_path: Path) -> None:
+    file = touch(tmp_path / "x.mp4")
+    assert len(good([str(tmp_path), str(file), str(tmp_path / "*.mp4")])) == 1
+
+
+def test_globs_match_files_and_walk_folders(tmp_path: Path) -> None:
+    touch(tmp_path / "a/x.mp4")
+    touch(tmp_path / "b/deep/y.mp4")
+    assert len(good([str(tmp_path / "*")])) == 2
+    assert len(good([str(tmp_path / "**/*.mp4")])) == 2
+    assert bad([str(tmp_path / "*.avi")]) == [(str(tmp_path / "*.avi"), Reason.FILE_MISSING)]
+
+
+def test_missing_entry_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    file = touch(tmp_path / "x.mp4")
+    entries = [str(tmp_path / "nowhere"), str(file)]
+    assert bad(entries) == [(entries[0], Reason.FILE_MISSING)]
+    assert len(good(entries)) == 1
+
+
+def test_csv_manifest(tmp_path: Path) -> None:
+    manifest = tmp_path / "videos.csv"
+    manifest.write_text(
+        "video_id,file,label,split,fps,num_frames\n"
+        "v1,videos/a.mp4,Fighting,train,25,100\n"
+        "v2,videos/b.mp4,,,,\n"
+        "v3,videos/c.mp4\n"
+        "v4,,Normal,train,25,100\n"
+        "v5,videos/d.mp4,Normal,dev,25,100\n"
+        'v6,"videos/e,f.mp4",Normal,test,fast,100\n',
+        encoding="utf-8",
+    )
+    assert good([str(manifest)]) == [
+        Source(
+            path=str(tmp_path / "videos/a.mp4"), name="videos/a.mp4", place=f"{manifest}:2", video_id="v1",
+            label="Fighting", split="train", claimed_fps=25.0, claimed_frames=100,
+        ),
+        Source(path=str(tmp_path / "videos/b.mp4"), name="videos/b.mp4", place=f"{manifest}:3", video_id="v2"),
+    ]  # fmt: skip
+    faults = [source.fault for source in list_sources([str(manifest)]) if isinstance(source, BadSource)]
+    assert [fault.reason for fault in faults] == [Reason.MALFORMED_ROW] * 4
+    assert [str(manifest) + f":{line}" in fault.detail for fault, line in zip(faults, (4, 5, 6, 7), strict=True)]
+    assert "split='dev' is none of test, train, validation" in faults[2].detail
+
+
+@pytest.mark.parametrize("text", ["", "name,label\na,b\n"])
+def test_csv_without_the_file_column_is_named(tmp_path: Path, text: str) -> None:
+    manifest = tmp_path / "videos.csv"
+    manifest.write_text(text)
+    assert [reason for _, reason in bad([str(manifest)])] == [Reason.MALFORMED_ROW]
+
+
+def test_jsonl_manifest(tmp_path: Path) -> None:
+    manifest = tmp_path / "videos.jsonl"
+    manifest.write_text('{"video_id": "v1", "file": "a.mp4", "label": null}\n\n{broken\n[1]\n{"label": "x"}\n')
+    assert [(source.video_id, source.label) for source in good([str(manifest)])] == [("v1", None)]
+    assert [name for name, _ in bad([str(manifest)])] == [f"{manifest}:{line}" for line in (3, 4, 5)]
+
+
+def test_manifest_that_is_no_text_is_named(tmp_path: Path) -> None:
+    manifest = tmp_path / "videos.csv"
+    manifest.write_bytes(b"video_id,file\n\xff\xfe,a\n")
+    assert bad([str(manifest)]) == [(str(manifest), Reason.UNREADABLE)]
+
+
+def test_urls_are_listed_through_fsspec() -> None:
+    import fsspec
+
+    fs = fsspec.filesystem("memory")
+    fs.pipe_file("/listing/a.mp4", b"x")
+    fs.pipe_file("/listing/b.txt", b"x")
+    assert [source.path for source in good(["memory://listing"])] == ["memory:///listing/a.mp4"]
+    assert [source.path for source in good(["memory://listing/*.mp4"])] == ["memory:///listing/a.mp4"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_unreadable_manifest_is_named(tmp_path: Path) -> None:
+    manifest = tmp_path / "videos.csv"
+    manifest.write_text("file\na.mp4\n")
+    manifest.chmod(0)
+    assert bad([str(manifest)]) == [(str(manifest), Reason.UNREADABLE)]

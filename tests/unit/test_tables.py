@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.errors import DataError
+from pipeline.records import Caption, Rejected
+from pipeline.schema import content_key, schema_of
+from pipeline.tables import Table
+from pipeline.workspace import Workspace
+
+
+def caption(name: str, text: str = "Two people walk.") -> Caption:
+    return Caption(clip_id=name, text=text, captioner="motion", prompt_hash=None)
+
+
+def rejected(name: str) -> Rejected:
+    return Rejected(record_id=name, stage="caption", reason="no_caption", detail="none")
+
+
+@pytest.fixture
+def table(workspace: Workspace) -> Table[Caption]:
+    return workspace.captions
+
+
+def test_rows_come_back_as_they_were_committed(table: Table[Caption], workspace: Workspace) -> None:
+    table.commit(["u1", "u2"], [("u1", caption("a")), ("u1", caption("b"))], [("u2", rejected("c"))], "f")
+    again = workspace.captions
+    assert list(again.records()) == [caption("a"), caption("b")]
+    assert list(again.rejected()) == [rejected("c")]
+    assert again.units() == {"u1", "u2"}
+    assert (again.num_rows, again.num_rejected) == (2, 1)
+
+
+def test_folder_reads_as_the_table_with_pandas(table: Table[Caption], workspace: Workspace) -> None:
+    table.commit(["u1"], [("u1", caption("a"))], [("u1", rejected("b"))], "f")
+    table.commit(["u2"], [("u2", caption("c"))], [], "f")
+    frame = pd.read_parquet(workspace.storage.path("tables/caption"))
+    assert frame["clip_id"].tolist() == ["a", "c"]
+    assert frame["fingerprint"].tolist() == ["f", "f"]
+
+
+def test_drop_takes_rows_and_rejects_of_a_unit_and_nothing_else(table: Table[Caption]) -> None:
+    table.commit(["u1", "u2", "u3"], [("u1", caption("a")), ("u2", caption("b"))], [("u3", rejected("c"))], "f")
+    table.commit(["u4"], [("u4", caption("d"))], [], "f")
+    assert table.drop({"u1", "u3"}) == 2
+    assert [row.clip_id for row in table.records()] == ["b", "d"]
+    assert list(table.rejected()) == []
+    assert table.units() == {"u2", "u4"}
+
+
+def test_sweep_removes_what_no_manifest_names(table: Table[Caption], workspace: Workspace) -> None:
+    table.commit(["u1"], [("u1", caption("a"))], [], "f")
+    workspace.storage.write("tables/caption/part-000001-dead.parquet", b"half a shard")
+    workspace.storage.write("tables/caption/_units/part-000001-dead.parquet", b"half a shard")
+    workspace.captions.sweep()
+    assert [row.clip_id for row in workspace.captions.records()] == ["a"]
+    assert pd.read_parquet(workspace.storage.path("tables/caption"))["clip_id"].tolist() == ["a"]
+    assert len(workspace.storage.list("tables/caption/_units")) == 1
+
+
+def test_a_damaged_manifest_is_named(table: Table[Caption], workspace: Workspace) -> None:
+    workspace.storage.write("tables/caption/_manifest.json", b"{}")
+    with pytest.raises(DataError, match=r"_manifest\.json"):
+        _ = workspace.captions
+
+
+def test_schema_is_the_record_and_its_provenance(table: Table[Caption], workspace: Workspace) -> None:
+    table.commit(["u1"], [("u1", caption("a"))], [], "f")
+    name = next(n for n in workspace.storage.list("tables/caption") if n.endswith(".parquet"))
+    stored = pq.read_schema(workspace.storage.path(f"tables/caption/{name}"))
+    assert stored.equals(schema_of(Caption))
+    assert stored.names == ["clip_id", "text", "captioner", "prompt_hash", "unit", "fingerprint"]
+    assert not stored.field("text").nullable
+    assert stored.field("prompt_hash").nullable
+
+
+def test_lookup_finds_single_rows(table: Table[Caption], workspace: Workspace) -> None:
+    table.commit(["u1"], [("u1", caption("a", "one"))], [], "f")
+    table.commit(["u2"], [("u2", caption("b", "two"))], [], "f")
+    lookup = workspace.captions.lookup("clip_id")
+    assert lookup.get("b") == caption("b", "two")
+    assert lookup.get("c") is None
+
+
+def test_content_key_sees_content_only() -> None:
+    assert content_key(caption("a")) == content_key(caption("a"))
+    assert content_key(caption("a")) != content_key(caption("a", "other"))
+
+
+def test_tables_work_on_a_remote_file_system() -> None:
+    remote = Workspace("memory://holmes/remote")
+    remote.captions.commit(["u1"], [("u1", caption("a"))], [], "f")
+    assert list(remote.captions.records()) == [caption("a")]
+    assert remote.captions.drop({"u1"}) == 1
+    assert list(remote.captions.records()) == []
