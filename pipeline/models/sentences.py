@@ -9,7 +9,7 @@ _SENTENCE_BREAK = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'“])")
 # First words whose capital belongs to the start of the sentence alone, never to a name.
 _NOT_A_NAME = re.compile(
     r"(?:an?|the|this|these|those|one|two|three|four|five|six|seven|eight|nine|ten|several|some|many|few|most|all|each"
-    r"|every|both|another|people|someone|somebody|nobody|no|nothing|almost|about|there|it|he|she|they|their|his|her)\b",
+    r"|every|both|another|people|someone|somebody|nobody|no|nothing|something|things|only|single|up|at|in|on|to|from|near|almost|about|there|it|he|she|they|their|his|her)\b",
     re.IGNORECASE,
 )
 
