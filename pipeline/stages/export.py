@@ -14,7 +14,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +24,7 @@ from pipeline.errors import ConfigError, DataError, SetupError
 from pipeline.records import Rejected, digest
 from pipeline.schema import to_arrow
 from pipeline.stages import dataset
+from pipeline.stages.base import StageReport
 from pipeline.stages.card import write_card
 from pipeline.stages.dataset_rows import DatasetRows
 from pipeline.stages.dataset_writer import ShardWriter, WrittenShard
@@ -44,30 +44,19 @@ _NEW, _OLD = "_dataset.new", "_dataset.old"
 _REASONS_NAMED = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportReport:
-    """What an export left behind. `made` is False where the dataset was up to date; `splits` counts rows."""
-
-    folder: Path
-    made: bool
-    rows: int
-    splits: dict[str, int]
-    warnings: tuple[str, ...]
-    seconds: float
-
-
 def pending_export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles) -> bool:
     """Tell whether an export would write anything: an input or setting has changed, or a file is gone or cut short."""
     stamp = workspace.read_json(STAMP)
     if not isinstance(stamp, dict) or stamp.get("identity") != _identity(workspace, config, clips_files):
         return True
-    return bool(stamp.get("files") != _file_sizes(workspace.dataset_folder))
+    present = _file_sizes(workspace.dataset_folder)
+    return any(present.get(name) != size for name, size in stamp["files"].items())
 
 
 def export_dataset(
     workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles, *, on_progress: Progress | None = None
-) -> ExportReport:
-    """Write `dataset/` unless it is up to date.
+) -> StageReport:
+    """Write `dataset/` unless it is up to date; the report counts rows.
 
     Raises:
         DataError: if no pair is left to export, or the tables are out of step.
@@ -84,16 +73,16 @@ def export_dataset(
             _export(workspace, config, clips_files, on_progress)
         except OSError as fault:
             raise SetupError(f"{workspace.dataset_folder}: {describe_os_error(fault)}") from None
-    stamp = workspace.read_json(STAMP) or {}
-    report = ExportReport(
-        folder=workspace.dataset_folder,
-        made=made,
-        rows=sum(stamp["splits"].values()),
-        splits=stamp["splits"],
-        warnings=tuple(stamp["warnings"]),
+    rows = sum((workspace.read_json(STAMP) or {"splits": {}})["splits"].values())
+    report = StageReport(
+        stage="export",
+        made=rows if made else 0,
+        kept=0 if made else rows,
+        dropped=0,
+        rows=rows,
         seconds=round(time.monotonic() - started, 3),
     )
-    logger.info("export: rows=%d splits=%s made=%s in %.1f s", report.rows, report.splits, made, report.seconds)
+    logger.info("export: made=%d kept=%d in %.1f s", report.made, report.kept, report.seconds)
     return report
 
 
@@ -117,9 +106,7 @@ def _export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles,
     _swap_in(workspace, folder)
     splits = {split: counts["rows"] for split, counts in stats["splits"].items()}
     files = _file_sizes(workspace.dataset_folder)
-    workspace.write_json(
-        STAMP, {"identity": identity, "splits": splits, "warnings": list(plan.warnings), "files": files}
-    )
+    workspace.write_json(STAMP, {"identity": identity, "splits": splits, "files": files})
 
 
 def _write_shards(
