@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
+from pipeline.stages.validate import validate_dataset
 
 from flows.plan import BuildSummary, build
 from pipeline.config import BuildConfig
@@ -15,7 +16,6 @@ from pipeline.errors import DataError
 from pipeline.records import NORMAL, Task
 from pipeline.sample import make_sample
 from pipeline.stages.run import Progress
-from pipeline.stages.validate import validate_dataset
 
 Say = Callable[[str], None]
 
@@ -89,7 +89,7 @@ def _next_steps(config_file: Path, summary: BuildSummary, seconds: float) -> str
             f"The dataset lies in {summary.dataset} (made and validated in {seconds:.0f} s).",
             "Next:",
             f"  look at it     {summary.report} in a browser",
-            f'  load it        python -c "from datasets import load_dataset; print(load_dataset({str(summary.dataset)!r}))"',
+            f"  load it        datasets.load_dataset({str(summary.dataset)!r})",
             f"  run it again   holmes build -c {config_file}   (does nothing: all rows are made)",
             f"  change it      holmes build -c {config_file} --set clips.window_s=6",
             "  your footage   a CSV of video_id,file,label and an export of your clicks: see README",

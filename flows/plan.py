@@ -13,13 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from annotation.sentences import read_sentences
-from annotation.stage import GlancesStage
 from pipeline.models.human import HumanCaptioner
 from pipeline.report.build_page import write_build_report
-from pipeline.stages.export import export_dataset, pending_export
 
 import pipeline
+from annotation.sentences import read_sentences
+from annotation.stage import GlancesStage
 from pipeline.config import BuildConfig
 from pipeline.errors import ConfigError, DataError, SetupError
 from pipeline.models.base import Captioner
@@ -28,6 +27,7 @@ from pipeline.records import count_by
 from pipeline.stages.base import Stage, StageReport
 from pipeline.stages.caption import CaptionStage
 from pipeline.stages.clips import ClipsStage
+from pipeline.stages.export import export_dataset, pending_export
 from pipeline.stages.filter import FilterStage
 from pipeline.stages.ingest import IngestStage
 from pipeline.stages.run import Progress, pending_units, run_stage

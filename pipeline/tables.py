@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Generic, TypeVar
@@ -104,6 +104,16 @@ class Table(Generic[R]):
     def units(self) -> set[str]:
         """Return the keys of the units of work that are done."""
         return {unit for shard in self.shards for unit in self._read("_units/", shard).column("unit").to_pylist()}
+
+    def units_rejected_for(self, reasons: Collection[str]) -> set[str]:
+        """Return the keys of units that were rejected for one of `reasons`."""
+        return {
+            row["unit"]
+            for shard in self.shards
+            if shard.rejected
+            for row in self._read("_rejected/", shard, ["unit", "reason"]).to_pylist()
+            if row["reason"] in reasons
+        }
 
     def commit(
         self,

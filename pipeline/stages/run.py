@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-from pipeline.records import Record, Rejected, count_by, digest
+from pipeline.records import Reason, Record, Rejected, count_by, digest
 from pipeline.schema import from_arrow
 from pipeline.stages.base import Outcome, Stage, StageReport, TableOnly, Unit, fingerprint_of, to_rejected
 from pipeline.tables import Table
@@ -27,6 +27,9 @@ Progress = Callable[[str, int, int], None]
 
 # However slow a stage is, a kill loses no more than this much of its work.
 COMMIT_EVERY_S = 30.0
+
+# Faults of the moment, not of the data: the next run tries these units again, as make does.
+PASSING = frozenset({Reason.TIMED_OUT, Reason.OUT_OF_MEMORY, Reason.CRASHED, Reason.REQUEST_FAILED})
 
 # Rejects named one by one in the log of a stage; all of them stand beside its table.
 LOGGED_REJECTS = 20
@@ -53,8 +56,8 @@ def run_stage(
     table.sweep()
     work = _Work(stage, table)
     logger.info("%s: to do=%d done=%d", stage.name, work.pending, len(work.wanted) - work.pending)
-    # Rows whose files are gone leave first: made again, they would stand twice.
-    table.drop(work.damaged)
+    # What is made again leaves first, or it would stand twice.
+    table.drop(work.again)
     shard = _ShardInProgress(table, work.fingerprint, stage.name)
     done = 0
     begun: list[Unit[P]] = []
@@ -97,8 +100,8 @@ class _Work(Generic[P]):
     def __init__(self, stage: Stage[P, Any], table: Table[Any]) -> None:
         self._stage = stage
         self.fingerprint = fingerprint_of(stage)
-        self.damaged = _damaged_units(stage, table)
-        self._done = table.units() - self.damaged
+        self.again = _damaged_units(stage, table) | table.units_rejected_for(PASSING)
+        self._done = table.units() - self.again
         self.wanted = {self.key_of(unit) for unit in stage.units()}
         self.pending = len(self.wanted - self._done)
 

@@ -127,6 +127,21 @@ def test_damaged_rows_are_made_again_and_stand_once(workspace: Workspace) -> Non
     assert sorted(texts(workspace)) == ["A", "B", "C"]
 
 
+@pytest.mark.parametrize(("reason", "tried_again"), [(Reason.CRASHED, True), (Reason.EMPTY_TEXT, False)])
+def test_faults_of_the_moment_are_tried_again_and_faults_of_the_data_are_not(
+    workspace: Workspace, reason: Reason, tried_again: bool
+) -> None:
+    class Failing(Shout):
+        def run(self, units: Iterable[Unit[str]]) -> Iterator[Outcome[Caption]]:
+            for unit in units:
+                yield Outcome(rejected=[(unit.record_id, RecordError(reason, "fails"))])
+
+    run(workspace, Failing(["a"]))
+    run(workspace, Shout(["a"]))
+    assert texts(workspace) == (["A"] if tried_again else [])
+    assert len(list(workspace.captions.rejected())) == (0 if tried_again else 1)
+
+
 def test_an_outcome_that_never_comes_is_a_defect_not_a_loss(workspace: Workspace) -> None:
     class Forgetful(Shout):
         def run(self, units: Iterable[Unit[str]]) -> Iterator[Outcome[Caption]]:
@@ -167,8 +182,7 @@ run_stage(Shout({words!r}), Workspace({str(tmp_path / "killed")!r}).captions, sh
     run(killed, Shout(words), shard_rows=3)
     assert list(killed.captions.records()) == list(undisturbed.captions.records())
     assert killed.captions.units() == undisturbed.captions.units()
-    left_behind = [name for name in os.listdir(killed.storage.path("tables/caption")) if name.startswith("_tmp")]
-    assert left_behind == []
+    assert list(Path(killed.storage.path("tables/caption")).rglob("_tmp*")) == []
 
 
 def test_only_one_build_holds_a_workspace(workspace: Workspace) -> None:
