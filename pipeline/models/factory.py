@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from pipeline.config import SynthesizeConfig
-from pipeline.models.base import Synthesizer
+from pipeline.config import CaptionConfig, SynthesizeConfig, VideoConfig
+from pipeline.errors import ConfigError
+from pipeline.models.base import Captioner, Synthesizer
 
 
 def make_synthesizer(config: SynthesizeConfig) -> Synthesizer:
@@ -23,5 +24,26 @@ def make_synthesizer(config: SynthesizeConfig) -> Synthesizer:
             from pipeline.models.openai_chat import OpenAISynthesizer
 
             return OpenAISynthesizer(config)
+        case unknown:
+            assert_never(unknown)
+
+
+def make_captioner(config: CaptionConfig, video: VideoConfig) -> Captioner:
+    """Build the captioner of `config.backend`; `human` is made by the application, which reads its files.
+
+    Raises:
+        SetupError: the backend lacks something, e.g. the id of a model.
+    """
+    match config.backend:
+        case "motion":
+            from pipeline.models.motion import MotionCaptioner
+
+            return MotionCaptioner(video)
+        case "hf":
+            from pipeline.models.hf_caption import HfCaptioner
+
+            return HfCaptioner(config, video)
+        case "human":
+            raise ConfigError("caption.backend=human needs sentences: HumanCaptioner takes them already read")
         case unknown:
             assert_never(unknown)

@@ -23,6 +23,7 @@ _WIDE_AREA = 0.15
 _WIDE_CHANGING = 0.03  # smoke fills much of the picture and changes slowly
 _ACTIVE_CHANGING = 0.12
 _REST = 0.012  # widths; a thing that stays this close to its last place rests
+_MIN_SURGE, _MIN_JUMP = 0.012, 0.02  # shares of the picture; a clock whose digits all change stays below
 _VIGOROUS_CHANGING = 0.28
 
 
@@ -38,8 +39,11 @@ class Usual:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mover:
-    """One thing that travels. Positions are shares of width and height; `speed_ratio` and `area_ratio` compare with
-    the median of the other things in the video and are None where too few others are known.
+    """One thing that travels; positions are shares of width and height.
+
+    `speed_ratio` and `area_ratio` compare with the median of the other things in the video and are None where too few
+    others are known. `whole_way` tells that it was not lost from sight: it comes and goes at the picture's border or
+    at the ends of the clip.
     """
 
     start: tuple[float, float]
@@ -50,7 +54,7 @@ class Mover:
     speed_ratio: float | None
     area_ratio: float | None
     stops_s: float | None
-    alone: bool
+    whole_way: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,18 +80,21 @@ class Moment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipFacts:
-    """What was found in a clip of `length_s` seconds. `most` is the largest number of things in motion at one time.
+    """What was found in a clip of `length_s` seconds.
 
-    `exact` tells whether `most` is a count or a lower bound. `camera` is None, or the motion of the whole picture as
-    (right, down, zoom) per second.
+    `most` is the largest number of things in motion at one time; `exact` tells whether it is a count or a lower bound,
+    `throughout` whether it holds most of the time. `steady` tells that neither motion nor light swells anywhere, even
+    moderately. `camera` is None, or the motion of the whole picture as (right, down, zoom) per second.
     """
 
     length_s: float
     most: int
     exact: bool
+    throughout: bool
     movers: tuple[Mover, ...]
     stirring: tuple[Stirring, ...]
     moments: tuple[Moment, ...]
+    steady: bool
     camera: tuple[float, float, float] | None
 
 
@@ -111,18 +118,34 @@ def facts_of(measured: Measurements, usual: Usual, start_s: float, end_s: float)
     parts = [part for track in measured.tracks if (part := track.between(start_s, end_s))] if camera is None else []
     going = [part for part in parts if part.travels and not _in_overlay(part)]
     staying = [part for part in parts if _stirs(part) and not part.travels]
-    most = _most_at_once([*going, *staying], measured.times_s[inside])
+    counts = _counts([*going, *staying], measured.times_s[inside])
+    most = _most_held(counts, measured.times_s[inside])
     exact = most <= 3 and not staying and all(part.contacts == 0 for part in going)
-    movers = [_mover(part, usual, start_s, alone=len(going) == 1) for part in going]
+    movers = [_mover(part, usual, start_s, end_s) for part in going]
     return ClipFacts(
         length_s=end_s - start_s,
         most=most,
         exact=exact,
+        throughout=bool(np.mean(counts >= most) > 0.75),
         movers=tuple(sorted(movers, key=_strikingness, reverse=True)),
         stirring=tuple(sorted(map(_stirring, staying), key=lambda s: (s.vigorous, s.area), reverse=True)),
-        moments=tuple(sorted(_moments(measured, usual, inside, start_s), key=lambda moment: moment.at_s)),
+        moments=tuple(
+            sorted(
+                _moments(measured, usual, inside, start_s, camera_moves=camera is not None),
+                key=lambda moment: moment.at_s,
+            )
+        ),
+        steady=_steady(measured, inside),
         camera=camera,
     )
+
+
+def _steady(measured: Measurements, inside: NDArray[np.intp]) -> bool:
+    if len(inside) < 4:
+        return False
+    energy, brightness = measured.energy[inside], measured.brightness[inside]
+    swelling = np.convolve(energy, np.ones(3) / 3, mode="valid").max() > 1.6 * np.median(energy) + 0.004
+    return not swelling and bool(np.ptp(brightness) < 8)
 
 
 def _camera(measured: Measurements, inside: NDArray[np.intp]) -> tuple[float, float, float] | None:
@@ -148,17 +171,22 @@ def _in_overlay(part: Track) -> bool:
     return bool(bottoms < _OVERLAY_STRIP or tops > 1 - _OVERLAY_STRIP)
 
 
-def _most_at_once(parts: Sequence[Track], times_s: Floats) -> int:
-    """The largest count that holds for half a second or more."""
-    if not parts or not len(times_s):
-        return 0
-    counts = np.sum([(times_s >= part.start_s) & (times_s <= part.end_s) for part in parts], axis=0)
-    step_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 0.5
-    held = max(1, round(0.5 / max(step_s, 1e-3)))
+def _counts(parts: Sequence[Track], times_s: Floats) -> NDArray[np.int64]:
+    counts = np.zeros(len(times_s), dtype=np.int64)
+    for part in parts:
+        counts += (times_s >= part.start_s) & (times_s <= part.end_s)
+    return counts
+
+
+def _most_held(counts: NDArray[np.int64], times_s: Floats) -> int:
+    """Return the largest count that holds for half a second in all."""
+    if len(counts) < 2:
+        return int(counts.max(initial=0))
+    held = max(1, round(0.5 / float(np.median(np.diff(times_s)))))
     return int(np.sort(counts)[-min(held, len(counts))])
 
 
-def _mover(part: Track, usual: Usual, clip_start_s: float, *, alone: bool) -> Mover:
+def _mover(part: Track, usual: Usual, start_s: float, end_s: float) -> Mover:
     first, last = part.positions[:3].mean(axis=0), part.positions[-3:].mean(axis=0)
     return Mover(
         start=(float(first[0]), float(first[1]) / part.aspect),
@@ -168,8 +196,9 @@ def _mover(part: Track, usual: Usual, clip_start_s: float, *, alone: bool) -> Mo
         growth=part.growth,
         speed_ratio=_ratio(part.speed, usual.speeds),
         area_ratio=_ratio(part.area, usual.areas) if part.contacts <= 1 and part.end_s - part.start_s > 1.5 else None,
-        stops_s=stop - clip_start_s if (stop := _stop(part)) is not None else None,
-        alone=alone,
+        stops_s=stop - start_s if (stop := _stop(part)) is not None else None,
+        whole_way=(part.start_s - start_s < 0.5 or part.cut_off(part.regions[0]))
+        and (end_s - part.end_s < 0.5 or part.cut_off(part.regions[-1])),
     )
 
 
@@ -206,14 +235,21 @@ def _stirring(part: Track) -> Stirring:
     )
 
 
-def _moments(measured: Measurements, usual: Usual, inside: NDArray[np.intp], start_s: float) -> list[Moment]:
+def _moments(
+    measured: Measurements, usual: Usual, inside: NDArray[np.intp], start_s: float, *, camera_moves: bool
+) -> list[Moment]:
     if len(inside) < 4:
         return []
     first, last = int(inside[0]), int(inside[-1]) + 1
     times_s = measured.times_s
-    cuts = [Moment(kind="cut", at_s=cut - start_s) for cut in measured.cuts_s if times_s[first] < cut < times_s[last - 1]]
+    cuts = [
+        Moment(kind="cut", at_s=cut - start_s) for cut in measured.cuts_s if times_s[first] < cut < times_s[last - 1]
+    ]
     light = _light_moments(measured, first, last, start_s)
     taken = [moment.at_s for moment in [*cuts, *light]]
+    if camera_moves:
+        # Everything changes from frame to frame then, and no burst can be told from the camera's own motion.
+        return cuts
     surges = [
         moment
         for moment in _surges(measured, usual, first, last, start_s)
@@ -227,7 +263,7 @@ def _surges(measured: Measurements, usual: Usual, first: int, last: int, start_s
     energy, times_s = measured.energy, measured.times_s
     # The spread is capped: in a video hardly longer than the clip the surge itself would widen it.
     spread = min(usual.energy_spread, usual.energy / 2)
-    limit = max(2.0 * usual.energy, usual.energy + 4 * spread) + 0.01
+    limit = max(2.0 * usual.energy, usual.energy + 3 * spread, _MIN_SURGE) + 0.005
     found: list[Moment] = []
     for index in range(max(first, 2), last):
         at_s = float(times_s[index])
@@ -235,9 +271,9 @@ def _surges(measured: Measurements, usual: Usual, first: int, last: int, start_s
         if not len(before) or energy[index] < limit or (found and at_s - start_s - found[-1].at_s < 2.0):
             continue
         after = energy[index + 1 : index + 4]
-        if len(after) == 3 and energy[index] > 4 * max(after.max(), before[-3:].max()):
+        if len(after) == 3 and energy[index] > _MIN_JUMP + 4 * max(after.max(), before[-3:].max()):
             found.append(Moment(kind="jump", at_s=at_s - start_s))
-        elif len(after) == 3 and after.mean() > limit and energy[index] > 2.0 * before.mean() + 0.004:
+        elif len(after) == 3 and after.mean() > 0.8 * limit and energy[index] > 2.0 * before.mean() + 0.004:
             found.append(Moment(kind="surge", at_s=at_s - start_s))
     return found
 
@@ -249,7 +285,8 @@ def _light_moments(measured: Measurements, first: int, last: int, start_s: float
     found: list[Moment] = []
     for index in range(max(first, 2), last):
         at_s = float(times_s[index])
-        if found and at_s - start_s - found[-1].at_s < 1.5 or any(abs(at_s - cut) < 0.6 for cut in measured.cuts_s):
+        near_a_cut = any(abs(at_s - cut) < 0.6 for cut in measured.cuts_s)
+        if near_a_cut or (found and at_s - start_s - found[-1].at_s < 1.5):
             continue
         before = np.median(cells[max(index - 6, 0) : index - 1], axis=0) if index >= 3 else cells[0]
         rise = cells[index] - before
@@ -270,15 +307,16 @@ def _light_moments(measured: Measurements, first: int, last: int, start_s: float
 def _covered(tracks: Sequence[Track], place: tuple[float, float], at_s: float) -> bool:
     """Whether something that was there before lies over `place`: a bright thing that moves is not a burst of light."""
     for track in tracks:
-        if not track.start_s < at_s - 0.5 < at_s <= track.end_s + 0.2:
+        since_s = at_s - (0.0 if track.travels else 0.5)
+        if not track.start_s - 0.2 <= since_s <= track.end_s:
             continue
-        region = track.regions[min(int(np.searchsorted(track.times_s, at_s)), len(track.regions) - 1)]
-        earlier = track.regions[int(np.searchsorted(track.times_s, at_s - 0.4))]
+        last = len(track.regions) - 1
+        earlier, region = (track.regions[min(int(np.searchsorted(track.times_s, s)), last)] for s in (at_s - 0.4, at_s))
         y = place[1] * track.aspect
         reach_x, reach_y = 0.125, track.aspect / 6
         near = (region.left - reach_x < place[0] < region.right + reach_x) and (
             region.top - reach_y < y < region.bottom + reach_y
         )
-        if near and region.area < 2 * earlier.area:
+        if near and (track.travels or region.area < 2 * earlier.area):
             return True
     return False

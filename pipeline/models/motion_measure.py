@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -100,18 +101,14 @@ def find_cuts(frames: Grey) -> list[int]:
         after = flat[index : index + 3]
         if _correlation(before[-1], after[0]) > _CUT_CORRELATION:
             continue
-        steady = all(
-            _correlation(a, b) > _STEADY_CORRELATION
-            for side in (before, after)
-            for a, b in zip(side, side[1:], strict=False)
-        )
+        steady = all(_correlation(a, b) > _STEADY_CORRELATION for side in (before, after) for a, b in pairwise(side))
         given_back = _correlation(flat[max(first, index - 6)], flat[min(len(flat) - 1, index + 6)]) > _CUT_CORRELATION
         if steady and not given_back:
             cuts.append(index)
     return cuts
 
 
-def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+def _correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     a, b = a - a.mean(), b - b.mean()
     return float((a @ b) / (np.sqrt((a @ a) * (b @ b)) + 1e-6))
 
@@ -123,7 +120,7 @@ def _noise_level(frames: Grey) -> float:
     picks = np.unique(np.linspace(0, len(frames) - 2, min(24, len(frames) - 1)).astype(int))
     differences = np.abs(frames[picks + 1].astype(np.int16) - frames[picks])
     # The 75th percentile and not the median: codecs freeze still blocks, and most differences are exactly zero.
-    return float(np.percentile(differences, 75)) / (1.15 * np.sqrt(2))
+    return float(np.percentile(differences, 75) / (1.15 * np.sqrt(2)))
 
 
 def _cell_means(frames: Grey, rows: int = 3, columns: int = 4) -> Floats:
@@ -157,7 +154,7 @@ class _Shot:
     def _regions(self) -> Iterator[list[Region]]:
         import cv2
 
-        optical_flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        optical_flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         background = _Background(self.frames, self.times_s)
         grid = _TexturedGrid(self.frames[0])
         previous = self.frames[0]
@@ -242,7 +239,8 @@ def _offset_free(frame: Grey, reference: Grey) -> NDArray[np.float32]:
     difference = frame.astype(np.float32) - reference
     # A quarter of the pixels is plenty for a median, which otherwise would cost more than the flow.
     shared = np.median(difference[::2, ::2])
-    return np.abs(difference - shared)
+    distance: NDArray[np.float32] = np.abs(difference - shared)
+    return distance
 
 
 def _connected(
@@ -250,7 +248,7 @@ def _connected(
 ) -> Iterator[Region]:
     import cv2
 
-    height, width = foreground.shape
+    width = foreground.shape[1]
     mask = cv2.morphologyEx(foreground.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
     mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 3), np.uint8))
     count, labels, stats, centroids = cv2.connectedComponentsWithStats(mask, connectivity=8)

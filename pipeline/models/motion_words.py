@@ -11,11 +11,14 @@ from collections.abc import Sequence
 
 from pipeline.models.motion_facts import ClipFacts, Moment, Mover, Stirring
 
+# fmt: off
 _NUMBERS = (
-    "no one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
+    "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
+)
+# fmt: on
 _TENS = {20: "twenty", 30: "thirty", 40: "forty", 50: "fifty"}
+_MANY = 6
 _LARGE_AREA, _SMALL_AREA = 0.05, 0.003
 _FASTER, _MUCH_FASTER = 1.5, 2.2
 _LARGER, _FAR_LARGER = 4.0, 8.0
@@ -25,12 +28,12 @@ def describe(facts: ClipFacts, seed: str) -> str:
     """Return one to three sentences that hold of the clip; `seed` chooses among equal wordings."""
     chance = random.Random(seed)
     sentences = [_scene(facts, chance)]
-    if (odd := _outstanding(facts, chance)) is not None:
-        sentences.append(odd)
+    if facts.camera is None and facts.movers and (more := _foremost(facts, chance)):
+        sentences.append(more)
     if facts.moments:
         sentences.append(_sudden(facts, chance))
-    elif len(sentences) == 1 and facts.camera is None and facts.most > 0:
-        sentences.append(_calm(facts, chance))
+    elif len(sentences) == 1 and facts.steady and facts.most > 0:
+        sentences.append(chance.choice(["no sudden change stands out", "there is no sudden burst of motion or light"]))
     return " ".join(sentence[0].upper() + sentence[1:] + "." for sentence in sentences)
 
 
@@ -48,13 +51,8 @@ def _scene(facts: ClipFacts, chance: random.Random) -> str:
     if wide := [s for s in stirring if s.area >= 0.15]:
         return _wide(wide[0], chance)
     if facts.most == 0:
-        return chance.choice(
-            [
-                "nothing of any size moves in the view",
-                "the view stays still, and nothing of any size moves through it",
-                "no moving thing can be made out, and the view stays as it is",
-            ]
-        )
+        still = ["the view stays still, and nothing of any size moves through it"] if not facts.moments else []
+        return chance.choice(["nothing of any size moves in the view", "no moving thing can be made out", *still])
     if not movers:
         return _in_place(stirring, chance)
     if len(movers) == 1 and not stirring:
@@ -68,14 +66,26 @@ def _camera(camera: tuple[float, float, float], chance: random.Random) -> str:
         way = "grows larger, as when a camera moves in" if zoom > 0 else "grows smaller, as when a camera draws back"
     elif abs(right) >= abs(down):
         # The picture slides against the way the camera turns.
-        way = "slides to the left, as when a camera turns right" if right < 0 else "slides to the right, as when a camera turns left"
+        way = (
+            "slides to the left, as when a camera turns right"
+            if right < 0
+            else "slides to the right, as when a camera turns left"
+        )
     else:
         way = "slides upward, as when a camera tilts down" if down < 0 else "slides downward, as when a camera tilts up"
     return chance.choice(["the camera is not still: ", "the view itself moves: "]) + f"the whole picture {way}"
 
 
 def _wide(wide: Stirring, chance: random.Random) -> str:
-    share = "most" if wide.area > 0.6 else "about half" if wide.area > 0.42 else "about a third" if wide.area > 0.27 else "about a fifth"
+    share = (
+        "most"
+        if wide.area > 0.6
+        else "about half"
+        if wide.area > 0.42
+        else "about a third"
+        if wide.area > 0.27
+        else "about a fifth"
+    )
     verb = chance.choice(["keeps changing", "is in constant change"])
     return f"one large area {_where(wide.place)}, {share} of the picture, {verb}"
 
@@ -83,7 +93,13 @@ def _wide(wide: Stirring, chance: random.Random) -> str:
 def _in_place(stirring: Sequence[Stirring], chance: random.Random) -> str:
     strongest = stirring[0]
     how = "vigorously " if strongest.vigorous else ""
-    what = "something moves" if len(stirring) == 1 else "a few things move" if len(stirring) <= 3 else "several things move"
+    what = (
+        "something moves"
+        if len(stirring) == 1
+        else "a few things move"
+        if len(stirring) <= 3
+        else "several things move"
+    )
     tail = chance.choice(["without travelling far", "without going anywhere", "and stay near their place"])
     if len(stirring) == 1:
         tail = tail.replace("stay near their", "stays near its")
@@ -103,18 +119,16 @@ def _single(mover: Mover, *, exact: bool, chance: random.Random) -> str:
 def _group(facts: ClipFacts, chance: random.Random) -> str:
     movers = facts.movers
     most = facts.most
-    if most >= 7:
+    if most >= _MANY:
         count = chance.choice(["many things move at the same time", "many things are in motion at once"])
     elif most >= 4:
         count = chance.choice(["several things move at the same time", "several things are in motion at once"])
     elif most >= 2:
-        bound = "up to" if facts.exact else "at least"
-        count = f"{bound} {number(most)} things are in motion at once"
+        bound = "at least " if not facts.exact else "" if facts.throughout else "up to "
+        count = f"{bound}{number(most)} things are in motion at once"
     else:
         count = chance.choice(["things move one after another", "things come and go one at a time"])
-    where = _spread(movers, facts.stirring)
-    directions = _directions(movers)
-    return f"{count} {where}{directions}"
+    return f"{count} {_spread(movers, facts.stirring)}".rstrip() + _directions(movers)
 
 
 def _spread(movers: Sequence[Mover], stirring: Sequence[Stirring]) -> str:
@@ -134,41 +148,42 @@ def _spread(movers: Sequence[Mover], stirring: Sequence[Stirring]) -> str:
         return "in the lower part of the view"
     if low > 0.28 and high < 0.72:
         return "across the middle of the view" if right - left > 0.5 else "in the middle of the view"
-    return "across the view" if right - left > 0.5 else "in the view"
+    return "across the view" if right - left > 0.5 else ""
 
 
 def _directions(movers: Sequence[Mover]) -> str:
-    ways = [_heading(mover) for mover in movers]
-    if len(movers) == 2 and ways[0] == ways[1]:
-        return f", two of them {ways[0]}"
+    if len(movers) == 1:
+        return f", one of them {_heading(movers[0])}"
     if len(movers) == 2:
-        return f", one {ways[0]} and one {ways[1]}"
-    if len(movers) < 3:
-        return f", one of them {ways[0]}"
+        first, second = (_heading(mover) for mover in movers)
+        return f", two of them {first}" if first == second else f", one {first} and one {second}"
     right = sum(mover.end[0] - mover.start[0] > 0.03 for mover in movers) / len(movers)
     left = sum(mover.start[0] - mover.end[0] > 0.03 for mover in movers) / len(movers)
-    if right >= 0.8:
-        return ", mostly towards the right"
-    if left >= 0.8:
-        return ", mostly towards the left"
-    if right >= 0.25 and left >= 0.25:
+    if max(left, right) >= 0.8:
+        return f", mostly towards the {'right' if right > left else 'left'}"
+    if min(left, right) >= 0.25:
         return ", some towards the left and some towards the right"
     return ", in different directions"
 
 
-def _outstanding(facts: ClipFacts, chance: random.Random) -> str | None:
-    """Say what sets the most striking mover apart, its way if that has not been said, or None."""
-    if not facts.movers or facts.camera is not None:
-        return None
+def _foremost(facts: ClipFacts, chance: random.Random) -> str | None:
+    """Say what sets the most striking mover apart, or at least which way it goes, where that is not said yet."""
     mover = facts.movers[0]
-    single = len(facts.movers) == 1 and not facts.stirring
+    told = len(facts.movers) == 1 and not facts.stirring
     remarks = _comparisons(mover, chance)
     if mover.stops_s is not None:
         remarks.append(f"comes to a halt {_when(mover.stops_s, facts.length_s)}")
-    if not remarks:
-        return None
-    subject = "it" if single else f"one {_size(mover)}thing, going {_way(mover)},"
-    return f"{subject} {' and '.join(remarks)}"
+    if remarks:
+        subject = "it" if told else f"one {_size(mover)}thing, going {_way(mover)},"
+        return f"{subject} {' and '.join(remarks)}"
+    if _usual_pace(facts):
+        return "its pace is usual for this video" if told else "they move at the usual pace here"
+    return None if told else f"one {_size(mover)}thing goes {_way(mover)}"
+
+
+def _usual_pace(facts: ClipFacts) -> bool:
+    ratios = [mover.speed_ratio for mover in facts.movers]
+    return all(ratio is not None and ratio < 1.4 for ratio in ratios)
 
 
 def _comparisons(mover: Mover, chance: random.Random) -> list[str]:
@@ -193,45 +208,34 @@ def _sudden(facts: ClipFacts, chance: random.Random) -> str:
 
 
 def _moment(moment: Moment, length_s: float, chance: random.Random) -> str:
-    when = _when(moment.at_s, length_s)
-    match moment.kind:
-        case "cut":
-            return f"the view cuts to another shot {when}"
-        case "jump":
-            return f"the picture jumps {when}, as if a moment were missing"
-        case "flash":
-            return f"the whole picture flashes brighter {when}"
-        case "dip":
-            return f"the whole picture darkens for an instant {when}"
-        case "brighter" | "darker":
-            return f"the whole picture turns {moment.kind} at once {when}"
-        case "glare":
-            return f"a bright burst appears {_where(moment.place or (0.5, 0.5))} {when}"
-        case _:
-            return chance.choice(["motion suddenly surges", "there is a sudden burst of motion"]) + f" {when}"
-
-
-def _calm(facts: ClipFacts, chance: random.Random) -> str:
-    ratios = [mover.speed_ratio for mover in facts.movers if mover.speed_ratio is not None]
-    if ratios and len(ratios) == len(facts.movers) and max(ratios) < 1.4:
-        return chance.choice(["the pace is usual for this video", "they move at the usual pace here"] if len(ratios) > 1 else ["its pace is usual for this video"])
-    return chance.choice(["no sudden change stands out", "there is no sudden burst of motion or light"])
+    place = _where(moment.place) if moment.place else ""
+    wordings = {
+        "cut": ["the view cuts to another shot"],
+        "jump": ["the picture jumps, as if a moment were missing,"],
+        "flash": ["the whole picture flashes brighter"],
+        "dip": ["the whole picture darkens for an instant"],
+        "brighter": ["the whole picture turns brighter at once"],
+        "darker": ["the whole picture turns darker at once"],
+        "glare": [f"a bright burst appears {place}"],
+        "surge": ["motion suddenly surges", "there is a sudden burst of motion"],
+    }
+    return f"{chance.choice(wordings[moment.kind])} {_when(moment.at_s, length_s)}"
 
 
 def _way(mover: Mover) -> str:
     start, end = _place(mover.start), _place(mover.end)
-    heading = _heading(mover)
-    crossing = abs(mover.end[0] - mover.start[0]) > 0.6
-    if crossing:
-        route = f"{heading.replace('towards the', 'across most of the view to the')}"
-    elif start == end:
-        route = f"a short way {heading} {_where(mover.end)}"
-    else:
-        route = f"from the {start} to the {end} of the view"
+    heading, duration = _heading(mover), f"in about {_seconds(mover.duration_s)}"
     nearer = mover.growth >= 1.5 and mover.end[1] > mover.start[1] + 0.03
     farther = mover.growth <= 0.67 and mover.end[1] < mover.start[1] - 0.03
-    depth = ", growing larger as it comes closer" if nearer else ", shrinking as it goes away" if farther else ""
-    return f"{route} in about {_seconds(mover.duration_s)}{depth}"
+    depth = ", growing larger as it comes closer" if nearer else ", growing smaller as it goes away" if farther else ""
+    if abs(mover.end[0] - mover.start[0]) > 0.6:
+        side = "right" if mover.end[0] > mover.start[0] else "left"
+        return f"across most of the view to the {side} {duration}{depth}"
+    if not mover.whole_way:
+        return f"{heading}, first seen {_where(mover.start)}{depth}"
+    if start == end:
+        return f"{heading} {_where(mover.end)} for about {_seconds(mover.duration_s)}{depth}"
+    return f"from the {start} to the {end} of the view {duration}{depth}"
 
 
 def _heading(mover: Mover) -> str:
@@ -257,7 +261,7 @@ def _place(position: tuple[float, float]) -> str:
 
 def _where(position: tuple[float, float]) -> str:
     place = _place(position)
-    return f"on the {place}" if place in ("left", "right") else f"in the {place}"
+    return f"on the {place} side" if place in ("left", "right") else f"in the {place}"
 
 
 def _when(at_s: float, length_s: float) -> str:

@@ -1,0 +1,83 @@
+"""The `human` captioner: sentences that people wrote about spans of a video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
+
+from pipeline.errors import RecordError
+from pipeline.models.base import CaptionRequest
+from pipeline.records import Caption, EventClip, Reason, digest
+
+_MAX_SENTENCES = 3
+_MIN_OVERLAP = 0.5
+"""Share of the shorter of clip and sentence span that must overlap for the sentence to be about the clip."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimedSentence:
+    """What a person wrote about [start_s, end_s) of a video."""
+
+    start_s: float
+    end_s: float
+    text: str
+
+
+class HumanCaptioner:
+    """Gives a clip the sentences that were written about its span."""
+
+    name = "human"
+
+    def __init__(self, sentences: Mapping[str, Sequence[TimedSentence]]) -> None:
+        """Take the sentences of each video_id, in any order."""
+        self._sentences = {
+            video_id: sorted(spans, key=lambda s: (s.start_s, s.end_s, s.text)) for video_id, spans in sentences.items()
+        }
+
+    def identity(self) -> Mapping[str, object]:
+        known = {video_id: [astuple(s) for s in spans] for video_id, spans in self._sentences.items()}
+        return {"version": 1, "max_sentences": _MAX_SENTENCES, "min_overlap": _MIN_OVERLAP, "sentences": digest(known)}
+
+    def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
+        for request in requests:
+            yield self._caption(request.clip)
+
+    def _caption(self, clip: EventClip) -> Caption | RecordError:
+        known = self._sentences.get(clip.video_id, [])
+        if not known:
+            return RecordError(Reason.NO_CAPTION, f"{clip.clip_id}: no sentence about video {clip.video_id}")
+        if not (about := _about(clip, known)):
+            nearest = min(known, key=lambda s: max(s.start_s - clip.end_s, clip.start_s - s.end_s))
+            return RecordError(
+                Reason.NO_CAPTION,
+                f"{clip.clip_id}: no sentence about [{clip.start_s:.2f} s, {clip.end_s:.2f} s) of video "
+                f"{clip.video_id}; the nearest is about [{nearest.start_s:.2f} s, {nearest.end_s:.2f} s)",
+            )
+        text = " ".join(_sentence(s.text) for s in about)
+        return Caption(clip_id=clip.clip_id, text=text, captioner=self.name, prompt_hash=None)
+
+
+def _about(clip: EventClip, known: Sequence[TimedSentence]) -> list[TimedSentence]:
+    """Return up to three sentences about the clip, in time order; the one that overlaps most where none does enough."""
+    overlapping = [(overlap, s) for s in known if (overlap := _overlap(clip, s)) > 0]
+    enough = [
+        (overlap, s)
+        for overlap, s in overlapping
+        if overlap >= _MIN_OVERLAP * min(s.end_s - s.start_s, clip.end_s - clip.start_s)
+    ]
+    most_first = sorted(enough, key=lambda pair: -pair[0])[:_MAX_SENTENCES]
+    chosen = most_first or [max(overlapping, key=lambda pair: pair[0])] if overlapping else []
+    # Two annotators may have written the same words about nearly the same span.
+    distinct = {s.text.strip().casefold(): s for _, s in reversed(chosen)}
+    return sorted(distinct.values(), key=lambda s: (s.start_s, s.end_s))
+
+
+def _overlap(clip: EventClip, sentence: TimedSentence) -> float:
+    return min(clip.end_s, sentence.end_s) - max(clip.start_s, sentence.start_s)
+
+
+def _sentence(text: str) -> str:
+    """Return `text` with single spaces, a capital first letter and a full stop."""
+    clean = " ".join(text.split())
+    clean = clean[:1].upper() + clean[1:]
+    return clean if clean.endswith((".", "!", "?")) else f"{clean}."
