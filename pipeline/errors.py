@@ -28,6 +28,10 @@ class SetupError(HolmesError):
     """The environment or the call is at fault: no disk, no model, a wrong key, a missing package."""
 
 
+class UnavailableError(SetupError):
+    """Something outside does not answer now, e.g. an endpoint: the same call may succeed later."""
+
+
 class ConfigError(SetupError):
     """The configuration names an unknown key, a wrong type or a value outside its range."""
 

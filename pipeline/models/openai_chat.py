@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pipeline.config import SynthesizeConfig
-from pipeline.errors import RecordError, SetupError
+from pipeline.errors import RecordError, SetupError, UnavailableError
 from pipeline.models.base import Draft, SynthesisRequest
 from pipeline.models.replies import ReplyError, check_verdict, parse_reply, quote, response_format
 from pipeline.prompts import Message, Prompt, hash_prompts, load_prompt
@@ -237,9 +237,10 @@ class _Chat:
         what = " ".join(what.replace(self._client.api_key, "***").split())[:300]
         self._failures_in_a_row += 1
         if is_transient and not self.has_answered:
-            return SetupError(f"{self._host}: {what}; is an OpenAI-compatible server running there?")
+            return UnavailableError(f"{self._host}: {what}; is an OpenAI-compatible server running there?")
         if self._failures_in_a_row >= max(_MAX_FAILURES_IN_A_ROW, self._config.concurrency):
-            return SetupError(f"{self._host}: {self._failures_in_a_row} requests failed one after the other: {what}")
+            fault = UnavailableError if is_transient else SetupError
+            return fault(f"{self._host}: {self._failures_in_a_row} requests failed one after the other: {what}")
         return RecordError(reason, what)
 
     @property

@@ -1,0 +1,190 @@
+"""The Prefect flow `build-instruct`: the plan of `holmes build` with retries, limits, logs and artifacts in sight.
+
+Prefect keeps order, retries and sight; which rows are done is known by the tables of the workspace alone. So no task
+result is cached or stored, and a run of a finished workspace makes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.plan import STEP_NAMES, BuildSummary, check_inputs, finish_build, run_step, write_run
+from pipeline.config import BuildConfig, apply_override, load_config, parse_config
+from pipeline.errors import ConfigError, HolmesError, UnavailableError
+from pipeline.stages.base import StageReport
+from pipeline.stages.run import Progress
+from pipeline.workspace import Workspace
+
+RETRY_DELAYS_S = (10.0, 60.0, 300.0)
+PROGRESS_EVERY_S = 5.0
+
+ENGINE_LOGGERS = ("pipeline", "annotation", "flows")
+
+
+@flow(name="build-instruct", persist_result=False)
+def build_instruct(
+    config: Path | None = None,
+    settings: BuildConfig | None = None,
+    overrides: Sequence[str] = (),
+    workspace: str | None = None,
+) -> State[None]:
+    """Build the instruction dataset; run again, it does only what is not done.
+
+    Relative paths are taken from the folder that the flow was deployed from, the repository.
+
+    Args:
+        config: YAML file of settings, as for `holmes build -c`.
+        settings: all settings in place, instead of a file.
+        overrides: single settings as `section.key=value`, as for `holmes build --set`; they win over both.
+        workspace: folder of everything that the build makes; wins over all of them.
+    """
+    _log_to_prefect()
+    try:
+        summary = run_plan(choose_config(config, settings, overrides, workspace))
+    except HolmesError as fault:
+        return Failed(message=str(fault))
+    return Completed(message=f"{summary.stages[-1].rows} rows in {summary.dataset}")
+
+
+def choose_config(
+    config: Path | None, settings: BuildConfig | None, overrides: Sequence[str], workspace: str | None
+) -> BuildConfig:
+    """Merge the flow's parameters into one checked configuration.
+
+    Raises:
+        ConfigError: naming the key, the value and the limit, or that file and settings were both given.
+    """
+    if settings is None:
+        return load_config(config, overrides, workspace)
+    if config is not None:
+        raise ConfigError(f"config={config} and settings exclude each other; change single settings by overrides")
+    values = settings.model_dump(mode="json", exclude_unset=True)
+    for override in overrides:
+        apply_override(values, override)
+    if workspace is not None:
+        values["workspace"] = workspace
+    return parse_config(values, origin="settings")
+
+
+def run_plan(config: BuildConfig) -> BuildSummary:
+    """Run every stage of the plan as a task of its own, under one lock, and publish what came out."""
+    check_inputs(config)
+    workspace = Workspace(config.workspace)
+    reports: list[StageReport] = []
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
+    with workspace.locked():
+        try:
+            for name in STEP_NAMES:
+                reports.append(run_stage_task.with_options(name=name)(name, config))  # noqa: PERF401 - see finally
+        finally:
+            # Also after a failure: the counts up to there say where it stopped.
+            write_run(workspace, config, reports, started_at)
+            _publish_counts(config, reports)
+        summary = finish_build(workspace, config, reports)
+    create_link_artifact(
+        summary.report.resolve().as_uri(),
+        key="build-instruct-report",
+        link_text="report of the build",
+        description=f"Report of {config.workspace}, on the machine of the worker",
+    )
+    return summary
+
+
+def _may_heal(_task: Any, _run: Any, state: State[Any]) -> bool:
+    """Tell whether waiting can help: not where the data, the call or the set-up is at fault."""
+    fault = state.data
+    return isinstance(fault, UnavailableError) or not isinstance(fault, HolmesError)
+
+
+@task(
+    retries=len(RETRY_DELAYS_S),
+    retry_delay_seconds=list(RETRY_DELAYS_S),
+    retry_condition_fn=_may_heal,
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def run_stage_task(name: str, config: BuildConfig) -> StageReport:
+    """Run one stage; what it committed before a fault is kept, and a retry goes on from there."""
+    with _shown_progress(name) as show:
+        return run_step(name, Workspace(config.workspace), config, show)
+
+
+@contextmanager
+def _shown_progress(stage: str) -> Iterator[Progress]:
+    """Yield a progress callback that moves the stage's progress artifact."""
+    artifact = create_progress_artifact(0.0, key=f"build-instruct-{stage}", description=f"Progress of {stage}")
+    shown_at = time.monotonic()
+
+    def show(_stage: str, done: int, total: int) -> None:
+        nonlocal shown_at
+        if time.monotonic() - shown_at >= PROGRESS_EVERY_S:
+            shown_at = time.monotonic()
+            try:
+                update_progress_artifact(artifact, 100.0 * done / total)
+            except httpx.HTTPError as fault:
+                # Sight may fail for a while; the work need not.
+                get_run_logger().warning("%s: progress not shown: %s", stage, fault)
+
+    yield show
+    update_progress_artifact(artifact, 100.0)
+
+
+def _publish_counts(config: BuildConfig, reports: Sequence[StageReport]) -> None:
+    create_table_artifact(
+        [
+            {
+                "stage": report.stage,
+                "made": report.made,
+                "kept": report.kept,
+                "rows": report.rows,
+                "rejected": sum(report.rejected.values()),
+                "seconds": report.seconds,
+            }
+            for report in reports
+        ],
+        key="build-instruct-stages",
+        description=f"Stages of {config.workspace}",
+    )
+    create_markdown_artifact(
+        rejects_as_markdown(reports), key="build-instruct-rejects", description=f"Rejects of {config.workspace}"
+    )
+
+
+def rejects_as_markdown(reports: Sequence[StageReport]) -> str:
+    """Return a Markdown table of the rejects, by stage and reason."""
+    rows = [
+        f"| {report.stage} | {reason} | {count} |" for report in reports for reason, count in report.rejected.items()
+    ]
+    if not rows:
+        return "Nothing was rejected."
+    return "\n".join(["| stage | reason | rejected |", "|---|---|---:|", *rows])
+
+
+def _log_to_prefect() -> None:
+    """Send the engine's log to the logs of the run, as PREFECT_LOGGING_EXTRA_LOGGERS would, which nobody has to set."""
+    extra = logging.getLogger("prefect.extra")
+    for package in ENGINE_LOGGERS:
+        engine = logging.getLogger(package)
+        engine.setLevel(extra.getEffectiveLevel())
+        for handler in extra.handlers:
+            # Python's logging adds a handler once, however often it is asked to.
+            engine.addHandler(handler)
