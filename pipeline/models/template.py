@@ -25,8 +25,8 @@ _WORDINGS: Mapping[str, tuple[str, ...]] = {
     # A caption of full sentences: {scene} is the caption, {event} and {why} are of the taxonomy.
     "judge_explain/abnormal": (
         "Yes, the video shows {event}. {scene} This is abnormal because {why}.",
-        "Yes, the video shows {event}. {scene} The event is abnormal because {why}.",
-        "Yes, there is an abnormal event in this video: {event}. {scene} It is abnormal because {why}.",
+        "Yes, the video shows {event}. {scene} Such an event is abnormal because {why}.",
+        "Yes, there is an abnormal event in this video: {event}. {scene} The event is abnormal because {why}.",
         "Yes, something abnormal happens. {scene} The video shows {event}, which is abnormal because {why}.",
         "Yes, the video contains an abnormal event. {scene} We see {event}, and this is abnormal because {why}.",
         "Yes, the video shows an anomaly, namely {event}. {scene} What makes this abnormal is that {why}.",
@@ -36,7 +36,7 @@ _WORDINGS: Mapping[str, tuple[str, ...]] = {
         "No, nothing abnormal happens in this video. {scene} The scene is normal because {why}.",
         "No, the video shows nothing out of the ordinary. {scene} This is normal because {why}.",
         "No, there is no abnormal event here. {scene} What the video shows is normal because {why}.",
-        "No, this is an ordinary scene. {scene} It is normal because {why}.",
+        "No, this is an ordinary scene. {scene} Such a scene is normal because {why}.",
         "No, the video gives no reason for concern. {scene} All of this is normal because {why}.",
     ),
     "description/abnormal": (
@@ -54,11 +54,11 @@ _WORDINGS: Mapping[str, tuple[str, ...]] = {
         "This is an ordinary scene. {scene}",
     ),
     "analysis/abnormal": (
-        "{scene} What matters is {event}: {why}, and {more}. The video is therefore abnormal.",
+        "{scene} The decisive observation is {event}: {why}, and {more}. The video is therefore abnormal.",
         "{scene} The clip shows {event}. This is a cause for concern because {why}. Besides, {more}. "
         "The video is therefore abnormal.",
         "The video is abnormal because it shows {event}. {scene} Two things speak for this verdict: {why}, and {more}.",
-        "The key to this video is {event}. {scene} It is abnormal because {why}, and because {more}.",
+        "The key to this video is {event}. {scene} The video is abnormal because {why}, and because {more}.",
     ),
     "analysis/normal": (
         "{scene} None of this points to an incident: {why}, and {more}. The video is therefore normal.",
@@ -86,8 +86,8 @@ _WORDINGS: Mapping[str, tuple[str, ...]] = {
         "The camera records {shown}. {scene}",
     ),
     "analysis/abnormal/shown": (
-        "The video shows {shown}. {scene} What matters is {event}: {why}, and {more}. The video is therefore abnormal.",
-        "The key to this video is {event}. It shows {shown}. {scene} It is abnormal because {why}, and because {more}.",
+        "The video shows {shown}. {scene} The decisive observation is {event}: {why}, and {more}. The video is therefore abnormal.",
+        "The key to this video is {event}. It shows {shown}. {scene} The video is abnormal because {why}, and because {more}.",
     ),
     "analysis/normal/shown": (
         "The video shows {shown}. {scene} None of this points to an incident: {why}, and {more}. "

@@ -198,11 +198,12 @@ def _is_negated(before: str) -> bool:
 def _find_loop(words: Sequence[str]) -> Sequence[str]:
     """Return the first run of up to ten words that is repeated three times on end (one word: four), else nothing."""
     for size in range(1, _LOOP_WORDS + 1):
-        times = _LOOP_TIMES + (size == 1)
-        for start in range(len(words) - size * times + 1):
-            run = words[start : start + size]
-            if all(words[start + i * size : start + (i + 1) * size] == run for i in range(1, times)):
-                return run
+        needed = size * (_LOOP_TIMES - (size > 1))
+        run = 0
+        for place in range(len(words) - size):
+            run = run + 1 if words[place] == words[place + size] else 0
+            if run == needed:
+                return words[place - run + 1 : place - run + 1 + size]
     return ()
 
 
