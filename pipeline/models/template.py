@@ -86,8 +86,10 @@ _WORDINGS: Mapping[str, tuple[str, ...]] = {
         "The camera records {shown}. {scene}",
     ),
     "analysis/abnormal/shown": (
-        "The video shows {shown}. {scene} The decisive observation is {event}: {why}, and {more}. The video is therefore abnormal.",
-        "The key to this video is {event}. It shows {shown}. {scene} The video is abnormal because {why}, and because {more}.",
+        "The video shows {shown}. {scene} The decisive observation is {event}: {why}, and {more}. "
+        "The video is therefore abnormal.",
+        "The key to this video is {event}. It shows {shown}. {scene} The video is abnormal because {why}, "
+        "and because {more}.",
     ),
     "analysis/normal/shown": (
         "The video shows {shown}. {scene} None of this points to an incident: {why}, and {more}. "
