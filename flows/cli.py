@@ -137,7 +137,7 @@ def import_(
     ] = None,
 ) -> None:
     """Read an annotation file of any known format into Parquet: glances or spans, a row each."""
-    from annotation.registry import import_to_parquet
+    from annotation.parquet import import_to_parquet
 
     summary = import_to_parquet(file, format_, out, frame_rate=frame_rate)
     for fault in summary.faults:

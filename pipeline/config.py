@@ -21,6 +21,7 @@ from pipeline.records import Task
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(gt=0)]
+Reader = Literal["auto", "pyav", "decord"]
 
 
 def operational(default: Any, **kwargs: Any) -> Any:
@@ -46,7 +47,7 @@ class Section(BaseModel):
 class VideoConfig(Section):
     """How video files are read, in worker processes that can neither hang nor exhaust the machine."""
 
-    reader: Literal["auto", "pyav", "decord"] = Field(
+    reader: Reader = Field(
         "auto", description="decoder; auto takes decord only where it is exact and pyav everywhere else"
     )
     workers: int = operational(0, ge=0, description="worker processes that decode; 0 is one per core")
@@ -216,7 +217,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = (), workspace: str
     if path is not None:
         values = _read_yaml(path)
     for override in overrides:
-        _apply(values, override)
+        apply_override(values, override)
     if workspace is not None:
         values["workspace"] = workspace
     return parse_config(values, origin=str(path) if path is not None else "--set")
@@ -272,7 +273,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Set one setting in `values` from its `section.key=value`, the value being YAML.
+
+    Raises:
+        ConfigError: if `override` has another shape.
+    """
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ConfigError(f"--set {override}: expected section.key=value")

@@ -7,13 +7,13 @@ videos without a glance as they are. All clips of a video are cut in one decode 
 from __future__ import annotations
 
 import logging
-import os
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import ClipsConfig, VideoConfig
+from pipeline.config import ClipsConfig, Reader, VideoConfig
 from pipeline.errors import RecordError
 from pipeline.records import NORMAL, EventClip, Glance, Reason, Video, digest, readable_id
 from pipeline.schema import content_key
@@ -53,8 +53,8 @@ class CutJob:
 
     video: Video
     clips: tuple[PlannedClip, ...]
-    folder: str | None
-    reader: str
+    folder: Path | None
+    reader: Reader
     min_s: float
 
 
@@ -92,8 +92,8 @@ class ClipsStage:
         profile = self._length_profile()
         folder = None
         if self._config.files == "encode":
-            folder = str(self._workspace.storage.local_path("clips"))
-            os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+            folder = self._workspace.storage.local_path("clips")
+            folder.mkdir(exist_ok=True)
         faults: list[tuple[str, list[tuple[str, RecordError]]]] = []
 
         def jobs() -> Iterator[CutJob]:
@@ -264,7 +264,7 @@ def _on_frames(job: CutJob, planned: PlannedClip, timeline: Timeline) -> EventCl
 
 
 def _cut(
-    job: CutJob, folder: str, clips: list[EventClip], rejected: list[tuple[str, RecordError]]
+    job: CutJob, folder: Path, clips: list[EventClip], rejected: list[tuple[str, RecordError]]
 ) -> tuple[list[EventClip], list[tuple[str, RecordError]]]:
     from pipeline.video.cut import ClipSpan, cut_clips
 
@@ -272,7 +272,7 @@ def _cut(
         ClipSpan(
             start_frame=clip.start_frame,
             end_frame=clip.end_frame,
-            path=os.path.join(folder, f"{clip.clip_id}.mp4"),  # noqa: PTH118 - a worker takes plain text
+            path=folder / f"{clip.clip_id}.mp4",
         )
         for clip in clips
     ]
