@@ -90,9 +90,7 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     name = container.format.name
     if name in _IMAGE_FORMATS.split(","):
         raise RecordError(Reason.NOT_A_VIDEO, f"{path}: a still image ({name.removesuffix('_pipe')})")
-    streams = [
-        stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic
-    ]
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not container.streams:
         raise _not_a_video(path)
     if not streams:

@@ -1,8 +1,8 @@
 """The sample times of an MP4 file, read from its index: those of an hour in a hundredth of a second.
 
-Demuxing a whole file to learn its presentation times costs more than decoding a clip of it, and libavformat's own index
-holds decode times only. The tables read here are those of ISO/IEC 14496-12, 8.6.1. Files with fragments or with edit lists
-that may hide frames are left to the demuxer.
+Demuxing a whole file to learn its presentation times costs more than decoding a clip of it, and libavformat's own
+index holds decode times only. The tables read here are those of ISO/IEC 14496-12, 8.6.1. Files with fragments or with
+edit lists that may hide frames are left to the demuxer.
 """
 
 from __future__ import annotations

@@ -74,15 +74,32 @@ class PacketTable:
         """Presentation times of the frames in display order, ticks, shape (num_frames,)."""
         return self.pts[self.order]
 
+    @cached_property
+    def group_starts(self) -> NDArray[np.int64]:
+        """For each frame in display order the position of the packet at which decoding has to start for it.
+
+        That is the last key packet which is not after the frame in either order: a frame that follows a key packet in
+        the file and is shown before it needs the group of pictures before, and its own is then called open.
+        """
+        keys = np.union1d(0, np.flatnonzero(self.is_key))
+        by_time = np.searchsorted(np.maximum.accumulate(self.pts[keys]), self.frame_pts, side="right") - 1
+        by_place = np.searchsorted(keys, self.order, side="right") - 1
+        starts: NDArray[np.int64] = keys[np.clip(np.minimum(by_time, by_place), 0, None)]
+        return starts
+
+    @cached_property
+    def has_open_groups(self) -> bool:
+        """Whether a group of pictures holds frames that need the group before it."""
+        keys = np.union1d(0, np.flatnonzero(self.is_key))
+        return bool((self.group_starts != keys[np.searchsorted(keys, self.order, side="right") - 1]).any())
+
     @property
     def num_frames(self) -> int:
         """The number of frames that are presented."""
         return len(self.order)
 
 
-def read_packets(
-    container: InputContainer, stream: VideoStream, path: Path, *, from_index: bool = True
-) -> PacketTable:
+def read_packets(container: InputContainer, stream: VideoStream, path: Path, *, from_index: bool = True) -> PacketTable:
     """Read the packet table of an open file: from the index of an MP4 file where that is enough, else by demuxing.
 
     Afterwards the container stands at an arbitrary place.
@@ -94,8 +111,8 @@ def read_packets(
         from_index: False demuxes in any case, and so proves that the packets are there.
 
     Raises:
-        RecordError: TRUNCATED where packets that the container promises are missing, BAD_TIMESTAMPS where the timestamps
-            make no order, NO_VIDEO_STREAM where there is no frame at all.
+        RecordError: TRUNCATED where packets that the container promises are missing, BAD_TIMESTAMPS where the
+            timestamps make no order, NO_VIDEO_STREAM where there is no frame at all.
     """
     table = _from_mp4_index(container, stream, path) if from_index else None
     if table is None:
@@ -173,8 +190,8 @@ def _demux(container: InputContainer, path: Path) -> Iterator[Packet[Stream]]:
 def _presentation_times(rows: Sequence[_Row], frame_ticks: int) -> tuple[NDArray[np.int64], bool]:
     """Return the pts of packets and whether each is its own; made up from dts, or from the frame rate, where not.
 
-    In AVI files and bare streams a packet may have no pts, in damaged recordings two packets may share one. Decode times
-    in sequence are then the times at which the frames come out of a decoder.
+    In AVI files and bare streams a packet may have no pts, in damaged recordings two packets may share one. Decode
+    times in sequence are then the times at which the frames come out of a decoder.
     """
     pts, dts = [row[0] for row in rows], [row[1] for row in rows]
     shown = [row[0] for row in rows if row[3]]
@@ -220,7 +237,8 @@ def _check_complete(
     promised_s = container.duration / 1e6
     if end_s < promised_s - _DURATION_SLACK_S:
         raise RecordError(
-            Reason.TRUNCATED, f"{path}: the file ends early: {end_s:.2f} s of the {promised_s:.2f} s in its header are there"
+            Reason.TRUNCATED,
+            f"{path}: the file ends early: {end_s:.2f} s of the {promised_s:.2f} s in its header are there",
         )
 
 

@@ -11,10 +11,10 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, TimeoutError as FutureTimeoutError
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -24,7 +24,7 @@ from pipeline.records import Reason
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_ITEMS_AHEAD_PER_WORKER = 2
+_ITEMS_AHEAD_PER_WORKER = 4
 _PR_SET_PDEATHSIG = 1
 
 
@@ -59,9 +59,9 @@ class VideoPool:
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._pool.close()
+            self._pool.close()  # type: ignore[no-untyped-call]
         else:
-            self._pool.stop()
+            self._pool.stop()  # type: ignore[no-untyped-call]
         self._pool.join()
 
     def map(
@@ -103,7 +103,7 @@ def _outcome(future: Future[Result | RecordError], limit_s: float) -> Result | R
         return future.result()
     except HolmesError:
         raise
-    except FutureTimeoutError:
+    except TimeoutError:
         return RecordError(Reason.TIMED_OUT, f"not done after {limit_s:g} s (video.timeout_s)")
     except ProcessExpired as fault:
         return RecordError(Reason.CRASHED, f"the worker process died: {_manner_of_death(fault.exitcode)}")

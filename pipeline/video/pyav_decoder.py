@@ -40,8 +40,9 @@ class _LostPlaceError(Exception):
 class PyavDecoder:
     """Decodes the frames that are wanted, and as little else as the codec allows.
 
-    Decoding starts at the last key packet before a wanted frame, ends with the last wanted frame of a group of pictures,
-    and leaves out the pictures that nobody asked for and no other picture refers to. None of this changes a pixel.
+    Decoding starts at the last key packet before a wanted frame, ends with the last wanted frame of a group of
+    pictures, and leaves out pictures that nobody asked for and no other picture refers to. None of this changes a
+    pixel.
 
     Args:
         path: the video file.
@@ -166,16 +167,9 @@ class PyavDecoder:
 
 
 def _runs(table: PacketTable, wanted: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Return the stretches of packets [start, stop) that have to be decoded for the frames `wanted`, in decode order."""
-    keys = np.union1d(0, np.flatnonzero(table.is_key))
-    positions = table.order[wanted]
-    # A frame is decodable from the last key packet that is not after it in either order: frames that follow a key packet
-    # in the file but are shown before it belong to the group of pictures before (open groups).
-    by_time = np.searchsorted(np.maximum.accumulate(table.pts[keys]), table.frame_pts[wanted], side="right") - 1
-    by_place = np.searchsorted(keys, positions, side="right") - 1
-    starts = keys[np.clip(np.minimum(by_time, by_place), 0, None)]
+    """Return the stretches of packets [start, stop) that have to be decoded for the frames `wanted`, in file order."""
     runs: list[tuple[int, int]] = []
-    for start, stop in zip(starts.tolist(), (positions + 1).tolist(), strict=True):
+    for start, stop in zip(table.group_starts[wanted].tolist(), (table.order[wanted] + 1).tolist(), strict=True):
         if runs and start <= runs[-1][1]:
             runs[-1] = (runs[-1][0], max(runs[-1][1], stop))
         else:
@@ -184,7 +178,7 @@ def _runs(table: PacketTable, wanted: NDArray[np.int64]) -> list[tuple[int, int]
 
 
 class _PacketCursor:
-    """A place among the packets of a file, moved by seeking where the container's index allows it, else by reading on."""
+    """A place among the packets of a file, moved by seeking where the container's index allows it, else by reading."""
 
     def __init__(self, path: Path, *, from_index: bool) -> None:
         self._path = path
@@ -216,18 +210,17 @@ class _PacketCursor:
         Raises:
             _LostPlaceError: where the file gives other packets than its table says.
         """
-        self._go_to(start)
+        position = self._go_to(start)
         self.stream.codec_context.flush_buffers()
         for packet in self._packets:
-            position = self._next
-            assert position is not None
             if self.table.has_timestamps and (position >= len(self._pts) or packet.pts != self._pts[position]):
                 self._may_seek, self._next = False, None
                 raise _LostPlaceError
             self._next = position + 1
             if position >= start:
                 yield position, packet
-            if position + 1 >= stop:
+            position += 1
+            if position >= stop:
                 break
         yield stop, None
 
@@ -238,15 +231,18 @@ class _PacketCursor:
     def _demux(self) -> Iterator[Packet[VideoStream]]:
         return (packet for packet in self._container.demux(self.stream) if packet.size)
 
-    def _go_to(self, start: int) -> None:
-        if self._next is not None and self._next <= start:
-            if not self._may_seek or start - self._next <= _READ_OVER_PACKETS:
-                return
-        if not (self._may_seek and self._seek(start)):
+    def _go_to(self, start: int) -> int:
+        """Move to the packet at `start` or one before it, and return the position reached."""
+        farthest = start - _READ_OVER_PACKETS if self._may_seek else 0
+        if self._next is None or not farthest <= self._next <= start:
+            self._next = self._seek(start) if self._may_seek else None
+        if self._next is None:
             self.rewind()
+            self._next = 0
+        return self._next
 
-    def _seek(self, start: int) -> bool:
-        """Seek to the packet at `start` or one not far before it; False where the container does not get there."""
+    def _seek(self, start: int) -> int | None:
+        """Seek to the packet at `start` or one not far before it; None where the container does not get there."""
         import av
 
         for margin in _SEEK_MARGINS_PACKETS:
@@ -256,9 +252,8 @@ class _PacketCursor:
                 first = next(packets)
             except (av.error.FFmpegError, StopIteration):
                 continue
-            found = np.flatnonzero(self.table.pts == first.pts) if first.pts is not None else []
+            found = [] if first.pts is None else np.flatnonzero(self.table.pts == first.pts).tolist()
             if len(found) == 1 and found[0] <= start:
-                self._next = int(found[0])
                 self._packets = chain([first], packets)
-                return True
-        return False
+                return int(found[0])
+        return None

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.video.decord_reader import DecordReader
 from pipeline.video.pyav_decoder import PyavDecoder
+from pipeline.video.selection import frame_indices, unique_frames
 from pipeline.video.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -66,7 +68,8 @@ def open_reader(
 
     Args:
         path: the video file.
-        reader: the decoder; auto takes decord only where it is exact and cheaper.
+        reader: the decoder. auto is pyav: exact on every file, and the cheaper one in everything that
+            `benchmarks/bench_frame_sampling.py` measures.
         size: (width, height) that frames are scaled to, after rotation; None keeps the size of the video.
 
     Raises:
@@ -74,7 +77,7 @@ def open_reader(
     """
     decoder = PyavDecoder(Path(path))
     try:
-        yield PyavReader(decoder, size)
+        yield DecordReader(decoder, size) if reader == "decord" else PyavReader(decoder, size)
     finally:
         decoder.close()
 
@@ -111,31 +114,6 @@ class PyavReader:
     def _to_rgb(self, frame: VideoFrame) -> RgbFrame:
         turns = self._decoder.quarter_turns
         width, height = (self.height, self.width) if turns % 2 else (self.width, self.height)
-        picture = self._reformatter.reformat(frame, width, height, format="rgb24", threads=1).to_ndarray()
+        scaled = self._reformatter.reformat(frame, width, height, format="rgb24", threads=1)
+        picture = cast(RgbFrame, scaled.to_ndarray())
         return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
-
-
-def frame_indices(num_frames: int, start_frame: int, end_frame: int | None, step: int) -> NDArray[np.int64]:
-    """Return every `step`-th index of [start_frame, end_frame), int64.
-
-    Raises:
-        IndexError: where the range leaves [0, num_frames].
-    """
-    end_frame = num_frames if end_frame is None else end_frame
-    if not 0 <= start_frame <= end_frame <= num_frames:
-        raise IndexError(f"frames [{start_frame}, {end_frame}) outside [0, {num_frames})")
-    return np.arange(start_frame, end_frame, step, dtype=np.int64)
-
-
-def unique_frames(indices: Sequence[int], num_frames: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the distinct indices in increasing order, and for each index asked for its place among them.
-
-    Raises:
-        IndexError: for an index outside [0, num_frames).
-    """
-    asked = np.asarray(indices, dtype=np.int64)
-    outside = asked[(asked < 0) | (asked >= num_frames)]
-    if len(outside):
-        raise IndexError(f"frame {outside[0]} outside [0, {num_frames})")
-    distinct, places = np.unique(asked, return_inverse=True)
-    return distinct, places

@@ -112,8 +112,8 @@ def timeline_of(packets: PacketTable, name: str) -> Timeline:
     if not MIN_FPS <= fps <= MAX_FPS:
         raise RecordError(
             Reason.BAD_TIMESTAMPS,
-            f"{name}: {len(times_s)} frames in {float(times_s[-1]) + last_s:.6g} s by the timestamps are {fps:.6g} frames per "
-            f"second (limits {MIN_FPS:g} and {MAX_FPS:g})",
+            f"{name}: the timestamps put {len(times_s)} frames into {float(times_s[-1]) + last_s:.6g} s, which is "
+            f"{fps:.6g} frames per second (limits {MIN_FPS:g} and {MAX_FPS:g})",
         )
     return Timeline(
         times_s=times_s,
