@@ -23,6 +23,7 @@ _WIDE_AREA = 0.15
 _WIDE_CHANGING = 0.03  # smoke fills much of the picture and changes slowly
 _ACTIVE_CHANGING = 0.12
 _REST = 0.012  # widths; a thing that stays this close to its last place rests
+_STAYS = 0.08  # widths
 _MIN_SURGE, _MIN_JUMP = 0.012, 0.02  # shares of the picture; a clock whose digits all change stays below
 _VIGOROUS_CHANGING = 0.28
 
@@ -34,6 +35,7 @@ class Usual:
     energy: float
     energy_spread: float
     speeds: tuple[float, ...]
+    flow_speeds: tuple[float, ...]
     areas: tuple[float, ...]
 
 
@@ -59,11 +61,15 @@ class Mover:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stirring:
-    """Motion that stays in its place; `vigorous` where much of it changes from frame to frame."""
+    """Motion that leads nowhere, or was not followed far enough to tell.
+
+    `vigorous` where much of it changes from frame to frame; `stays` where it certainly keeps its place.
+    """
 
     place: tuple[float, float]
     area: float
     vigorous: bool
+    stays: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +113,7 @@ def usual_of(measured: Sequence[Measurements]) -> Usual:
         energy=median,
         energy_spread=float(1.4826 * np.median(np.abs(energy - median))),
         speeds=tuple(t.speed for t in tracks),
+        flow_speeds=tuple(t.flow_speed for t in tracks),
         areas=tuple(t.area for t in tracks),
     )
 
@@ -194,8 +201,8 @@ def _mover(part: Track, usual: Usual, start_s: float, end_s: float) -> Mover:
         duration_s=part.end_s - part.start_s,
         area=part.area,
         growth=part.growth,
-        speed_ratio=_ratio(part.speed, usual.speeds),
-        area_ratio=_ratio(part.area, usual.areas) if part.contacts <= 1 and part.end_s - part.start_s > 1.5 else None,
+        speed_ratio=_speed_ratio(part, usual),
+        area_ratio=_ratio(part.area, usual.areas) if part.contacts == 0 and part.end_s - part.start_s > 1.5 else None,
         stops_s=stop - start_s if (stop := _stop(part)) is not None else None,
         whole_way=(part.start_s - start_s < 0.5 or part.cut_off(part.regions[0]))
         and (end_s - part.end_s < 0.5 or part.cut_off(part.regions[-1])),
@@ -217,9 +224,15 @@ def _stop(part: Track) -> float | None:
     return stop_s if approach > 0.04 else None
 
 
+def _speed_ratio(part: Track, usual: Usual) -> float | None:
+    """Compare by positions and by flow, and take the lower: either is fooled at times, seldom both."""
+    by_position, by_flow = _ratio(part.speed, usual.speeds), _ratio(part.flow_speed, usual.flow_speeds)
+    return min(by_position, by_flow) if by_position is not None and by_flow is not None else None
+
+
 def _ratio(value: float, known: Sequence[float]) -> float | None:
     # The thing itself is among the known ones, hence one more.
-    return value / float(np.median(known)) if len(known) > _MIN_OTHERS else None
+    return value / float(np.median(known)) if len(known) > _MIN_OTHERS and np.median(known) > 0 else None
 
 
 def _strikingness(mover: Mover) -> float:
@@ -230,8 +243,12 @@ def _strikingness(mover: Mover) -> float:
 
 def _stirring(part: Track) -> Stirring:
     x, y = np.median(part.positions, axis=0)
+    reach = np.ptp(np.percentile(part.positions, [10, 90], axis=0), axis=0).max()
     return Stirring(
-        place=(float(x), float(y) / part.aspect), area=part.area, vigorous=part.changing >= _VIGOROUS_CHANGING
+        place=(float(x), float(y) / part.aspect),
+        area=part.area,
+        vigorous=part.changing >= _VIGOROUS_CHANGING,
+        stays=bool(reach < _STAYS and part.end_s - part.start_s >= 2.0),
     )
 
 

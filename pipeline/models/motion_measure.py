@@ -155,6 +155,8 @@ class _Shot:
         import cv2
 
         optical_flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        # The default stops at a quarter of the resolution, where a pedestrian is two pixels wide.
+        optical_flow.setFinestScale(1)
         background = _Background(self.frames, self.times_s)
         grid = _TexturedGrid(self.frames[0])
         previous = self.frames[0]
@@ -258,7 +260,9 @@ def _connected(
             continue
         box = np.s_[top : top + box_height, left : left + box_width]
         inside: Any = labels[box] == label
-        velocity = np.median(flow[box][inside], axis=0) / (width * step_s) if step_s > 0 else np.zeros(2)
+        # Where nothing changed, the flow is that of the background between a thing's parts.
+        witnesses = inside & changed[box] if (inside & changed[box]).sum() >= 8 else inside
+        velocity = np.median(flow[box][witnesses], axis=0) / (width * step_s) if step_s > 0 else np.zeros(2)
         yield Region(
             x=float(centroids[label][0]) / width,
             y=float(centroids[label][1]) / width,

@@ -21,14 +21,14 @@ _TENS = {20: "twenty", 30: "thirty", 40: "forty", 50: "fifty"}
 _MANY = 6
 _LARGE_AREA, _SMALL_AREA = 0.05, 0.003
 _FASTER, _MUCH_FASTER = 1.5, 2.2
-_LARGER, _FAR_LARGER = 4.0, 8.0
+_LARGER, _FAR_LARGER = 5.0, 8.0
 
 
 def describe(facts: ClipFacts, seed: str) -> str:
     """Return one to three sentences that hold of the clip; `seed` chooses among equal wordings."""
     chance = random.Random(seed)
     sentences = [_scene(facts, chance)]
-    if facts.camera is None and facts.movers and (more := _foremost(facts, chance)):
+    if facts.camera is None and facts.movers and not _wide(facts) and (more := _foremost(facts, chance)):
         sentences.append(more)
     if facts.moments:
         sentences.append(_sudden(facts, chance))
@@ -48,8 +48,8 @@ def _scene(facts: ClipFacts, chance: random.Random) -> str:
     if facts.camera is not None:
         return _camera(facts.camera, chance)
     movers, stirring = facts.movers, facts.stirring
-    if wide := [s for s in stirring if s.area >= 0.15]:
-        return _wide(wide[0], chance)
+    if (wide := _wide(facts)) is not None:
+        return _widespread(wide, chance)
     if facts.most == 0:
         still = ["the view stays still, and nothing of any size moves through it"] if not facts.moments else []
         return chance.choice(["nothing of any size moves in the view", "no moving thing can be made out", *still])
@@ -76,7 +76,12 @@ def _camera(camera: tuple[float, float, float], chance: random.Random) -> str:
     return chance.choice(["the camera is not still: ", "the view itself moves: "]) + f"the whole picture {way}"
 
 
-def _wide(wide: Stirring, chance: random.Random) -> str:
+def _wide(facts: ClipFacts) -> Stirring | None:
+    """Return the stirring that fills much of the picture, as smoke does; no count or way holds within it."""
+    return next((s for s in facts.stirring if s.area >= 0.15), None)
+
+
+def _widespread(wide: Stirring, chance: random.Random) -> str:
     share = (
         "most"
         if wide.area > 0.6
@@ -93,17 +98,11 @@ def _wide(wide: Stirring, chance: random.Random) -> str:
 def _in_place(stirring: Sequence[Stirring], chance: random.Random) -> str:
     strongest = stirring[0]
     how = "vigorously " if strongest.vigorous else ""
-    what = (
-        "something moves"
-        if len(stirring) == 1
-        else "a few things move"
-        if len(stirring) <= 3
-        else "several things move"
-    )
-    tail = chance.choice(["without travelling far", "without going anywhere", "and stay near their place"])
-    if len(stirring) == 1:
-        tail = tail.replace("stay near their", "stays near its")
-    return f"{what} {how}{_where(strongest.place)} {tail}"
+    where = _where(strongest.place)
+    if len(stirring) > 1:
+        return f"{'a few' if len(stirring) <= 3 else 'several'} things move {how}{where}"
+    tail = chance.choice([" without going anywhere", " and stays near its place"]) if strongest.stays else ""
+    return f"something moves {how}{where}{tail}"
 
 
 def _single(mover: Mover, *, exact: bool, chance: random.Random) -> str:
@@ -128,7 +127,7 @@ def _group(facts: ClipFacts, chance: random.Random) -> str:
         count = f"{bound}{number(most)} things are in motion at once"
     else:
         count = chance.choice(["things move one after another", "things come and go one at a time"])
-    return f"{count} {_spread(movers, facts.stirring)}".rstrip() + _directions(movers)
+    return f"{count} {_spread(movers, facts.stirring)}".rstrip() + _directions(movers, most)
 
 
 def _spread(movers: Sequence[Mover], stirring: Sequence[Stirring]) -> str:
@@ -151,19 +150,22 @@ def _spread(movers: Sequence[Mover], stirring: Sequence[Stirring]) -> str:
     return "across the view" if right - left > 0.5 else ""
 
 
-def _directions(movers: Sequence[Mover]) -> str:
+def _directions(movers: Sequence[Mover], most: int) -> str:
+    if len(movers) <= 2 and most > 3:
+        return ""
     if len(movers) == 1:
         return f", one of them {_heading(movers[0])}"
     if len(movers) == 2:
         first, second = (_heading(mover) for mover in movers)
         return f", two of them {first}" if first == second else f", one {first} and one {second}"
-    right = sum(mover.end[0] - mover.start[0] > 0.03 for mover in movers) / len(movers)
-    left = sum(mover.start[0] - mover.end[0] > 0.03 for mover in movers) / len(movers)
-    if max(left, right) >= 0.8:
+    right = sum(mover.end[0] - mover.start[0] > 0.03 for mover in movers)
+    left = sum(mover.start[0] - mover.end[0] > 0.03 for mover in movers)
+    # In a crowd only some are followed far enough: "mostly" is left out unless they are at least half of it.
+    if max(left, right) >= 0.8 * len(movers) and len(movers) >= most / 2:
         return f", mostly towards the {'right' if right > left else 'left'}"
-    if min(left, right) >= 0.25:
+    if left and right:
         return ", some towards the left and some towards the right"
-    return ", in different directions"
+    return ""
 
 
 def _foremost(facts: ClipFacts, chance: random.Random) -> str | None:
@@ -177,7 +179,7 @@ def _foremost(facts: ClipFacts, chance: random.Random) -> str | None:
         subject = "it" if told else f"one {_size(mover)}thing, going {_way(mover)},"
         return f"{subject} {' and '.join(remarks)}"
     if _usual_pace(facts):
-        return "its pace is usual for this video" if told else "they move at the usual pace here"
+        return "its pace is usual for this video" if told else "most of them move at the pace that is usual here"
     return None if told else f"one {_size(mover)}thing goes {_way(mover)}"
 
 
