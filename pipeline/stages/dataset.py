@@ -29,6 +29,8 @@ SPLITS = ("train", "validation", "test")
 STATS = "stats.json"
 CARD = "README.md"
 REJECTED = "rejected.parquet"
+CLIP_FOLDER = "../clips/"
+"""What `video.path` begins with where it is a clip's own file."""
 
 _SHARD_NAME = re.compile(r"(?P<split>[a-z]+)-(?P<number>\d{5})-of-(?P<total>\d{5})\.parquet")
 

@@ -150,7 +150,7 @@ def _load_clips(workspace: Workspace, split_of: Mapping[str, str], clips_files: 
     captions, videos = captions.take(caption), videos.take(video)
     splits = pa.array([split_of[video_id] for video_id in clips.column("video_id").to_pylist()], pa.string())
     if clips_files == "encode":
-        paths = pc.binary_join_element_wise("../clips/", clips.column("clip_id"), ".mp4", "")
+        paths = pc.binary_join_element_wise(dataset.CLIP_FOLDER, clips.column("clip_id"), ".mp4", "")
     else:
         root = workspace.storage.root
         paths = pa.array([_relative(path, root) for path in videos.column("path").to_pylist()], pa.string())

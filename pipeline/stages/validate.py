@@ -101,7 +101,7 @@ class _Content:
                     continue
                 earlier = uses.get(path)
                 if earlier is None or end_s > earlier.until_s:
-                    is_clip = path.startswith("../clips/")
+                    is_clip = path.startswith(dataset.CLIP_FOLDER)
                     uses[path] = FileUse(
                         path=path, file=shard, row_id=row_id, until_s=end_s,
                         duration_s=end_s - start_s if is_clip else None,
