@@ -73,6 +73,10 @@ def read_label_studio(source: Source, frame_rate: float | None = None) -> Import
         for number, task in enumerate(tasks):
             _read_task(reading, task, f"{source.name}: $[{number}]")
         size = len(tasks)
+    elif not FLAT_COLUMNS & set(source.columns):
+        raise DataError(
+            f"{source.path}: no columns of a Label Studio export, such as {', '.join(sorted(FLAT_COLUMNS))}"
+        )
     else:
         size = 0
         for size, row in enumerate(source.rows(), start=1):  # noqa: B007  (the count is wanted after the loop)
@@ -90,18 +94,19 @@ def read_label_studio(source: Source, frame_rate: float | None = None) -> Import
 
 
 def _read_task(reading: _Reading, task: Any, place: str) -> None:
-    if not isinstance(task, dict):
-        reading.fault(place, None, Reason.MALFORMED_ROW, f"a task is expected, not {show(task)}")
-    elif "annotations" in task or isinstance(task.get("data"), dict):
+    if isinstance(task, dict) and ("annotations" in task or isinstance(task.get("data"), dict)):
         _read_full(reading, task, place)
-    else:
+    elif isinstance(task, dict) and FLAT_COLUMNS & task.keys():
         _read_flat(reading, task, place, ".")
+    else:
+        reading.fault(place, None, Reason.MALFORMED_ROW, f"a task is expected, not {show(task)}")
 
 
 def _read_full(reading: _Reading, raw: dict[str, Any], place: str) -> None:
     """Read a task of the JSON export, with all its annotations."""
     data = raw.get("data")
     task = _describe(reading, data if isinstance(data, dict) else {}, place)
+    reading.counts["tasks"] += 1
     for kind in ("drafts", "predictions"):
         others = raw.get(kind)
         for other in others if isinstance(others, list) else []:
@@ -152,6 +157,7 @@ def _read_flat(reading: _Reading, row: Mapping[str, Any], place: str, separator:
     Its labels stand under the name that the interface gave the control, so they are known by their shape.
     """
     task = _describe(reading, row, place)
+    reading.counts["tasks"] += 1
     annotator = _annotator(row.get("annotator"))
     reading.counts["annotations"] += annotator is not None
     for key, cell in row.items():
@@ -271,6 +277,8 @@ def _annotator(completed_by: Any) -> str | None:
 
 def _check_project(reading: _Reading, source: Source) -> None:
     """Refuse the export of a project that is not about clicks, which may have no timeline label in it."""
+    if not reading.counts["tasks"]:
+        raise DataError(f"{source.path}: no Label Studio task in it; {EXPECTED}")
     if TIMELINE in reading.region_types:
         return
     others = sorted(set(reading.region_types) - {"choices"})

@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import DataError
+
+if TYPE_CHECKING:
+    from _csv import Reader
 
 MAX_CELL_CHARS = 1 << 24
 """Longest cell of a table: a Label Studio export puts all regions of a long video into one."""
@@ -100,15 +103,18 @@ class Source:
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Yield the lines that hold something, with their numbers from 1."""
-        # splitlines() would also split at characters, such as U+2028, that occur inside sentences
-        for number, line in enumerate(self.text.split("\n"), start=1):
+        # str.splitlines() would also split at characters, such as U+2028, that occur inside sentences
+        for number, line in enumerate(io.StringIO(self.text, newline=None), start=1):
             if line.strip():
                 yield number, line.strip()
 
     @cached_property
     def columns(self) -> list[str]:
-        """The header of a table, in lower case with underscores for dashes."""
-        header = next(csv.reader(io.StringIO(self._first_line), delimiter=self._delimiter), [])
+        """The header of a table, in lower case with underscores for dashes; empty where the content is no table."""
+        try:
+            header: list[str] = next(self._table(), [])
+        except csv.Error:
+            return []
         return [name.strip().lower().replace("-", "_") for name in header]
 
     def rows(self) -> Iterator[Row]:
@@ -117,8 +123,7 @@ class Source:
         Raises:
             DataError: naming the line at which the file stops being a table.
         """
-        csv.field_size_limit(MAX_CELL_CHARS)
-        reader = csv.reader(io.StringIO(self.text, newline=""), delimiter=self._delimiter)
+        reader = self._table()
         last_line = 0
         try:
             for cells in reader:
@@ -129,14 +134,15 @@ class Source:
         except csv.Error as fault:
             raise DataError(f"{self.path}:{last_line + 1}: not a readable table: {fault}") from None
 
-    @property
-    def _first_line(self) -> str:
-        return self.text.split("\n", 1)[0].rstrip("\r")
+    def _table(self) -> Reader:
+        csv.field_size_limit(MAX_CELL_CHARS)
+        return csv.reader(io.StringIO(self.text, newline=""), delimiter=self._delimiter)
 
     @property
     def _delimiter(self) -> str:
         # spreadsheets write tabs or, where the comma is the decimal sign, semicolons
-        return max(",\t;", key=self._first_line.count)
+        header = next(io.StringIO(self.text, newline=None), "")
+        return max(",\t;", key=header.count)
 
 
 def show(value: object) -> str:
