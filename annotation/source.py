@@ -85,7 +85,8 @@ class Source:
         try:
             value = json.loads(self.text)
         except json.JSONDecodeError as fault:
-            cut = "; the file ends there: is it truncated?" if fault.pos >= len(self.text.rstrip()) else ""
+            at_end = fault.pos >= len(self.text.rstrip()) or fault.msg.startswith("Unterminated string")
+            cut = "; the file ends there: is it truncated?" if at_end else ""
             where = f"{self.path}:{fault.lineno}:{fault.colno}"
             raise DataError(f"{where}: not valid JSON: {fault.msg}{cut}") from None
         except (ValueError, RecursionError) as fault:
