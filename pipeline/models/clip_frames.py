@@ -1,0 +1,77 @@
+"""The frames of a clip that a video model is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import RecordError
+from pipeline.models.base import CaptionRequest
+from pipeline.records import EventClip, Reason, Video
+from pipeline.video.readers import ReaderName, open_reader
+from pipeline.video.timeline import Timeline
+
+_MAX_SIDE = 1280  # processors scale down further; larger pictures only cost memory on the way to them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameJob:
+    """Which frames to read: `num_frames` of a clip, evenly spaced in time."""
+
+    request: CaptionRequest
+    num_frames: int
+    reader: ReaderName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipFrames:
+    """Frames of a clip, RGB uint8, shape (num_frames, H, W, 3), in time order.
+
+    `indices` count from the first frame of the clip; a clip of fewer frames than asked for repeats some.
+    """
+
+    frames: NDArray[np.uint8]
+    indices: tuple[int, ...]
+    clip_frames: int
+    fps: float
+    duration_s: float
+
+
+def read_clip_frames(job: FrameJob) -> ClipFrames:
+    """Read the frames of a clip from its source video. Runs in a worker process.
+
+    Raises:
+        RecordError: the video cannot be read, or the clip lies outside of it.
+    """
+    clip, video = job.request.clip, job.request.video
+    with open_reader(video.path, job.reader, size=_bounded(video)) as reader:
+        timeline = reader.timeline
+        if not 0 <= clip.start_frame < clip.end_frame <= timeline.num_frames:
+            span = f"[{clip.start_frame}, {clip.end_frame})"
+            raise RecordError(
+                Reason.FRAME_OUT_OF_RANGE,
+                f"{clip.clip_id}: frames {span} exceed the {timeline.num_frames} of the video",
+            )
+        indices = evenly_spaced(timeline, clip, job.num_frames)
+        return ClipFrames(
+            frames=reader.frames_at(indices),
+            indices=tuple(index - clip.start_frame for index in indices),
+            clip_frames=clip.end_frame - clip.start_frame,
+            fps=timeline.fps,
+            duration_s=clip.end_s - clip.start_s,
+        )
+
+
+def evenly_spaced(timeline: Timeline, clip: EventClip, num_frames: int) -> list[int]:
+    """Return the frames shown in the middle of `num_frames` equal parts of the clip's time."""
+    start_s = timeline.time_of(clip.start_frame)
+    end_s = timeline.end_time_of(clip.end_frame - 1)
+    middles_s = start_s + (np.arange(num_frames) + 0.5) * (end_s - start_s) / num_frames
+    return [min(max(timeline.frame_at(float(s)), clip.start_frame), clip.end_frame - 1) for s in middles_s]
+
+
+def _bounded(video: Video) -> tuple[int, int] | None:
+    scale = _MAX_SIDE / max(video.width, video.height)
+    return None if scale >= 1 else (max(1, round(video.width * scale)), max(1, round(video.height * scale)))
