@@ -24,10 +24,12 @@ class SampleTimes:
 
     Attributes:
         pts: presentation times up to one constant, int64, shape (P,).
+        is_key: samples at which decoding can start, bool, shape (P,).
         last_duration: duration of the last sample in decode order.
     """
 
     pts: NDArray[np.int64]
+    is_key: NDArray[np.bool_]
     last_duration: int
 
 
@@ -36,7 +38,7 @@ def read_sample_times(path: Path, track_id: int) -> SampleTimes | None:
     try:
         moov = _read_moov(path)
         return None if moov is None else _track_times(moov, track_id)
-    except (struct.error, KeyError, ValueError):
+    except (struct.error, LookupError, ValueError):
         return None
 
 
@@ -102,13 +104,21 @@ def _stbl_times(boxes: dict[bytes, memoryview]) -> SampleTimes | None:
     intervals = np.repeat(deltas, counts)
     if len(intervals) == 0:
         return None
-    dts = np.cumsum(intervals) - intervals
-    if b"ctts" not in tables:
-        return SampleTimes(dts, int(intervals[-1]))
-    # Version 0 says unsigned, but files with negative offsets under version 0 exist and players read them as signed.
-    counts, offsets = _runs(tables[b"ctts"], signed=True)
-    shifts = np.repeat(offsets, counts)
-    return SampleTimes(dts + shifts, int(intervals[-1])) if len(shifts) == len(dts) else None
+    pts = np.cumsum(intervals) - intervals
+    if b"ctts" in tables:
+        # Version 0 says unsigned, but files with negative offsets under version 0 exist and are read as signed.
+        counts, offsets = _runs(tables[b"ctts"], signed=True)
+        pts += np.repeat(offsets, counts)
+    return SampleTimes(pts, _sync_samples(tables, len(pts)), int(intervals[-1]))
+
+
+def _sync_samples(tables: dict[bytes, memoryview], num_samples: int) -> NDArray[np.bool_]:
+    if b"stss" not in tables:
+        return np.ones(num_samples, dtype=bool)
+    (entries,) = struct.unpack_from(">I", tables[b"stss"], 4)
+    is_key = np.zeros(num_samples, dtype=bool)
+    is_key[np.frombuffer(tables[b"stss"], dtype=">u4", count=entries, offset=8).astype(np.int64) - 1] = True
+    return is_key
 
 
 def _runs(table: memoryview, *, signed: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

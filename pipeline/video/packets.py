@@ -129,17 +129,20 @@ def _from_mp4_index(container: InputContainer, stream: VideoStream, path: Path) 
     times = mp4.read_sample_times(path, stream.id)
     if times is None or len(times.pts) != stream.frames:
         return None
-    rows = [(entry.is_keyframe, entry.is_discard, entry.pos + entry.size) for entry in stream.index_entries]
-    if any(is_discard for _, is_discard, _ in rows):
+    # A single edit hides frames at the ends of the video only, and a file that ends early lacks the last samples.
+    ends = [*stream.index_entries[:_MAX_REORDER], *stream.index_entries[-_MAX_REORDER:]]
+    if any(entry.is_discard for entry in ends):
         return None
-    _check_count(path, sum(end <= container.size for _, _, end in rows), len(rows))
+    if any(entry.pos + entry.size > container.size for entry in ends):
+        found = sum(entry.pos + entry.size <= container.size for entry in stream.index_entries)
+        _check_count(path, found, stream.frames)
     first = next((packet for packet in container.demux(stream) if packet.size), None)
     if first is None or first.pts is None:
         return None
     return PacketTable(
         # One packet fixes the constant that the edit list and negative offsets add to all times.
         pts=times.pts - times.pts[0] + first.pts,
-        is_key=np.array([is_key for is_key, _, _ in rows], dtype=bool),
+        is_key=times.is_key,
         is_shown=np.ones(stream.frames, dtype=bool),
         time_base=_time_base(stream),
         last_duration=times.last_duration,
