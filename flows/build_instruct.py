@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 import httpx
 from prefect import flow, get_run_logger, task
@@ -37,6 +38,9 @@ from pipeline.workspace import Workspace
 RETRY_DELAYS_S = (10.0, 60.0, 300.0)
 PROGRESS_EVERY_S = 5.0
 
+DEMO_FOLDER = Path("demo")
+DEMO_VIDEOS = 24
+
 ENGINE_LOGGERS = ("pipeline", "annotation", "flows")
 
 
@@ -49,7 +53,8 @@ def build_instruct(
 ) -> State[None]:
     """Build the instruction dataset; run again, it does only what is not done.
 
-    Relative paths are taken from the folder that the flow was deployed from, the repository.
+    Relative paths are taken from the folder that the flow was deployed from, the repository. Without config, settings
+    and overrides it builds the sample world of `make demo`.
 
     Args:
         config: YAML file of settings, as for `holmes build -c`.
@@ -59,10 +64,25 @@ def build_instruct(
     """
     _log_to_prefect()
     try:
+        if config is None and settings is None and not overrides:
+            config = make_demo_config()
         summary = run_plan(choose_config(config, settings, overrides, workspace))
     except HolmesError as fault:
+        get_run_logger().error("%s", fault)
         return Failed(message=str(fault))
     return Completed(message=f"{summary.stages[-1].rows} rows in {summary.dataset}")
+
+
+@task(name="sample", cache_policy=NO_CACHE, persist_result=False)
+def make_demo_config() -> Path:
+    """Make the sample world of `make demo` unless it is there, and return its config file."""
+    from flows.demo import make_demo_world
+
+    config_file = DEMO_FOLDER / "config.yaml"
+    if config_file.is_file():
+        return config_file
+    with _shown_progress("sample") as show:
+        return make_demo_world(DEMO_FOLDER, videos=DEMO_VIDEOS, seed=0, on_progress=show)
 
 
 def choose_config(
@@ -131,7 +151,10 @@ def run_stage_task(name: str, config: BuildConfig) -> StageReport:
 @contextmanager
 def _shown_progress(stage: str) -> Iterator[Progress]:
     """Yield a progress callback that moves the stage's progress artifact."""
-    artifact = create_progress_artifact(0.0, key=f"build-instruct-{stage}", description=f"Progress of {stage}")
+    # The function is declared to return a coroutine as well, which it does only where a loop is running.
+    artifact = cast(
+        UUID, create_progress_artifact(0.0, key=f"build-instruct-{stage}", description=f"Progress of {stage}")
+    )
     shown_at = time.monotonic()
 
     def show(_stage: str, done: int, total: int) -> None:

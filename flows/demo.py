@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.stages.validate import validate_dataset
 
 from flows.plan import BuildSummary, build
-from pipeline.config import BuildConfig
+from pipeline.config import load_config
 from pipeline.errors import DataError
 from pipeline.records import NORMAL, Task
 from pipeline.sample import make_sample
@@ -35,18 +35,9 @@ def run_demo(folder: Path, *, videos: int, seed: int, on_progress: Progress, say
     """
     started = time.monotonic()
     say(f"1/3 sample world: {videos} CCTV-like videos with one click per event -> {folder}/sample")
-    make_sample(
-        folder / "sample", videos=videos, seed=seed, on_progress=lambda done, total: on_progress("sample", done, total)
-    )
-    config_file = folder / "config.yaml"
-    config_file.write_text(CONFIG.format(folder=folder.as_posix()), encoding="utf-8")
+    config_file = make_demo_world(folder, videos=videos, seed=seed, on_progress=on_progress)
     say(f"2/3 build: holmes build -c {config_file}")
-    config = BuildConfig(
-        videos=[f"{folder}/sample/videos.csv"],
-        glances=[f"{folder}/sample/label_studio.json"],
-        workspace=f"{folder}/workspace",
-    )
-    summary = build(config, on_progress)
+    summary = build(load_config(config_file), on_progress)
     say(f"3/3 validate: holmes validate {summary.dataset}")
     findings = validate_dataset(summary.dataset)
     if findings:
@@ -56,6 +47,16 @@ def run_demo(folder: Path, *, videos: int, seed: int, on_progress: Progress, say
         say(conversation + "\n")
     say(_next_steps(config_file, summary, time.monotonic() - started))
     return summary
+
+
+def make_demo_world(folder: Path, *, videos: int, seed: int, on_progress: Progress) -> Path:
+    """Make a sample world in `folder`/sample and return the config file that builds its dataset."""
+    make_sample(
+        folder / "sample", videos=videos, seed=seed, on_progress=lambda done, total: on_progress("sample", done, total)
+    )
+    config_file = folder / "config.yaml"
+    config_file.write_text(CONFIG.format(folder=folder.as_posix()), encoding="utf-8")
+    return config_file
 
 
 def sample_conversations(dataset: Path, count: int) -> list[str]:
