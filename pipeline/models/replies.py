@@ -134,7 +134,7 @@ def parse_reply(task: Task, text: str) -> Reply:
     if len(text) > _MAX_REPLY_CHARS:
         raise ReplyError(f"the reply has {len(text)} characters, more than {_MAX_REPLY_CHARS}")
     reply: Reply | None = None
-    fault = "it holds no complete JSON object"
+    fault = "the reply holds no complete JSON object"
     for candidate in _objects(text):
         try:
             reply = REPLIES[task].model_validate(candidate)
