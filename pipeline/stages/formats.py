@@ -148,7 +148,7 @@ class _VideoFiles:
         content, path = row["video"]["bytes"], row["video"]["path"]
         if content is None:
             # Links inside the path are left alone: following them would cost a system call per part and row.
-            return os.path.normpath(self._source / path)
+            return os.path.normpath(f"{self._source}/{path}")
         name = path or f"{row['id']}.mp4"
         if name not in self._written:
             self._folder.mkdir(parents=True, exist_ok=True)

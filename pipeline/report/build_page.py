@@ -1,0 +1,213 @@
+"""The page that a person looks at before training: `reports/build.html`, and the same facts as `reports/build.json`.
+
+The page is one file without any outside request. All text in it is escaped by the template engine; what it takes as
+markup are only the charts drawn here.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.metadata
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import pipeline
+from pipeline.errors import DataError, RecordError
+from pipeline.records import Rejected, count_by
+from pipeline.report.charts import draw_histogram
+from pipeline.report.checks import Check, check_dataset, needing_attention
+from pipeline.report.examples import Example, choose_examples
+from pipeline.report.thumbnails import Thumbnail, ThumbnailJob, make_thumbnails
+from pipeline.stages import dataset
+from pipeline.stages.base import StageReport
+from pipeline.workspace import Workspace
+
+PAGE = "reports/build.html"
+FACTS = "reports/build.json"
+
+_TEMPLATE = Path(__file__).with_name("build.html.j2")
+_DETAILS_SHOWN = 3
+_PACKAGES = ("av", "datasets", "numpy", "pyarrow", "torch", "transformers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectGroup:
+    """Everything that a stage left out for one reason, with a few examples."""
+
+    stage: str
+    reason: str
+    count: int
+    examples: tuple[Rejected, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A thumbnail as data URIs; `fault` says why there is none."""
+
+    animation: str
+    still: str
+    width: int
+    height: int
+    fault: str
+
+
+def write_build_report(workspace: Workspace, stage_reports: Sequence[StageReport], config: Mapping[str, Any]) -> Path:
+    """Write the page and its machine form; return the path of the page.
+
+    Args:
+        workspace: holds the exported dataset and its tables.
+        stage_reports: of the stages of this run, in order.
+        config: the settings of the build, to be shown.
+
+    Raises:
+        DataError: if there is no dataset with statistics.
+    """
+    folder = workspace.dataset_folder
+    stats = dataset.read_stats(folder)
+    if stats is None:
+        raise DataError(f"{folder / dataset.STATS}: no statistics to report; export the dataset first")
+    rejects = _group_rejects(workspace)
+    rows_by_stage = {table.name: table.num_rows for table in _tables(workspace)}
+    reviewers = count_by(workspace.verdicts.arrow(["reviewer"]).column("reviewer").to_pylist())
+    checks = check_dataset(stats, rows_by_stage, reviewers)
+    facts = {
+        "workspace": workspace.url,
+        "dataset": str(folder),
+        "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "stages": [asdict(report) for report in stage_reports],
+        "checks": [asdict(check) for check in checks],
+        "reviewers": reviewers,
+        "dataset_stats": stats,
+        "versions": _versions(),
+        "config": config,
+    }
+    examples = choose_examples(folder)
+    html = _render(facts, checks, rejects, list(zip(examples, _picture(workspace, examples), strict=True)))
+    workspace.storage.write(PAGE, html.encode())
+    workspace.write_json(FACTS, facts)
+    return workspace.storage.local_path(PAGE)
+
+
+def _render(
+    facts: Mapping[str, Any],
+    checks: Sequence[Check],
+    rejects: Sequence[RejectGroup],
+    examples: Sequence[tuple[Example, Picture]],
+) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"clock": _clock, "seconds": _seconds, "thousands": "{:,}".format}
+    stats = facts["dataset_stats"]
+    return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+        facts=facts,
+        stats=stats,
+        title=Path(facts["dataset"]).parent.name,
+        checks=checks,
+        attention=needing_attention(checks),
+        rejects=rejects,
+        examples=examples,
+        largest_class=max(counts["clips"] for counts in stats["labels"].values()),
+        clip_lengths=_chart(stats["clip_length_s"], "Clip lengths", "seconds"),
+        answer_lengths=_chart(stats["answer_words"], "Answer lengths", "words"),
+        config=yaml.safe_dump(dict(facts["config"]), sort_keys=False, allow_unicode=True),
+    )
+
+
+def _chart(distribution: Mapping[str, Any], title: str, unit: str) -> Any:
+    from markupsafe import Markup
+
+    return Markup(draw_histogram(distribution, title=title, unit=unit))  # noqa: S704 - drawn here, labels escaped
+
+
+def _tables(workspace: Workspace) -> tuple[Any, ...]:
+    return (
+        workspace.videos, workspace.glances, workspace.clips,
+        workspace.captions, workspace.pairs, workspace.verdicts,
+    )  # fmt: skip
+
+
+def _group_rejects(workspace: Workspace) -> list[RejectGroup]:
+    groups: list[RejectGroup] = []
+    for table in _tables(workspace):
+        counts = count_by(rejected.reason for rejected in table.rejected())
+        examples = _first_of_each(table.rejected())
+        groups += [
+            RejectGroup(stage=table.name, reason=reason, count=count, examples=tuple(examples[reason]))
+            for reason, count in counts.items()
+        ]
+    return groups
+
+
+def _first_of_each(rejected: Iterable[Rejected]) -> dict[str, list[Rejected]]:
+    first: dict[str, list[Rejected]] = {}
+    for record in rejected:
+        same = first.setdefault(record.reason, [])
+        if len(same) < _DETAILS_SHOWN:
+            same.append(record)
+    return first
+
+
+def _picture(workspace: Workspace, examples: Sequence[Example]) -> Iterable[Picture]:
+    jobs = []
+    for example in examples:
+        if example.has_own_file:
+            path = workspace.storage.local_path("clips") / Path(example.path).name
+            shift_s = example.start_s
+        else:
+            path, shift_s = workspace.dataset_folder / example.path, 0.0
+        glance_s = None if example.glance_time_s is None else example.glance_time_s - shift_s
+        jobs.append(
+            ThumbnailJob(
+                path=str(path), start_s=example.start_s - shift_s, end_s=example.end_s - shift_s, glance_s=glance_s
+            )
+        )
+    return map(_to_picture, make_thumbnails(jobs))
+
+
+def _to_picture(made: Thumbnail | RecordError) -> Picture:
+    if isinstance(made, RecordError):
+        return Picture(animation="", still="", width=0, height=0, fault=str(made))
+    return Picture(
+        animation=_data_uri(made.animation), still=_data_uri(made.still),
+        width=made.width, height=made.height, fault="",
+    )  # fmt: skip
+
+
+def _data_uri(webp: bytes) -> str:
+    return f"data:image/webp;base64,{base64.b64encode(webp).decode()}"
+
+
+def _versions() -> dict[str, str]:
+    found = {"holmes-engine": pipeline.__version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _clock(time_s: float) -> str:
+    """Return a time of a video as 1:02:03.4 or 2:03.4."""
+    tenths = round(time_s * 10)
+    minutes, tenths = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    head = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
+    return f"{head}:{tenths // 10:02d}.{tenths % 10}"
+
+
+def _seconds(duration_s: float) -> str:
+    """Return a duration for people: 0.3 s, 42 s, 3 min 05 s."""
+    if duration_s < 10:
+        return f"{duration_s:.1f} s"
+    minutes, seconds = divmod(round(duration_s), 60)
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
