@@ -275,7 +275,7 @@ def _check_url(url: str) -> str:
     except ValueError:
         is_valid = False
     if not is_valid:
-        raise SetupError("synthesize.base_url must be a URL like http://127.0.0.1:8000/v1")
+        raise SetupError("synthesize.base_url or OPENAI_BASE_URL must be a URL like http://127.0.0.1:8000/v1")
     return url
 
 

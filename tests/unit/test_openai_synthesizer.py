@@ -133,7 +133,7 @@ def ask(server: ChatServer, requests: list[SynthesisRequest], **settings: Any) -
     return list(synthesizer(server.url, **settings).synthesize(requests))
 
 
-def synthesizer(url: str, **settings: Any) -> OpenAISynthesizer:
+def synthesizer(url: str | None, **settings: Any) -> OpenAISynthesizer:
     settings = {"max_retries": 0, "timeout_s": 5.0, **settings}
     return OpenAISynthesizer(SynthesizeConfig(backend="openai", model="m", base_url=url, tasks=list(Task), **settings))
 
@@ -331,12 +331,14 @@ def test_the_key_is_in_no_reject(monkeypatch: pytest.MonkeyPatch, caplog: pytest
     assert KEY not in json.dumps(dict(synthesizer("http://127.0.0.1:1/v1").identity()))
 
 
-def test_nobody_listening_is_one_clear_message() -> None:
+def test_nobody_listening_is_one_clear_message(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    # a URL from the environment may hold a password, which is not repeated
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://user:pass@127.0.0.1:{port}/v1")
     with pytest.raises(SetupError, match=rf"http://127.0.0.1:{port}: .*is an OpenAI-compatible server running"):
-        list(synthesizer(f"http://user:pass@127.0.0.1:{port}/v1").synthesize([request()]))
+        list(synthesizer(None).synthesize([request()]))
 
 
 def test_a_hanging_server_is_given_up() -> None:
@@ -423,9 +425,11 @@ def test_what_is_missing_is_said_before_any_request(monkeypatch: pytest.MonkeyPa
     with pytest.raises(SetupError, match="OPENAI_API_KEY"):
         make_synthesizer(SynthesizeConfig(backend="openai", model="m"))
     for url in ("127.0.0.1:8000/v1", "http://:pass@/v1", "http://[x", "http://a:b@host:port/v1"):
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
         with pytest.raises(SetupError, match="base_url") as caught:
-            make_synthesizer(SynthesizeConfig(backend="openai", model="m", base_url=url))
+            make_synthesizer(SynthesizeConfig(backend="openai", model="m"))
         assert "pass" not in str(caught.value)
+    monkeypatch.delenv("OPENAI_BASE_URL")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-\u00e9")
     with pytest.raises(SetupError, match="OPENAI_API_KEY") as caught:
         make_synthesizer(SynthesizeConfig(backend="openai", model="m"))
