@@ -26,7 +26,7 @@ _WORDINGS: Mapping[str, tuple[str, ...]] = {
     "judge_explain/abnormal": (
         "Yes, the video shows {event}. {scene} This is abnormal because {why}.",
         "Yes, the video shows {event}. {scene} Such an event is abnormal because {why}.",
-        "Yes, there is an abnormal event in this video: {event}. {scene} The event is abnormal because {why}.",
+        "Yes, this video is abnormal: it shows {event}. {scene} The event is abnormal because {why}.",
         "Yes, something abnormal happens. {scene} The video shows {event}, which is abnormal because {why}.",
         "Yes, the video contains an abnormal event. {scene} We see {event}, and this is abnormal because {why}.",
         "Yes, the video shows an anomaly, namely {event}. {scene} What makes this abnormal is that {why}.",
@@ -44,7 +44,7 @@ _WORDINGS: Mapping[str, tuple[str, ...]] = {
         "{scene} What we see is {event}.",
         "The video shows {event}. {scene}",
         "The camera records {event}. {scene}",
-        "The footage contains {event}. {scene}",
+        "The footage shows {event}. {scene}",
     ),
     "description/normal": (
         "{scene}",
@@ -68,7 +68,7 @@ _WORDINGS: Mapping[str, tuple[str, ...]] = {
     ),
     # A caption that says "the video shows X" itself: {shown} is X, {scene} the sentences after it.
     "judge_explain/abnormal/shown": (
-        "Yes, the video shows {shown}. {scene} The clip contains {event}, and this is abnormal because {why}.",
+        "Yes, the video shows {shown}. {scene} The clip shows {event}, and this is abnormal because {why}.",
         "Yes, the video shows {shown}. {scene} What we see is {event}, which is abnormal because {why}.",
         "Yes, the video shows {shown}. {scene} Here we see {event}, and this is abnormal because {why}.",
     ),
@@ -78,8 +78,8 @@ _WORDINGS: Mapping[str, tuple[str, ...]] = {
         "No, nothing abnormal happens. The video shows {shown}. {scene} All of this is normal because {why}.",
     ),
     "description/abnormal/shown": (
-        "The video shows {shown}. {scene} The scene contains {event}.",
-        "The camera records {shown}. {scene} The clip contains {event}.",
+        "The video shows {shown}. {scene} The clip shows {event}.",
+        "The camera records {shown}. {scene} The clip shows {event}.",
     ),
     "description/normal/shown": (
         "The video shows {shown}. {scene}",
