@@ -76,11 +76,11 @@ def build_instruct(
 @task(name="sample", cache_policy=NO_CACHE, persist_result=False)
 def make_demo_config() -> Path:
     """Make the sample world of `make demo` unless it is there, and return its config file."""
-    from flows.demo import make_demo_world
-
     config_file = DEMO_FOLDER / "config.yaml"
     if config_file.is_file():
         return config_file
+    from flows.demo import make_demo_world
+
     with _shown_progress("sample") as show:
         return make_demo_world(DEMO_FOLDER, videos=DEMO_VIDEOS, seed=0, on_progress=show)
 
@@ -157,18 +157,21 @@ def _shown_progress(stage: str) -> Iterator[Progress]:
     )
     shown_at = time.monotonic()
 
+    def move_to(percent: float) -> None:
+        try:
+            update_progress_artifact(artifact, percent)
+        except httpx.HTTPError as fault:
+            # Sight may fail for a while; the work need not.
+            get_run_logger().warning("%s: progress not shown: %s", stage, fault)
+
     def show(_stage: str, done: int, total: int) -> None:
         nonlocal shown_at
         if time.monotonic() - shown_at >= PROGRESS_EVERY_S:
             shown_at = time.monotonic()
-            try:
-                update_progress_artifact(artifact, 100.0 * done / total)
-            except httpx.HTTPError as fault:
-                # Sight may fail for a while; the work need not.
-                get_run_logger().warning("%s: progress not shown: %s", stage, fault)
+            move_to(100.0 * done / total)
 
     yield show
-    update_progress_artifact(artifact, 100.0)
+    move_to(100.0)
 
 
 def _publish_counts(config: BuildConfig, reports: Sequence[StageReport]) -> None:
