@@ -79,7 +79,8 @@ def _not_a_video(path: Path) -> RecordError:
         head = file.read(12)
     if head[4:8] in (b"ftyp", b"mdat", b"free", b"wide", b"skip"):
         return RecordError(
-            Reason.TRUNCATED, f"{path}: an MP4 file without its index (no moov box): recording or copy stopped early"
+            Reason.TRUNCATED,
+            f"{path}: an MP4 file without a complete index (moov box): recording or copy stopped early",
         )
     return RecordError(Reason.NOT_A_VIDEO, f"{path}: no video format is recognised in its {path.stat().st_size} bytes")
 

@@ -80,6 +80,11 @@ class PyavDecoder:
         return self._cursor.stream
 
     @property
+    def codec_name(self) -> str:
+        """Name of the codec, whichever decoder reads it."""
+        return self.stream.codec_context.codec.canonical_name
+
+    @property
     def size(self) -> tuple[int, int]:
         """Width and height as shown."""
         width, height = self.coded_size
@@ -120,7 +125,7 @@ class PyavDecoder:
         if thorough:
             self._cursor.rewind()
             return self._decode_runs(wanted, [(0, len(self.packets.pts))], may_skip=False)
-        may_skip = self.stream.codec_context.name in _SKIPS_EXACTLY
+        may_skip = self.codec_name in _SKIPS_EXACTLY
         return self._decode_runs(wanted, _runs(self.packets, wanted), may_skip=may_skip)
 
     def _decode_counting(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame]]:
