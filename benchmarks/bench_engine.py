@@ -75,6 +75,9 @@ class Sentence:
         """Return nothing: there is nothing to decide."""
         return {}
 
+    def evidence_of(self, request: object) -> None:
+        """Return nothing: every sentence follows from the clip's id."""
+
     def caption(self, requests: Iterable[object]) -> Iterator[object]:
         """Yield a sentence a clip."""
         from pipeline.records import Caption
@@ -82,9 +85,7 @@ class Sentence:
         for request in requests:
             clip = request.clip  # type: ignore[attr-defined]
             rng = random.Random(clip.clip_id)
-            words = " ".join(
-                rng.choice("left right slow fast near far one two three several".split()) for _ in range(12)
-            )
+            words = " ".join(rng.sample(WORDS, 8))
             yield Caption(clip_id=clip.clip_id, text=f"Things move {words}.", captioner=self.name, prompt_hash=None)
 
 

@@ -52,6 +52,9 @@ class HfCaptioner:
             "dtype": config.dtype,
         }
 
+    def evidence_of(self, request: CaptionRequest) -> object:  # noqa: ARG002
+        return None
+
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
         waiting: deque[EventClip] = deque()
 

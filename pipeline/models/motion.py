@@ -45,6 +45,9 @@ class MotionCaptioner:
     def identity(self) -> Mapping[str, object]:
         return {"version": _VERSION, "rate_hz": _RATE_HZ, "long_side": _LONG_SIDE, "whole_s": _WHOLE_S}
 
+    def evidence_of(self, request: CaptionRequest) -> object:  # noqa: ARG002
+        return None
+
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
         pending: deque[_Job] = deque()
 

@@ -92,8 +92,9 @@ def test_order_and_faults_keep_their_place() -> None:
     assert [isinstance(outcome, Caption) for outcome in outcomes] == [False, True, False]
 
 
-def test_identity_follows_the_sentences_not_their_order() -> None:
+def test_evidence_is_the_sentences_of_the_video_in_any_order() -> None:
     one, two = TimedSentence(0, 5, "Early"), TimedSentence(6, 9, "Late")
-    identity = HumanCaptioner({"v": [one, two]}).identity()
-    assert identity == HumanCaptioner({"v": [two, one]}).identity()
-    assert identity != HumanCaptioner({"v": [one, TimedSentence(6, 9, "Later")]}).identity()
+    asked = request(0, 5)
+    evidence = HumanCaptioner({"v": [one, two]}).evidence_of(asked)
+    assert evidence == HumanCaptioner({"v": [two, one], "other": [one]}).evidence_of(asked)
+    assert evidence != HumanCaptioner({"v": [one, TimedSentence(6, 9, "Later")]}).evidence_of(asked)
