@@ -231,7 +231,7 @@ def _check_complete(
     formats = _formats(container)
     _check_count(path, num_packets, len(stream.index_entries) if "mp4" in formats else stream.frames)
     is_cut_off = is_cut_off and not formats.isdisjoint(_HAS_INDEX | _STATES_DURATION)
-    if is_cut_off or ("mp4" in formats and mp4.is_cut_off(path)):
+    if is_cut_off or ("mp4" in formats and not stream.frames and mp4.is_cut_off(path)):
         raise RecordError(
             Reason.TRUNCATED, f"{path}: the file ends in the middle of its data, after {num_packets} frames"
         )
