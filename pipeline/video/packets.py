@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from pipeline.errors import RecordError
 from pipeline.records import Reason
 from pipeline.video import mp4
+from pipeline.video.container import demux
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-    from av.packet import Packet
     from av.stream import Stream
     from av.video.stream import VideoStream
 
@@ -136,7 +136,7 @@ def _from_mp4_index(container: InputContainer, stream: VideoStream, path: Path) 
         found = sum(entry.pos + entry.size <= container.size for entry in stream.index_entries)
         _check_count(path, found, stream.frames)
     _check_order(times.pts, path)
-    first = next((packet for packet in container.demux(stream) if packet.size), None)
+    first = next(demux(container, stream), None)
     if first is None or first.pts is None:
         return None
     return PacketTable(
@@ -156,7 +156,7 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     rows: list[_Row] = []
     ends: dict[int, int] = {}
     is_cut_off = False
-    for packet in _demux(container, path):
+    for packet in demux(container):
         duration = packet.duration or 0
         if packet.stream_index == stream.index:
             rows.append((packet.pts, packet.dts, packet.is_keyframe, not packet.is_discard, duration))
@@ -177,17 +177,6 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
         has_timestamps=has_timestamps,
         is_seekable=has_timestamps and not _HAS_INDEX.isdisjoint(_formats(container)),
     )
-
-
-def _demux(container: InputContainer, path: Path) -> Iterator[Packet[Stream]]:
-    import av
-
-    try:
-        for packet in container.demux():
-            if packet.size:  # the empty ones at the end only flush decoders
-                yield packet
-    except av.error.FFmpegError as fault:
-        raise RecordError(Reason.UNREADABLE, f"{path}: {fault.strerror}") from None
 
 
 def _presentation_times(rows: Sequence[_Row], frame_ticks: int, path: Path) -> tuple[NDArray[np.int64], bool]:

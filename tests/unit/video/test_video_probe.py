@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import wave
@@ -231,6 +232,20 @@ def test_damage_in_the_middle_is_found_by_decoding_everything(film: Film, tmp_pa
     with pytest.raises(RecordError, match=r"got \d+ of 100 frames") as caught:
         probe(damaged, "decode")
     assert caught.value.reason is Reason.DECODE_FAILED
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "fragmented.mp4", "h264.ts", "uneven.mkv", "mpeg4.avi"])
+def test_any_damage_ends_in_facts_or_a_reason(name: str, film: Film, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    whole = np.frombuffer(film(name).read_bytes(), dtype=np.uint8)
+    damaged = tmp_path / name
+    for round_number in range(40):
+        content = whole.copy()
+        hit = rng.integers(0, len(content), (1, 5, 50)[round_number % 3])
+        content[hit] = rng.integers(0, 256, len(hit))
+        damaged.write_bytes(content.tobytes())
+        with contextlib.suppress(RecordError):
+            assert probe(damaged, "decode").num_frames > 0
 
 
 def test_real_videos() -> None:
