@@ -14,9 +14,22 @@ from typing import Any, TypeVar
 from pipeline.errors import SetupError
 from pipeline.records import Caption, EventClip, Glance, InstructionPair, Record, Verdict, Video
 from pipeline.storage import Storage
-from pipeline.tables import Table
+from pipeline.tables import MANIFEST, Table
 
 R = TypeVar("R", bound=Record)
+
+_MADE_FOLDERS = ("clips", "dataset")
+"""What a build fills with files of its own, replaces and tidies up."""
+
+
+def is_workspace(folder: Path) -> bool:
+    """Whether a local folder is one that a build has worked in."""
+    return (folder / "tables" / "ingest" / MANIFEST).is_file()
+
+
+def is_made_by_a_build(folder: Path) -> bool:
+    """Whether a folder belongs to a workspace and holds what a build made: its clips are no videos to start from."""
+    return folder.name in _MADE_FOLDERS and is_workspace(folder.parent)
 
 
 class Workspace:
@@ -91,11 +104,12 @@ class Workspace:
         The lock is the operating system's: it ends with the process, however that ends. A remote workspace has none.
 
         Raises:
-            SetupError: if another process holds it.
+            SetupError: if another process holds it, or it holds files of others where a build would put its own.
         """
         if not self.storage.is_local:
             yield
             return
+        self._refuse_foreign_files()
         path = self.storage.local_path("lock")
         with path.open("a+") as file:
             try:
@@ -108,3 +122,15 @@ class Workspace:
             file.write(str(os.getpid()))
             file.flush()
             yield
+
+    def _refuse_foreign_files(self) -> None:
+        root = self.storage.local_path("")
+        if is_workspace(root):
+            return
+        for name in _MADE_FOLDERS:
+            folder = root / name
+            if folder.is_dir() and any(folder.iterdir()):
+                raise SetupError(
+                    f"{folder}: not made by a build, which would replace what is in it: choose another workspace, or "
+                    "move that folder away"
+                )

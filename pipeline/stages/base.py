@@ -95,4 +95,11 @@ def fingerprint_of(stage: Stage[Any, Any]) -> str:
 
 def to_rejected(stage: str, record_id: str, fault: RecordError) -> Rejected:
     """Turn a fault into the row that stands beside the stage's table."""
-    return Rejected(record_id=record_id, stage=stage, reason=fault.reason.value, detail=fault.detail)
+    return Rejected(
+        record_id=_storable(record_id), stage=stage, reason=fault.reason.value, detail=_storable(fault.detail)
+    )
+
+
+def _storable(text: str) -> str:
+    """Show what is not text, such as the stray bytes of a file name, in a way that a table can hold."""
+    return text.encode("utf-8", "backslashreplace").decode()

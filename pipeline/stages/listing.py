@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import io
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ import fsspec
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
+from pipeline.workspace import is_made_by_a_build
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +25,9 @@ VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mkv", ".webm", ".ogv", ".flv", ".wmv", ".asf", ".mxf"}
     | {".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".h264", ".264", ".hevc"}
 )
-MANIFEST_SUFFIXES = frozenset({".csv", ".jsonl", ".ndjson"})
+MANIFEST_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
+DELIMITERS = ",\t;"
+"""What separates the cells of a manifest: spreadsheets write semicolons where the comma is the decimal sign."""
 SPLITS = frozenset({"train", "validation", "test"})
 
 
@@ -57,7 +61,7 @@ def list_sources(entries: Iterable[str]) -> Iterator[Source | BadSource]:
     """Yield the files that `entries` name, each file once, in a stable order; a bad entry is named and passed over."""
     seen: set[str] = set()
     for entry in entries:
-        for source in _expand(entry):
+        for source in map(_checked, _expand(entry)):
             if isinstance(source, Source):
                 identity = source.path if "://" in source.path else os.path.realpath(source.path)
                 if identity in seen:
@@ -65,6 +69,19 @@ def list_sources(entries: Iterable[str]) -> Iterator[Source | BadSource]:
                     continue
                 seen.add(identity)
             yield source
+
+
+def _checked(source: Source | BadSource) -> Source | BadSource:
+    """Refuse a file whose path no table can hold."""
+    if isinstance(source, BadSource) or _is_text(os.path.abspath(source.path) + source.place):  # noqa: PTH100
+        return source
+    detail = f"{source.path}: its name, or that of a folder above, is not UTF-8 text: rename it"
+    return BadSource(name=source.path, fault=RecordError(Reason.UNREADABLE, detail))
+
+
+def _is_text(value: str) -> bool:
+    """Whether a string is one that file systems and tables hold: no NUL, no stray byte, no half of a surrogate pair."""
+    return "\0" not in value and not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 def _expand(entry: str) -> Iterator[Source | BadSource]:
@@ -79,7 +96,8 @@ def _expand(entry: str) -> Iterator[Source | BadSource]:
     elif os.path.lexists(entry):
         yield Source(path=str(path), name=f"{path.absolute().parent.name}/{path.name}", place=entry)
     elif glob.has_magic(entry):
-        found = sorted(glob.glob(entry, recursive=True))  # noqa: PTH207 - absolute patterns, which Path.glob refuses
+        # Path.glob refuses absolute patterns.
+        found = [match for match in sorted(glob.glob(entry, recursive=True)) if not _is_made(match)]  # noqa: PTH207
         if not found:
             yield BadSource(name=entry, fault=RecordError(Reason.FILE_MISSING, f"no file matches {entry}"))
         for match in found:
@@ -109,17 +127,21 @@ def _expand_url(url: str) -> Iterator[Source | BadSource]:
 
 
 def _walk(root: Path) -> Iterator[Source | BadSource]:
-    """Walk a folder in sorted order, into linked folders but never in circles."""
+    """Walk a folder in sorted order, into linked folders but never in circles, nor into what a build made."""
     visited: set[str] = set()
+    faults: list[OSError] = []
     top = root.absolute()
-    for folder, folders, files in os.walk(root, followlinks=True):
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=faults.append):
+        yield from _unreadable_folders(faults)
         real = os.path.realpath(folder)
         if real in visited:
-            logger.warning("%s: leads back to a folder already listed, passed over", folder)
             folders.clear()
+            if Path(folder).parent.resolve().is_relative_to(real):
+                detail = f"{folder}: a link that leads back to {real}, in which it stands"
+                yield BadSource(name=folder, fault=RecordError(Reason.NOT_A_FILE, detail))
             continue
         visited.add(real)
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not is_made_by_a_build(Path(folder) / name))
         for name in folders:
             if Path(name).suffix.lower() in VIDEO_SUFFIXES:
                 path = str(Path(folder) / name)
@@ -128,17 +150,45 @@ def _walk(root: Path) -> Iterator[Source | BadSource]:
             if Path(name).suffix.lower() in VIDEO_SUFFIXES:
                 path_below = os.path.relpath(Path(folder).absolute() / name, top.parent)
                 yield Source(path=str(Path(folder) / name), name=Path(path_below).as_posix(), place=str(root))
+    yield from _unreadable_folders(faults)
+
+
+def _unreadable_folders(faults: list[OSError]) -> Iterator[BadSource]:
+    """Name the folders that could not be listed, and forget them."""
+    for fault in faults:
+        detail = f"{fault.filename}: the folder cannot be listed: {fault.strerror}"
+        yield BadSource(name=str(fault.filename), fault=RecordError(Reason.UNREADABLE, detail))
+    faults.clear()
+
+
+def _is_made(match: str) -> bool:
+    return any(is_made_by_a_build(folder) for folder in (Path(match), *Path(match).parents))
 
 
 def _read_manifest(path: Path) -> Iterator[Source | BadSource]:
     """Read a CSV or JSONL manifest: video_id, file, label, split; `file` is relative to the manifest."""
-    rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _jsonl_rows(path)
     try:
-        for line, row in rows:
-            place = f"{path}:{line}"
-            yield row_fault(place, row) if isinstance(row, RecordError) else _manifest_source(path, place, row)
-    except (OSError, UnicodeDecodeError, csv.Error) as fault:
-        yield row_fault(str(path), RecordError(Reason.UNREADABLE, f"{path}: cannot be read as a manifest: {fault}"))
+        text = _text_of(path)
+    except RecordError as fault:
+        yield row_fault(str(path), fault)
+        return
+    is_table = path.suffix.lower() in {".csv", ".tsv"}
+    for line, row in _table_rows(path, text) if is_table else _jsonl_rows(path, text):
+        place = f"{path}:{line}"
+        yield row_fault(place, row) if isinstance(row, RecordError) else _manifest_source(path, place, row)
+
+
+def _text_of(manifest: Path) -> str:
+    try:
+        content = manifest.read_bytes()
+    except OSError as fault:
+        raise RecordError(Reason.UNREADABLE, f"{manifest}: cannot be read as a manifest: {fault.strerror}") from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as fault:
+        line = content.count(b"\n", 0, fault.start) + 1
+        detail = f"{manifest}:{line}: not UTF-8 text: byte 0x{content[fault.start]:02x}; save the manifest as UTF-8"
+        raise RecordError(Reason.UNREADABLE, detail) from None
 
 
 def row_fault(place: str, fault: RecordError) -> BadSource:
@@ -146,53 +196,58 @@ def row_fault(place: str, fault: RecordError) -> BadSource:
     return BadSource(name=place, fault=fault)
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RecordError]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, strict=True)
-        if reader.fieldnames is None:
-            yield 1, RecordError(Reason.MALFORMED_ROW, f"{path}: empty manifest")
-            return
-        if "file" not in reader.fieldnames:
-            columns = ",".join(reader.fieldnames)
-            yield 1, RecordError(Reason.MALFORMED_ROW, f"{path}:1: no column 'file' among {columns}")
-            return
-        for row in reader:
-            if None in row or any(value is None for value in row.values()):
-                expected = len(reader.fieldnames)
-                yield (
-                    reader.line_num,
-                    RecordError(
-                        Reason.MALFORMED_ROW,
-                        f"{path}:{reader.line_num}: the row has not the header's {expected} values",
-                    ),
-                )
+def _table_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any] | RecordError]]:
+    header = text.partition("\n")[0]
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(DELIMITERS, key=header.count), strict=True)
+    columns: list[str] = []
+    last_line = 0
+    try:
+        for cells in reader:
+            line, last_line = last_line + 1, reader.line_num
+            if not cells:
+                continue
+            if not columns:
+                columns = [name.strip().lower() for name in cells]
+                if "file" not in columns:
+                    detail = f"{path}:{line}: no column 'file' among {', '.join(columns)}"
+                    yield line, RecordError(Reason.MALFORMED_ROW, detail)
+                    return
+            elif len(cells) != len(columns):
+                detail = f"{path}:{line}: {len(cells)} values under a header of {len(columns)}"
+                yield line, RecordError(Reason.MALFORMED_ROW, detail)
             else:
-                yield reader.line_num, {key: value.strip() for key, value in row.items() if value.strip()}
+                yield line, {key: cell.strip() for key, cell in zip(columns, cells, strict=True) if cell.strip()}
+    except csv.Error as fault:
+        line = last_line + 1
+        yield line, RecordError(Reason.MALFORMED_ROW, f"{path}:{line}: not a readable table from here on: {fault}")
+    if not columns:
+        yield 1, RecordError(Reason.MALFORMED_ROW, f"{path}: empty manifest")
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | RecordError]]:
-    with path.open(encoding="utf-8") as file:
-        for line, text in enumerate(file, start=1):
-            if not text.strip():
-                continue
-            try:
-                row = json.loads(text)
-            except ValueError as fault:
-                yield line, RecordError(Reason.MALFORMED_ROW, f"{path}:{line}: not JSON: {fault}")
-                continue
-            if isinstance(row, dict):
-                yield line, {key: value for key, value in row.items() if value not in (None, "")}
-            else:
-                yield (
-                    line,
-                    RecordError(Reason.MALFORMED_ROW, f"{path}:{line}: an object is expected, not {text.strip()[:40]}"),
-                )
+def _jsonl_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any] | RecordError]]:
+    for line, content in enumerate(io.StringIO(text), start=1):
+        if not content.strip():
+            continue
+        try:
+            row = json.loads(content)
+        except (ValueError, RecursionError) as fault:
+            yield line, RecordError(Reason.MALFORMED_ROW, f"{path}:{line}: not JSON: {fault}")
+            continue
+        if isinstance(row, dict):
+            yield line, {key: value for key, value in row.items() if value not in (None, "")}
+        else:
+            detail = f"{path}:{line}: an object is expected, not {content.strip()[:40]}"
+            yield line, RecordError(Reason.MALFORMED_ROW, detail)
 
 
 def _manifest_source(manifest: Path, place: str, row: Mapping[str, Any]) -> Source | BadSource:
     file = row.get("file")
     if not isinstance(file, str):
         return row_fault(place, RecordError(Reason.MALFORMED_ROW, f"{place}: 'file' is missing or no text"))
+    for key in ("file", "video_id", "label"):
+        if not isinstance(row.get(key, ""), str | int) or not _is_text(str(row.get(key, ""))):
+            detail = f"{place}: {key}={row[key]!r} is no text that a table holds"
+            return row_fault(place, RecordError(Reason.MALFORMED_ROW, detail))
     split = row.get("split")
     if split is not None and split not in SPLITS:
         return row_fault(

@@ -17,7 +17,7 @@ from pipeline.stages.clip_rules import FileUse, check_files
 from pipeline.stages.dataset import DataShard
 from pipeline.stages.findings import Finding, Findings
 from pipeline.stages.row_rules import check_rows
-from pipeline.workspace import Workspace
+from pipeline.workspace import Workspace, is_workspace
 
 PROBED_FILES = 500
 """Video files whose timeline is read by default, evenly chosen among all; that all are there is always checked."""
@@ -205,7 +205,7 @@ def _check_rejected(folder: Path, findings: Findings) -> None:
 
 
 def _workspace_of(folder: Path) -> Workspace | None:
-    if not (folder.parent / "tables" / "ingest" / "_manifest.json").is_file():
+    if not is_workspace(folder.parent):
         return None
     return Workspace(str(folder.parent.absolute()))
 

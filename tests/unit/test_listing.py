@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -131,3 +132,72 @@ def test_unreadable_manifest_is_named(tmp_path: Path) -> None:
     manifest.write_text("file\na.mp4\n")
     manifest.chmod(0)
     assert bad([str(manifest)]) == [(str(manifest), Reason.UNREADABLE)]
+
+
+def test_links_that_lead_in_a_circle_are_named(tmp_path: Path) -> None:
+    touch(tmp_path / "in/deep/x.mp4")
+    (tmp_path / "in/deep/loop").symlink_to(tmp_path / "in", target_is_directory=True)
+    (tmp_path / "in/again").symlink_to(tmp_path / "in/deep", target_is_directory=True)
+    assert bad([str(tmp_path / "in")]) == [(str(tmp_path / "in/again/loop"), Reason.NOT_A_FILE)]
+    assert len(good([str(tmp_path / "in")])) == 1
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path / "in/a/x.mp4")
+    touch(tmp_path / "in/closed/y.mp4")
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        # Tests may run as a user who may read everything, so the refusal is played.
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert bad([str(tmp_path / "in")]) == [(str(tmp_path / "in/closed"), Reason.UNREADABLE)]
+    assert len(good([str(tmp_path / "in")])) == 1
+
+
+def test_a_name_that_is_no_text_is_named(tmp_path: Path) -> None:
+    touch(tmp_path / "x.mp4")
+    (tmp_path / os.fsdecode(b"stray\xff.mp4")).touch()
+    assert [reason for _, reason in bad([str(tmp_path)])] == [Reason.UNREADABLE]
+    assert len(good([str(tmp_path)])) == 1
+
+
+@pytest.mark.parametrize("entry", ["{}", "{}/**/*.mp4", "{}/*"])
+def test_what_a_build_made_below_the_videos_is_no_source(tmp_path: Path, entry: str) -> None:
+    for name in ("x.mp4", "clips/own.mp4", "w/clips/made.mp4", "w/dataset/made.mp4", "w/tables/ingest/_manifest.json"):
+        touch(tmp_path / name)
+    assert {Path(source.path).name for source in good([entry.format(tmp_path)])} == {"x.mp4", "own.mp4"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffvideo_id,file,label\r\nv1,a.mp4,Normal\r\n",
+        "video_id;file;label\nv1;a.mp4;Normal\n",
+        "video_id\tfile\tlabel\nv1\ta.mp4\tNormal\n",
+        "\nVideo_ID , File,LABEL\n\nv1, a.mp4 ,Normal\n",
+    ],
+)
+def test_tables_as_spreadsheets_write_them(tmp_path: Path, text: str) -> None:
+    manifest = tmp_path / "videos.csv"
+    manifest.write_bytes(text.encode())
+    [source] = good([str(manifest)])
+    assert (source.video_id, source.name, source.label) == ("v1", "a.mp4", "Normal")
+    assert bad([str(manifest)]) == []
+
+
+def test_an_open_quote_is_named_with_its_line_and_the_rows_before_are_taken(tmp_path: Path) -> None:
+    manifest = tmp_path / "videos.csv"
+    manifest.write_text('file,label\na.mp4,Normal\n"b.mp4,Normal\nc.mp4,Normal\n')
+    assert len(good([str(manifest)])) == 1
+    assert bad([str(manifest)]) == [(f"{manifest}:3", Reason.MALFORMED_ROW)]
+
+
+def test_values_that_no_table_holds_are_named(tmp_path: Path) -> None:
+    manifest = tmp_path / "videos.jsonl"
+    rows = [{"file": "a\0.mp4"}, {"file": "a.mp4", "video_id": "\ud800"}, {"file": "b.mp4", "label": ["x"]}]
+    manifest.write_text("\n".join(json.dumps(row) for row in rows))
+    assert bad([str(manifest)]) == [(f"{manifest}:{line}", Reason.MALFORMED_ROW) for line in (1, 2, 3)]
