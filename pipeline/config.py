@@ -225,8 +225,10 @@ def load_config(path: Path | None, overrides: Sequence[str] = (), workspace: str
 
 def parse_config(values: Mapping[str, Any], origin: str = "config") -> BuildConfig:
     """Check `values` against `BuildConfig`; `origin` stands in the message of the `ConfigError` raised on a fault."""
+    # A section whose settings are all commented out is empty, not wrong.
+    given = {key: value for key, value in values.items() if value is not None or not _keys([str(key)])}
     try:
-        return BuildConfig.model_validate(dict(values))
+        return BuildConfig.model_validate(given)
     except ValidationError as fault:
         lines = [_explain(error, origin) for error in fault.errors()]
         raise ConfigError("\n".join(lines)) from None
@@ -262,12 +264,20 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such config file") from None
-    except (OSError, UnicodeDecodeError) as fault:
-        raise ConfigError(f"{path}: cannot be read: {fault}") from None
+    except OSError as fault:
+        raise ConfigError(f"{path}: cannot be read: {fault.strerror}") from None
+    except UnicodeDecodeError as fault:
+        raise ConfigError(f"{path}: not UTF-8 text: byte 0x{fault.object[fault.start]:02x}") from None
     try:
         values = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as fault:
+        mark = fault.problem_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise ConfigError(f"{where}: not valid YAML: {fault.problem}") from None
     except yaml.YAMLError as fault:
         raise ConfigError(f"{path}: not valid YAML: {fault}") from None
+    if values is None:
+        return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a mapping of settings is expected, not {type(values).__name__}")
     return values

@@ -54,7 +54,12 @@ def test_faults_name_key_value_and_limit(values: dict[str, object], message: str
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("videos: [", "not valid YAML"), ("- a\n", "a mapping of settings is expected"), (None, "no such config file")],
+    [
+        ("videos: [a]\nclips: {\n", ":3:1: not valid YAML: "),
+        ("- a\n", "a mapping of settings is expected"),
+        ("", "videos is required"),
+        (None, "no such config file"),
+    ],
 )
 def test_unusable_files_are_named(tmp_path: Path, text: str | None, message: str) -> None:
     file = tmp_path / "config.yaml"
@@ -63,6 +68,19 @@ def test_unusable_files_are_named(tmp_path: Path, text: str | None, message: str
     with pytest.raises(ConfigError, match=message) as caught:
         load_config(file)
     assert str(file) in str(caught.value)
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_bytes(b"videos: [\xff]")
+    with pytest.raises(ConfigError, match=r"config\.yaml: not UTF-8 text: byte 0xff"):
+        load_config(tmp_path / "config.yaml")
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load_config(tmp_path)
+
+
+def test_a_section_without_settings_has_its_defaults(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("videos: [a]\nclips:\n  # window_s: 8\n")
+    assert load_config(tmp_path / "config.yaml") == BuildConfig(videos=["a"])
 
 
 @pytest.mark.parametrize("override", ["clips.window_s", "=3", "videos.x.y=1"])
