@@ -11,9 +11,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+import typer.core
 
 from pipeline.errors import HolmesError, SetupError
 
@@ -21,7 +22,19 @@ if TYPE_CHECKING:
     from flows.plan import BuildSummary
     from pipeline.config import BuildConfig
 
+
+class _Interruptible(typer.core.TyperGroup):
+    """The group of commands; typer itself ends at Ctrl-C without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _end_interrupted()
+
+
 app = typer.Typer(
+    cls=_Interruptible,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -189,8 +202,12 @@ def main() -> None:
         with _failures_explained():
             app()
     except KeyboardInterrupt:
-        typer.echo("interrupted; what was finished is kept", err=True)
-        sys.exit(130)
+        _end_interrupted()
+
+
+def _end_interrupted() -> NoReturn:
+    typer.echo("holmes: interrupted; what was finished is kept", err=True)
+    sys.exit(130)
 
 
 @contextmanager

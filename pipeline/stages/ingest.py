@@ -8,6 +8,7 @@ import posixpath
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +19,7 @@ from pipeline.errors import RecordError
 from pipeline.records import NORMAL, Reason, Video, digest, readable_id
 from pipeline.stages.base import Outcome, TableOnly, Unit
 from pipeline.stages.listing import BadSource, Source, list_sources
-from pipeline.taxonomy import canonical, label_from_name
+from pipeline.taxonomy import canonical, label_from_name, nearest_class
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 # Manifests round their rates; a difference beyond this is a contradiction worth a warning.
 FPS_TOLERANCE = 0.01
+
+# "Fightning" is 0.94 like "Fighting"; classes that both exist, such as Robbery and Burglary, stay under 0.7.
+SLIP_SIMILARITY = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,10 +120,12 @@ class IngestStage(TableOnly):
         return str(target)
 
     def _to_video(self, source: Source | BadSource, facts: VideoFacts | RecordError, taken: dict[str, str]) -> Video:
-        if isinstance(facts, RecordError):
-            raise facts
         if isinstance(source, BadSource):
             raise source.fault
+        if isinstance(facts, RecordError):
+            # A person repairs the manifest's row, where there is one.
+            named = source.path.startswith(source.place)
+            raise facts if named else RecordError(facts.reason, f"{source.place}: {facts.detail}")
         video_id = source.video_id or readable_id(Path(source.name).stem, source.name, facts.sha256)
         path = self._local_path(source.path) if "://" in source.path else str(Path(source.path).absolute())
         if video_id in taken and taken[video_id] != path:
@@ -147,7 +153,10 @@ class IngestStage(TableOnly):
         if source.label is not None:
             if source.label.casefold() == NORMAL.casefold():
                 return NORMAL
-            return canonical(source.label) or source.label
+            known = canonical(source.label)
+            if known is None:
+                _mention_likely_slip(source.place, source.label)
+            return known or source.label
         return label_from_name(source.name) if self._config.label_from_name else None
 
 
@@ -158,6 +167,13 @@ def probe_file(job: ProbeJob) -> VideoFacts:
     if job.fault is not None:
         raise job.fault
     return probe(job.path, verify=job.verify)
+
+
+def _mention_likely_slip(place: str, label: str) -> None:
+    """Say where a label is nearly that of a known class: any label is taken, a misspelt one as a class of its own."""
+    nearest = nearest_class(label)
+    if SequenceMatcher(None, label.casefold(), nearest.casefold()).ratio() >= SLIP_SIMILARITY:
+        logger.warning("%s: label %r is no known class and is kept as it is; is %s meant?", place, label, nearest)
 
 
 def _compare_claims(source: Source, facts: VideoFacts) -> None:
