@@ -6,44 +6,63 @@ applied after the lighting of the scene, so that they shine at night.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.sample.geometry import HEIGHT, NEAR_M, SUPERSAMPLE, WIDTH, Camera, Colour, Floats, Image
 
+Weights = NDArray[np.float32]
+
 _SHIFT = 4
 _ONE = 1 << _SHIFT
+_FAR_PX = 100_000
 
 
 @cache
-def _sprite(kind: int, size_px: int) -> Floats:
-    """Return the soft disc number `kind`, alpha in [0, 1], shape (size, size, 1); 0 is smooth, the others lumpy."""
+def _sprite(kind: int, size_px: int) -> Weights:
+    """Return the soft disc number `kind`, alpha in [0, 1], shape (size, size); 0 is smooth, the others lumpy."""
     grid = np.linspace(-1, 1, 96, dtype=np.float32)
     radius = np.hypot(grid[:, None], grid[None, :])
     if kind:
         noise = np.random.default_rng(kind).normal(0, 1, (9, 9)).astype(np.float32)
         radius = radius + 0.16 * cv2.resize(noise, (96, 96), interpolation=cv2.INTER_CUBIC)
     edge = np.clip((1 - radius) / (0.9 if kind == 0 else 0.5), 0, 1)
-    alpha = cv2.resize(edge * edge * (3 - 2 * edge), (size_px, size_px), interpolation=cv2.INTER_AREA)
-    sprite: Floats = alpha[:, :, None]
+    sprite: Weights = cv2.resize(edge * edge * (3 - 2 * edge), (size_px, size_px), interpolation=cv2.INTER_AREA)
     return sprite
 
 
-def blend_disc(image: Image, centre: Sequence[float], radius_px: float, colour: Colour, alpha: float, kind: int) -> None:
-    """Lay a soft disc of a colour over the image, clipped at its borders. Sizes go in steps, to reuse sprites."""
+def blend_disc(image: Image, centre: Floats, radius_px: float, colour: Colour, *, alpha: float, kind: int) -> None:
+    """Lay a soft disc of a colour over the image, clipped at its borders."""
+    found = _under(image, centre, radius_px, kind)
+    if found is not None:
+        region, sprite = found
+        weight = sprite * np.float32(alpha)
+        solid = np.empty_like(region)
+        solid[:] = colour
+        region[:] = cv2.blendLinear(region, solid, 1 - weight, weight)
+
+
+def add_disc(light: Image, centre: Floats, radius_px: float, colour: Colour) -> None:
+    """Add a soft disc of light to a light map, clipped at its borders."""
+    found = _under(light, centre, radius_px, 0)
+    if found is not None:
+        region, sprite = found
+        shine = cv2.merge([cv2.convertScaleAbs(sprite, alpha=channel) for channel in colour])
+        region[:] = cv2.add(region, shine)
+
+
+def _under(image: Image, centre: Floats, radius_px: float, kind: int) -> tuple[Image, Weights] | None:
+    """Return the part of an image under a soft disc and the disc's weights there; sizes go in steps, to reuse discs."""
     size = max(2, round(radius_px / 2) * 4)
-    x, y = round(centre[0] - size / 2), round(centre[1] - size / 2)
+    x, y = round(float(centre[0]) - size / 2), round(float(centre[1]) - size / 2)
     left, top = max(0, x), max(0, y)
     right, bottom = min(image.shape[1], x + size), min(image.shape[0], y + size)
     if left >= right or top >= bottom or size > 4 * WIDTH * SUPERSAMPLE:
-        return
-    weight = _sprite(kind, size)[top - y : bottom - y, left - x : right - x] * np.float32(alpha)
-    region = image[top:bottom, left:right]
-    blended = region + (np.array(colour, np.float32) - region) * weight
-    region[:] = blended.astype(np.uint8)
+        return None
+    return image[top:bottom, left:right], _sprite(kind, size)[top - y : bottom - y, left - x : right - x]
 
 
 class Canvas:
@@ -77,7 +96,7 @@ class Canvas:
 
     def polygon_px(self, points: Floats, colour: Colour) -> None:
         """Fill a polygon given in pixels, shape (n, 2)."""
-        fixed = (np.clip(points, -4000, 4000) * _ONE).astype(np.int32)
+        fixed = (np.clip(points, -_FAR_PX, _FAR_PX) * _ONE).astype(np.int32)
         cv2.fillPoly(self.image, [fixed], colour, cv2.LINE_8, _SHIFT)
 
     def line(self, points: Floats, width_m: float, colour: Colour) -> None:
@@ -86,7 +105,7 @@ class Canvas:
         if depths.min() < NEAR_M:
             return
         width = max(1, round(width_m * self.camera.scale(float(depths[0]))))
-        fixed = (np.clip(pixels, -4000, 4000) * _ONE).astype(np.int32)
+        fixed = (np.clip(pixels, -_FAR_PX, _FAR_PX) * _ONE).astype(np.int32)
         cv2.polylines(self.image, [fixed], False, colour, width, cv2.LINE_8, _SHIFT)
 
     def limb_px(self, a: Floats, b: Floats, width_px: float, colour: Colour) -> None:
@@ -105,20 +124,22 @@ class Canvas:
         pixels, depths = self.camera.project(points)
         if depths.min() < NEAR_M:
             return
-        low = np.maximum(np.floor(pixels.min(axis=0)).astype(int), 0)
-        high = np.minimum(np.ceil(pixels.max(axis=0)).astype(int) + 1, (self.image.shape[1], self.image.shape[0]))
-        if (low >= high).any():
+        fixed = (np.clip(pixels, -_FAR_PX, _FAR_PX) * _ONE).astype(np.int32)
+        x, y, width, height = cv2.boundingRect(fixed >> _SHIFT)
+        left, top = max(0, x), max(0, y)
+        region = self.image[top : max(top, y + height + 1), left : max(left, x + width + 1)]
+        if not region.size:
             return
-        region = self.image[low[1] : high[1], low[0] : high[0]]
         mask = np.zeros(region.shape[:2], np.uint8)
-        cv2.fillConvexPoly(mask, ((pixels - low) * _ONE).astype(np.int32), 255, cv2.LINE_8, _SHIFT)
+        cv2.fillConvexPoly(mask, fixed - np.array([left, top], np.int32) * _ONE, 255, cv2.LINE_8, _SHIFT)
         cv2.copyTo(cv2.convertScaleAbs(region, alpha=keep), mask, region)
 
     def puff(self, at: Floats, radius_m: float, colour: Colour, alpha: float, kind: int) -> None:
         """Lay a soft puff of smoke or dust, which takes the light of the scene, around a world point, shape (3,)."""
         pixels, depths = self.camera.project(at[None])
         if depths[0] > NEAR_M:
-            blend_disc(self.image, pixels[0], radius_m * self.camera.scale(float(depths[0])), colour, alpha, kind)
+            radius = radius_m * self.camera.scale(float(depths[0]))
+            blend_disc(self.image, pixels[0], radius, colour, alpha=alpha, kind=kind)
 
     def flame(self, at: Floats, radius_m: float, colour: Colour, alpha: float, kind: int = 0) -> None:
         """Lay a soft disc that shines by itself around a world point, shape (3,)."""

@@ -15,6 +15,7 @@ from pipeline.sample.pose import Action
 from pipeline.sample.shot import Event, Shot
 from pipeline.sample.tracks import DriveTrack, Ease
 from pipeline.sample.vehicles import HATCHBACK, PAINTS, SEDAN, Vehicle, random_vehicle
+from pipeline.sample.words import as_sentence, with_article
 
 _GLASS_BITS: tuple[Colour, ...] = ((220, 232, 236), (180, 200, 210), (60, 60, 64))
 _BLOWS_A_SECOND = 1.4
@@ -47,8 +48,8 @@ def _rear_end(shot: Shot, start_s: float) -> Event:
     nose = shifted(contact, heading, second.body.length_m / 2)
     sentence = shot.rng.choice(
         (
-            f"A {second.words} crashes into the back of a standing {first.words} and pushes it forward",
-            f"A {first.words} that has stopped is hit from behind by a {second.words}; smoke rises from the wreck",
+            f"{with_article(second.words)} crashes into the back of a standing {first.words} and pushes it forward",
+            f"{with_article(first.words)} that has stopped is hit from behind by {with_article(second.words)}; smoke rises from the wreck",
         )
     )
     return _crashed(shot, start_s, hit_s, (first, second), nose, sentence)
@@ -70,13 +71,17 @@ def _head_on(shot: Shot, start_s: float) -> Event:
     first.track = DriveTrack(hit_s - 0.9 - drive_s, lane.start, heading, stays=True).drive(swerve_from, drive_s)
     first.track.drive(a_at, 0.9, heading=heading + tilt)
     second.track = _rush(other, b_at, hit_s, max(7.0, other.speed_m_s))
-    first.track.drive(shifted(a_at, heading, -0.9, 0.2), 0.7, Ease.BRAKE, heading=heading + tilt + rng.choice((-1, 1)) * 0.55)
-    second.track.drive(shifted(b_at, heading, 1.1, -0.2), 0.7, Ease.BRAKE, heading=second.track.heading + rng.choice((-1, 1)) * 0.45)
+    first.track.drive(
+        shifted(a_at, heading, -0.9, 0.2), 0.7, Ease.BRAKE, heading=heading + tilt + rng.choice((-1, 1)) * 0.55
+    )
+    second.track.drive(
+        shifted(b_at, heading, 1.1, -0.2), 0.7, Ease.BRAKE, heading=second.track.heading + rng.choice((-1, 1)) * 0.45
+    )
     first.crumple_front = second.crumple_front = 1.0
     sentence = rng.choice(
         (
-            f"A {first.words} swerves into the oncoming lane and collides head-on with a {second.words}",
-            f"A {first.words} and a {second.words} crash into each other head-on, and debris flies over the road",
+            f"{with_article(first.words)} swerves into the oncoming lane and collides head-on with {with_article(second.words)}",
+            f"{with_article(first.words)} and {with_article(second.words)} crash into each other head-on, and debris flies over the road",
         )
     )
     return _crashed(shot, start_s, hit_s, (first, second), at, sentence)
@@ -99,16 +104,36 @@ def _knock_down(shot: Shot, start_s: float) -> Event:
     shot.add_vehicle(car)
     end_s = hit_s + rng.uniform(3.2, 4.2)
     bits = (*_GLASS_BITS, PAINTS[car.colour])
-    shot.effects.append(Debris(origin=(at[0], 0.8, at[1]), start_s=hit_s, end_s=1e9, seed=rng.getrandbits(32), colours=bits, count=14, speed_m_s=3))
-    dust = (contact[0], 0.2, contact[1] - 0.9)
-    shot.effects.append(Smoke(origin=dust, start_s=hit_s, end_s=hit_s + 0.9, seed=rng.getrandbits(32), rate=9, colour=(190, 188, 184), life_s=1.6))
-    sentence = rng.choice(
-        (
-            f"A {car.words} hits a {look.words} who is crossing and throws {'her' if look.woman else 'him'} to the ground",
-            f"A {look.words} is run over by a {car.words} and lies motionless in front of it",
+    shot.effects.append(
+        Debris(
+            origin=(at[0], 0.8, at[1]),
+            start_s=hit_s,
+            end_s=1e9,
+            seed=rng.getrandbits(32),
+            colours=bits,
+            count=14,
+            speed_m_s=3,
         )
     )
-    return Event(category="RoadAccidents", start_s=start_s, end_s=end_s, sentence=f"{sentence}.")
+    dust = (contact[0], 0.2, contact[1] - 0.9)
+    shot.effects.append(
+        Smoke(
+            origin=dust,
+            start_s=hit_s,
+            end_s=hit_s + 0.9,
+            seed=rng.getrandbits(32),
+            rate=9,
+            colour=(190, 188, 184),
+            life_s=1.6,
+        )
+    )
+    sentence = rng.choice(
+        (
+            f"{with_article(car.words)} hits a {look.words} who is crossing and throws {'her' if look.woman else 'him'} to the ground",
+            f"A {look.words} is run over by {with_article(car.words)} and lies motionless in front of it",
+        )
+    )
+    return Event(category="RoadAccidents", start_s=start_s, end_s=end_s, sentence=as_sentence(sentence))
 
 
 def _two_cars(shot: Shot) -> tuple[Vehicle, Vehicle]:
@@ -133,7 +158,9 @@ def _rush(lane: Lane, contact: Place, hit_s: float, speed_m_s: float) -> DriveTr
     return DriveTrack(hit_s - seconds, lane.start, heading, stays=True).drive(contact, seconds)
 
 
-def _crashed(shot: Shot, start_s: float, hit_s: float, cars: tuple[Vehicle, Vehicle], at: Place, sentence: str) -> Event:
+def _crashed(
+    shot: Shot, start_s: float, hit_s: float, cars: tuple[Vehicle, Vehicle], at: Place, sentence: str
+) -> Event:
     """Add two crashed vehicles with debris and smoke, and return the event."""
     rng = shot.rng
     for car in cars:
@@ -149,7 +176,7 @@ def _crashed(shot: Shot, start_s: float, hit_s: float, cars: tuple[Vehicle, Vehi
               colour=(206, 206, 206), life_s=2.2, alpha=0.62),
     ]  # fmt: skip
     end_s = hit_s + rng.uniform(4.6, 5.6)
-    return Event(category="RoadAccidents", start_s=start_s, end_s=end_s, sentence=f"{sentence}.")
+    return Event(category="RoadAccidents", start_s=start_s, end_s=end_s, sentence=as_sentence(sentence))
 
 
 def explosion(shot: Shot, start_s: float) -> Event:
@@ -160,13 +187,13 @@ def explosion(shot: Shot, start_s: float) -> Event:
     origin = (place[0], 0.6, place[1] - 0.3)
     shot.effects += [
         Blast(origin=origin, start_s=start_s, seed=rng.getrandbits(32), size_m=rng.uniform(2.3, 3.0)),
-        Smoke(origin=(place[0], 1.0, place[1] - 0.35), start_s=start_s + 0.35, end_s=start_s + 4.8, seed=rng.getrandbits(32), rate=9,
+        Smoke(origin=(place[0], 1.0, place[1] - 0.35), start_s=start_s + 0.35, end_s=start_s + 4.8, seed=rng.getrandbits(32), rate=8,
               life_s=2.8, rise_m_s=1.5, size_m=1.5, spread_m=0.5, colour=(46, 44, 44), alpha=0.72),
         Fire(origin=(place[0], 0.35, place[1] - 0.3), start_s=start_s + 0.3, end_s=start_s + 6.4, seed=rng.getrandbits(32), size_m=0.9, grow_s=0.6),
         Debris(origin=origin, start_s=start_s, end_s=1e9, seed=rng.getrandbits(32), colours=((40, 38, 36), (90, 60, 40), (150, 146, 140)),
                count=44, speed_m_s=7.5, size_m=0.13),
     ]  # fmt: skip
-    shot.stains.append(Stain(origin=(place[0], place[1] - 0.6), start_s=start_s, radius_m=1.6, spread_s=0.3))
+    shot.stains.append(Stain(origin=(place[0], place[1] - 0.6), start_s=start_s, radius_m=1.2, spread_s=0.3, keep=0.55))
     victim = _blown_over(shot, place, start_s)
     shot.alarms.append((start_s, place))
     shot.reserve(place, 1.6, start_s, shot.duration_s)
@@ -176,12 +203,12 @@ def explosion(shot: Shot, start_s: float) -> Event:
             f"There is a flash and a huge fireball as a {words} blows up, and a {victim.words} is knocked over by the blast",
         )
     )
-    return Event(category="Explosion", start_s=start_s, end_s=start_s + 7.2, sentence=f"{sentence}.")
+    return Event(category="Explosion", start_s=start_s, end_s=start_s + 7.2, sentence=as_sentence(sentence))
 
 
 def _hit_car(shot: Shot, place: Place, time_s: float) -> str:
     car = shot.parked_at(place)
-    car.crash_s, car.crumple_front, car.crumple_rear = time_s, 0.7, 0.6
+    car.crash_s, car.crumple_front, car.crumple_rear, car.burnt_s = time_s, 0.7, 0.6, (time_s, time_s + 2)
     return f"parked {car.words}"
 
 
@@ -220,6 +247,8 @@ def arson(shot: Shot, start_s: float) -> Event:
     person.hold(Item.CANISTER, CLOTHES[canister], end_s=start_s + 2.3)
     shot.add_person(person)
     end_s = lit_s + rng.uniform(5.6, 6.4)
+    if car is not None:
+        car.burnt_s = (lit_s + 1.0, end_s)
     high, size = (0.8, 1.35) if car else (0.75, 1.1)
     front = place[1] - (0.9 if car else 0.3)
     shot.effects += [
@@ -227,7 +256,9 @@ def arson(shot: Shot, start_s: float) -> Event:
         Smoke(origin=(place[0], high + 1.2, front), start_s=lit_s + 0.8, end_s=end_s - 2.2, seed=rng.getrandbits(32), size_m=1.2,
               rise_m_s=1.5, colour=(52, 50, 50)),
     ]  # fmt: skip
-    shot.stains.append(Stain(origin=(place[0], front - 0.3), start_s=start_s + 0.4, radius_m=0.9, spread_s=2.0, keep=0.6))
+    shot.stains.append(
+        Stain(origin=(place[0], front - 0.3), start_s=start_s + 0.4, radius_m=0.9, spread_s=2.0, keep=0.6)
+    )
     shot.reserve(place, 1.5, start_s - 1, end_s)
     sentence = rng.choice(
         (
@@ -235,7 +266,7 @@ def arson(shot: Shot, start_s: float) -> Event:
             f"A {look.words} sets fire to a {words} and flees while the flames grow",
         )
     )
-    return Event(category="Arson", start_s=start_s, end_s=end_s, sentence=f"{sentence}.")
+    return Event(category="Arson", start_s=start_s, end_s=end_s, sentence=as_sentence(sentence))
 
 
 def vandalism(shot: Shot, start_s: float) -> Event:
@@ -270,7 +301,16 @@ def _smashing(shot: Shot, target: Target, start_s: float) -> Event:
         bits = _GLASS_BITS[:2] if target.car is None else _GLASS_BITS
         at = target.panel.at(across, up)
         shot.effects.append(
-            Debris(origin=(at[0], at[1], at[2] - 0.15), start_s=time, end_s=1e9, seed=rng.getrandbits(32), colours=bits, count=14, speed_m_s=2.6, size_m=0.06)
+            Debris(
+                origin=(at[0], at[1], at[2] - 0.15),
+                start_s=time,
+                end_s=1e9,
+                seed=rng.getrandbits(32),
+                colours=bits,
+                count=14,
+                speed_m_s=2.6,
+                size_m=0.06,
+            )
         )
     words = target.noun
     if target.car is not None:
@@ -284,7 +324,7 @@ def _smashing(shot: Shot, target: Target, start_s: float) -> Event:
             f"A {look.words} swings a bat at a {words} again and again until it is broken",
         )
     )
-    return Event(category="Vandalism", start_s=start_s, end_s=end_s, sentence=f"{sentence}.")
+    return Event(category="Vandalism", start_s=start_s, end_s=end_s, sentence=as_sentence(sentence))
 
 
 def _spraying(shot: Shot, target: Target, start_s: float) -> Event:
@@ -303,8 +343,16 @@ def _spraying(shot: Shot, target: Target, start_s: float) -> Event:
     person = Person(look, track)
     person.hold(Item.SPRAY_CAN, CLOTHES[colour])
     shot.add_person(person)
-    shot.effects.append(Paint(panel=panel, start_s=start_s + 0.2, end_s=start_s + seconds, seed=rng.getrandbits(32), colour=CLOTHES[colour]))
+    shot.effects.append(
+        Paint(
+            panel=panel,
+            start_s=start_s + 0.2,
+            end_s=start_s + seconds,
+            seed=rng.getrandbits(32),
+            colour=CLOTHES[colour],
+        )
+    )
     for u in (0.0, 0.5, 1.0):
         shot.reserve((begin[0], begin[1] + u * (finish[1] - begin[1])), 1.0, start_s - 1, end_s)
     sentence = f"A {look.words} sprays {colour} paint all over a wall and runs off"
-    return Event(category="Vandalism", start_s=start_s, end_s=end_s, sentence=f"{sentence}.")
+    return Event(category="Vandalism", start_s=start_s, end_s=end_s, sentence=as_sentence(sentence))

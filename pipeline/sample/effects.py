@@ -98,7 +98,9 @@ class Fire:
             sway = 0.12 * math.sin(9 * time_s + 6 * phase)
             at = np.array([x + reach * (dx * 0.6 * (1 - 0.6 * age) + sway * age), y + 1.7 * reach * age, z + 0.3 * dz])
             colour = _mixed((255, 232, 120), (226, 64, 12), smooth(age * 1.25))
-            canvas.flame(at, reach * (0.52 - 0.4 * age), colour, 0.85 * strength * (1 - age) ** 0.6, 1 + int(5 * age) % 3)
+            canvas.flame(
+                at, reach * (0.52 - 0.4 * age), colour, 0.85 * strength * (1 - age) ** 0.6, 1 + int(5 * age) % 3
+            )
         flicker = 0.85 + 0.15 * math.sin(23 * time_s) * math.sin(13 * time_s)
         glow = round(190 * strength * flicker)
         canvas.light(np.array([x, 0.6, z - 0.3]), 4.5 * self.size_m, (glow, round(glow * 0.55), round(glow * 0.18)))
@@ -117,10 +119,11 @@ class Blast:
 
     def __post_init__(self) -> None:
         rng = np.random.default_rng(self.seed)
-        directions = rng.normal(0, 1, (34, 3))
+        directions = rng.normal(0, 1, (30, 3))
         directions[:, 1] = np.abs(directions[:, 1]) * 1.1
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-        self._draws = np.column_stack([directions * rng.uniform(0.15, 1, (34, 1)), rng.uniform(0, 1, 34)])
+        reach = np.linspace(1.0, 0.05, 30)[:, None]  # outermost first: the hot core is drawn last
+        self._draws = np.column_stack([directions * reach, rng.uniform(0, 1, 30)])
 
     def place(self, time_s: float) -> Place | None:
         """Return the ground in front of the blast while it lasts."""
@@ -139,12 +142,14 @@ class Blast:
         fade = 1 - smooth((age - 0.45) / 0.55)
         for dx, dy, dz, phase in self._draws:
             at = np.array([self.origin[0] + dx * swell, self.origin[1] + dy * swell + lift, self.origin[2] + dz * 0.3])
-            heat = clamp01(1.25 * age + 0.35 * phase + 0.25 * math.hypot(dx, dy))
+            heat = clamp01(0.85 * age + 0.2 * phase + 0.4 * math.hypot(dx, dy) - 0.1)
             colour = _mixed((255, 244, 190), (255, 150, 36), smooth(heat / 0.45))
             colour = _mixed(colour, (120, 36, 14), smooth((heat - 0.5) / 0.5))
-            canvas.flame(at, 0.55 * swell * (0.7 + 0.5 * phase), colour, 0.9 * fade, 1 + int(97 * phase) % 3)
+            canvas.flame(at, 0.46 * swell * (0.7 + 0.5 * phase), colour, 0.85 * fade, 1 + int(97 * phase) % 3)
         glow = round(230 * fade)
-        canvas.light(np.array([self.origin[0], 1.0, self.origin[2]]), 9.0, (glow, round(glow * 0.7), round(glow * 0.35)))
+        canvas.light(
+            np.array([self.origin[0], 1.0, self.origin[2]]), 9.0, (glow, round(glow * 0.7), round(glow * 0.35))
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -190,7 +195,9 @@ class Debris:
             radius = max(1.0, float(self._draws[i, 3]) * canvas.camera.scale(float(depth)))
             spin = 7 * min(since, float(landing[i])) + i
             edge = np.array([math.cos(spin), math.sin(spin)]) * radius
-            canvas.polygon_px(np.array([pixel - edge, pixel + edge[::-1] * 0.6, pixel + edge]), self.colours[i % len(self.colours)])
+            canvas.polygon_px(
+                np.array([pixel - edge, pixel + edge[::-1] * 0.6, pixel + edge]), self.colours[i % len(self.colours)]
+            )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -256,14 +263,26 @@ class Cracks:
             for k in range(9):
                 turn = math.tau * k / 9 + 0.7 * i + 0.25 * math.sin(5 * k + i)
                 reach = half * grown * (0.6 + 0.4 * math.sin(3.1 * k + i) ** 2)
-                aside, high = math.cos(turn) * reach / (self.panel.width_m / 2), math.sin(turn) * reach / (self.panel.height_m / 2)
+                aside, high = (
+                    math.cos(turn) * reach / (self.panel.width_m / 2),
+                    math.sin(turn) * reach / (self.panel.height_m / 2),
+                )
                 rays.append((max(-1.0, min(1.0, across + aside)), max(-1.0, min(1.0, up + high))))
                 canvas.line(np.array([self.panel.at(across, up), self.panel.at(*rays[-1])]), 0.025, self.colour)
             ring = np.array([self.panel.at(lerp(across, a, 0.5), lerp(up, b, 0.5)) for a, b in [*rays, rays[0]]])
             canvas.line(ring, 0.02, self.colour)
         if time_s >= self.hole_s:
             _, across, up = self.blows[-1]
-            hole = [(0.42, 0.1), (0.2, 0.5), (-0.1, 0.3), (-0.4, 0.55), (-0.45, -0.1), (-0.25, -0.6), (0.1, -0.35), (0.35, -0.5)]
+            hole = [
+                (0.42, 0.1),
+                (0.2, 0.5),
+                (-0.1, 0.3),
+                (-0.4, 0.55),
+                (-0.45, -0.1),
+                (-0.25, -0.6),
+                (0.1, -0.35),
+                (0.35, -0.5),
+            ]
             canvas.polygon(np.array([self.panel.at(0.5 * across + a, 0.5 * up + b) for a, b in hole]), (14, 16, 20))
 
 
@@ -293,7 +312,7 @@ class Paint:
         """Draw the scrawl so far, and the mist of the can where it is."""
         drawn = clamp01((time_s - self.start_s) / (self.end_s - self.start_s))
         count = max(2, int(drawn * len(self._scrawl)))
-        canvas.line(self._scrawl[:count], 0.11, self.colour)
+        canvas.line(self._scrawl[:count], 0.13, self.colour)
         if drawn < 1:
             canvas.puff(self._scrawl[count - 1], 0.3, self.colour, 0.55, 1)
 
@@ -314,9 +333,15 @@ class Stain:
 
     def draw(self, canvas: Canvas, time_s: float) -> None:
         """Darken the ground."""
-        turn = np.linspace(0, math.tau, 18, endpoint=False)
-        reach = self.radius_m * smooth((time_s - self.start_s) / self.spread_s) * (1 + 0.12 * np.sin(3 * turn) + 0.08 * np.sin(7 * turn))
+        turn = np.linspace(0, math.tau, 40, endpoint=False)
+        reach = (
+            self.radius_m
+            * smooth((time_s - self.start_s) / self.spread_s)
+            * (1 + 0.12 * np.sin(3 * turn) + 0.06 * np.sin(7 * turn))
+        )
         if reach.max() < 0.02:
             return
-        points = np.stack([self.origin[0] + reach * np.cos(turn), np.zeros(18), self.origin[1] + reach * np.sin(turn)], axis=1)
+        points = np.stack(
+            [self.origin[0] + reach * np.cos(turn), np.zeros(40), self.origin[1] + reach * np.sin(turn)], axis=1
+        )
         canvas.darken(points, self.keep)

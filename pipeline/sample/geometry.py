@@ -30,6 +30,7 @@ class Camera:
     target: tuple[float, float, float]
     focal_px: float
     _axes: Floats = field(init=False, repr=False)
+    _right: Place = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         forward = np.subtract(self.target, self.eye)
@@ -37,11 +38,12 @@ class Camera:
         right = np.array([forward[2], 0.0, -forward[0]])
         right /= np.linalg.norm(right)
         object.__setattr__(self, "_axes", np.stack([right, np.cross(forward, right), forward], axis=1))
+        object.__setattr__(self, "_right", (float(right[0]), float(right[2])))
 
     @property
     def right(self) -> Place:
         """The direction on the ground that runs from left to right across the picture, of length 1."""
-        return float(self._axes[0, 0]), float(self._axes[2, 0])
+        return self._right
 
     def view(self, points: Floats) -> Floats:
         """Turn world points, shape (n, 3), into camera space: right, up, depth."""
@@ -51,9 +53,10 @@ class Camera:
     def pixels(self, seen: Floats) -> Floats:
         """Project camera-space points in front of the camera to pixels, shape (n, 2)."""
         scale = self.focal_px * SUPERSAMPLE / np.maximum(seen[:, 2], NEAR_M)
-        return np.stack(
-            [WIDTH * SUPERSAMPLE / 2 + seen[:, 0] * scale, HEIGHT * SUPERSAMPLE / 2 - seen[:, 1] * scale], axis=1
-        )
+        pixels = np.empty((len(seen), 2))
+        pixels[:, 0] = WIDTH * SUPERSAMPLE / 2 + seen[:, 0] * scale
+        pixels[:, 1] = HEIGHT * SUPERSAMPLE / 2 - seen[:, 1] * scale
+        return pixels
 
     def project(self, points: Floats) -> tuple[Floats, Floats]:
         """Return the pixels, shape (n, 2), and the depths in metres, shape (n,), of world points."""
@@ -68,6 +71,13 @@ class Camera:
     def scale(self, depth_m: float) -> float:
         """Return the pixels that one metre takes at a depth."""
         return self.focal_px * SUPERSAMPLE / max(depth_m, NEAR_M)
+
+    def misses(self, place: Place, reach_m: float) -> bool:
+        """Tell whether everything within `reach_m` of a place on the ground is beyond the picture's left or right."""
+        x, z = place[0] - self.eye[0], place[1] - self.eye[2]
+        right = self._right
+        aside = abs(x * right[0] + z * right[1])
+        return (aside - 1.1 * reach_m) * self.focal_px > WIDTH / 2 * max(self.depth(place) + reach_m, NEAR_M)
 
     def sees(self, place: Place, margin: float = 0.06) -> bool:
         """Tell whether a person on `place` stands wholly in the picture, less a margin (fraction of its width)."""

@@ -8,14 +8,25 @@ from pipeline.sample.effects import Panel
 from pipeline.sample.geometry import Camera, Colour, shade
 from pipeline.sample.layout import Box, Lane, Layout, Prop, SceneKind, Target, jitter, two_cameras
 
-_GOODS: tuple[Colour, ...] = ((200, 60, 50), (230, 190, 60), (60, 120, 180), (80, 150, 80), (220, 220, 214), (150, 80, 150))
+_GOODS: tuple[Colour, ...] = (
+    (200, 60, 50),
+    (230, 190, 60),
+    (60, 120, 180),
+    (80, 150, 80),
+    (220, 220, 214),
+    (150, 80, 150),
+)
 
 
 def shop(rng: Random) -> Layout:
     """A convenience store: shelves, fridges, a counter with a clerk, a door at the back."""
     side = rng.choice((-1, 1))
     cameras = [
-        Camera(eye=(-side * x, rng.uniform(2.8, 3.1), rng.uniform(0.4, 0.9)), target=(side * 0.5, 0.9, 6.0), focal_px=rng.uniform(240, 275))
+        Camera(
+            eye=(-side * x, rng.uniform(2.8, 3.1), rng.uniform(0.4, 0.9)),
+            target=(side * 0.5, 0.9, 6.0),
+            focal_px=rng.uniform(240, 275),
+        )
         for x in (rng.uniform(1.6, 2.6), rng.uniform(0.2, 1.0))
     ]
     place = Layout(kind=SceneKind.SHOP, cameras=cameras, indoor=True, room=(-4.6, 4.6, 0.5, 10.6))
@@ -46,7 +57,11 @@ def shop(rng: Random) -> Layout:
     place.clerk = ((side * 3.5, 6.0), (side * 1.0, 6.0))
     place.exits = [(door, 11.4)]
     place.walks = [((door, 11.4), (door, 5.6), (side * 1.3, 5.2), (side * 1.3, 4.6), (door, 5.0), (door, 11.4))]
-    place.browse = [((-side * 3.7, 6.4), (-side * 4.6, 6.4)), ((-side * 3.6, 4.4), (-side * 4.6, 4.4)), ((-side * 1.6, 7.75), (-side * 1.6, 8.5))]
+    place.browse = [
+        ((-side * 3.7, 6.4), (-side * 4.6, 6.4)),
+        ((-side * 3.6, 4.4), (-side * 4.6, 4.4)),
+        ((-side * 1.6, 7.75), (-side * 1.6, 8.5)),
+    ]
     place.spots = [(side * 0.2, 5.6), (-side * 0.6, 5.2), (-side * 0.9, 6.2)]
     return place
 
@@ -56,7 +71,9 @@ def _gondola(rng: Random, x: float, z: float) -> Prop:
     for row in range(3):
         for i in range(6):
             left = x - 1.05 + i * 0.35
-            boxes.append(Box((left, left + 0.3), (0.15 + row * 0.45, 0.48 + row * 0.45), (z - 0.34, z - 0.3), rng.choice(_GOODS)))
+            boxes.append(
+                Box((left, left + 0.3), (0.15 + row * 0.45, 0.48 + row * 0.45), (z - 0.34, z - 0.3), rng.choice(_GOODS))
+            )
     return Prop((x, z), tuple(boxes), 0.9)
 
 

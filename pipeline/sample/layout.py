@@ -123,15 +123,23 @@ class Layout:
         (x0, x1), (z0, z1) = x, z
         self.surfaces.append(Surface(np.array([(x0, 0, z0), (x0, 0, z1), (x1, 0, z1), (x1, 0, z0)], float), colour))
 
-    def wall(self, z: float, x: tuple[float, float], y: tuple[float, float], colour: Colour, *, lit: bool = False) -> None:
+    def wall(
+        self, z: float, x: tuple[float, float], y: tuple[float, float], colour: Colour, *, lit: bool = False
+    ) -> None:
         """Put up a rectangle that faces the camera at a depth z."""
         (x0, x1), (y0, y1) = x, y
-        self.surfaces.append(Surface(np.array([(x0, y0, z), (x0, y1, z), (x1, y1, z), (x1, y0, z)], float), colour, lit))
+        self.surfaces.append(
+            Surface(np.array([(x0, y0, z), (x0, y1, z), (x1, y1, z), (x1, y0, z)], float), colour, lit)
+        )
 
-    def flank(self, x: float, z: tuple[float, float], y: tuple[float, float], colour: Colour, *, lit: bool = False) -> None:
+    def flank(
+        self, x: float, z: tuple[float, float], y: tuple[float, float], colour: Colour, *, lit: bool = False
+    ) -> None:
         """Put up a rectangle that runs away from the camera at one x."""
         (z0, z1), (y0, y1) = z, y
-        self.surfaces.append(Surface(np.array([(x, y0, z0), (x, y1, z0), (x, y1, z1), (x, y0, z1)], float), colour, lit))
+        self.surfaces.append(
+            Surface(np.array([(x, y0, z0), (x, y1, z0), (x, y1, z1), (x, y0, z1)], float), colour, lit)
+        )
 
     def prop(self, at: Place, size: Point, colour: Colour, *more: Box) -> None:
         """Stand a box of size (width, height, depth) on the ground, with further boxes on it."""
@@ -162,7 +170,13 @@ def jitter(rng: Random, colour: Colour, amount: int = 10) -> Colour:
 
 
 def two_cameras(
-    rng: Random, *, aside_m: tuple[float, float], height_m: tuple[float, float], target: Point, focal_px: tuple[float, float], back_m: float = 0.0
+    rng: Random,
+    *,
+    aside_m: tuple[float, float],
+    height_m: tuple[float, float],
+    target: Point,
+    focal_px: tuple[float, float],
+    back_m: float = 0.0,
 ) -> list[Camera]:
     """Hang two cameras, left and right of the middle, at heights and zooms of their own."""
     cameras = []

@@ -11,7 +11,14 @@ from pipeline.sample.layout import Box, Lane, Layout, SceneKind, Target, jitter,
 
 _ASPHALT: Colour = (96, 98, 102)
 _PAVING: Colour = (164, 160, 152)
-_FACADES: tuple[Colour, ...] = ((176, 150, 124), (150, 92, 76), (188, 182, 170), (134, 142, 152), (170, 164, 128), (120, 104, 96))
+_FACADES: tuple[Colour, ...] = (
+    (176, 150, 124),
+    (150, 92, 76),
+    (188, 182, 170),
+    (134, 142, 152),
+    (170, 164, 128),
+    (120, 104, 96),
+)
 _SIGNS: tuple[Colour, ...] = ((160, 40, 44), (36, 84, 140), (40, 110, 72), (196, 148, 40), (90, 60, 120))
 _SHOP_GLASS: Colour = (96, 116, 128)
 _FAR = 40.0
@@ -44,7 +51,11 @@ def street(rng: Random) -> Layout:
         Lane(start=(24, kerb + 4.2), end=(-24, kerb + 4.2), speed_m_s=rng.uniform(6.5, 8.5)),
     ]
     near, behind = kerb - 1.2, far + 1.3
-    place.walks = [((-11, near), (11, near)), ((-15, behind), (15, behind)), ((-11, near), (crossing, near), (crossing, behind), (15, behind))]
+    place.walks = [
+        ((-11, near), (11, near)),
+        ((-15, behind), (15, behind)),
+        ((-11, near), (crossing, near), (crossing, behind), (15, behind)),
+    ]
     place.exits = [(-10, near - 0.3), (10, near - 0.3)]
     place.spots = [(x, near - 0.1) for x in (-2.0, -1.0, 0.0, 1.0, 2.0)]
     place.lamps = [(-5.5, far + 0.4), (5.5, far + 0.4), (0.0, kerb - 0.6)]
@@ -78,13 +89,19 @@ def parking(rng: Random) -> Layout:
         (place.parked if rng.random() < 0.6 else place.free_slots).append((slot, heading))
     place.parked.append((parallel, 0.0 if rng.random() < 0.5 else math.pi))
     panel = Panel(centre=(parallel[0], 0.95, parallel[1] - 0.9), along=(1, 0), width_m=1.9, height_m=0.75)
-    place.targets = [Target(panel=panel, stand=(parallel[0] - 0.4 * side, parallel[1] - 1.75), noun="parked car", car=parallel)]
+    place.targets = [
+        Target(panel=panel, stand=(parallel[0] - 0.4 * side, parallel[1] - 1.75), noun="parked car", car=parallel)
+    ]
     place.fuels = [(parallel, "parked car")]
     place.lanes = [
         Lane(start=(-22, 10.6), end=(22, 10.6), speed_m_s=rng.uniform(3.6, 5)),
         Lane(start=(22, 12.4), end=(-22, 12.4), speed_m_s=rng.uniform(3.6, 5)),
     ]
-    place.walks = [((-10, 6.0), (10, 6.0)), ((-12, 9.9), (12, 9.9)), ((-side * 4.0, 13.0), (-side * 3.0, 9.0), (-side * 9, 5.6))]
+    place.walks = [
+        ((-10, 6.0), (10, 6.0)),
+        ((-12, 9.9), (12, 9.9)),
+        ((-side * 4.0, 13.0), (-side * 3.0, 9.0), (-side * 9, 5.6)),
+    ]
     place.exits = [(-10, 6.0), (10, 6.0)]
     place.spots = [(-side * 1.2, 7.6), (-side * 2.2, 7.2), (0.0, 6.4)]
     place.lamps = [(-6, 9.2), (6, 9.2), (0, 13)]
@@ -115,7 +132,9 @@ def arcade(rng: Random) -> Layout:
     place.prop(bin_at, (0.5, 1.0, 0.5), jitter(rng, (70, 74, 82)))
     place.fuels = [(bin_at, "litter bin")]
     planter = (-side * 4.4, front - 2.0)
-    leaves = Box((planter[0] - 0.5, planter[0] + 0.5), (0.6, 1.3), (planter[1] - 0.35, planter[1] + 0.35), (62, 112, 58))
+    leaves = Box(
+        (planter[0] - 0.5, planter[0] + 0.5), (0.6, 1.3), (planter[1] - 0.35, planter[1] + 0.35), (62, 112, 58)
+    )
     place.prop(planter, (1.2, 0.6, 0.9), jitter(rng, (132, 110, 90)), leaves)
     place.lamps = [(-4, front - 1), (0, 6.5), (4, front - 1)]
     return place
@@ -124,7 +143,7 @@ def arcade(rng: Random) -> Layout:
 def alley(rng: Random) -> Layout:
     """A passage between two brick walls, with dumpsters."""
     half = rng.uniform(3.0, 3.5)
-    cameras = two_cameras(rng, aside_m=(0.8, 1.5), height_m=(3.5, 4.3), target=(0, 0.9, 8.0), focal_px=(255, 300))
+    cameras = two_cameras(rng, aside_m=(0.8, 1.5), height_m=(3.5, 4.3), target=(0, 0.9, 8.0), focal_px=(270, 315))
     place = Layout(kind=SceneKind.ALLEY, cameras=cameras)
     brick = jitter(rng, rng.choice(((146, 90, 74), (158, 142, 122), (124, 120, 118))))
     place.wall(34, (-_FAR, _FAR), (0, 20), jitter(rng, (176, 184, 194)), lit=True)
@@ -135,17 +154,17 @@ def alley(rng: Random) -> Layout:
         place.flank(side * half, (1, 34), (0, 10), tone)
         for i in range(1, 16):
             place.flank(side * (half - 0.01), (1, 34), (i * 0.34, i * 0.34 + 0.03), shade(tone, 0.86))
-        for z in (5.6, 15.5, 21):
+        for z in (3.6, 12.5, 17, 22):
             place.flank(side * (half - 0.02), (z, z + 1.1), (0, 2.1), jitter(rng, (78, 84, 92)))
         for z in (11, 14, 18, 23):
             place.flank(side * (half - 0.02), (z, z + 1.3), (2.4, 3.8), (74, 86, 98), lit=rng.random() < 0.35)
-        panel = Panel(centre=(side * (half - 0.03), 1.35, 8.6), along=(0, 1), width_m=3.0, height_m=1.5)
-        place.targets.append(Target(panel=panel, stand=(side * (half - 0.75), 8.3), noun="wall", paintable=True))
+        panel = Panel(centre=(side * (half - 0.03), 1.4, 7.0), along=(0, 1), width_m=3.0, height_m=1.7)
+        place.targets.append(Target(panel=panel, stand=(side * (half - 0.75), 6.7), noun="wall", paintable=True))
     side = rng.choice((-1, 1))
-    dumpster = (side * (half - 0.8), 11.4)
-    lid = Box((dumpster[0] - 0.8, dumpster[0] + 0.8), (1.15, 1.25), (10.9, 11.9), (48, 52, 50))
+    dumpster = (side * (half - 0.8), 9.6)
+    lid = Box((dumpster[0] - 0.8, dumpster[0] + 0.8), (1.15, 1.25), (9.1, 10.1), (48, 52, 50))
     place.prop(dumpster, (1.5, 1.15, 1.0), jitter(rng, rng.choice(((44, 96, 66), (44, 70, 116), (120, 60, 40)))), lid)
-    place.prop((-side * (half - 0.4), 13.0), (0.6, 0.5, 0.6), (150, 120, 80))
+    place.prop((-side * (half - 0.4), 11.5), (0.6, 0.5, 0.6), (150, 120, 80))
     place.fuels = [(dumpster, "dumpster")]
     place.walks = [((x, 31), (x, 1)) for x in (-0.9, 0.0, 0.9)]
     place.exits = [(0.3, 31), (0.3, 1.2)]
@@ -183,7 +202,13 @@ def plaza(rng: Random) -> Layout:
     bin_at = (-side * rng.uniform(2.0, 2.5), 10.2)
     place.prop(bin_at, (0.5, 0.95, 0.5), (66, 70, 74))
     place.fuels = [(bin_at, "litter bin")]
-    place.walks = [((-13, 7.0), (13, 7.0)), ((-13, 8.3), (13, 8.3)), ((-14, 12), (14, 11.4)), ((-13, 6.4), (15, 19)), ((13, 6.4), (-15, 19))]
+    place.walks = [
+        ((-13, 7.0), (13, 7.0)),
+        ((-13, 8.3), (13, 8.3)),
+        ((-14, 12), (14, 11.4)),
+        ((-13, 6.4), (15, 19)),
+        ((13, 6.4), (-15, 19)),
+    ]
     place.exits = [(-11, 7.2), (11, 7.2)]
     place.spots = [(x, 8.0 + 0.4 * (i % 2)) for i, x in enumerate((-2.0, -1.0, 0.0, 1.0, 2.0))]
     place.lamps = [(-5, 9), (5, 9), (0, 14), (0, 6.5)]
@@ -215,7 +240,11 @@ def forecourt(rng: Random) -> Layout:
         Lane(start=(22, 12.5), end=(-22, 12.5), speed_m_s=rng.uniform(4.5, 6)),
     ]
     place.fuels = [((rng.choice((-2.4, 2.4)), 10.4), "petrol pump")]
-    place.walks = [((-11, 6.2), (11, 6.2)), ((-13, 14.8), (13, 14.8)), ((-12, 14.8), (0, 14.6), (0.2, 11.4), (0.2, 6.4), (10, 6.0))]
+    place.walks = [
+        ((-11, 6.2), (11, 6.2)),
+        ((-13, 14.8), (13, 14.8)),
+        ((-12, 14.8), (0, 14.6), (0.2, 11.4), (0.2, 6.4), (10, 6.0)),
+    ]
     place.exits = [(-10, 6.1), (10, 6.1)]
     place.spots = [(x, 6.4) for x in (-1.8, -0.8, 0.2, 1.2, 2.0)]
     place.lamps = [(-2.4, 9.5), (2.4, 9.5), (0, 13), (0, 6.5)]
@@ -251,6 +280,8 @@ def _shopfronts(place: Layout, rng: Random, front: float) -> list[Panel]:
         for i in range(2):
             at = x + 0.8 + i * width / 2
             place.wall(front - 0.02, (at, at + 1.1), (3.8, 5.2), (78, 90, 102), lit=rng.random() < 0.3)
-        windows.append(Panel(centre=((left + right) / 2, 1.45, front - 0.04), along=(1, 0), width_m=right - left, height_m=1.8))
+        windows.append(
+            Panel(centre=((left + right) / 2, 1.45, front - 0.04), along=(1, 0), width_m=right - left, height_m=1.8)
+        )
         x += width
     return windows

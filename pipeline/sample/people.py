@@ -11,16 +11,27 @@ import numpy as np
 
 from pipeline.sample.canvas import Canvas
 from pipeline.sample.geometry import Colour, Floats, Place, shade
-from pipeline.sample.pose import CHEST, HEAD, LEFT_ARM, LEFT_LEG, PELVIS, RIGHT_ARM, RIGHT_LEG, joints
+from pipeline.sample.pose import CHEST, FALL, HEAD, LEFT_ARM, LEFT_LEG, PELVIS, RIGHT_ARM, RIGHT_LEG, joints
 from pipeline.sample.tracks import PersonTrack
+from pipeline.sample.words import with_article
 
 CLOTHES: dict[str, Colour] = {
     "red": (196, 36, 40), "blue": (40, 84, 196), "green": (38, 140, 66), "yellow": (232, 198, 40),
     "white": (236, 236, 232), "black": (34, 34, 38), "orange": (236, 120, 30), "purple": (128, 60, 164), "pink": (238, 140, 176),
 }  # fmt: skip
-_TROUSERS: tuple[Colour, ...] = ((44, 52, 84), (54, 54, 58), (92, 78, 60), (150, 138, 112), (30, 34, 44), (90, 100, 116))
+_TROUSERS: tuple[Colour, ...] = (
+    (44, 52, 84),
+    (54, 54, 58),
+    (92, 78, 60),
+    (150, 138, 112),
+    (30, 34, 44),
+    (90, 100, 116),
+)
 _SKIN: tuple[Colour, ...] = ((236, 194, 164), (212, 160, 124), (160, 108, 76), (108, 72, 52))
 _HAIR: tuple[Colour, ...] = ((38, 28, 24), (84, 56, 34), (150, 116, 66), (120, 118, 116), (20, 18, 18))
+
+_TURN = np.linspace(0, math.tau, 12, endpoint=False)
+_CIRCLE = (np.cos(_TURN), np.sin(_TURN))
 
 
 class Item(StrEnum):
@@ -59,8 +70,7 @@ class Look:
     @property
     def words(self) -> str:
         """The person in words, without an article: 'man in a red jacket'."""
-        article = "an" if self.colour[0] in "aeiou" else "a"
-        return f"{self.noun} in {article} {self.colour} {self.garment}"
+        return f"{self.noun} in {with_article(self.colour)} {self.garment}"
 
 
 def random_look(rng: Random, *, avoid: tuple[str, ...] = (), hooded: bool = False) -> Look:
@@ -84,6 +94,7 @@ class Person:
     track: PersonTrack
     carries: list[tuple[Item, Colour, float, float]] = field(default_factory=list)
     radius_m: float = 0.4
+    reach_m: float = 2.2
 
     def hold(self, item: Item, colour: Colour = (60, 50, 46), start_s: float = -1e9, end_s: float = 1e9) -> None:
         """Carry an item for a time."""
@@ -98,10 +109,8 @@ class Person:
         stance = self.track.stance(time_s)
         if stance is None:
             return
-        spread = 0.34 + 0.5 * abs(math.sin(stance.pose[12]))
-        turn = np.linspace(0, math.tau, 12, endpoint=False)
-        middle = -0.85 * math.sin(stance.pose[12])
-        ahead, left = middle + spread * np.cos(turn), 0.3 * np.sin(turn)
+        lying = math.sin(stance.pose[FALL])
+        ahead, left = -0.85 * lying + (0.34 + 0.5 * abs(lying)) * _CIRCLE[0], 0.3 * _CIRCLE[1]
         cos, sin = math.cos(stance.heading), math.sin(stance.heading)
         x = stance.place[0] + ahead * cos - left * sin
         z = stance.place[1] + ahead * sin + left * cos
@@ -117,7 +126,11 @@ class Person:
             return
         held = [(item, colour) for item, colour, start_s, end_s in self.carries if start_s <= time_s < end_s]
         left_far = bool(depths[LEFT_ARM[0]] > depths[RIGHT_ARM[0]])
-        far, near = ((LEFT_ARM, LEFT_LEG), (RIGHT_ARM, RIGHT_LEG)) if left_far else ((RIGHT_ARM, RIGHT_LEG), (LEFT_ARM, LEFT_LEG))
+        far, near = (
+            ((LEFT_ARM, LEFT_LEG), (RIGHT_ARM, RIGHT_LEG))
+            if left_far
+            else ((RIGHT_ARM, RIGHT_LEG), (LEFT_ARM, LEFT_LEG))
+        )
         self._arm(canvas, points, far[0], scale, 0.72)
         if not left_far:
             self._items(canvas, points, held, scale)
@@ -138,7 +151,11 @@ class Person:
         local = joints(pose, self.look.height_m)
         cos, sin = math.cos(heading), math.sin(heading)
         world = np.stack(
-            [place[0] + local[:, 0] * cos - local[:, 1] * sin, local[:, 2], place[1] + local[:, 0] * sin + local[:, 1] * cos],
+            [
+                place[0] + local[:, 0] * cos - local[:, 1] * sin,
+                local[:, 2],
+                place[1] + local[:, 0] * sin + local[:, 1] * cos,
+            ],
             axis=1,
         )
         points, depths = canvas.camera.project(world)
@@ -161,7 +178,9 @@ class Person:
         canvas.limb_px(elbow, hand, width * 0.85, shade(self.look.skin, light) if bare else sleeve)
         canvas.disc_px(hand, 0.028 * scale, shade(self.look.skin, light))
 
-    def _leg(self, canvas: Canvas, points: Floats, chain: tuple[int, int, int, int], scale: float, light: float) -> None:
+    def _leg(
+        self, canvas: Canvas, points: Floats, chain: tuple[int, int, int, int], scale: float, light: float
+    ) -> None:
         hip, knee, foot, toe = (points[i] for i in chain)
         width = 0.072 * scale * self.look.build
         cloth = shade(self.look.trousers, light)
@@ -175,7 +194,9 @@ class Person:
         left, right, hip_l, hip_r = points[LEFT_ARM[0]], points[RIGHT_ARM[0]], points[LEFT_LEG[0]], points[RIGHT_LEG[0]]
         if self.look.garment == "coat":
             for leg in (LEFT_LEG, RIGHT_LEG):
-                canvas.limb_px(points[leg[0]], points[leg[0]] * 0.35 + points[leg[1]] * 0.65, width * 1.05, shade(colour, 0.92))
+                canvas.limb_px(
+                    points[leg[0]], points[leg[0]] * 0.35 + points[leg[1]] * 0.65, width * 1.05, shade(colour, 0.92)
+                )
         else:
             canvas.limb_px(hip_l, hip_r, width, self.look.trousers)
         belly = points[PELVIS] * 0.8 + points[CHEST] * 0.2

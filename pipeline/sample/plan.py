@@ -71,7 +71,9 @@ def plan_world(videos: int, seed: int, duration_s: tuple[float, float] = DURATIO
         own = [i for i in (2 * scene, 2 * scene + 1) if i < videos]
         abnormal = rng.choice(own) if first else -1
         for index in own:
-            classes, starts, length_s = _schedule(Random(f"{seed}:{index}:schedule"), kind, first if index == abnormal else None, duration_s)
+            classes, starts, length_s = _schedule(
+                Random(f"{seed}:{index}:schedule"), kind, first if index == abnormal else None, duration_s
+            )
             camera = f"cam{rng.randint(1, 2)}"
             plans.append(
                 VideoPlan(
@@ -115,7 +117,10 @@ def _schedule(
     classes = [first, *_further(rng, kind, first, count - 1)]
     rng.shuffle(classes)
     part_s = (length_s - _LEAD_S - _TAIL_S) / len(classes)
-    starts = tuple(_LEAD_S + i * part_s + rng.uniform(0, max(0.0, part_s - LONGEST_EVENT_S - _GAP_S * (len(classes) > 1))) for i in range(len(classes)))
+    starts = tuple(
+        _LEAD_S + i * part_s + rng.uniform(0, max(0.0, part_s - LONGEST_EVENT_S - _GAP_S * (len(classes) > 1)))
+        for i in range(len(classes))
+    )
     return tuple(classes), starts, length_s
 
 
@@ -124,7 +129,9 @@ def _further(rng: Random, kind: SceneKind, first: str, count: int) -> list[str]:
     chosen = [first]
     for _ in range(count):
         lasting = bool(_LASTING & set(chosen))
-        options = [c for c, kinds in KINDS.items() if kind in kinds and c not in chosen and not (lasting and c in _LASTING)]
+        options = [
+            c for c, kinds in KINDS.items() if kind in kinds and c not in chosen and not (lasting and c in _LASTING)
+        ]
         if options:
             chosen.append(rng.choice(options))
     return chosen[1:]

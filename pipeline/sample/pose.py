@@ -1,7 +1,7 @@
 """How a body holds itself: joint angles of every action as a function of time, and the joints that follow.
 
 A pose is a vector of angles in radians. Angles of thighs and upper arms count forward from hanging down; `out` lifts an
-arm sideways; `fall` tips the whole body backwards (negative: on its face); `lift` is metres above the ground.
+arm sideways; `fall` tips the whole body backwards; `lift` is metres above the ground.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import numpy as np
 from pipeline.sample.geometry import Floats, clamp01, smooth
 
 _ANGLES = (
-    "lean twist hip_l hip_r knee_l knee_r arm_l arm_r out_l out_r elbow_l elbow_r fall lift".split()  # fmt: skip
-)
+    "lean", "twist", "hip_l", "hip_r", "knee_l", "knee_r", "arm_l", "arm_r",
+    "out_l", "out_r", "elbow_l", "elbow_r", "fall", "lift",
+)  # fmt: skip
+Joint = tuple[float, float, float]
 _INDEX = {name: i for i, name in enumerate(_ANGLES)}
 
 
@@ -36,7 +38,6 @@ class Action(StrEnum):
     KICK = "kick"
     RECOIL = "recoil"
     FALL_BACK = "fall_back"
-    FALL_FORWARD = "fall_forward"
     THROWN = "thrown"
     LIE = "lie"
     GET_UP = "get_up"
@@ -63,26 +64,46 @@ _GUARD = pose(
     arm_l=0.95, arm_r=0.8, out_l=0.15, out_r=0.15, elbow_l=1.7, elbow_r=1.9,
 )  # fmt: skip
 _LEFT_PUNCH = pose(
-    lean=0.35, twist=-0.6, hip_l=0.65, hip_r=-0.45, knee_l=0.5, knee_r=0.1, arm_l=1.6, arm_r=0.6, elbow_l=0.0, elbow_r=2.0
+    lean=0.35,
+    twist=-0.6,
+    hip_l=0.65,
+    hip_r=-0.45,
+    knee_l=0.5,
+    knee_r=0.1,
+    arm_l=1.6,
+    arm_r=0.6,
+    elbow_l=0.0,
+    elbow_r=2.0,
 )
 _RIGHT_PUNCH = pose(
-    lean=0.35, twist=0.6, hip_l=0.65, hip_r=-0.45, knee_l=0.5, knee_r=0.1, arm_l=0.6, arm_r=1.6, elbow_l=2.0, elbow_r=0.0
+    lean=0.35,
+    twist=0.6,
+    hip_l=0.65,
+    hip_r=-0.45,
+    knee_l=0.5,
+    knee_r=0.1,
+    arm_l=0.6,
+    arm_r=1.6,
+    elbow_l=2.0,
+    elbow_r=0.0,
 )
 _HIT = pose(
     lean=-0.5, twist=0.4, hip_l=0.5, hip_r=-0.2, knee_l=0.3, knee_r=0.5,
     arm_l=1.3, arm_r=0.7, out_l=0.9, out_r=0.7, elbow_l=0.5, elbow_r=0.9,
 )  # fmt: skip
-_KICK_UP = pose(lean=-0.35, hip_l=-0.1, hip_r=1.45, knee_r=0.05, arm_l=0.5, arm_r=-0.5, out_l=0.6, out_r=0.6, elbow_l=0.8)
+_KICK_UP = pose(
+    lean=-0.35, hip_l=-0.1, hip_r=1.45, knee_r=0.05, arm_l=0.5, arm_r=-0.5, out_l=0.6, out_r=0.6, elbow_l=0.8
+)
 _KICK_BACK = pose(lean=0.1, hip_l=0.1, hip_r=-0.6, knee_r=1.2, arm_l=0.3, arm_r=0.2, out_l=0.3, out_r=0.3, elbow_l=0.9)
 _ON_BACK = pose(fall=1.5, hip_l=0.25, knee_l=0.5, arm_l=0.3, arm_r=0.2, out_l=1.1, out_r=1.2, elbow_l=0.3)
-_ON_FACE = pose(fall=-1.5, hip_r=0.2, knee_r=0.5, arm_l=1.8, arm_r=0.4, out_l=0.7, out_r=0.7, elbow_l=0.8, elbow_r=0.6)
 _FLAILING = pose(fall=0.5, hip_l=0.7, knee_l=0.4, arm_l=1.7, arm_r=1.9, out_l=0.8, out_r=0.9, elbow_l=0.2, elbow_r=0.2)
-_CROUCH = pose(
-    lean=0.7, hip_l=1.7, hip_r=1.1, knee_l=2.0, knee_r=2.2, arm_l=0.4, arm_r=0.5, elbow_l=0.3, elbow_r=0.3
-)
+_CROUCH = pose(lean=0.7, hip_l=1.7, hip_r=1.1, knee_l=2.0, knee_r=2.2, arm_l=0.4, arm_r=0.5, elbow_l=0.3, elbow_r=0.3)
 _AIM = pose(lean=0.05, twist=0.3, hip_l=0.3, hip_r=-0.2, knee_l=0.2, arm_l=0.2, arm_r=1.5, elbow_l=0.4)
 _HANDS_UP = pose(lean=-0.08, arm_l=2.75, arm_r=2.75, out_l=0.45, out_r=0.45, elbow_l=0.25, elbow_r=0.25)
 _GRAB = pose(lean=0.5, hip_l=0.6, hip_r=-0.4, knee_l=0.6, arm_l=1.2, arm_r=1.35)
+_PHONE = pose(lean=0.05, arm_r=0.75, elbow_r=2.2, out_r=0.25, elbow_l=0.2, out_l=0.1)
+_REACH = pose(arm_r=1.35, elbow_r=0.4, lean=0.12)
+_POUR = pose(lean=0.4, hip_l=0.3, knee_l=0.3, arm_r=1.1, arm_l=1.0, elbow_l=0.5)
 _OVERHEAD = pose(lean=-0.25, hip_l=0.3, hip_r=-0.25, arm_l=2.9, arm_r=2.9, elbow_l=0.7, elbow_r=0.7)
 _DOWN = pose(lean=0.6, hip_l=0.55, hip_r=-0.35, knee_l=0.5, arm_l=0.95, arm_r=0.95)
 
@@ -122,10 +143,9 @@ def _chat(s: float) -> Floats:
     return _mix(_STAND, pose(twist=0.1, arm_r=0.5, arm_l=0.1, out_r=0.2, elbow_r=1.3, elbow_l=0.3), lift)
 
 
-def _fall(s: float, lying: Floats, seconds: float) -> Floats:
-    u = clamp01(s / seconds)
-    flailing = _FLAILING if lying[_INDEX["fall"]] > 0 else pose(fall=-0.5, arm_l=1.6, arm_r=1.7, knee_l=0.7, out_l=0.4)
-    return _mix(flailing, lying, u * u)
+def _fall_back(s: float) -> Floats:
+    u = clamp01(s / 0.65)
+    return _mix(_FLAILING, _ON_BACK, u * u)
 
 
 def _thrown(s: float) -> Floats:
@@ -143,46 +163,48 @@ def _get_up(s: float) -> Floats:
 
 def _spray(s: float) -> Floats:
     side = math.sin(2 * math.pi * 0.9 * s)
-    return pose(arm_r=1.75 + 0.35 * math.sin(5.1 * s), out_r=0.35 * side, elbow_r=0.15, arm_l=0.1, out_l=0.15, twist=0.3)
+    return pose(
+        arm_r=1.75 + 0.35 * math.sin(5.1 * s), out_r=0.35 * side, elbow_r=0.15, arm_l=0.1, out_l=0.15, twist=0.3
+    )
 
 
 def _toss(s: float) -> Floats:
     return _mix(_mix(_STAND, pose(lean=-0.2, arm_r=2.9, elbow_r=0.8), smooth(s / 0.35)), _GRAB, smooth((s - 0.4) / 0.2))
 
 
-_ACTIONS: dict[Action, Callable[[float, float], Floats]] = {
-    Action.WALK: lambda s, m: _gait(m, 1.42, 0.44, 0.75),
-    Action.LIMP: lambda s, m: _gait(m, 0.9, 0.24, 0.4, lean=0.3, elbow=1.0),
-    Action.JOG: lambda s, m: _gait(m, 1.95, 0.55, 1.2, lean=0.1, elbow=1.5, arm=0.5, bounce=0.03),
-    Action.RUN: lambda s, m: _gait(m, 2.5, 0.85, 1.6, lean=0.3, elbow=1.5, arm=1.1, bounce=0.07),
-    Action.STAND: lambda s, m: _STAND + pose(twist=0.08 * math.sin(0.9 * s), lean=0.02 * math.sin(0.7 * s)),
-    Action.CHAT: lambda s, m: _chat(s),
-    Action.PHONE: lambda s, m: pose(lean=0.05, arm_r=0.75, elbow_r=2.2, out_r=0.25, elbow_l=0.2, out_l=0.1),
-    Action.REACH: lambda s, m: _mix(_STAND, pose(arm_r=1.35, elbow_r=0.4, lean=0.12), 0.5 - 0.5 * math.cos(1.5 * s)),
-    Action.GUARD: lambda s, m: _GUARD + pose(lift=0.03 * abs(math.sin(7 * s)), twist=0.15 * math.sin(5 * s)),
-    Action.PUNCH: lambda s, m: _punch(s),
-    Action.KICK: lambda s, m: _mix(_KICK_BACK, _KICK_UP, _snap(s * 1.5)),
-    Action.RECOIL: lambda s, m: _mix(_GUARD, _HIT, _snap(s * 2.3 + 0.85)),
-    Action.FALL_BACK: lambda s, m: _fall(s, _ON_BACK, 0.65),
-    Action.FALL_FORWARD: lambda s, m: _fall(s, _ON_FACE, 0.65),
-    Action.THROWN: lambda s, m: _thrown(s),
-    Action.LIE: lambda s, m: _ON_BACK,
-    Action.GET_UP: lambda s, m: _get_up(s),
-    Action.AIM: lambda s, m: _AIM + pose(arm_r=0.05 * math.sin(9 * s), lean=0.04 * math.sin(4 * s)),
-    Action.HANDS_UP: lambda s, m: _HANDS_UP + pose(arm_l=0.08 * math.sin(11 * s), arm_r=0.08 * math.sin(12 * s)),
-    Action.GRAB: lambda s, m: _mix(_STAND, _GRAB, _snap(min(s, 0.95))),
-    Action.STRIKE: lambda s, m: _mix(_OVERHEAD, _DOWN, _snap(s * 1.4)),
-    Action.SPRAY: lambda s, m: _spray(s),
-    Action.POUR: lambda s, m: pose(
-        lean=0.4, hip_l=0.3, knee_l=0.3, arm_r=1.1 + 0.35 * math.sin(6 * s), out_r=0.4 * math.sin(3 * s), arm_l=1.0, elbow_l=0.5
-    ),
-    Action.TOSS: lambda s, m: _toss(s),
-}  # fmt: skip
+_GAITS: dict[Action, Callable[[float], Floats]] = {
+    Action.WALK: lambda m: _gait(m, 1.42, 0.44, 0.75),
+    Action.LIMP: lambda m: _gait(m, 0.9, 0.24, 0.4, lean=0.3, elbow=1.0),
+    Action.JOG: lambda m: _gait(m, 1.95, 0.55, 1.2, lean=0.1, elbow=1.5, arm=0.5, bounce=0.03),
+    Action.RUN: lambda m: _gait(m, 2.5, 0.85, 1.6, lean=0.3, elbow=1.5, arm=1.1, bounce=0.07),
+}
+_ACTIONS: dict[Action, Callable[[float], Floats]] = {
+    Action.STAND: lambda s: _STAND + pose(twist=0.08 * math.sin(0.9 * s), lean=0.02 * math.sin(0.7 * s)),
+    Action.CHAT: _chat,
+    Action.PHONE: lambda s: _PHONE + pose(twist=0.05 * math.sin(1.1 * s)),
+    Action.REACH: lambda s: _mix(_STAND, _REACH, 0.5 - 0.5 * math.cos(1.5 * s)),
+    Action.GUARD: lambda s: _GUARD + pose(lift=0.03 * abs(math.sin(7 * s)), twist=0.15 * math.sin(5 * s)),
+    Action.PUNCH: _punch,
+    Action.KICK: lambda s: _mix(_KICK_BACK, _KICK_UP, _snap(s * 1.5)),
+    Action.RECOIL: lambda s: _mix(_GUARD, _HIT, _snap(s * 2.3 + 0.85)),
+    Action.FALL_BACK: _fall_back,
+    Action.THROWN: _thrown,
+    Action.LIE: lambda s: _ON_BACK + pose(elbow_l=0.02 * math.sin(s)),
+    Action.GET_UP: _get_up,
+    Action.AIM: lambda s: _AIM + pose(arm_r=0.05 * math.sin(9 * s), lean=0.04 * math.sin(4 * s)),
+    Action.HANDS_UP: lambda s: _HANDS_UP + pose(arm_l=0.08 * math.sin(11 * s), arm_r=0.08 * math.sin(12 * s)),
+    Action.GRAB: lambda s: _mix(_STAND, _GRAB, _snap(min(s, 0.95))),
+    Action.STRIKE: lambda s: _mix(_OVERHEAD, _DOWN, _snap(s * 1.4)),
+    Action.SPRAY: _spray,
+    Action.POUR: lambda s: _POUR + pose(arm_r=0.35 * math.sin(6 * s), out_r=0.4 * math.sin(3 * s)),
+    Action.TOSS: _toss,
+}
 
 
 def pose_of(action: Action, seconds: float, gone_m: float) -> Floats:
     """Return the pose `seconds` into an action, for a person who has walked `gone_m` metres in all."""
-    return _ACTIONS[action](seconds, gone_m)
+    gait = _GAITS.get(action)
+    return gait(gone_m) if gait else _ACTIONS[action](seconds)
 
 
 # Lengths as fractions of the body height.
@@ -197,32 +219,34 @@ LEFT_ARM, RIGHT_ARM = (3, 4, 5), (6, 7, 8)
 LEFT_LEG, RIGHT_LEG = (9, 10, 11, 15), (12, 13, 14, 16)
 
 
+FALL = _INDEX["fall"]
+
+
 def joints(angles: Floats, height_m: float) -> Floats:
     """Return the 17 joints of a pose in metres, shape (17, 3): forward, left, up from the place it stands on.
 
     The lowest joint rests on the ground, whatever the pose.
     """
-    lean, twist, hip_l, hip_r, knee_l, knee_r, arm_l, arm_r, out_l, out_r, elbow_l, elbow_r, fall, lift = angles.tolist()
+    lean, twist, hip_l, hip_r, knee_l, knee_r, arm_l, arm_r, out_l, out_r, elbow_l, elbow_r, fall, lift = (
+        angles.tolist()
+    )
     sin, cos = math.sin, math.cos
-    points = np.zeros((17, 3))
-    up = (sin(lean), 0.0, cos(lean))
-    points[CHEST] = (_TORSO * up[0], 0.0, _TORSO * up[2])
-    points[HEAD] = ((_TORSO + _NECK) * up[0] + 0.01, 0.0, (_TORSO + _NECK) * up[2])
+    chest = (_TORSO * sin(lean), _TORSO * cos(lean))
+    rows = [(0.0, 0.0, 0.0)] * 17
+    rows[CHEST] = (chest[0], 0.0, chest[1])
+    rows[HEAD] = ((_TORSO + _NECK) * sin(lean) + 0.01, 0.0, (_TORSO + _NECK) * cos(lean))
     for side, chain, arm, out, elbow in ((1, LEFT_ARM, arm_l, out_l, elbow_l), (-1, RIGHT_ARM, arm_r, out_r, elbow_r)):
-        shoulder, bend, hand = chain
-        points[shoulder] = points[CHEST] + (-side * _SHOULDER * sin(twist), side * _SHOULDER * cos(twist), -0.01)
-        reach = (sin(arm) * cos(out), side * sin(out), -cos(arm) * cos(out))
-        points[bend] = points[shoulder] + np.multiply(reach, _UPPER_ARM)
-        fore = arm + elbow
-        reach = (sin(fore) * cos(out * 0.6), side * sin(out * 0.6), -cos(fore) * cos(out * 0.6))
-        points[hand] = points[bend] + np.multiply(reach, _FOREARM)
+        rows[chain[0]] = (chest[0] - side * _SHOULDER * sin(twist), side * _SHOULDER * cos(twist), chest[1] - 0.01)
+        rows[chain[1]] = _reached(rows[chain[0]], arm, side * out, _UPPER_ARM)
+        rows[chain[2]] = _reached(rows[chain[1]], arm + elbow, side * out * 0.6, _FOREARM)
     for side, leg, hip, knee in ((1, LEFT_LEG, hip_l, knee_l), (-1, RIGHT_LEG, hip_r, knee_r)):
-        top, bend, foot, toe = leg
-        points[top] = (0.0, side * _HIP, 0.0)
-        points[bend] = points[top] + (_THIGH * sin(hip), 0.0, -_THIGH * cos(hip))
         shin = hip - knee
-        points[foot] = points[bend] + (_SHIN * sin(shin), 0.0, -_SHIN * cos(shin))
-        points[toe] = points[foot] + (0.085 * cos(shin * 0.5), 0.0, 0.085 * sin(shin * 0.5) - 0.01)
+        rows[leg[0]] = (0.0, side * _HIP, 0.0)
+        rows[leg[1]] = _reached(rows[leg[0]], hip, 0.0, _THIGH)
+        rows[leg[2]] = _reached(rows[leg[1]], shin, 0.0, _SHIN)
+        ahead, aside, high = rows[leg[2]]
+        rows[leg[3]] = (ahead + 0.085 * cos(shin * 0.5), aside, high + 0.085 * sin(shin * 0.5) - 0.01)
+    points = np.array(rows)
     if fall:
         points[:, 2] += _THIGH + _SHIN
         ahead, high = points[:, 0].copy(), points[:, 2].copy()
@@ -232,3 +256,13 @@ def joints(angles: Floats, height_m: float) -> Floats:
     points *= height_m
     points[:, 2] += lift
     return points
+
+
+def _reached(start: Joint, forward: float, out: float, length: float) -> Joint:
+    """Return the end of a limb that hangs from a joint, lifted forward and out to the left by angles."""
+    ahead, aside, high = start
+    return (
+        ahead + length * math.sin(forward) * math.cos(out),
+        aside + length * math.sin(out),
+        high - length * math.cos(forward) * math.cos(out),
+    )

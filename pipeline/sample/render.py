@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.sample.canvas import Canvas, blend_disc
-from pipeline.sample.geometry import HEIGHT, NEAR_M, SUPERSAMPLE, WIDTH, Camera, Floats, Image
+from pipeline.sample.canvas import Canvas, Weights, add_disc, blend_disc
+from pipeline.sample.geometry import HEIGHT, NEAR_M, WIDTH, Camera, Floats, Image
 from pipeline.sample.layout import Layout
 from pipeline.sample.people import Person
 from pipeline.sample.plan import FPS
@@ -24,6 +24,7 @@ from pipeline.sample.vehicles import Vehicle
 
 _NOISE_PLANES = 12
 _NOISE_MARGIN = 48
+_STAMP_PX = 20
 _ENCODER = {
     "preset": "veryfast", "crf": "26", "g": str(2 * FPS),
     "x264-params": "threads=1:lookahead-threads=1:sliced-threads=0",
@@ -43,8 +44,13 @@ class Painter:
         self._clock = _clock(rng, shot)
         self._background = _background(self.canvas, shot.layout, rng)
         self._light = _light_map(shot, rng)
+        self._shining = _shining(shot)
+        self._still = self._shrunk(self._background)
+        self._written = ""
+        self._ink: Image = np.zeros(0, np.uint8)
+        self._cover: Weights = np.zeros(0, np.float32)
         self._tone = rng.uniform(0, math.tau)
-        fixed: list[Vehicle] = [v for v in shot.vehicles if v.track.first_s < 0 and v.track.now_s < 0 and _still(v)]
+        fixed: list[Vehicle] = [v for v in shot.vehicles if _still(v)]
         for vehicle in fixed:
             vehicle.draw_shadow(_over(self.canvas, self._background), 0.0)
         self._sprites = [_Sprite(self.canvas, element) for element in (*shot.layout.props, *fixed)]
@@ -77,6 +83,8 @@ class Painter:
             place = element.place(time_s)
             if place is None or (room and not (room[0] < place[0] < room[1] and room[2] < place[1] < room[3])):
                 continue
+            if isinstance(element, Person | Vehicle) and self.canvas.camera.misses(place, element.reach_m):
+                continue
             found.append((self.canvas.camera.depth(place), element))
         found.sort(key=lambda item: -item[0])
         return found
@@ -84,29 +92,47 @@ class Painter:
     def _lit(self, time_s: float) -> Image:
         """Bring the picture to the size of the video and apply lamps, flames, flash and shake."""
         canvas = self.canvas
-        small = cv2.resize(canvas.image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+        small = self._shrunk(canvas.image)
         light = self._light
-        if canvas.lights:
+        if canvas.lights or self._shining is not None:
             light = light.copy()
-            for centre, radius, colour in canvas.lights:
-                _add_light(light, centre, radius, colour)
+        if self._shining is not None:
+            # A lit window shines only where nobody stands in front of it.
+            free = cv2.inRange(cv2.absdiff(small, self._still), (0, 0, 0), (5, 5, 5))
+            cv2.max(light, cv2.copyTo(self._shining, free), light)
+        for centre, radius, colour in canvas.lights:
+            add_disc(light, centre, radius, colour)
         gain = 1 + 0.015 * math.sin(0.37 * time_s + self._tone)
         picture: Image = cv2.multiply(small, light, scale=gain / 255)
         for centre, radius, colour, alpha, kind in canvas.flames:
-            blend_disc(picture, centre, radius, colour, alpha, kind)
+            blend_disc(picture, centre, radius, colour, alpha=alpha, kind=kind)
         if canvas.flash > 0.01:
-            picture = cv2.addWeighted(picture, 1 - 0.85 * canvas.flash, np.full_like(picture, 255), 0.85 * canvas.flash, 0)
+            picture = cv2.addWeighted(
+                picture, 1 - 0.85 * canvas.flash, np.full_like(picture, 255), 0.85 * canvas.flash, 0
+            )
         if abs(canvas.shake_px[0]) + abs(canvas.shake_px[1]) > 0.2:
             move = np.array([[1, 0, canvas.shake_px[0]], [0, 1, canvas.shake_px[1]]], np.float32)
             picture = cv2.warpAffine(picture, move, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE)
         return picture
 
+    @staticmethod
+    def _shrunk(image: Image) -> Image:
+        small: Image = cv2.resize(image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+        return small
+
     def _stamp(self, picture: Image, time_s: float) -> None:
-        """Write camera name and running clock over the picture."""
+        """Write camera name and running clock over the picture; the writing is made once a second."""
         now = (self._clock + timedelta(seconds=time_s)).strftime("%Y-%m-%d %H:%M:%S")
-        for text, at in ((self._name, (6, 14)), (now, (WIDTH - 158, 14))):
-            for colour, width in (((0, 0, 0), 3), ((240, 240, 240), 1)):
-                cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, width, cv2.LINE_AA)
+        if now != self._written:
+            self._written = now
+            self._ink = np.zeros((_STAMP_PX, WIDTH, 3), np.uint8)
+            outline = np.zeros((_STAMP_PX, WIDTH), np.uint8)
+            for text, at in ((self._name, (6, 14)), (now, (WIDTH - 158, 14))):
+                cv2.putText(outline, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 255, 3, cv2.LINE_AA)
+                cv2.putText(self._ink, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (240, 240, 240), 1, cv2.LINE_AA)
+            self._cover = outline.astype(np.float32) / 255
+        strip = picture[:_STAMP_PX]
+        strip[:] = cv2.blendLinear(strip, self._ink, 1 - self._cover, self._cover)
 
     def _sensed(self, picture: Image) -> NDArray[np.uint8]:
         """Turn the picture into YUV and add the sensor's noise to its luma."""
@@ -162,7 +188,9 @@ def _painted(canvas: Canvas, element: Element, tone: int) -> Image:
 
 
 def _still(vehicle: Vehicle) -> bool:
-    return vehicle.track.stays and math.isinf(vehicle.crash_s) and math.isinf(vehicle.shaken_s[0])
+    """Tell whether a vehicle looks the same in all frames."""
+    changes = (vehicle.crash_s, vehicle.shaken_s[0], vehicle.burnt_s[0])
+    return vehicle.track.stays and vehicle.track.now_s < 0 and all(map(math.isinf, changes))
 
 
 def _over(canvas: Canvas, image: Image) -> Canvas:
@@ -180,7 +208,7 @@ def _background(canvas: Canvas, layout: Layout, rng: Random) -> Image:
     noise = np.random.default_rng(rng.getrandbits(32))
     height, width = canvas.image.shape[:2]
     grain = noise.normal(1, 0.035, (height, width)).astype(np.float32)
-    blotches = noise.normal(1, 0.05, (12, 16)).astype(np.float32)
+    blotches = noise.normal(1, 0.03, (12, 16)).astype(np.float32)
     texture = grain * cv2.resize(blotches, (width, height), interpolation=cv2.INTER_CUBIC)
     painted: Image = np.clip(canvas.image * texture[:, :, None], 0, 255).astype(np.uint8)
     return painted
@@ -191,7 +219,11 @@ def _light_map(shot: Shot, rng: Random) -> Image:
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
     vignette = 1 - rng.uniform(0.1, 0.3) * (((x / WIDTH - 0.5) ** 2 + (y / HEIGHT - 0.5) ** 2) / 0.5)
     if not shot.night:
-        tint = (0.97, 0.96, 0.9) if shot.layout.indoor else rng.choice(((1.0, 0.98, 0.93), (0.88, 0.9, 0.94), (0.94, 0.95, 0.96)))
+        tint = (
+            (0.97, 0.96, 0.9)
+            if shot.layout.indoor
+            else rng.choice(((1.0, 0.98, 0.93), (0.88, 0.9, 0.94), (0.94, 0.95, 0.96)))
+        )
         return np.clip(vignette[:, :, None] * np.array(tint) * 252, 0, 255).astype(np.uint8)
     ambient = np.array((0.33, 0.36, 0.46)) * rng.uniform(0.85, 1.15)
     light = np.broadcast_to(ambient, (HEIGHT, WIDTH, 3)).copy()
@@ -200,11 +232,18 @@ def _light_map(shot: Shot, rng: Random) -> Image:
     for lamp in shot.layout.lamps:
         gap = (ground[:, :, 0] - lamp[0]) ** 2 + (ground[:, :, 1] - lamp[1]) ** 2
         light += 0.62 * np.exp(-gap / (2 * 2.9**2))[:, :, None] * warm
+    return np.clip(light * vignette[:, :, None] * 255, 0, 255).astype(np.uint8)
+
+
+def _shining(shot: Shot) -> Image | None:
+    """Return the light of lit surfaces, like a light map; None by day or where nothing is lit."""
+    if not shot.night or not any(surface.lit for surface in shot.layout.surfaces):
+        return None
     canvas = Canvas(shot.camera)
     for surface in shot.layout.surfaces:
-        canvas.polygon(surface.points, (255, 240, 200) if surface.lit else (0, 0, 0))
-    shining = cv2.resize(canvas.image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
-    return np.clip(np.maximum(light * vignette[:, :, None] * 255, shining * 0.85), 0, 255).astype(np.uint8)
+        canvas.polygon(surface.points, (216, 204, 170) if surface.lit else (0, 0, 0))
+    shining: Image = cv2.resize(canvas.image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+    return shining
 
 
 def _ground_below(camera: Camera) -> Floats:
@@ -220,20 +259,6 @@ def _ground_below(camera: Camera) -> Floats:
     return ground
 
 
-def _add_light(light: Image, centre: Floats, radius_px: float, colour: tuple[int, int, int]) -> None:
-    """Add a soft round light to a light map, in place."""
-    radius = max(2, int(radius_px))
-    x, y = int(centre[0]) - radius, int(centre[1]) - radius
-    left, top, right, bottom = max(0, x), max(0, y), min(WIDTH, x + 2 * radius), min(HEIGHT, y + 2 * radius)
-    if left >= right or top >= bottom:
-        return
-    across = (np.arange(left, right) - centre[0]) / radius
-    down = (np.arange(top, bottom) - centre[1]) / radius
-    weight = np.clip(1 - across[None] ** 2 - down[:, None] ** 2, 0, 1) ** 2
-    region = light[top:bottom, left:right]
-    region[:] = np.clip(region + weight[:, :, None] * np.array(colour), 0, 255).astype(np.uint8)
-
-
 def _noise_bank(rng: Random, sigma: float) -> NDArray[np.int8]:
     """Return planes of sensor noise, larger than the picture, of which each frame takes a random cut."""
     shape = (_NOISE_PLANES, HEIGHT + _NOISE_MARGIN, WIDTH + _NOISE_MARGIN)
@@ -243,5 +268,5 @@ def _noise_bank(rng: Random, sigma: float) -> NDArray[np.int8]:
 def _clock(rng: Random, shot: Shot) -> datetime:
     """Return the time of day at which the video starts, dark or light as it is in the picture."""
     hour = rng.choice((20, 21, 22, 23, 0, 1, 2, 3, 4)) if shot.night else rng.randint(9, 16)
-    day = datetime(2025, 1, 1) + timedelta(days=rng.randrange(365))  # noqa: DTZ001 - the clock of a camera has no zone
+    day = datetime(2025, 1, 1) + timedelta(days=rng.randrange(365))
     return day.replace(hour=hour, minute=rng.randrange(60), second=rng.randrange(60))

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.sample.canvas import Canvas
 from pipeline.sample.effects import Stain
-from pipeline.sample.geometry import Camera, Floats, Place, shifted
+from pipeline.sample.geometry import SUPERSAMPLE, WIDTH, Camera, Floats, Place, shifted
 from pipeline.sample.layout import Layout
 from pipeline.sample.people import Look, Person, random_look
 from pipeline.sample.pose import Action
@@ -93,18 +93,26 @@ class Shot:
 
     def spot(self) -> Place:
         """Return a free place in full view, away from those used by earlier events where there is one."""
-        seen = [spot for spot in self.layout.spots if self.camera.sees(spot, 0.14)] or self.layout.spots
+        seen = [spot for spot in self.layout.spots if self.camera.sees(spot, 0.2)] or self.layout.spots
         fresh = [s for s in seen if all(math.dist(s, used) > 1.5 for used in self._used_spots)] or seen
         chosen = self.rng.choice(fresh)
         self._used_spots.append(chosen)
         return chosen
+
+    def inward(self, place: Place) -> int:
+        """Return the side on which the middle of the picture lies as seen from a place: 1 for right, -1 for left."""
+        pixels, _ = self.camera.project(np.array([[place[0], 0.0, place[1]]]))
+        off = float(pixels[0, 0]) / (WIDTH * SUPERSAMPLE) - 0.5
+        return self.rng.choice((-1, 1)) if abs(off) < 0.06 else int(math.copysign(1, -off))
 
     def aside(self, place: Place, right_m: float) -> Place:
         """Return the place so many metres to the right of `place` on the screen."""
         right = self.camera.right
         return place[0] + right[0] * right_m, place[1] + right[1] * right_m
 
-    def arriving(self, goal: Place, arrive_s: float, action: Action = Action.WALK, *, near: Place | None = None) -> PersonTrack:
+    def arriving(
+        self, goal: Place, arrive_s: float, action: Action = Action.WALK, *, near: Place | None = None
+    ) -> PersonTrack:
         """Return the track of one who comes from an exit (the one nearest to `near`) and reaches `goal` in time."""
         return PersonTrack.arriving((self.exit(goal, near), goal), arrive_s, action)
 
@@ -139,7 +147,11 @@ class Shot:
         rows = []
         for t in self._times():
             position = actor.track.position(float(t))
-            rows.append([(math.nan, math.nan)] * len(offsets) if position is None else [shifted(*position, ahead) for ahead in offsets])
+            rows.append(
+                [(math.nan, math.nan)] * len(offsets)
+                if position is None
+                else [shifted(*position, ahead) for ahead in offsets]
+            )
         return np.array(rows)
 
 

@@ -77,7 +77,10 @@ def write_tables(out: Path, videos: Sequence[Clicked], seed: int) -> None:
     _write_csv(
         out / MANIFEST,
         ("video_id", "file", "num_frames", "fps", "label", "split", "scene", "camera"),
-        [(v.plan.video_id, v.file, v.plan.num_frames, FPS, v.label, v.plan.split, v.plan.scene, v.plan.camera) for v in videos],
+        [
+            (v.plan.video_id, v.file, v.plan.num_frames, FPS, v.label, v.plan.split, v.plan.scene, v.plan.camera)
+            for v in videos
+        ],
     )
     _write_csv(out / GLANCES, ("video-id", "glance"), [(v.plan.video_id, e.glance_frame) for v, e in events])
     _write_csv(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from random import Random
 
 import numpy as np
 
 from pipeline.sample.canvas import Canvas
-from pipeline.sample.geometry import Colour, Floats, Place, clamp01, shade, shifted
+from pipeline.sample.geometry import Colour, Floats, Place, clamp01, shade, shifted, smooth
 from pipeline.sample.tracks import DriveTrack
 
 PAINTS: dict[str, Colour] = {
@@ -18,6 +20,7 @@ PAINTS: dict[str, Colour] = {
 }  # fmt: skip
 _GLASS: Colour = (58, 72, 84)
 _TYRE: Colour = (26, 26, 28)
+_HUB: Colour = (134, 136, 140)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +41,8 @@ class Body:
 def _row(first: float, last: float, count: int, low: float, high: float) -> tuple[tuple[tuple[float, float], ...], ...]:
     step = (last - first) / count
     return tuple(
-        ((x, low), (x, high), (x + step * 0.86, high), (x + step * 0.86, low)) for x in (first + step * i for i in range(count))
+        ((x, low), (x, high), (x + step * 0.86, high), (x + step * 0.86, low))
+        for x in (first + step * i for i in range(count))
     )
 
 
@@ -71,7 +75,10 @@ TRAIN = Body(
 
 @dataclass(slots=True)
 class Vehicle:
-    """A vehicle on its drive. From `crash_s` its front (or rear) is crumpled; between `shaken_s` it rocks."""
+    """A vehicle on its drive.
+
+    From `crash_s` its front (or rear) is crumpled; between the two times of
+    `shaken_s` it rocks, between those of `burnt_s` it turns black."""
 
     body: Body
     colour: str
@@ -80,11 +87,22 @@ class Vehicle:
     crumple_front: float = 0.0
     crumple_rear: float = 0.0
     shaken_s: tuple[float, float] = (math.inf, math.inf)
+    burnt_s: tuple[float, float] = (math.inf, math.inf)
     lamps: bool = True
     radius_m: float = field(init=False)
+    reach_m: float = field(init=False)
+    _shape: _Shape | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.radius_m = self.body.width_m / 2 + 0.35
+        self.reach_m = self.body.length_m / 2 + (4.8 if self.lamps else 1.0)
+
+    @property
+    def shape(self) -> _Shape:
+        """The points of the body, worked out once."""
+        if self._shape is None:
+            self._shape = _shape(self.body)
+        return self._shape
 
     @property
     def words(self) -> str:
@@ -107,7 +125,10 @@ class Vehicle:
             return
         place, heading = position
         length, width = self.body.length_m / 2 + 0.15, self.body.width_m / 2 + 0.2
-        corners = [shifted(place, heading, a, b) for a, b in ((-length, -width), (-length, width), (length, width), (length, -width))]
+        corners = [
+            shifted(place, heading, a, b)
+            for a, b in ((-length, -width), (-length, width), (length, width), (length, -width))
+        ]
         canvas.darken(np.array([(x, 0.0, z) for x, z in corners]), 0.5)
 
     def draw(self, canvas: Canvas, time_s: float) -> None:
@@ -118,7 +139,11 @@ class Vehicle:
         place, heading = position
         if self.shaken_s[0] <= time_s < self.shaken_s[1]:
             heading += 0.012 * math.sin(38 * time_s)
-        frame = _Frame(canvas, self, place, heading, clamp01((time_s - self.crash_s) / 0.12))
+        colour = PAINTS[self.colour]
+        if time_s > self.burnt_s[0]:
+            colour = shade(colour, 1 - 0.75 * smooth((time_s - self.burnt_s[0]) / (self.burnt_s[1] - self.burnt_s[0])))
+        crumpled = clamp01((time_s - self.crash_s) / 0.12)
+        frame = _Frame(canvas, self, (place, heading), colour=colour, crumpled=crumpled)
         if frame.visible:
             frame.draw()
         if self.lamps and canvas.night and time_s < self.crash_s:
@@ -126,95 +151,142 @@ class Vehicle:
             canvas.light(np.array([ahead[0], 0.1, ahead[1]]), 2.6, (200, 190, 150))
 
 
+class _Part(StrEnum):
+    """What a polygon on a vehicle's side is."""
+
+    SILL = "sill"
+    WINDOW = "window"
+    TYRE = "tyre"
+    HUB = "hub"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shape:
+    """All points of a body as rows (fraction of the length, height, side, metres out of the side), and what they are."""
+
+    points: Floats
+    right: slice
+    left: slice
+    parts: tuple[tuple[int, _Part, slice], ...]
+    lamps: tuple[tuple[float, slice], ...]
+
+
+def _shape(body: Body) -> _Shape:
+    rows: list[tuple[float, float, float, float]] = []
+
+    def add(points: Iterable[tuple[float, float]], side: float, out_m: float = 0.0) -> slice:
+        first = len(rows)
+        rows.extend((x, y, side, out_m) for x, y in points)
+        return slice(first, len(rows))
+
+    right, left = add(body.profile, -1), add(body.profile, 1)
+    turn = [math.tau * k / 14 for k in range(14)]
+    parts = []
+    for side in (-1, 1):
+        parts.append((side, _Part.SILL, add(((-0.5, 0.3), (-0.5, 0.45), (0.5, 0.45), (0.5, 0.3)), side, 0.01)))
+        parts += [(side, _Part.WINDOW, add(window, side, 0.01)) for window in body.windows]
+        for x in body.wheels:
+            for part, size in ((_Part.TYRE, body.wheel_m), (_Part.HUB, body.wheel_m * 0.55)):
+                rim = [(x + size * math.cos(a) / body.length_m, body.wheel_m + size * math.sin(a)) for a in turn]
+                parts.append((side, part, add(rim, side, 0.01)))
+    lamps = []
+    for end in (0.5, -0.5):
+        first = len(rows)
+        add(((end, 0.68),), -0.72)
+        add(((end, 0.68),), 0.72)
+        lamps.append((end, slice(first, len(rows))))
+    return _Shape(points=np.array(rows), right=right, left=left, parts=tuple(parts), lamps=tuple(lamps))
+
+
 class _Frame:
-    """One vehicle at one moment: its outline projected once, and the drawing of its parts."""
+    """One vehicle at one moment: all its points projected at once, and the drawing of its parts."""
 
-    def __init__(self, canvas: Canvas, vehicle: Vehicle, place: Place, heading: float, crumpled: float) -> None:
+    def __init__(
+        self, canvas: Canvas, vehicle: Vehicle, stand: tuple[Place, float], *, colour: Colour, crumpled: float
+    ) -> None:
         self.canvas = canvas
-        self.body = vehicle.body
-        self.colour = PAINTS[vehicle.colour]
-        self.lamps = vehicle.lamps and canvas.night > 0
-        self.place, self.heading = place, heading
-        self.front = crumpled * vehicle.crumple_front
-        self.rear = crumpled * vehicle.crumple_rear
-        count = len(self.body.profile)
-        world = np.concatenate([self.at(self.body.profile, -1), self.at(self.body.profile, 1)])
-        pixels, depths = canvas.camera.project(world)
-        self.right, self.left = pixels[:count], pixels[count:]
-        self.visible = bool(depths.min() > 1.0) and bool((np.abs(pixels) < 4000).all())
+        self.body, self.shape = vehicle.body, vehicle.shape
+        self.colour = colour
+        self.shines = vehicle.lamps and canvas.night > 0
+        self.place, self.heading = stand
+        self.world = self._placed(crumpled * vehicle.crumple_front, crumpled * vehicle.crumple_rear)
+        self.pixels, self.depths = canvas.camera.project(self.world)
+        self.right, self.left = self.pixels[self.shape.right], self.pixels[self.shape.left]
+        self.visible = bool(self.depths.min() > 1.0)
 
-    def at(self, points: tuple[tuple[float, float], ...], side: float, out_m: float = 0.0) -> Floats:
-        """Return points of the side profile on the left (1) or right (-1) side in the world, shape (n, 3)."""
-        profile = np.array(points)
-        ahead, high = profile[:, 0] * self.body.length_m, profile[:, 1].copy()
-        bump = 0.10 * np.sin(9 * ahead)
-        for amount, sign in ((self.front, 1.0), (self.rear, -1.0)):
-            zone = np.clip(sign * profile[:, 0] - 0.22, 0, 1) / 0.28
-            ahead = ahead - sign * amount * 0.62 * zone
-            high = high + amount * zone * (0.12 + bump) * (high > 0.5)
+    def _placed(self, front: float, rear: float) -> Floats:
+        """Return the points of the shape in the world, shape (n, 3), with front and rear crumpled that much."""
+        along, high, side, out = self.shape.points.T
+        ahead = along * self.body.length_m
+        if front or rear:
+            bump = 0.12 + 0.10 * np.sin(9 * ahead)
+            for amount, sign in ((front, 1.0), (rear, -1.0)):
+                zone = np.clip(sign * along - 0.22, 0, 1) / 0.28
+                ahead = ahead - sign * amount * 0.62 * zone
+                high = high + amount * zone * bump * (high > 0.5)
         roof = np.clip((high - self.body.waist_m) / 0.5, 0, 1)
-        aside = side * (self.body.width_m / 2 * (1 - 0.2 * roof) + out_m)
+        aside = side * (self.body.width_m / 2 * (1 - 0.2 * roof) + out)
         cos, sin = math.cos(self.heading), math.sin(self.heading)
-        return np.stack([self.place[0] + ahead * cos - aside * sin, high, self.place[1] + ahead * sin + aside * cos], axis=1)
+        world = np.empty((len(ahead), 3))
+        world[:, 0] = self.place[0] + ahead * cos - aside * sin
+        world[:, 1] = high
+        world[:, 2] = self.place[1] + ahead * sin + aside * cos
+        return world
 
     def draw(self) -> None:
-        """Draw the vehicle."""
-        canvas = self.canvas
-        for i in range(len(self.body.profile) - 1):
-            quad = np.array([self.right[i], self.left[i], self.left[i + 1], self.right[i + 1]])
+        """Draw the faces across, the sides, and the lamps, as far as they look towards the camera."""
+        profile = self.body.profile
+        for i in range(len(profile) - 1):
+            quad = self._across(i)
             if _area(quad) >= 0:
                 continue
-            rise = abs(self.body.profile[i + 1][1] - self.body.profile[i][1])
-            run = abs(self.body.profile[i + 1][0] - self.body.profile[i][0]) * self.body.length_m
-            glass = i in self.body.glass
+            rise = abs(profile[i + 1][1] - profile[i][1])
+            run = abs(profile[i + 1][0] - profile[i][0]) * self.body.length_m
             light = 0.74 + 0.36 * run / max(0.01, math.hypot(rise, run))
-            canvas.polygon_px(quad, shade(self.colour, light))
-            if glass:
+            self.canvas.polygon_px(quad, shade(self.colour, light))
+            if i in self.body.glass:
                 middle = quad.mean(axis=0)
-                canvas.polygon_px(middle + (quad - middle) * 0.86, (96, 116, 130))
+                self.canvas.polygon_px(middle + (quad - middle) * 0.86, (96, 116, 130))
         for side, outline in ((1, self.left), (-1, self.right)):
             if side * _area(outline) > 0:
                 self._side(side, outline)
         self._lamps()
 
-    def _side(self, side: int, outline: Floats) -> None:
-        canvas, body = self.canvas, self.body
-        canvas.polygon_px(outline, shade(self.colour, 0.88))
-        sill = tuple((x, 0.3 if y < 0.5 else 0.45) for x, y in (body.profile[0], (body.profile[0][0], 0.6), (0.5, 0.6), (0.5, 0.3)))
-        self._flat(sill, side, shade(self.colour, 0.5))
-        for window in body.windows:
-            self._flat(window, side, _GLASS if not self.lamps or body.length_m < 8 else (226, 216, 170))
-        turn = np.linspace(0, math.tau, 14, endpoint=False)
-        for x in body.wheels:
-            for size, colour in ((1.0, _TYRE), (0.55, (134, 136, 140))):
-                rim = [(x + body.wheel_m * size * math.cos(a) / body.length_m, body.wheel_m * (1 + size * math.sin(a))) for a in turn]
-                self._flat(tuple(rim), side, colour)
+    def _across(self, i: int) -> Floats:
+        return np.array([self.right[i], self.left[i], self.left[i + 1], self.right[i + 1]])
 
-    def _flat(self, points: tuple[tuple[float, float], ...], side: int, colour: Colour) -> None:
-        pixels, _ = self.canvas.camera.project(self.at(points, side, 0.01))
-        self.canvas.polygon_px(pixels, colour)
+    def _side(self, side: int, outline: Floats) -> None:
+        lit_cabin = self.shines and self.body.length_m > 8
+        colours = {
+            _Part.SILL: shade(self.colour, 0.5), _Part.WINDOW: (226, 216, 170) if lit_cabin else _GLASS,
+            _Part.TYRE: _TYRE, _Part.HUB: _HUB,
+        }  # fmt: skip
+        self.canvas.polygon_px(outline, shade(self.colour, 0.88))
+        for where, part, points in self.shape.parts:
+            if where == side:
+                self.canvas.polygon_px(self.pixels[points], colours[part])
 
     def _lamps(self) -> None:
-        height, body = 0.68, self.body
-        for end, colour in ((0.5, (255, 246, 214)), (-0.5, (214, 30, 30))):
-            i = len(body.profile) - 2 if end > 0 else 0
-            if _area(np.array([self.right[i], self.left[i], self.left[i + 1], self.right[i + 1]])) >= 0:
+        for end, points in self.shape.lamps:
+            front = end > 0
+            if _area(self._across(len(self.body.profile) - 2 if front else 0)) >= 0:
                 continue
-            for side in (-0.72, 0.72):
-                lamp = self.at(((end, height),), side * 1.0)[0]
-                pixel, depth = self.canvas.camera.project(lamp[None])
-                size = self.canvas.camera.scale(float(depth[0])) * 0.1
-                self.canvas.disc_px(pixel[0], size, colour)
-                if self.lamps:
-                    self.canvas.flame(lamp, 0.42 if end > 0 else 0.25, colour, 0.95 if end > 0 else 0.7)
-        if body.length_m > 30 and self.lamps:
-            self.canvas.light(np.array([self.place[0], 1.5, self.place[1]]), 5.0, (120, 116, 96))
+            colour = (255, 246, 214) if front else (214, 30, 30)
+            for lamp, pixel, depth in zip(self.world[points], self.pixels[points], self.depths[points], strict=True):
+                self.canvas.disc_px(pixel, self.canvas.camera.scale(float(depth)) * 0.1, colour)
+                if self.shines:
+                    self.canvas.flame(lamp, 0.42 if front else 0.25, colour, 0.95 if front else 0.7)
 
 
 def _area(points: Floats) -> float:
-    """Return the signed area of a polygon of pixels: above 0 where its outline runs counter-clockwise on the screen."""
-    x, y = points[:, 0], points[:, 1]
-    return float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) * -0.5
+    """Return twice the signed area of a polygon of pixels: above 0 where it runs counter-clockwise on the screen."""
+    outline: list[list[float]] = points.tolist()
+    total = 0.0
+    x0, y0 = outline[-1]
+    for x1, y1 in outline:
+        total += x1 * y0 - x0 * y1
+        x0, y0 = x1, y1
+    return total
 
 
 def random_vehicle(rng: Random, track: DriveTrack, *, avoid: tuple[str, ...] = (), big: bool = False) -> Vehicle:

@@ -11,12 +11,14 @@ from pipeline.sample.people import CLOTHES, Item, Look, Person
 from pipeline.sample.pose import Action
 from pipeline.sample.shot import Event, Shot
 from pipeline.sample.tracks import PersonTrack
+from pipeline.sample.words import as_sentence
 
 
 def fighting(shot: Shot, start_s: float) -> Event:
     """Two people close in and trade blows until one falls; the other kicks him, or just runs."""
     rng = shot.rng
-    spot, side = shot.spot(), rng.choice((-1, 1))
+    spot = shot.spot()
+    side = shot.inward(spot)
     a_at, b_at = shot.aside(spot, -0.45 * side), shot.aside(spot, 0.45 * side)
     a_look = shot.look()
     b_look = shot.look(a_look)
@@ -53,8 +55,12 @@ def fighting(shot: Shot, start_s: float) -> Event:
             f"Two people trade blows, and a {a_look.words} knocks {other} to the ground",
         )
     )
-    ending = f" and kicks {'her' if b_look.woman else 'him'}" if kicked and "until" not in sentence and "fight;" not in sentence else ""
-    return Event(category="Fighting", start_s=start_s, end_s=end_s, sentence=f"{sentence}{ending}.")
+    ending = (
+        f" and kicks {'her' if b_look.woman else 'him'}"
+        if kicked and "until" not in sentence and "fight;" not in sentence
+        else ""
+    )
+    return Event(category="Fighting", start_s=start_s, end_s=end_s, sentence=as_sentence(sentence + ending))
 
 
 def robbery(shot: Shot, start_s: float) -> Event:
@@ -64,7 +70,8 @@ def robbery(shot: Shot, start_s: float) -> Event:
 
 def _street_robbery(shot: Shot, start_s: float) -> Event:
     rng = shot.rng
-    spot, side = shot.spot(), rng.choice((-1, 1))
+    spot = shot.spot()
+    side = shot.inward(spot)
     at, stand = shot.aside(spot, -0.65 * side), shot.aside(spot, 0.65 * side)
     robber_look = shot.look(hooded=True)
     victim_look = shot.look(robber_look)
@@ -97,7 +104,7 @@ def _street_robbery(shot: Shot, start_s: float) -> Event:
             f"A {victim_look.words} raises {their} hands before a {robber_look.words}, who takes the {bag} bag and runs away {way}",
         )
     )
-    return Event(category="Robbery", start_s=start_s, end_s=end_s, sentence=f"{sentence}.")
+    return Event(category="Robbery", start_s=start_s, end_s=end_s, sentence=as_sentence(sentence))
 
 
 def _shop_robbery(shot: Shot, start_s: float) -> Event:
@@ -117,7 +124,9 @@ def _shop_robbery(shot: Shot, start_s: float) -> Event:
     end_s = robber.now_s + 1.5
     for place in reversed(_shop_way(shot)):
         robber.go(place, Action.RUN)
-    clerk.until(end_s, Action.HANDS_UP).until(end_s + 3, Action.PHONE).until(shot.duration_s, Action.STAND, face=customer)
+    clerk.until(end_s, Action.HANDS_UP).until(end_s + 3, Action.PHONE).until(
+        shot.duration_s, Action.STAND, face=customer
+    )
     thief = Person(robber_look, robber)
     thief.hold(Item.GUN, end_s=taken_s)
     bag = rng.choice(("white", "yellow", "red", "green"))
@@ -131,13 +140,14 @@ def _shop_robbery(shot: Shot, start_s: float) -> Event:
             f"The clerk in {clerk_look.colour} raises both hands while a {robber_look.words} robs the shop and runs out with a {bag} bag",
         )
     )
-    return Event(category="Robbery", start_s=start_s, end_s=end_s, sentence=f"{sentence}.")
+    return Event(category="Robbery", start_s=start_s, end_s=end_s, sentence=as_sentence(sentence))
 
 
 def shooting(shot: Shot, start_s: float) -> Event:
     """Someone fires a gun at another, who falls; people near by flee."""
     rng = shot.rng
-    spot, side = shot.spot(), rng.choice((-1, 1))
+    spot = shot.spot()
+    side = shot.inward(spot)
     at, stand = shot.aside(spot, -1.1 * side), shot.aside(spot, 1.1 * side)
     shooter_look = shot.look()
     victim_look = shot.look(shooter_look)
@@ -147,7 +157,7 @@ def shooting(shot: Shot, start_s: float) -> Event:
     victim = shot.arriving(stand, start_s - rng.uniform(0.5, 3), near=shot.aside(spot, 20 * side))
     victim.until(shots[1], Action.STAND, face=at)
     victim.act(Action.FALL_BACK, 0.8, face=at, to=shot.aside(stand, 0.4 * side)).until(shot.duration_s, Action.LIE)
-    end_s = shooter.now_s + 1.6
+    end_s = shooter.now_s + 1.2
     away = shot.exit(shooter.at, shot.aside(spot, -20 * side))
     shooter.go(away, Action.RUN)
     gunman = Person(shooter_look, shooter)
@@ -166,7 +176,7 @@ def shooting(shot: Shot, start_s: float) -> Event:
             f"A {victim_look.words} is shot by a {shooter_look.words} and collapses while the shooter runs off {way}",
         )
     )
-    return Event(category="Shooting", start_s=start_s, end_s=end_s, sentence=f"{sentence}.")
+    return Event(category="Shooting", start_s=start_s, end_s=end_s, sentence=as_sentence(sentence))
 
 
 def _recover(shot: Shot, track: PersonTrack, from_s: float) -> None:
