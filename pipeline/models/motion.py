@@ -17,8 +17,9 @@ import numpy as np
 from pipeline.config import VideoConfig
 from pipeline.errors import RecordError
 from pipeline.models.base import CaptionRequest
-from pipeline.models.motion_facts import facts_of, usual_of
+from pipeline.models.motion_facts import facts_of
 from pipeline.models.motion_measure import Measurements, measure
+from pipeline.models.motion_usual import usual_of
 from pipeline.models.motion_words import describe
 from pipeline.records import Caption, EventClip, Reason, Video
 from pipeline.video.pool import VideoPool

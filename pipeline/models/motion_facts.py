@@ -12,32 +12,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.models.motion_measure import Measurements
+from pipeline.models.motion_count import count_things
+from pipeline.models.motion_measure import WIDE_AREA, Measurements
+from pipeline.models.motion_moments import Moment, find_moments
 from pipeline.models.motion_tracks import Track
+from pipeline.models.motion_usual import Usual
 
 Floats = NDArray[np.float64]
 
 _MIN_OTHERS = 5  # tracks that make a "usual" to compare with
 _OVERLAY_STRIP = 0.13  # share of the picture's height, above and below, where clocks and names are drawn
-_WIDE_AREA = 0.15
-_WIDE_CHANGING = 0.03  # smoke fills much of the picture and changes slowly
 _ACTIVE_CHANGING = 0.12
+_MIN_HELD_S = 0.8
+_ROUGH_ENERGY, _MOST_IF_ROUGH = 0.07, 3
 _REST = 0.012  # widths; a thing that stays this close to its last place rests
 _STAYS = 0.08  # widths
-_MIN_SURGE, _MIN_JUMP = 0.012, 0.02  # shares of the picture; a clock whose digits all change stays below
-_MIN_GLARE = 0.15  # share of a cell
 _VIGOROUS_CHANGING = 0.28
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usual:
-    """What is usual in a video: medians and spreads over its baseline."""
-
-    energy: float
-    energy_spread: float
-    speeds: tuple[float, ...]
-    flow_speeds: tuple[float, ...]
-    areas: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,18 +64,6 @@ class Stirring:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
-    """Something sudden, `at_s` seconds into the clip: a surge of motion, a flash, a jump or a cut.
-
-    `place` is where, as shares of width and height; None is the whole picture.
-    """
-
-    kind: str
-    at_s: float
-    place: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ClipFacts:
     """What was found in a clip of `length_s` seconds.
 
@@ -105,20 +83,6 @@ class ClipFacts:
     camera: tuple[float, float, float] | None
 
 
-def usual_of(measured: Sequence[Measurements]) -> Usual:
-    """Summarise the baseline stretches of one video."""
-    energy = np.concatenate([m.energy for m in measured])
-    tracks = [t for m in measured for t in m.tracks if t.travels]
-    median = float(np.median(energy))
-    return Usual(
-        energy=median,
-        energy_spread=float(1.4826 * np.median(np.abs(energy - median))),
-        speeds=tuple(t.speed for t in tracks),
-        flow_speeds=tuple(t.flow_speed for t in tracks),
-        areas=tuple(t.area for t in tracks),
-    )
-
-
 def facts_of(measured: Measurements, usual: Usual, start_s: float, end_s: float) -> ClipFacts:
     """Find what can be said of [start_s, end_s), on the clock of `measured.times_s`."""
     inside = np.flatnonzero((measured.times_s >= start_s) & (measured.times_s < end_s))
@@ -126,9 +90,12 @@ def facts_of(measured: Measurements, usual: Usual, start_s: float, end_s: float)
     parts = [part for track in measured.tracks if (part := track.between(start_s, end_s))] if camera is None else []
     going = [part for part in parts if part.travels and not _in_overlay(part)]
     staying = [part for part in parts if _stirs(part) and not part.travels]
-    counts = _counts([*going, *staying], measured.times_s[inside])
+    counts = count_things([*going, *staying], measured.times_s[inside])
+    # Something large that passes falls apart into many regions, as a train does into its windows.
+    rough = measured.energy[inside] > _ROUGH_ENERGY
+    counts = np.where(rough, np.minimum(counts, _MOST_IF_ROUGH), counts)
     most = _most_held(counts, measured.times_s[inside])
-    exact = most <= 3 and not staying and all(part.contacts == 0 for part in going)
+    exact = most <= 3 and not staying and not rough.any() and all(part.contacts == 0 for part in going)
     movers = [_mover(part, usual, start_s, end_s) for part in going]
     return ClipFacts(
         length_s=end_s - start_s,
@@ -137,12 +104,7 @@ def facts_of(measured: Measurements, usual: Usual, start_s: float, end_s: float)
         throughout=bool(np.mean(counts >= most) > 0.75),
         movers=tuple(sorted(movers, key=_strikingness, reverse=True)),
         stirring=tuple(sorted(map(_stirring, staying), key=lambda s: (s.vigorous, s.area), reverse=True)),
-        moments=tuple(
-            sorted(
-                _moments(measured, usual, inside, start_s, camera_moves=camera is not None),
-                key=lambda moment: moment.at_s,
-            )
-        ),
+        moments=tuple(find_moments(measured, usual, inside, start_s, camera_moves=camera is not None)),
         steady=_steady(measured, inside),
         camera=camera,
     )
@@ -168,8 +130,8 @@ def _stirs(part: Track) -> bool:
     """Whether a region keeps changing, long and large enough to be a thing and not noise, foliage or a clock."""
     if part.end_s - part.start_s < 1.0 or _in_overlay(part):
         return False
-    if part.area >= _WIDE_AREA:
-        return part.changing >= _WIDE_CHANGING
+    if part.area >= WIDE_AREA:
+        return True
     return part.changing >= _ACTIVE_CHANGING and part.area >= 0.0015
 
 
@@ -179,18 +141,11 @@ def _in_overlay(part: Track) -> bool:
     return bool(bottoms < _OVERLAY_STRIP or tops > 1 - _OVERLAY_STRIP)
 
 
-def _counts(parts: Sequence[Track], times_s: Floats) -> NDArray[np.int64]:
-    counts = np.zeros(len(times_s), dtype=np.int64)
-    for part in parts:
-        counts += (times_s >= part.start_s) & (times_s <= part.end_s)
-    return counts
-
-
 def _most_held(counts: NDArray[np.int64], times_s: Floats) -> int:
-    """Return the largest count that holds for half a second in all."""
+    """Return the largest count that holds for most of a second in all."""
     if len(counts) < 2:
         return int(counts.max(initial=0))
-    held = max(1, round(0.5 / float(np.median(np.diff(times_s)))))
+    held = max(1, round(_MIN_HELD_S / float(np.median(np.diff(times_s)))))
     return int(np.sort(counts)[-min(held, len(counts))])
 
 
@@ -233,7 +188,10 @@ def _speed_ratio(part: Track, usual: Usual) -> float | None:
 
 def _ratio(value: float, known: Sequence[float]) -> float | None:
     # The thing itself is among the known ones, hence one more.
-    return value / float(np.median(known)) if len(known) > _MIN_OTHERS and np.median(known) > 0 else None
+    if len(known) <= _MIN_OTHERS or not np.median(known) > 0:
+        return None
+    # "Most" must hold where things are of two kinds, too: in a street with pedestrians and cars no car is remarkable.
+    return value / max(float(np.median(known)), 0.85 * float(np.percentile(known, 80)))
 
 
 def _strikingness(mover: Mover) -> float:
@@ -251,96 +209,3 @@ def _stirring(part: Track) -> Stirring:
         vigorous=part.changing >= _VIGOROUS_CHANGING,
         stays=bool(reach < _STAYS and part.end_s - part.start_s >= 2.0),
     )
-
-
-def _moments(
-    measured: Measurements, usual: Usual, inside: NDArray[np.intp], start_s: float, *, camera_moves: bool
-) -> list[Moment]:
-    if len(inside) < 4:
-        return []
-    first, last = int(inside[0]), int(inside[-1]) + 1
-    times_s = measured.times_s
-    cuts = [
-        Moment(kind="cut", at_s=cut - start_s) for cut in measured.cuts_s if times_s[first] < cut < times_s[last - 1]
-    ]
-    light = _light_moments(measured, first, last, start_s)
-    taken = [moment.at_s for moment in [*cuts, *light]]
-    if camera_moves:
-        # Everything changes from frame to frame then, and no burst can be told from the camera's own motion.
-        return cuts
-    surges = [
-        moment
-        for moment in _surges(measured, usual, first, last, start_s)
-        if all(abs(moment.at_s - other) > 0.6 for other in taken)
-    ]
-    return [*cuts, *light, *surges]
-
-
-def _surges(measured: Measurements, usual: Usual, first: int, last: int, start_s: float) -> list[Moment]:
-    """Find where motion rises at once far above what is usual: a jump if for one frame only, else a surge."""
-    energy, times_s = measured.energy, measured.times_s
-    # The spread is capped: in a video hardly longer than the clip the surge itself would widen it.
-    spread = min(usual.energy_spread, usual.energy / 2)
-    limit = max(2.0 * usual.energy, usual.energy + 3 * spread, _MIN_SURGE) + 0.005
-    found: list[Moment] = []
-    for index in range(max(first, 2), last):
-        at_s = float(times_s[index])
-        before = energy[(times_s >= at_s - 1.5) & (times_s < at_s - 0.1)]
-        if not len(before) or energy[index] < limit or (found and at_s - start_s - found[-1].at_s < 2.0):
-            continue
-        after = energy[index + 1 : index + 4]
-        if len(after) == 3 and energy[index] > _MIN_JUMP + 4 * max(after.max(), before[-3:].max()):
-            found.append(Moment(kind="jump", at_s=at_s - start_s))
-        elif len(after) == 3 and after.mean() > 0.8 * limit and energy[index] > 2.0 * before.mean() + 0.004:
-            found.append(Moment(kind="surge", at_s=at_s - start_s))
-    return found
-
-
-def _light_moments(measured: Measurements, first: int, last: int, start_s: float) -> list[Moment]:
-    """Find sudden changes of light: of the whole picture, or of a part that nothing could have entered so fast."""
-    cells = measured.cells.reshape(len(measured.times_s), -1)
-    glow = measured.glow.reshape(len(measured.times_s), -1)
-    times_s = measured.times_s
-    found: list[Moment] = []
-    for index in range(max(first, 2), last):
-        at_s = float(times_s[index])
-        near_a_cut = any(abs(at_s - cut) < 0.6 for cut in measured.cuts_s)
-        if near_a_cut or (found and at_s - start_s - found[-1].at_s < 1.5):
-            continue
-        before = np.median(cells[max(index - 6, 0) : index - 1], axis=0) if index >= 3 else cells[0]
-        whole = float(np.median(cells[index] - before))
-        if abs(whole) > 14:
-            later = np.median(cells[min(index + 8, len(cells) - 1) :][:4], axis=0)
-            stays = abs(float(np.median(later - before))) > 0.6 * abs(whole)
-            kind = ("brighter" if whole > 0 else "darker") if stays else ("flash" if whole > 0 else "dip")
-            found.append(Moment(kind=kind, at_s=at_s - start_s))
-            continue
-        # A dark thing that vanishes makes its place brighter too, but not brighter than the background.
-        kindling = glow[index] - glow[max(index - 3, 0) : index - 1].max(axis=0)
-        place = _cell_centre(int(kindling.argmax()), measured.glow.shape[1:])
-        if kindling.max() > _MIN_GLARE and not _covered(measured.tracks, place, at_s):
-            found.append(Moment(kind="glare", at_s=at_s - start_s, place=place))
-    return found
-
-
-def _cell_centre(cell: int, shape: tuple[int, ...]) -> tuple[float, float]:
-    row, column = divmod(cell, shape[1])
-    return (column + 0.5) / shape[1], (row + 0.5) / shape[0]
-
-
-def _covered(tracks: Sequence[Track], place: tuple[float, float], at_s: float) -> bool:
-    """Whether something that was there before lies over `place`: a bright thing that moves is not a burst of light."""
-    for track in tracks:
-        since_s = at_s - (0.0 if track.travels else 0.5)
-        if not track.start_s - 0.2 <= since_s <= track.end_s:
-            continue
-        last = len(track.regions) - 1
-        earlier, region = (track.regions[min(int(np.searchsorted(track.times_s, s)), last)] for s in (at_s - 0.4, at_s))
-        y = place[1] * track.aspect
-        reach_x, reach_y = 0.125, track.aspect / 6
-        near = (region.left - reach_x < place[0] < region.right + reach_x) and (
-            region.top - reach_y < y < region.bottom + reach_y
-        )
-        if near and (track.travels or region.area < 2 * earlier.area):
-            return True
-    return False

@@ -12,8 +12,9 @@ fractions of the picture's area.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -28,6 +29,10 @@ Floats = NDArray[np.float64]
 _BACKGROUND_REACH_S = 20.0
 _BACKGROUND_SAMPLES = 31
 _MIN_REGION_AREA = 0.0008
+WIDE_AREA = 0.15
+"""Share of the picture from which a region is no single thing among others, but fills the view."""
+WIDE_FRESH = 0.17
+"""Share of a wide region that must be fresh for it to be in motion, as smoke is; a standing train is not."""
 _MIN_CONTRAST = 12.0  # grey levels; below it lie compression and shadows
 _NOISE_FACTOR = 4.5
 _GLOW = 40.0  # grey levels
@@ -179,7 +184,15 @@ class _Shot:
             if foreground.mean() > _FLOODED or self.camera_moves[index]:
                 yield []
             else:
-                yield list(_connected(foreground, changed, flow, step_s))
+                yield list(_connected(foreground, changed, partial(self._fresh, index), flow, step_s))
+
+    def _fresh(self, index: int) -> NDArray[np.bool_]:
+        """Where the picture differs both from about a second before and from a second after."""
+        earlier, later = np.searchsorted(self.times_s, self.times_s[index] + np.array([-1.0, 1.0]))
+        now, ends = self.frames[index], (max(earlier, 0), min(later, len(self.frames) - 1))
+        # At either end of a shot one of the two is the frame itself: the other has to do.
+        differences = [np.abs(_offset_free(now, self.frames[end])) > self.threshold for end in ends if end != index]
+        return np.asarray(np.logical_and.reduce(differences))
 
 
 class _Background:
@@ -250,15 +263,26 @@ def _offset_free(frame: Grey, reference: Grey) -> NDArray[np.float32]:
 
 
 def _connected(
-    foreground: NDArray[np.bool_], changed: NDArray[np.bool_], flow: NDArray[np.float32], step_s: float
+    foreground: NDArray[np.bool_],
+    changed: NDArray[np.bool_],
+    fresh: Callable[[], NDArray[np.bool_]],
+    flow: NDArray[np.float32],
+    step_s: float,
 ) -> Iterator[Region]:
+    """Find the connected regions of foreground.
+
+    What is wide but not fresh, such as a train that stopped, is background to those who pass in front of it: there
+    the fresh part alone is taken.
+    """
     import cv2
 
     width = foreground.shape[1]
-    mask = cv2.morphologyEx(foreground.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
-    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((5, 3), np.uint8))
-    count, labels, stats, centroids = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    for label in range(1, count):
+    labels, stats, centroids = _components(foreground)
+    wide = [label for label in range(1, len(stats)) if stats[label, cv2.CC_STAT_AREA] >= WIDE_AREA * foreground.size]
+    freshness = fresh() if wide else foreground
+    if standing := [label for label in wide if freshness[labels == label].mean() < WIDE_FRESH]:
+        labels, stats, centroids = _components(foreground & (freshness | ~np.isin(labels, standing)))
+    for label in range(1, len(stats)):
         left, top, box_width, box_height, area = (int(value) for value in stats[label])
         if area < _MIN_REGION_AREA * foreground.size:
             continue
@@ -279,3 +303,13 @@ def _connected(
             velocity_x=float(velocity[0]),
             velocity_y=float(velocity[1]),
         )
+
+
+def _components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int32], Floats]:
+    """Label the connected parts of `mask`, specks removed and gaps closed: labels, stats and centroids of OpenCV."""
+    import cv2
+
+    clean = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8))
+    clean = cv2.morphologyEx(clean, cv2.MORPH_CLOSE, np.ones((5, 3), np.uint8))
+    _, labels, stats, centroids = cv2.connectedComponentsWithStats(clean, connectivity=8)
+    return labels, stats, centroids

@@ -9,7 +9,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from pipeline.models.motion_facts import ClipFacts, Moment, Mover, Stirring
+from pipeline.models.motion_facts import ClipFacts, Mover, Stirring
+from pipeline.models.motion_measure import WIDE_AREA
+from pipeline.models.motion_moments import Moment
 
 # fmt: off
 _NUMBERS = (
@@ -19,6 +21,7 @@ _NUMBERS = (
 # fmt: on
 _TENS = {20: "twenty", 30: "thirty", 40: "forty", 50: "fifty"}
 _MANY = 6
+_REPEATABLE = ("cut", "jump", "flash", "surge")
 _LARGE_AREA, _SMALL_AREA = 0.05, 0.003
 _FASTER, _MUCH_FASTER = 1.5, 2.2
 _LARGER, _FAR_LARGER = 5.0, 8.0
@@ -78,7 +81,7 @@ def _camera(camera: tuple[float, float, float], chance: random.Random) -> str:
 
 def _wide(facts: ClipFacts) -> Stirring | None:
     """Return the stirring that fills much of the picture, as smoke does; no count or way holds within it."""
-    return next((s for s in facts.stirring if s.area >= 0.15), None)
+    return next((s for s in facts.stirring if s.area >= WIDE_AREA), None)
 
 
 def _widespread(wide: Stirring, chance: random.Random) -> str:
@@ -127,7 +130,7 @@ def _group(facts: ClipFacts, chance: random.Random) -> str:
         bound = "at least " if not facts.exact else "" if facts.throughout else "up to "
         count = f"{bound}{number(most)} things are in motion at once"
     else:
-        count = chance.choice(["things move one after another", "things come and go one at a time"])
+        count = chance.choice(["there is movement", "something moves"])
     return f"{count} {_spread(movers, facts.stirring)}".rstrip() + _directions(movers, most)
 
 
@@ -152,11 +155,13 @@ def _spread(movers: Sequence[Mover], stirring: Sequence[Stirring]) -> str:
 
 
 def _directions(movers: Sequence[Mover], most: int) -> str:
-    if len(movers) == 1 or (len(movers) == 2 and most > 3):
+    if most == 1 or len(movers) == 1 or (len(movers) == 2 and most > 3):
         return ""
     if len(movers) == 2:
         first, second = (_heading(mover) for mover in movers)
-        return f", two of them {first}" if first == second else f", one {first} and one {second}"
+        if first == second:
+            return f", {'both' if most == 2 else 'two of them'} {first}"
+        return f", one {first} and one {second}"
     right = sum(mover.end[0] - mover.start[0] > 0.03 for mover in movers)
     left = sum(mover.start[0] - mover.end[0] > 0.03 for mover in movers)
     # In a crowd only some are followed far enough: "mostly" is left out unless they are at least half of it.
@@ -177,7 +182,7 @@ def _foremost(facts: ClipFacts, chance: random.Random) -> str | None:
     if remarks:
         subject = "it" if told else f"one {_size(mover)}thing, going {_way(mover)},"
         return f"{subject} {' and '.join(remarks)}"
-    if _usual_pace(facts):
+    if _usual_pace(facts) and (told or facts.most >= 3):
         return "its pace is usual for this video" if told else "most of them move at the pace that is usual here"
     return None if told else f"one {_size(mover)}thing goes {_way(mover)}"
 
@@ -200,12 +205,17 @@ def _comparisons(mover: Mover, chance: random.Random) -> list[str]:
 
 
 def _sudden(facts: ClipFacts, chance: random.Random) -> str:
-    told = [_moment(moment, facts.length_s, chance) for moment in facts.moments[:2]]
-    if len(facts.moments) > 2 and len({moment.kind for moment in facts.moments}) == 1:
-        many = {"cut": "the view cuts to another shot several times", "jump": "the picture jumps several times"}
-        if (kind := facts.moments[0].kind) in many:
-            return many[kind]
-    return ", and ".join(told)
+    first, *others = facts.moments
+    again = [moment for moment in others if moment.kind == first.kind]
+    told = _moment(first, facts.length_s, chance)
+    if len(again) >= 2 and first.kind in _REPEATABLE:
+        told += " and again several times"
+        others = [moment for moment in others if moment.kind != first.kind]
+    if not others:
+        return told
+    if others[0].kind == first.kind:
+        return f"{told} and again {_when(others[0].at_s, facts.length_s)}"
+    return f"{told}, and {_moment(others[0], facts.length_s, chance)}"
 
 
 def _moment(moment: Moment, length_s: float, chance: random.Random) -> str:

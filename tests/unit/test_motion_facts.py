@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pipeline.models.motion_facts import ClipFacts, facts_of, usual_of
+from pipeline.models.motion_facts import ClipFacts, facts_of
 from pipeline.models.motion_measure import measure
+from pipeline.models.motion_usual import usual_of
 from pipeline.models.motion_words import describe, number
 
 WIDTH, HEIGHT, RATE_HZ = 192, 144, 8
@@ -85,12 +86,12 @@ TWO = [going((0, 0.4), (0.9, 0.4)), going((1, 0.75), (0.2, 0.75))]
 THREE = [going((0, 0.3), (0.5, 0.3)), going((0.9, 0.55), (0.2, 0.55)), going((0.5, 0.8), (0.95, 0.8))]
 
 
-def struggling(since_s: float = 0.0, size: float = 18) -> Thing:
+def struggling(since_s: float = 0.0, to_s: float = np.inf, size: float = 18) -> Thing:
     def at(time_s: float) -> Box:
         rng = np.random.default_rng(int(time_s * RATE_HZ))
         shaking = rng.normal(0, 0.015, 2)
         box = (0.5 + shaking[0], 0.6 + shaking[1], *(size + rng.integers(-size // 3, size // 3, 2)), 20.0)
-        return box if time_s >= since_s else None
+        return box if since_s <= time_s < to_s else None
 
     return at
 
@@ -192,7 +193,7 @@ def test_size_is_compared_with_the_rest_of_the_video() -> None:
         ({"light": lambda t: 40.0 if t >= 6 else 0.0}, "brighter", 6.0),
         ({"fire_s": 5.0}, "glare", 5.0),
         ({"cut_s": 4.0}, "cut", 4.0),
-        ({"things": [struggling(6.0, size=48)]}, "surge", 6.0),
+        ({"seconds": 40, "things": [struggling(6.0, 10.0, size=48)]}, "surge", 6.0),
     ],
 )
 def test_sudden_moments_and_their_times(rendered: dict[str, Any], kind: str, at_s: float) -> None:
