@@ -100,8 +100,8 @@ def platform(rng: Random) -> Layout:
         place.wall(far - 0.02, (x + 0.6, x + 3.4), (0.7, 2.2), rng.choice(_GOODS))
         place.wall(far - 0.03, (x + 0.8, x + 3.2), (1.6, 2.1), (230, 226, 214))
     side = rng.choice((-1, 1))
-    for x in (-5.4, 5.4):
-        place.prop((x, 7.3), (0.6, 5.0, 0.6), shade(tiles, 0.9))
+    for pillar in (-5.4, 5.4):
+        place.prop((pillar, 7.3), (0.6, 5.0, 0.6), shade(tiles, 0.9))
     machine = (side * rng.uniform(2.0, 2.4), 7.6)
     face = Box((machine[0] - 0.42, machine[0] + 0.42), (0.7, 1.75), (7.23, 7.25), (188, 214, 222))
     place.prop(machine, (1.1, 1.95, 0.7), jitter(rng, rng.choice(((180, 40, 44), (40, 80, 150), (230, 180, 40)))), face)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from pipeline.sample.geometry import Place, between, heading_to
 from pipeline.sample.layout import Lane, SceneKind
@@ -64,7 +65,7 @@ def _walkers(shot: Shot) -> bool:
     start_s = rng.uniform(-6.0 * (path[0] != path[-1]), shot.duration_s - 2)
     shift = (rng.uniform(-0.4, 0.4), rng.uniform(-0.5, 0.5))
     pause_s = rng.uniform(2, 6) if rng.random() < 0.15 else 0.0
-    added = []
+    added: list[Person] = []
     for i in range(size):
         offset = (shift[0] - 0.3 * (i // 2), shift[1] + 0.95 * (i % 2) + 0.1 * i)
         places = [(x + offset[0], z + offset[1]) for x, z in path]
@@ -80,7 +81,7 @@ def _walkers(shot: Shot) -> bool:
 
 def _stroll(path: list[Place], start_s: float, action: Action, pace: float, pause_s: float) -> PersonTrack:
     track = PersonTrack(start_s, path[0])
-    for i, (a, b) in enumerate(zip(path, path[1:], strict=False)):
+    for i, (a, b) in enumerate(pairwise(path)):
         if pause_s and i == 0:
             track.go(between(a, b, 0.45), action, pace).act(Action.PHONE, pause_s)
         track.go(b, action, pace)

@@ -124,7 +124,7 @@ def arcade(rng: Random) -> Layout:
         for window in windows
         if abs(window.centre[0]) < 2.6
     ]
-    place.walks = [((-12, z), (12, z)) for z in (6.3, 7.4, front - 1.6)] + [((-12, 6.6), (12, front - 1.4))]
+    place.walks = [((-12.0, a), (12.0, b)) for a, b in ((6.3, 6.3), (7.4, 7.4), (front - 1.6,) * 2, (6.6, front - 1.4))]
     place.exits = [(-10, 7.4), (10, 7.4)]
     place.spots = [(x, 7.6 + 0.4 * (i % 2)) for i, x in enumerate((-2.2, -1.1, 0.0, 1.1, 2.2))]
     side = rng.choice((-1, 1))
@@ -230,11 +230,11 @@ def forecourt(rng: Random) -> Layout:
     for x in range(-9, 9, 3):
         place.wall(15.95, (x + 0.2, x + 2.7), (0.5, 2.2), _SHOP_GLASS, lit=True)
     place.ground((-4.2, 4.2), (9.9, 10.9), (192, 188, 176))
-    for x in (-2.4, 2.4):
-        screen = Box((x - 0.3, x + 0.3), (1.0, 1.4), (10.12, 10.16), (40, 48, 52))
-        place.prop((x, 10.4), (0.8, 1.7, 0.5), brand, screen)
-    for x in (-5.2, 5.2):
-        place.prop((x, 10.4), (0.35, 5.0, 0.35), (214, 214, 210))
+    for pump in (-2.4, 2.4):
+        screen = Box((pump - 0.3, pump + 0.3), (1.0, 1.4), (10.12, 10.16), (40, 48, 52))
+        place.prop((pump, 10.4), (0.8, 1.7, 0.5), brand, screen)
+    for pillar in (-5.2, 5.2):
+        place.prop((pillar, 10.4), (0.35, 5.0, 0.35), (214, 214, 210))
     place.lanes = [
         Lane(start=(-22, 8.6), end=(22, 8.6), speed_m_s=rng.uniform(4.5, 6)),
         Lane(start=(22, 12.5), end=(-22, 12.5), speed_m_s=rng.uniform(4.5, 6)),

@@ -17,7 +17,8 @@ from pipeline.sample.words import with_article
 
 CLOTHES: dict[str, Colour] = {
     "red": (196, 36, 40), "blue": (40, 84, 196), "green": (38, 140, 66), "yellow": (232, 198, 40),
-    "white": (236, 236, 232), "black": (34, 34, 38), "orange": (236, 120, 30), "purple": (128, 60, 164), "pink": (238, 140, 176),
+    "white": (236, 236, 232), "black": (34, 34, 38), "orange": (236, 120, 30), "purple": (128, 60, 164),
+    "pink": (238, 140, 176),
 }  # fmt: skip
 _TROUSERS: tuple[Colour, ...] = (
     (44, 52, 84),

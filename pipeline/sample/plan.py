@@ -16,13 +16,16 @@ LONGEST_EVENT_S = 10.0
 _LEAD_S = 2.6
 _TAIL_S = 1.4
 _GAP_S = 3.0
-_EVENT_COUNTS = ((1, 0.7), (2, 0.22), (3, 0.08))
+_EVENT_COUNTS = {1: 0.7, 2: 0.22, 3: 0.08}
 
 KINDS: dict[str, tuple[SceneKind, ...]] = {
     "Fighting": tuple(SceneKind),
     "RoadAccidents": (SceneKind.STREET, SceneKind.PARKING, SceneKind.FORECOURT),
-    "Explosion": (SceneKind.STREET, SceneKind.PARKING, SceneKind.ARCADE, SceneKind.PLAZA, SceneKind.FORECOURT, SceneKind.PLATFORM, SceneKind.ALLEY),
-    "Robbery": (SceneKind.SHOP, SceneKind.STREET, SceneKind.PARKING, SceneKind.ARCADE, SceneKind.ALLEY, SceneKind.PLAZA, SceneKind.PLATFORM, SceneKind.FORECOURT),
+    "Explosion": (
+        SceneKind.STREET, SceneKind.PARKING, SceneKind.ARCADE, SceneKind.ALLEY, SceneKind.PLAZA, SceneKind.PLATFORM,
+        SceneKind.FORECOURT,
+    ),
+    "Robbery": tuple(SceneKind),
     "Vandalism": (SceneKind.ARCADE, SceneKind.PARKING, SceneKind.ALLEY, SceneKind.PLATFORM),
     "Arson": (SceneKind.ALLEY, SceneKind.PARKING, SceneKind.PLAZA, SceneKind.ARCADE),
     "Shooting": (SceneKind.STREET, SceneKind.ARCADE, SceneKind.PLAZA, SceneKind.SHOP, SceneKind.PLATFORM),
@@ -108,8 +111,7 @@ def _schedule(
     shortest, longest = duration_s
     if first is None:
         return (), (), rng.uniform(shortest, longest)
-    counts, weights = zip(*_EVENT_COUNTS, strict=True)
-    count = rng.choices(counts, weights)[0]
+    count = rng.choices(list(_EVENT_COUNTS), list(_EVENT_COUNTS.values()))[0]
     part_s = LONGEST_EVENT_S + _GAP_S
     while count > 1 and _LEAD_S + count * part_s + _TAIL_S > longest:
         count -= 1

@@ -246,12 +246,12 @@ def joints(angles: Floats, height_m: float) -> Floats:
         rows[leg[2]] = _reached(rows[leg[1]], shin, 0.0, _SHIN)
         ahead, aside, high = rows[leg[2]]
         rows[leg[3]] = (ahead + 0.085 * cos(shin * 0.5), aside, high + 0.085 * sin(shin * 0.5) - 0.01)
-    points = np.array(rows)
+    points: Floats = np.array(rows)
     if fall:
         points[:, 2] += _THIGH + _SHIN
-        ahead, high = points[:, 0].copy(), points[:, 2].copy()
-        points[:, 0] = ahead * cos(fall) - high * sin(fall)
-        points[:, 2] = ahead * sin(fall) + high * cos(fall)
+        upright = points.copy()
+        points[:, 0] = upright[:, 0] * cos(fall) - upright[:, 2] * sin(fall)
+        points[:, 2] = upright[:, 0] * sin(fall) + upright[:, 2] * cos(fall)
     points[:, 2] += _SOLE - points[:, 2].min()
     points *= height_m
     points[:, 2] += lift

@@ -50,10 +50,11 @@ class Painter:
         self._ink: Image = np.zeros(0, np.uint8)
         self._cover: Weights = np.zeros(0, np.float32)
         self._tone = rng.uniform(0, math.tau)
-        fixed: list[Vehicle] = [v for v in shot.vehicles if _still(v)]
+        fixed = [v for v in shot.vehicles if _still(v)]
         for vehicle in fixed:
             vehicle.draw_shadow(_over(self.canvas, self._background), 0.0)
-        self._sprites = [_Sprite(self.canvas, element) for element in (*shot.layout.props, *fixed)]
+        still: list[Element] = [*shot.layout.props, *fixed]
+        self._sprites = [_Sprite(self.canvas, element) for element in still]
         self._movers: list[Person | Vehicle] = [*shot.people, *(v for v in shot.vehicles if v not in fixed)]
 
     def frame(self, index: int) -> NDArray[np.uint8]:
@@ -130,7 +131,7 @@ class Painter:
             for text, at in ((self._name, (6, 14)), (now, (WIDTH - 158, 14))):
                 cv2.putText(outline, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, 255, 3, cv2.LINE_AA)
                 cv2.putText(self._ink, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (240, 240, 240), 1, cv2.LINE_AA)
-            self._cover = outline.astype(np.float32) / 255
+            self._cover = np.divide(outline, 255, dtype=np.float32)
         strip = picture[:_STAMP_PX]
         strip[:] = cv2.blendLinear(strip, self._ink, 1 - self._cover, self._cover)
 
@@ -224,7 +225,8 @@ def _light_map(shot: Shot, rng: Random) -> Image:
             if shot.layout.indoor
             else rng.choice(((1.0, 0.98, 0.93), (0.88, 0.9, 0.94), (0.94, 0.95, 0.96)))
         )
-        return np.clip(vignette[:, :, None] * np.array(tint) * 252, 0, 255).astype(np.uint8)
+        by_day: Image = np.clip(vignette[:, :, None] * np.array(tint) * 252, 0, 255).astype(np.uint8)
+        return by_day
     ambient = np.array((0.33, 0.36, 0.46)) * rng.uniform(0.85, 1.15)
     light = np.broadcast_to(ambient, (HEIGHT, WIDTH, 3)).copy()
     ground = _ground_below(shot.camera)
@@ -232,7 +234,8 @@ def _light_map(shot: Shot, rng: Random) -> Image:
     for lamp in shot.layout.lamps:
         gap = (ground[:, :, 0] - lamp[0]) ** 2 + (ground[:, :, 1] - lamp[1]) ** 2
         light += 0.62 * np.exp(-gap / (2 * 2.9**2))[:, :, None] * warm
-    return np.clip(light * vignette[:, :, None] * 255, 0, 255).astype(np.uint8)
+    by_night: Image = np.clip(light * vignette[:, :, None] * 255, 0, 255).astype(np.uint8)
+    return by_night
 
 
 def _shining(shot: Shot) -> Image | None:

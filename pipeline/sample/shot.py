@@ -1,4 +1,4 @@
-"""One video's stage: its place and camera, everything in it, and who is where when, so that nobody walks through others."""
+"""One video's stage: place, camera, everything in it, and who is where when, so that nobody walks through others."""
 
 from __future__ import annotations
 
@@ -137,7 +137,8 @@ class Shot:
         return next(v for v in self.vehicles if v.track.at == place and v.track.stays)
 
     def _times(self) -> Floats:
-        return np.arange(0.0, self.duration_s, _CHECK_S)
+        times: Floats = np.arange(0.0, self.duration_s, _CHECK_S, dtype=np.float64)
+        return times
 
     def _trail(self, actor: Person | Vehicle) -> Floats:
         """Return the circles that cover an actor over time, shape (times, circles, 2), NaN where it is absent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from pipeline.sample import damage, indoors, outdoors, violence
+from pipeline.sample import crashes, damage, indoors, outdoors, violence
 from pipeline.sample.layout import Layout, SceneKind
 from pipeline.sample.life import populate
 from pipeline.sample.plan import VideoPlan
@@ -26,7 +26,7 @@ _PLACES: dict[SceneKind, Callable[[Random], Layout]] = {
 
 _EVENTS: dict[str, Callable[[Shot, float], Event]] = {
     "Fighting": violence.fighting,
-    "RoadAccidents": damage.road_accident,
+    "RoadAccidents": crashes.road_accident,
     "Explosion": damage.explosion,
     "Robbery": violence.robbery,
     "Vandalism": damage.vandalism,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -117,11 +116,13 @@ def _task(video: Clicked, number: int, rng: Random) -> dict[str, Any]:
     return {
         "id": number, "annotations": [annotation], "drafts": [], "predictions": [],
         "data": {
-            "video": f"/data/local-files/?d={video.file}", "video_id": video.plan.video_id, "rel_path": video.file, "fps": str(FPS),
+            "video": f"/data/local-files/?d={video.file}", "video_id": video.plan.video_id,
+            "rel_path": video.file, "fps": str(FPS),
         },
         "meta": {}, "created_at": _stamp(_STARTED), "updated_at": _stamp(saved), "allow_skip": True, "inner_id": number,
         "total_annotations": 1, "cancelled_annotations": 0, "total_predictions": 0, "comment_count": 0,
-        "unresolved_comment_count": 0, "last_comment_updated_at": None, "project": 1, "updated_by": 1, "comment_authors": [],
+        "unresolved_comment_count": 0, "last_comment_updated_at": None, "project": 1, "updated_by": 1,
+        "comment_authors": [],
     }  # fmt: skip
 
 
@@ -151,4 +152,4 @@ def _write(path: Path, text: str) -> None:
     """Write a file so that it appears whole or not at all."""
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8", newline="")
-    os.replace(part, path)
+    part.replace(path)

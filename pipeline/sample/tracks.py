@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -64,7 +65,7 @@ class PersonTrack:
     @classmethod
     def arriving(cls, path: Sequence[Place], arrive_s: float, action: Action = Action.WALK, pace: float = 1.0) -> Self:
         """Return the track of one who comes along `path` and reaches its end at `arrive_s`."""
-        length = sum(math.dist(a, b) for a, b in zip(path, path[1:], strict=False))
+        length = sum(math.dist(a, b) for a, b in pairwise(path))
         track = cls(arrive_s - length / (GAIT_M_S[action] * pace), path[0])
         for place in path[1:]:
             track.go(place, action, pace)

@@ -15,8 +15,8 @@ from pipeline.sample.geometry import Colour, Floats, Place, clamp01, shade, shif
 from pipeline.sample.tracks import DriveTrack
 
 PAINTS: dict[str, Colour] = {
-    "red": (190, 30, 34), "blue": (36, 72, 176), "white": (232, 232, 230), "black": (40, 40, 46), "silver": (168, 172, 178),
-    "green": (36, 112, 66), "yellow": (234, 194, 40), "orange": (226, 112, 34),
+    "red": (190, 30, 34), "blue": (36, 72, 176), "white": (232, 232, 230), "black": (40, 40, 46),
+    "silver": (168, 172, 178), "green": (36, 112, 66), "yellow": (234, 194, 40), "orange": (226, 112, 34),
 }  # fmt: skip
 _GLASS: Colour = (58, 72, 84)
 _TYRE: Colour = (26, 26, 28)
@@ -25,7 +25,7 @@ _HUB: Colour = (134, 136, 140)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
-    """A kind of vehicle. Profiles are (fraction of the length, height in metres), from the rear bumper over the roof."""
+    """A kind of vehicle. Profiles are (fraction of the length, height in metres), from rear to front over the roof."""
 
     noun: str
     length_m: float
@@ -48,17 +48,22 @@ def _row(first: float, last: float, count: int, low: float, high: float) -> tupl
 
 SEDAN = Body(
     noun="car", length_m=4.4, width_m=1.78, glass=(3, 5),
-    profile=((-0.5, 0.3), (-0.5, 0.8), (-0.46, 0.94), (-0.3, 0.96), (-0.17, 1.42), (0.11, 1.42), (0.26, 0.95), (0.46, 0.84), (0.5, 0.62), (0.5, 0.3)),
-    windows=(((-0.26, 0.98), (-0.165, 1.36), (-0.04, 1.36), (-0.04, 0.98)), ((-0.02, 0.98), (-0.02, 1.36), (0.1, 1.36), (0.22, 0.98))),
+    profile=((-0.5, 0.3), (-0.5, 0.8), (-0.46, 0.94), (-0.3, 0.96), (-0.17, 1.42), (0.11, 1.42),
+             (0.26, 0.95), (0.46, 0.84), (0.5, 0.62), (0.5, 0.3)),
+    windows=(((-0.26, 0.98), (-0.165, 1.36), (-0.04, 1.36), (-0.04, 0.98)),
+             ((-0.02, 0.98), (-0.02, 1.36), (0.1, 1.36), (0.22, 0.98))),
 )  # fmt: skip
 HATCHBACK = Body(
     noun="car", length_m=3.9, width_m=1.72, glass=(3, 5),
-    profile=((-0.5, 0.3), (-0.5, 0.8), (-0.49, 0.95), (-0.46, 1.0), (-0.36, 1.48), (0.1, 1.48), (0.27, 0.98), (0.46, 0.86), (0.5, 0.62), (0.5, 0.3)),
-    windows=(((-0.42, 1.0), (-0.34, 1.41), (-0.1, 1.41), (-0.1, 1.0)), ((-0.07, 1.0), (-0.07, 1.41), (0.09, 1.41), (0.23, 1.0))),
+    profile=((-0.5, 0.3), (-0.5, 0.8), (-0.49, 0.95), (-0.46, 1.0), (-0.36, 1.48), (0.1, 1.48),
+             (0.27, 0.98), (0.46, 0.86), (0.5, 0.62), (0.5, 0.3)),
+    windows=(((-0.42, 1.0), (-0.34, 1.41), (-0.1, 1.41), (-0.1, 1.0)),
+             ((-0.07, 1.0), (-0.07, 1.41), (0.09, 1.41), (0.23, 1.0))),
 )  # fmt: skip
 VAN = Body(
     noun="van", length_m=5.2, width_m=1.95, glass=(4,), waist_m=1.2,
-    profile=((-0.5, 0.35), (-0.5, 1.2), (-0.5, 2.2), (-0.48, 2.25), (0.22, 2.25), (0.37, 1.25), (0.48, 1.0), (0.5, 0.7), (0.5, 0.35)),
+    profile=((-0.5, 0.35), (-0.5, 1.2), (-0.5, 2.2), (-0.48, 2.25), (0.22, 2.25),
+             (0.37, 1.25), (0.48, 1.0), (0.5, 0.7), (0.5, 0.35)),
     windows=(((0.06, 1.25), (0.06, 2.0), (0.2, 2.0), (0.32, 1.25)),),
 )  # fmt: skip
 BUS = Body(
@@ -78,7 +83,8 @@ class Vehicle:
     """A vehicle on its drive.
 
     From `crash_s` its front (or rear) is crumpled; between the two times of
-    `shaken_s` it rocks, between those of `burnt_s` it turns black."""
+    `shaken_s` it rocks, between those of `burnt_s` it turns black.
+    """
 
     body: Body
     colour: str
@@ -162,7 +168,7 @@ class _Part(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shape:
-    """All points of a body as rows (fraction of the length, height, side, metres out of the side), and what they are."""
+    """The points of a body as rows (fraction of the length, height, side, metres out of it), and what they are."""
 
     points: Floats
     right: slice

@@ -11,7 +11,7 @@ from pipeline.sample.people import CLOTHES, Item, Look, Person
 from pipeline.sample.pose import Action
 from pipeline.sample.shot import Event, Shot
 from pipeline.sample.tracks import PersonTrack
-from pipeline.sample.words import as_sentence
+from pipeline.sample.words import sentence, with_article
 
 
 def fighting(shot: Shot, start_s: float) -> Event:
@@ -46,21 +46,16 @@ def fighting(shot: Shot, start_s: float) -> Event:
     shot.add_person(Person(a_look, a))
     shot.add_person(Person(b_look, b))
     shot.reserve(spot, 1.5, start_s - 1, end_s)
-    pronoun = "she" if b_look.woman else "he"
-    other = _other(a_look, b_look)
-    sentence = rng.choice(
-        (
-            f"A {a_look.words} punches {other} until {pronoun} falls to the ground",
-            f"A {a_look.words} and {other} fight; the {b_look.noun} in {b_look.colour} is knocked down",
-            f"Two people trade blows, and a {a_look.words} knocks {other} to the ground",
-        )
+    words = sentence(
+        rng,
+        "FightingKick" if kicked else "Fighting",
+        a=with_article(a_look.words),
+        b=_other(a_look, b_look),
+        b_short=f"the {b_look.noun} in {b_look.colour}",
+        b_subject="she" if b_look.woman else "he",
+        b_object="her" if b_look.woman else "him",
     )
-    ending = (
-        f" and kicks {'her' if b_look.woman else 'him'}"
-        if kicked and "until" not in sentence and "fight;" not in sentence
-        else ""
-    )
-    return Event(category="Fighting", start_s=start_s, end_s=end_s, sentence=as_sentence(sentence + ending))
+    return Event(category="Fighting", start_s=start_s, end_s=end_s, sentence=words)
 
 
 def robbery(shot: Shot, start_s: float) -> Event:
@@ -96,15 +91,16 @@ def _street_robbery(shot: Shot, start_s: float) -> Event:
     shot.add_person(thief)
     shot.add_person(owner)
     shot.reserve(spot, 1.7, start_s - 0.5, end_s)
-    way = _direction(shot, spot, away)
-    their = "her" if victim_look.woman else "his"
-    sentence = rng.choice(
-        (
-            f"A {robber_look.words} points a gun at a {victim_look.words}, snatches {their} {bag} bag and runs off {way}",
-            f"A {victim_look.words} raises {their} hands before a {robber_look.words}, who takes the {bag} bag and runs away {way}",
-        )
+    words = sentence(
+        rng,
+        "Robbery",
+        robber=with_article(robber_look.words),
+        victim=with_article(victim_look.words),
+        their="her" if victim_look.woman else "his",
+        bag=bag,
+        way=_direction(shot, spot, away),
     )
-    return Event(category="Robbery", start_s=start_s, end_s=end_s, sentence=as_sentence(sentence))
+    return Event(category="Robbery", start_s=start_s, end_s=end_s, sentence=words)
 
 
 def _shop_robbery(shot: Shot, start_s: float) -> Event:
@@ -134,13 +130,8 @@ def _shop_robbery(shot: Shot, start_s: float) -> Event:
     shot.add_person(thief)
     shot.add_person(Person(clerk_look, clerk))
     shot.reserve(customer, 1.3, start_s - 1, end_s)
-    sentence = rng.choice(
-        (
-            f"A {robber_look.words} points a gun at the shop clerk, grabs a {bag} bag from the counter and runs to the door",
-            f"The clerk in {clerk_look.colour} raises both hands while a {robber_look.words} robs the shop and runs out with a {bag} bag",
-        )
-    )
-    return Event(category="Robbery", start_s=start_s, end_s=end_s, sentence=as_sentence(sentence))
+    words = sentence(rng, "ShopRobbery", robber=with_article(robber_look.words), clerk=clerk_look.colour, bag=bag)
+    return Event(category="Robbery", start_s=start_s, end_s=end_s, sentence=words)
 
 
 def shooting(shot: Shot, start_s: float) -> Event:
@@ -169,14 +160,16 @@ def shooting(shot: Shot, start_s: float) -> Event:
     hand = shifted(at, heading, 0.98, -0.12)
     shot.effects.append(MuzzleFlashes(at=(hand[0], 0.83 * shooter_look.height_m, hand[1]), shots_s=shots))
     shot.alarms.append((shots[0], spot))
-    way = _direction(shot, spot, away)
-    sentence = rng.choice(
-        (
-            f"A {shooter_look.words} fires a gun at {_other(shooter_look, victim_look)}, who falls, and runs away {way}",
-            f"A {victim_look.words} is shot by a {shooter_look.words} and collapses while the shooter runs off {way}",
-        )
+    words = sentence(
+        rng,
+        "Shooting",
+        shooter=with_article(shooter_look.words),
+        shooter_as_second=_other(victim_look, shooter_look),
+        victim=_other(shooter_look, victim_look),
+        victim_as_first=with_article(victim_look.words),
+        way=_direction(shot, spot, away),
     )
-    return Event(category="Shooting", start_s=start_s, end_s=end_s, sentence=as_sentence(sentence))
+    return Event(category="Shooting", start_s=start_s, end_s=end_s, sentence=words)
 
 
 def _recover(shot: Shot, track: PersonTrack, from_s: float) -> None:
@@ -201,4 +194,4 @@ def _direction(shot: Shot, start: Place, end: Place) -> str:
 
 def _other(first: Look, second: Look) -> str:
     """Name the second person with 'another' where both are men or both are women."""
-    return f"{'another' if first.noun == second.noun else 'a'} {second.words}"
+    return f"another {second.words}" if first.noun == second.noun else with_article(second.words)
