@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -116,9 +116,14 @@ def status(
 
     _existing(Path(workspace))
     opened = Workspace(workspace)
-    settings = _load(config, workspace, set_) if config or set_ else read_run_config(opened)
+    if config:
+        settings, folder = _load(config, workspace, set_), Path()
+    else:
+        settings, folder = read_run_config(opened, set_ or [])
+    with chdir(folder):
+        stages = read_status(opened, settings)
     typer.echo(f"{'stage':<11}{'rows':>9}{'rejected':>10}  to do")
-    for stage in read_status(opened, settings):
+    for stage in stages:
         to_do = "after the stage before" if stage.to_do is None else str(stage.to_do or "nothing")
         typer.echo(f"{stage.stage:<11}{stage.rows:>9}{sum(stage.rejected.values()):>10}  {to_do}")
         for reason, count in stage.rejected.items():

@@ -16,7 +16,7 @@ from typing import Any
 import pipeline
 from annotation.sentences import read_sentences
 from annotation.stage import GlancesStage
-from pipeline.config import BuildConfig
+from pipeline.config import BuildConfig, apply_override, parse_config
 from pipeline.errors import ConfigError, DataError, SetupError
 from pipeline.models.base import Captioner
 from pipeline.models.factory import make_captioner, make_synthesizer
@@ -183,6 +183,7 @@ def write_run(workspace: Workspace, config: BuildConfig, reports: Sequence[Stage
         {
             "engine": f"holmes-engine {pipeline.__version__}",
             "python": platform.python_version(),
+            "folder": str(Path.cwd()),
             "started_at": started_at,
             "finished_at": _now(),
             "complete": len(reports) == len(STEP_NAMES),
@@ -192,16 +193,20 @@ def write_run(workspace: Workspace, config: BuildConfig, reports: Sequence[Stage
     )
 
 
-def read_run_config(workspace: Workspace) -> BuildConfig:
-    """Return the configuration of a workspace's latest run.
+def read_run_config(workspace: Workspace, overrides: Sequence[str] = ()) -> tuple[BuildConfig, Path]:
+    """Return the configuration of a workspace's latest run, and the folder that its relative paths start from.
 
     Raises:
-        SetupError: if nothing was built there.
+        SetupError: if nothing was built there, or by a version of other settings.
     """
     run = workspace.read_json("run.json")
-    if not isinstance(run, dict) or "config" not in run:
-        raise SetupError(f"{workspace.url}: no run.json: not the workspace of a build")
-    return BuildConfig.model_validate(run["config"])
+    if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
+        raise SetupError(f"{workspace.url}: no run.json of a build in it: not its workspace")
+    values = run["config"]
+    for override in overrides:
+        apply_override(values, override)
+    folder = Path(run.get("folder", ""))
+    return parse_config(values, origin=workspace.storage.path("run.json")), folder if folder.is_dir() else Path()
 
 
 def status(workspace: Workspace, config: BuildConfig) -> list[StageStatus]:

@@ -179,8 +179,17 @@ class Table(Generic[R]):
                 self._storage.remove(f"{self._folder}{folder}{shard.name}.parquet")
 
     def _read(self, part: str, shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
-        with self._storage.open(f"{self._folder}{part}{shard.name}.parquet") as file:
-            return pq.read_table(file, columns=None if columns is None else list(columns))
+        name = f"{self._folder}{part}{shard.name}.parquet"
+        try:
+            with self._storage.open(name) as file:
+                return pq.read_table(file, columns=None if columns is None else list(columns))
+        except (FileNotFoundError, pa.ArrowException) as fault:
+            # A commit never leaves such a file: somebody or something else has changed it.
+            damage = "is gone" if isinstance(fault, FileNotFoundError) else f"is no longer readable: {fault}"
+            raise DataError(
+                f"{self._storage.path(name)}: {damage}; remove the folder {self._storage.path(self._folder)} to build "
+                "that table anew"
+            ) from None
 
     def _read_manifest(self) -> list[Shard]:
         data = self._storage.read(self._folder + MANIFEST)

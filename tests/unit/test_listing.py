@@ -126,11 +126,12 @@ def test_urls_are_listed_through_fsspec() -> None:
     assert [source.path for source in good(["memory://listing/*.mp4"])] == ["memory:///listing/a.mp4"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_unreadable_manifest_is_named(tmp_path: Path) -> None:
     manifest = tmp_path / "videos.csv"
     manifest.write_text("file\na.mp4\n")
     manifest.chmod(0)
+    if os.access(manifest, os.R_OK):
+        pytest.skip("this user, root, may read everything")
     assert bad([str(manifest)]) == [(str(manifest), Reason.UNREADABLE)]
 
 

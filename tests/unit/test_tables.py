@@ -66,6 +66,19 @@ def test_a_damaged_manifest_is_named(table: Table[Caption], workspace: Workspace
         _ = workspace.captions
 
 
+@pytest.mark.parametrize(("content", "damage"), [(b"half a shard", "is no longer readable"), (None, "is gone")])
+def test_a_damaged_shard_is_named(
+    table: Table[Caption], workspace: Workspace, content: bytes | None, damage: str
+) -> None:
+    table.commit(["u1"], [("u1", caption("a"))], [], "f")
+    name = f"tables/caption/{table.shards[0].name}.parquet"
+    workspace.storage.remove(name)
+    if content is not None:
+        workspace.storage.write(name, content)
+    with pytest.raises(DataError, match=f"{name}: {damage}.*; remove the folder .*tables/caption/"):
+        list(workspace.captions.records())
+
+
 def test_schema_is_the_record_and_its_provenance(table: Table[Caption], workspace: Workspace) -> None:
     table.commit(["u1"], [("u1", caption("a"))], [], "f")
     name = next(n for n in workspace.storage.list("tables/caption") if n.endswith(".parquet"))
