@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RecordError, SetupError
 from pipeline.records import Reason
+from pipeline.storage import describe_os_error
 from pipeline.video.clip_file import ClipEncoder, ClipFile
 from pipeline.video.pyav_decoder import PyavDecoder
 from pipeline.video.readers import FrameReader, ReaderName, open_reader
@@ -73,7 +74,8 @@ def cut_clips(
         except RecordError as fault:
             cutting.give_up(fault)
         except OSError as fault:
-            raise SetupError(f"clips of {video_path} cannot be written: {fault}") from fault
+            folder = spans[0].path.parent
+            raise SetupError(f"{folder}: clips cannot be written: {describe_os_error(fault)}") from fault
         finally:
             cutting.discard_unfinished()
         return cutting.outcomes
