@@ -118,9 +118,11 @@ def _change_of_light(cells: NDArray[np.float64], index: int) -> str | None:
     """Tell how the light of the whole picture, the median of its cells, changed all at once, if it did."""
     before = np.median(cells[max(index - 6, 0) : max(index - 1, 1)], axis=0)
     change = float(np.median(cells[index] - before))
+    if np.median(cells[index] - cells[index - 1]) * np.sign(change) < 0.3 * abs(change):
+        # It began some frames ago.
+        return None
     soon = np.median(cells[index + 1 : index + 5] - before, axis=1)
-    starts = float(np.median(cells[index] - cells[index - 1])) > 0.5 * change
-    if change > _MIN_FLASH and starts and len(soon) and abs(soon).min() < 0.4 * change:
+    if change > _MIN_FLASH and len(soon) and abs(soon).min() < 0.4 * change:
         return "flash"
     if abs(change) <= _MIN_LIGHT:
         return None

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.models.motion_count import count_things
 from pipeline.models.motion_facts import ClipFacts, facts_of
 from pipeline.models.motion_measure import measure
+from pipeline.models.motion_tracks import Region, Track
 from pipeline.models.motion_usual import usual_of
 from pipeline.models.motion_words import describe, number
 
@@ -250,3 +252,41 @@ def test_a_few_frames_are_enough_to_say_little(count: int) -> None:
     frames, times_s = scene(1)
     measured = measure(frames[:count], times_s[:count])
     assert facts_of(measured, usual_of([measured]), 0, 1).most == 0
+
+
+def region(left: float, top: float, width: float = 0.04, height: float = 0.1, speed: float = 0.05) -> Region:
+    return Region(
+        x=left + width / 2, y=top + height / 2, left=left, top=top, right=left + width, bottom=top + height,
+        area=width * height, changing=0.5, velocity_x=speed, velocity_y=0.0,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("regions", "count"),
+    [
+        ([region(0.1, 0.3), region(0.5, 0.3)], 2),
+        # a person in two halves
+        ([region(0.1, 0.3, height=0.05), region(0.1, 0.4, height=0.06)], 1),
+        # two who pass one another
+        ([region(0.1, 0.3), region(0.15, 0.3, speed=-0.05)], 2),
+        # the windows of a train, seen aslant
+        ([region(0.1 + 0.1 * n, 0.3 + 0.01 * n, speed=0.3) for n in range(6)], 1),
+        # walkers of one size who do not stand in a row
+        ([region(0.1 + 0.1 * n, 0.2 + 0.05 * (n % 4)) for n in range(6)], 6),
+    ],
+)
+def test_parts_of_one_thing_count_once(regions: list[Region], count: int) -> None:
+    times_s = np.arange(3) / RATE_HZ
+    tracks = [Track(times_s=times_s, regions=(r, r, r), aspect=0.75, contacts=0) for r in regions]
+    assert count_things(tracks, times_s).tolist() == [count] * 3
+
+
+def test_those_who_pass_in_front_of_a_standing_train_are_seen() -> None:
+    def train(time_s: float) -> Box:
+        arrived = min(1.0, max(0.0, (time_s - 10) / 2))
+        return (-0.6 + 1.1 * arrived, 0.4, 200, 60, 200.0) if time_s < 22 else None
+
+    walker = going((-0.05, 0.5), (1.05, 0.5), 13, 21)
+    found = facts(12.5, 21.5, seconds=40, things=[train, walker])
+    assert (found.most, [mover.end[0] > mover.start[0] for mover in found.movers]) == (1, [True])
+    assert not any(stirring.area > 0.15 for stirring in found.stirring)
