@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import multiprocessing
@@ -47,23 +48,28 @@ class VideoPool:
         self._memory_mb = memory_mb
 
     def __enter__(self) -> Self:
-        # Spawned workers share no thread, lock or model with their parent.
-        self._pool = ProcessPool(
-            max_workers=self._workers,
-            context=multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-            initargs=(self._memory_mb, os.getpid()),
-        )
+        idle = _idle_pools.pop((self._workers, self._memory_mb), None)
+        self._pool = idle if idle is not None and idle.active else self._start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._pool.close()  # type: ignore[no-untyped-call]
+            # Starting Python and importing decoders costs a second a worker: the next stage takes these over.
+            _end(_idle_pools.pop((self._workers, self._memory_mb), None))
+            _idle_pools[self._workers, self._memory_mb] = self._pool
         else:
-            self._pool.stop()  # type: ignore[no-untyped-call]
-        self._pool.join()
+            _end(self._pool)
+
+    def _start(self) -> ProcessPool:
+        # Spawned workers share no thread, lock or model with their parent.
+        return ProcessPool(
+            max_workers=self._workers,
+            context=multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(self._memory_mb, os.getpid()),
+        )
 
     def map(
         self, fn: Callable[[Item], Result], items: Iterable[Item], *, timeout_s: float | None = None
@@ -94,6 +100,22 @@ class VideoPool:
         finally:
             for future in ahead:
                 future.cancel()
+
+
+_idle_pools: dict[tuple[int, int], ProcessPool] = {}
+"""Pools that ended without a fault, by workers and memory; at most one of a kind."""
+
+
+def _end(pool: ProcessPool | None) -> None:
+    if pool is not None:
+        pool.stop()  # type: ignore[no-untyped-call]
+        pool.join()
+
+
+@atexit.register
+def _end_idle() -> None:
+    while _idle_pools:
+        _end(_idle_pools.popitem()[1])
 
 
 def _available_cores() -> int:

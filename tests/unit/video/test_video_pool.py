@@ -59,7 +59,8 @@ def test_a_fault_stays_with_its_item(fault: str, reason: Reason, text: str, pool
 
 
 def test_memory_under_the_limit_is_free_to_use(pool: VideoPool) -> None:
-    assert list(pool.map(eval, ["len(__import__('numpy').ones(300 << 20, 'uint8'))"] * 3)) == [300 << 20] * 3
+    ones = "len(__import__('numpy').ones(300 << 20, 'uint8'))"
+    assert list(pool.map(eval, [ones] * 3, timeout_s=60)) == [300 << 20] * 3
 
 
 def test_the_time_limit_can_be_set_for_a_call(pool: VideoPool) -> None:
