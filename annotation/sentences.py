@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
-from pipeline.models.human import TimedSentence
-
 from annotation.foreign import ForeignSpan
 from annotation.registry import read_annotations
 from annotation.resolve import resolve_span
 from annotation.video_index import VideoIndex
 from pipeline.errors import DataError, RecordError
+from pipeline.models.human import TimedSentence
 from pipeline.records import Video
 
 logger = logging.getLogger(__name__)
