@@ -175,7 +175,7 @@ def export(
     from pipeline.stages.formats import export_format
 
     _existing(dataset)
-    typer.echo(f"{out}: {export_format(dataset, format_, out)}")
+    typer.echo(f"{out}: {export_format(dataset, format_, out)} rows")
 
 
 @app.command("config")
