@@ -57,14 +57,14 @@ def _blown_over(shot: Shot, place: Place, start_s: float) -> Look:
     """Add someone who stands near a blast, is thrown off his feet, gets up and runs."""
     look = shot.look()
     side = 1 if place[0] < 0 else -1
-    near = shot.aside((place[0], place[1] - 2.0), 1.5 * side)
+    near = shot.aside((place[0], place[1] - 1.7), 1.4 * side)
     if not shot.camera.sees(near):
-        near = (near[0] * 0.7, max(near[1], 6.4))
+        near = (near[0] * 0.7, max(near[1], 6.6))
     victim = shot.arriving(near, start_s - shot.rng.uniform(0.5, 3))
     victim.until(start_s + 0.08, Action.PHONE, face=(near[0], near[1] - 3))
-    gap = math.dist(near, place)
-    flung = (near[0] + (near[0] - place[0]) / gap * 1.2, near[1] + (near[1] - place[1]) / gap * 0.4)
-    victim.act(Action.THROWN, 0.95, face=place, to=flung).act(Action.LIE, 2.0).act(Action.GET_UP, 1.9)
+    victim.act(Action.THROWN, 0.95, face=shot.aside(near, -side), to=shot.aside(near, 1.1 * side)).act(
+        Action.LIE, 2.0
+    ).act(Action.GET_UP, 1.9)
     shot.leave(victim, Action.RUN, away_from=place)
     shot.add_person(Person(look, victim))
     return look

@@ -103,7 +103,7 @@ def parking(rng: Random) -> Layout:
         ((-side * 4.0, 13.0), (-side * 3.0, 9.0), (-side * 9, 5.6)),
     ]
     place.exits = [(-10, 6.0), (10, 6.0)]
-    place.spots = [(-side * 1.2, 7.6), (-side * 2.2, 7.2), (0.0, 6.4)]
+    place.spots = [(-side * 1.4, 6.7), (-side * 2.2, 6.9), (-side * 0.5, 6.4)]
     place.lamps = [(-6, 9.2), (6, 9.2), (0, 13)]
     return place
 

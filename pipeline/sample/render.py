@@ -25,9 +25,10 @@ from pipeline.sample.vehicles import Vehicle
 _NOISE_PLANES = 12
 _NOISE_MARGIN = 48
 _STAMP_PX = 20
+# One thread is not enough for equal bytes: the vector code of x264's mb-tree rounds differently from run to run.
 _ENCODER = {
     "preset": "veryfast", "crf": "26", "g": str(2 * FPS),
-    "x264-params": "threads=1:lookahead-threads=1:sliced-threads=0",
+    "x264-params": "threads=1:lookahead-threads=1:sliced-threads=0:mbtree=0:cpu-independent=1",
 }  # fmt: skip
 
 
@@ -98,9 +99,10 @@ class Painter:
         if canvas.lights or self._shining is not None:
             light = light.copy()
         if self._shining is not None:
-            # A lit window shines only where nobody stands in front of it.
-            free = cv2.inRange(cv2.absdiff(small, self._still), (0, 0, 0), (5, 5, 5))
-            cv2.max(light, cv2.copyTo(self._shining, free), light)
+            # A lit window shines only as far as nothing stands in front of it.
+            change = cv2.cvtColor(cv2.absdiff(small, self._still), cv2.COLOR_RGB2GRAY)
+            free = cv2.bitwise_not(cv2.convertScaleAbs(change, alpha=6))
+            cv2.max(light, cv2.multiply(self._shining, cv2.merge([free, free, free]), scale=1 / 255), light)
         for centre, radius, colour in canvas.lights:
             add_disc(light, centre, radius, colour)
         gain = 1 + 0.015 * math.sin(0.37 * time_s + self._tone)
