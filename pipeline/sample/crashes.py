@@ -9,7 +9,7 @@ import math
 
 from pipeline.sample.effects import Debris, Smoke
 from pipeline.sample.geometry import Colour, Place, heading_to, shifted
-from pipeline.sample.layout import Lane
+from pipeline.sample.layout import Lane, SceneKind
 from pipeline.sample.people import Person
 from pipeline.sample.pose import Action
 from pipeline.sample.shot import Event, Shot
@@ -27,7 +27,7 @@ def road_accident(shot: Shot, start_s: float) -> Event:
 
 def _rear_end(shot: Shot, start_s: float) -> Event:
     rng = shot.rng
-    lane = rng.choice(shot.layout.lanes)
+    lane = rng.choice(shot.layout.lanes) if shot.layout.kind is SceneKind.STREET else shot.layout.lanes[0]
     ahead = 1 if lane.end[0] > lane.start[0] else -1
     heading, hit_s = heading_to(lane.start, lane.end), start_s + 0.7
     first, second = _two_cars(shot)
@@ -55,7 +55,7 @@ def _rear_end(shot: Shot, start_s: float) -> Event:
 
 def _head_on(shot: Shot, start_s: float) -> Event:
     rng = shot.rng
-    lane, other = rng.sample(shot.layout.lanes, 2)
+    other, lane = shot.layout.lanes
     ahead = 1 if lane.end[0] > lane.start[0] else -1
     heading, hit_s = heading_to(lane.start, lane.end), start_s + 0.9
     first, second = _two_cars(shot)
@@ -86,7 +86,7 @@ def _knock_down(shot: Shot, start_s: float) -> Event:
     ahead = 1 if lane.end[0] > lane.start[0] else -1
     heading, hit_s = heading_to(lane.start, lane.end), start_s + 0.6
     car, _ = _two_cars(shot)
-    at = (_crash_x(shot) - ahead * 0.8, lane.start[1])
+    at = (_crash_x(shot) - ahead * 1.8, lane.start[1])
     contact = shifted(at, heading, -car.body.length_m / 2 - 0.1)
     car.track = _rush(lane, contact, hit_s, max(7.5, lane.speed_m_s))
     car.track.drive(shifted(contact, heading, 2.6), 0.75, Ease.BRAKE)
