@@ -95,7 +95,7 @@ def _knock_down(shot: Shot, start_s: float) -> Event:
     walker.act(Action.THROWN, 0.95, face=contact, to=shifted(at, heading, 3.3)).until(shot.duration_s, Action.LIE)
     shot.add_person(Person(look, walker))
     shot.add_vehicle(car)
-    end_s = hit_s + rng.uniform(3.2, 4.2)
+    end_s = hit_s + rng.uniform(2.4, 3.2)
     bits = (*GLASS_BITS, PAINTS[car.colour])
     shot.effects += [
         Debris(origin=(at[0], 0.8, at[1]), start_s=hit_s, end_s=math.inf, seed=rng.getrandbits(32), colours=bits,
@@ -148,8 +148,8 @@ def _crashed(shot: Shot, span_s: tuple[float, float], cars: tuple[Vehicle, Vehic
                count=34, speed_m_s=5),
         Smoke(origin=(at[0], 0.4, at[1] - 1.0), start_s=hit_s, end_s=hit_s + 0.5, seed=rng.getrandbits(32), rate=14,
               colour=(196, 190, 182), life_s=1.2, size_m=0.8),
-        Smoke(origin=(at[0], 0.8, at[1]), start_s=hit_s + 0.2, end_s=hit_s + 3.6, seed=rng.getrandbits(32),
+        Smoke(origin=(at[0], 0.8, at[1]), start_s=hit_s + 0.2, end_s=hit_s + 2.8, seed=rng.getrandbits(32),
               colour=(206, 206, 206), life_s=2.2, alpha=0.62),
     ]  # fmt: skip
-    end_s = hit_s + rng.uniform(4.6, 5.6)
+    end_s = hit_s + rng.uniform(3.6, 4.6)
     return Event(category="RoadAccidents", start_s=start_s, end_s=end_s, sentence=words)

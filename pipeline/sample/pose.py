@@ -161,11 +161,19 @@ def _get_up(s: float) -> Floats:
     return _mix(_CROUCH, _STAND, smooth((s - 1.0) / 0.8))
 
 
+def _aim(s: float) -> Floats:
+    jab = math.sin(13 * s) * (0.6 + 0.4 * math.sin(1.9 * s))
+    return _AIM + pose(arm_r=0.22 * jab, lean=0.12 * jab, twist=0.15 * jab, knee_l=0.1 * jab, arm_l=0.4 * jab)
+
+
+def _hands_up(s: float) -> Floats:
+    shiver = math.sin(17 * s)
+    return _HANDS_UP + pose(arm_l=0.2 * shiver, arm_r=-0.2 * shiver, out_l=0.15 * shiver, lean=-0.06 * math.sin(6 * s))
+
+
 def _spray(s: float) -> Floats:
     side = math.sin(2 * math.pi * 0.9 * s)
-    return pose(
-        arm_r=1.75 + 0.35 * math.sin(5.1 * s), out_r=0.35 * side, elbow_r=0.15, arm_l=0.1, out_l=0.15, twist=0.3
-    )
+    return pose(arm_r=1.75 + 0.5 * math.sin(9.1 * s), out_r=0.45 * side, elbow_r=0.15, arm_l=0.1, out_l=0.15, twist=0.3)
 
 
 def _toss(s: float) -> Floats:
@@ -191,12 +199,14 @@ _ACTIONS: dict[Action, Callable[[float], Floats]] = {
     Action.THROWN: _thrown,
     Action.LIE: lambda s: _ON_BACK + pose(elbow_l=0.02 * math.sin(s)),
     Action.GET_UP: _get_up,
-    Action.AIM: lambda s: _AIM + pose(arm_r=0.05 * math.sin(9 * s), lean=0.04 * math.sin(4 * s)),
-    Action.HANDS_UP: lambda s: _HANDS_UP + pose(arm_l=0.08 * math.sin(11 * s), arm_r=0.08 * math.sin(12 * s)),
+    Action.AIM: _aim,
+    Action.HANDS_UP: _hands_up,
     Action.GRAB: lambda s: _mix(_STAND, _GRAB, _snap(min(s, 0.95))),
     Action.STRIKE: lambda s: _mix(_OVERHEAD, _DOWN, _snap(s * 1.4)),
     Action.SPRAY: _spray,
-    Action.POUR: lambda s: _POUR + pose(arm_r=0.35 * math.sin(6 * s), out_r=0.4 * math.sin(3 * s)),
+    Action.POUR: lambda s: (
+        _POUR + pose(arm_r=0.55 * math.sin(9 * s), out_r=0.5 * math.sin(5 * s), lean=0.1 * math.sin(9 * s))
+    ),
     Action.TOSS: _toss,
 }
 

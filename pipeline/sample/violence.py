@@ -74,14 +74,15 @@ def _street_robbery(shot: Shot, start_s: float) -> Event:
     victim = shot.arriving(stand, start_s - rng.uniform(1, 4), near=shot.aside(spot, 20 * side))
     victim.until(start_s + 0.4, Action.PHONE, face=at)
     robber = shot.arriving(at, start_s, near=shot.aside(spot, -20 * side))
-    threat_s = rng.uniform(2.0, 3.0)
-    robber.act(Action.AIM, threat_s, face=stand)
-    victim.act(Action.HANDS_UP, threat_s - 0.1, face=at)
+    threat_s = rng.uniform(1.6, 2.5)
+    robber.act(Action.AIM, threat_s, face=stand, to=shot.aside(at, 0.45 * side))
+    victim.act(Action.HANDS_UP, threat_s - 0.1, face=at, to=shot.aside(stand, 0.45 * side))
+    stand = victim.at
     robber.act(Action.GRAB, 0.9, face=stand, to=shot.aside(stand, -0.55 * side))
     taken_s = robber.now_s - 0.5
     victim.act(Action.FALL_BACK, 0.8, face=at, to=shot.aside(stand, 0.5 * side)).act(Action.LIE, 0.6)
     away = shot.exit(robber.at, shot.aside(spot, -20 * side))
-    end_s = robber.now_s + 1.5
+    end_s = robber.now_s + 1.1
     robber.go(away, Action.RUN)
     _recover(shot, victim, end_s)
     thief, owner = Person(robber_look, robber), Person(victim_look, victim)
@@ -111,7 +112,7 @@ def _shop_robbery(shot: Shot, start_s: float) -> Event:
     clerk_look = shot.look(robber_look)
     clerk = PersonTrack(-1.0, behind, heading_to(behind, customer)).until(start_s + 0.4, Action.STAND, face=customer)
     robber = PersonTrack.arriving((*_shop_way(shot), customer), start_s)
-    threat_s = rng.uniform(2.2, 3.2)
+    threat_s = rng.uniform(1.8, 2.6)
     robber.act(Action.AIM, threat_s, face=behind)
     clerk.act(Action.HANDS_UP, threat_s + 2.2, face=customer)
     counter = shifted(customer, heading_to(customer, behind), 0.65)
@@ -144,11 +145,11 @@ def shooting(shot: Shot, start_s: float) -> Event:
     victim_look = shot.look(shooter_look)
     shooter = shot.arriving(at, start_s, near=shot.aside(spot, -20 * side))
     shots = tuple(start_s + 0.8 + 0.55 * i for i in range(rng.randint(3, 5)))
-    shooter.until(shots[-1] + 0.6, Action.AIM, face=stand)
+    shooter.until(shots[-1] + 0.3, Action.AIM, face=stand)
     victim = shot.arriving(stand, start_s - rng.uniform(0.5, 3), near=shot.aside(spot, 20 * side))
     victim.until(shots[1], Action.STAND, face=at)
     victim.act(Action.FALL_BACK, 0.8, face=at, to=shot.aside(stand, 0.4 * side)).until(shot.duration_s, Action.LIE)
-    end_s = shooter.now_s + 1.2
+    end_s = shooter.now_s + 1.0
     away = shot.exit(shooter.at, shot.aside(spot, -20 * side))
     shooter.go(away, Action.RUN)
     gunman = Person(shooter_look, shooter)

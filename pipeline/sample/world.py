@@ -103,7 +103,8 @@ def _render_all(
     plans: Sequence[VideoPlan], folder: Path, workers: int, on_progress: Callable[[int, int], None]
 ) -> list[Clicked]:
     """Render all videos and return what is clicked in them, in the order of the plans."""
-    count = min(workers or len(os.sched_getaffinity(0)), len(plans))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = min(workers or cores, len(plans))
     on_progress(0, len(plans))
     if count == 1:
         made = []
