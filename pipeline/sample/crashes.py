@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from pipeline.sample.effects import Debris, Smoke
+from pipeline.sample.effects import Debris, Fire, Flashes, Smoke
 from pipeline.sample.geometry import Colour, Place, heading_to, shifted
 from pipeline.sample.layout import Lane, SceneKind
 from pipeline.sample.people import Person
@@ -39,8 +39,8 @@ def _rear_end(shot: Shot, start_s: float) -> Event:
     first.track.drive(brake, drive_s).drive(stop, slow_s, Ease.BRAKE).wait(max(0.1, hit_s - first.track.now_s))
     contact = shifted(stop, heading, -(first.body.length_m + second.body.length_m) * 0.485)
     second.track = _rush(lane, contact, hit_s, max(8.0, 1.25 * speed))
-    first.track.drive(shifted(stop, heading, 2.1, 0.25), 0.9, Ease.BRAKE, heading=heading + rng.choice((-1, 1)) * 0.28)
-    second.track.drive(shifted(contact, heading, 0.6), 0.3, Ease.BRAKE, heading=heading - rng.choice((-1, 1)) * 0.2)
+    first.track.drive(shifted(stop, heading, 2.3, 0.25), 1.3, Ease.BRAKE, heading=heading + rng.choice((-1, 1)) * 0.5)
+    second.track.drive(shifted(contact, heading, 0.7), 0.8, Ease.BRAKE, heading=heading - rng.choice((-1, 1)) * 0.35)
     first.crumple_rear, second.crumple_front = 0.8, 1.0
     nose = shifted(contact, heading, second.body.length_m / 2)
     words = sentence(
@@ -70,10 +70,10 @@ def _head_on(shot: Shot, start_s: float) -> Event:
     first.track.drive(a_at, 0.9, heading=heading + tilt)
     second.track = _rush(other, b_at, hit_s, max(7.0, other.speed_m_s))
     first.track.drive(
-        shifted(a_at, heading, -0.9, 0.2), 0.7, Ease.BRAKE, heading=heading + tilt + rng.choice((-1, 1)) * 0.55
+        shifted(a_at, heading, -1.0, 0.2), 1.3, Ease.BRAKE, heading=heading + tilt + rng.choice((-1, 1)) * 0.9
     )
     second.track.drive(
-        shifted(b_at, heading, 1.1, -0.2), 0.7, Ease.BRAKE, heading=second.track.heading + rng.choice((-1, 1)) * 0.45
+        shifted(b_at, heading, 1.2, -0.2), 1.3, Ease.BRAKE, heading=second.track.heading + rng.choice((-1, 1)) * 0.8
     )
     first.crumple_front = second.crumple_front = 1.0
     words = sentence(rng, "HeadOn", first=with_article(first.words), second=with_article(second.words))
@@ -92,16 +92,19 @@ def _knock_down(shot: Shot, start_s: float) -> Event:
     car.track.drive(shifted(contact, heading, 2.6), 0.75, Ease.BRAKE)
     look = shot.look()
     walker = shot.arriving((at[0], at[1] - 1.9), hit_s - 1.9 / 1.3).go(at)
-    walker.act(Action.THROWN, 0.95, face=contact, to=shifted(at, heading, 3.3)).until(shot.duration_s, Action.LIE)
+    walker.act(Action.THROWN, 0.95, face=contact, to=shifted(at, heading, 3.0))
+    walker.act(Action.THROWN, 0.7, to=shifted(at, heading, 3.8)).until(shot.duration_s, Action.LIE)
     shot.add_person(Person(look, walker))
     shot.add_vehicle(car)
-    end_s = hit_s + rng.uniform(2.4, 3.2)
+    end_s = hit_s + rng.uniform(2.6, 3.2)
+    car.blinks_s = (hit_s + 0.3, end_s)
+    shot.alarms.append((hit_s, at))
     bits = (*GLASS_BITS, PAINTS[car.colour])
     shot.effects += [
         Debris(origin=(at[0], 0.8, at[1]), start_s=hit_s, end_s=math.inf, seed=rng.getrandbits(32), colours=bits,
-               count=14, speed_m_s=3),
-        Smoke(origin=(contact[0], 0.2, contact[1] - 0.9), start_s=hit_s, end_s=hit_s + 0.9, seed=rng.getrandbits(32),
-              rate=9, colour=(190, 188, 184), life_s=1.6),
+               count=24, speed_m_s=4),
+        Smoke(origin=(contact[0], 0.2, contact[1] - 0.9), start_s=hit_s, end_s=hit_s + 1.2, seed=rng.getrandbits(32),
+              rate=12, colour=(190, 188, 184), life_s=1.6, size_m=1.2),
     ]  # fmt: skip
     words = sentence(
         rng,
@@ -143,13 +146,18 @@ def _crashed(shot: Shot, span_s: tuple[float, float], cars: tuple[Vehicle, Vehic
         car.crash_s = hit_s
         shot.add_vehicle(car)
     bits = (*GLASS_BITS, *(PAINTS[car.colour] for car in cars))
+    end_s = hit_s + rng.uniform(3.8, 4.8)
+    flames = (at[0], 0.8, at[1] - 0.2)
+    seeds = [rng.getrandbits(32) for _ in range(4)]
     shot.effects += [
-        Debris(origin=(at[0], 0.7, at[1] - 0.4), start_s=hit_s, end_s=math.inf, seed=rng.getrandbits(32), colours=bits,
-               count=34, speed_m_s=5),
-        Smoke(origin=(at[0], 0.4, at[1] - 1.0), start_s=hit_s, end_s=hit_s + 0.5, seed=rng.getrandbits(32), rate=14,
-              colour=(196, 190, 182), life_s=1.2, size_m=0.8),
-        Smoke(origin=(at[0], 0.8, at[1]), start_s=hit_s + 0.2, end_s=hit_s + 2.8, seed=rng.getrandbits(32),
-              colour=(206, 206, 206), life_s=2.2, alpha=0.62),
+        Debris(origin=(at[0], 0.7, at[1] - 0.4), start_s=hit_s, end_s=math.inf, seed=seeds[0], colours=bits, count=40,
+               speed_m_s=6),
+        Flashes(at=(at[0], 0.7, at[1] - 0.9), times_s=(hit_s, hit_s + 0.14, hit_s + 0.3), size=1.5),
+        Smoke(origin=(at[0], 0.4, at[1] - 1.0), start_s=hit_s, end_s=hit_s + 0.5, seed=seeds[1], rate=14,
+              colour=(196, 190, 182), life_s=1.2, size_m=0.9),
+        Smoke(origin=(at[0], 1.0, at[1]), start_s=hit_s + 0.2, end_s=end_s - 1.8, seed=seeds[2], rate=10,
+              colour=(120, 118, 116), life_s=2.0, rise_m_s=1.8, size_m=1.1, spread_m=0.5, alpha=0.7),
+        Fire(origin=flames, start_s=hit_s + 0.3, end_s=end_s, seed=seeds[3], size_m=0.75, grow_s=1.0),
     ]  # fmt: skip
-    end_s = hit_s + rng.uniform(3.6, 4.6)
+    shot.alarms.append((hit_s, at))
     return Event(category="RoadAccidents", start_s=start_s, end_s=end_s, sentence=words)

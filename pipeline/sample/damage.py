@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from pipeline.sample.crashes import GLASS_BITS
-from pipeline.sample.effects import Blast, Cracks, Debris, Fire, Paint, Smoke, Stain
+from pipeline.sample.effects import Blast, Cracks, Debris, Fire, Flashes, Paint, Smoke, Stain
 from pipeline.sample.geometry import Colour, Place
 from pipeline.sample.layout import Target
 from pipeline.sample.people import CLOTHES, Item, Look, Person
@@ -17,8 +19,10 @@ from pipeline.sample.shot import Event, Shot
 from pipeline.sample.words import sentence, with_article
 
 _BLACK_SMOKE: Colour = (48, 46, 46)
+_SPARKS: Colour = (200, 224, 255)
+_BEACON: Colour = (255, 50, 30)
 _CHARRED: tuple[Colour, ...] = ((40, 38, 36), (90, 60, 40), (150, 146, 140))
-_BLOWS_A_SECOND = 1.4
+_BLOWS_A_SECOND = 1.8
 _BLOW_AT = 0.3
 _PAINTS = ("red", "blue", "yellow", "white", "green", "pink")
 
@@ -124,7 +128,7 @@ def _smashing(shot: Shot, target: Target, start_s: float) -> Event:
     look = shot.look(hooded=rng.random() < 0.5)
     goal = (target.panel.centre[0], target.panel.centre[2])
     track = shot.arriving(target.stand, start_s)
-    count = rng.randint(4, 6)
+    count = rng.randint(6, 9)
     track.act(Action.STRIKE, count / _BLOWS_A_SECOND, face=goal)
     end_s = track.now_s + 1.0
     shot.leave(track, Action.RUN)
@@ -141,11 +145,18 @@ def _smashing(shot: Shot, target: Target, start_s: float) -> Event:
             Debris(origin=(at[0], at[1], at[2] - 0.15), start_s=time, end_s=math.inf, seed=rng.getrandbits(32),
                    colours=bits, count=14, speed_m_s=2.6, size_m=0.06)
         )  # fmt: skip
+        sparks = Flashes(at=(at[0], at[1], at[2] - 0.2), times_s=(time,), size=0.5, colour=_SPARKS)
+        shot.effects.append(sparks)
     thing = target.noun
     if target.car is not None:
         car = shot.parked_at(target.car)
         car.shaken_s = (times[0], end_s - 0.8)
+        car.blinks_s = (times[0], end_s)
         thing = f"parked {car.words}"
+    else:
+        beats = tuple(np.arange(times[0], end_s - 0.2, 0.3).tolist())
+        beacon = target.panel.at(0.9, 1.35)
+        shot.effects.append(Flashes(at=beacon, times_s=beats, size=0.8, colour=_BEACON, core=_BEACON))
     shot.reserve(target.stand, 1.2, start_s - 1, end_s)
     words = sentence(rng, "Smashing", vandal=with_article(look.words), thing=with_article(thing))
     return Event(category="Vandalism", start_s=start_s, end_s=end_s, sentence=words)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.sample.canvas import Canvas
-from pipeline.sample.geometry import Colour, Floats, Place, clamp01, lerp, smooth
+from pipeline.sample.geometry import Colour, Floats, Place, clamp01, lerp, shade, smooth
 
 Point = tuple[float, float, float]
 _GRAVITY = 9.81
@@ -201,26 +201,29 @@ class Debris:
 
 
 @dataclass(slots=True, kw_only=True)
-class MuzzleFlashes:
-    """A bright flash at the muzzle of a gun at every shot."""
+class Flashes:
+    """Short flashes at a point at given times: muzzle fire, sparks, a beacon."""
 
     at: Point
-    shots_s: tuple[float, ...]
+    times_s: tuple[float, ...]
+    size: float = 1.0
+    colour: Colour = (255, 190, 70)
+    core: Colour = (255, 252, 226)
 
     def place(self, time_s: float) -> Place | None:
-        """Return the ground under the muzzle while it flashes."""
+        """Return the ground under the point while it flashes."""
         return (self.at[0], self.at[2] - 0.4) if self._since(time_s) < 0.13 else None
 
     def draw(self, canvas: Canvas, time_s: float) -> None:
         """Add the flash and its light."""
         strength = 1 - self._since(time_s) / 0.16
-        muzzle = np.array(self.at)
-        canvas.flame(muzzle, 0.62 * strength + 0.15, (255, 190, 70), 0.95)
-        canvas.flame(muzzle, 0.34 * strength + 0.1, (255, 252, 226), 1.0)
-        canvas.light(muzzle, 3.2, (150, 130, 90))
+        point = np.array(self.at)
+        canvas.flame(point, (0.62 * strength + 0.15) * self.size, self.colour, 0.95)
+        canvas.flame(point, (0.34 * strength + 0.1) * self.size, self.core, 1.0)
+        canvas.light(point, 3.2 * self.size, shade(self.colour, 0.6))
 
     def _since(self, time_s: float) -> float:
-        return min((time_s - shot for shot in self.shots_s if shot <= time_s), default=math.inf)
+        return min((time_s - flash for flash in self.times_s if flash <= time_s), default=math.inf)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,9 +315,12 @@ class Paint:
         """Draw the scrawl so far, and the mist of the can where it is."""
         drawn = clamp01((time_s - self.start_s) / (self.end_s - self.start_s))
         count = max(2, int(drawn * len(self._scrawl)))
-        canvas.line(self._scrawl[:count], 0.13, self.colour)
+        canvas.line(self._scrawl[:count], 0.16, self.colour)
         if drawn < 1:
-            canvas.puff(self._scrawl[count - 1], 0.3, self.colour, 0.55, 1)
+            swirl = 0.25 * math.sin(11 * time_s)
+            for kind, reach in ((1, 0.34), (2, 0.5)):
+                at = self._scrawl[count - 1] + np.array([0.0, swirl * kind, 0.0])
+                canvas.puff(at, reach * (1 + swirl), self.colour, 0.5, kind)
 
 
 @dataclass(slots=True, kw_only=True)

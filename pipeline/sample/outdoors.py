@@ -110,10 +110,10 @@ def parking(rng: Random) -> Layout:
 
 def arcade(rng: Random) -> Layout:
     """A pedestrian street along large shop windows."""
-    front = rng.uniform(10.6, 11.6)
+    front = rng.uniform(9.6, 10.4)
     place = Layout(
         kind=SceneKind.ARCADE,
-        cameras=two_cameras(rng, aside_m=(0.4, 2.4), height_m=(3.6, 4.6), target=(0, 0.9, 8.4), focal_px=(285, 345)),
+        cameras=two_cameras(rng, aside_m=(0.4, 2.4), height_m=(3.6, 4.6), target=(0, 0.9, 7.9), focal_px=(290, 345)),
     )
     paving = jitter(rng, rng.choice((_PAVING, (176, 150, 128), (142, 146, 152))))
     place.ground((-_FAR, _FAR), (1, front), paving)
@@ -124,11 +124,11 @@ def arcade(rng: Random) -> Layout:
         for window in windows
         if abs(window.centre[0]) < 2.6
     ]
-    place.walks = [((-12.0, a), (12.0, b)) for a, b in ((6.3, 6.3), (7.4, 7.4), (front - 1.6,) * 2, (6.6, front - 1.4))]
-    place.exits = [(-10, 7.4), (10, 7.4)]
-    place.spots = [(x, 7.6 + 0.4 * (i % 2)) for i, x in enumerate((-2.2, -1.1, 0.0, 1.1, 2.2))]
+    place.walks = [((-12.0, a), (12.0, b)) for a, b in ((5.8, 5.8), (6.7, 6.7), (front - 1.5,) * 2, (6.0, front - 1.4))]
+    place.exits = [(-10, 6.5), (10, 6.5)]
+    place.spots = [(x, 6.4 + 0.3 * (i % 2)) for i, x in enumerate((-2.0, -1.0, 0.0, 1.0, 2.0))]
     side = rng.choice((-1, 1))
-    bin_at = (side * rng.uniform(2.4, 2.9), front - 2.5)
+    bin_at = (side * rng.uniform(2.4, 2.9), front - 2.0)
     place.prop(bin_at, (0.5, 1.0, 0.5), jitter(rng, (70, 74, 82)))
     place.fuels = [(bin_at, "litter bin")]
     planter = (-side * 4.4, front - 2.0)

@@ -101,6 +101,7 @@ _CROUCH = pose(lean=0.7, hip_l=1.7, hip_r=1.1, knee_l=2.0, knee_r=2.2, arm_l=0.4
 _AIM = pose(lean=0.05, twist=0.3, hip_l=0.3, hip_r=-0.2, knee_l=0.2, arm_l=0.2, arm_r=1.5, elbow_l=0.4)
 _HANDS_UP = pose(lean=-0.08, arm_l=2.75, arm_r=2.75, out_l=0.45, out_r=0.45, elbow_l=0.25, elbow_r=0.25)
 _GRAB = pose(lean=0.5, hip_l=0.6, hip_r=-0.4, knee_l=0.6, arm_l=1.2, arm_r=1.35)
+_SPRAY = pose(arm_r=1.75, elbow_r=0.15, arm_l=0.1, out_l=0.15, twist=0.3)
 _PHONE = pose(lean=0.05, arm_r=0.75, elbow_r=2.2, out_r=0.25, elbow_l=0.2, out_l=0.1)
 _REACH = pose(arm_r=1.35, elbow_r=0.4, lean=0.12)
 _POUR = pose(lean=0.4, hip_l=0.3, knee_l=0.3, arm_r=1.1, arm_l=1.0, elbow_l=0.5)
@@ -172,8 +173,9 @@ def _hands_up(s: float) -> Floats:
 
 
 def _spray(s: float) -> Floats:
-    side = math.sin(2 * math.pi * 0.9 * s)
-    return pose(arm_r=1.75 + 0.5 * math.sin(9.1 * s), out_r=0.45 * side, elbow_r=0.15, arm_l=0.1, out_l=0.15, twist=0.3)
+    side, sway = math.sin(math.tau * 0.9 * s), math.sin(6.3 * s)
+    arm = pose(arm_r=0.5 * math.sin(9.1 * s), out_r=0.45 * side)
+    return _SPRAY + arm + pose(lean=0.12 * sway, hip_l=0.2 * sway, knee_l=0.3 * abs(sway))
 
 
 def _toss(s: float) -> Floats:
@@ -202,7 +204,7 @@ _ACTIONS: dict[Action, Callable[[float], Floats]] = {
     Action.AIM: _aim,
     Action.HANDS_UP: _hands_up,
     Action.GRAB: lambda s: _mix(_STAND, _GRAB, _snap(min(s, 0.95))),
-    Action.STRIKE: lambda s: _mix(_OVERHEAD, _DOWN, _snap(s * 1.4)),
+    Action.STRIKE: lambda s: _mix(_OVERHEAD, _DOWN, _snap(s * 1.8)),
     Action.SPRAY: _spray,
     Action.POUR: lambda s: (
         _POUR + pose(arm_r=0.55 * math.sin(9 * s), out_r=0.5 * math.sin(5 * s), lean=0.1 * math.sin(9 * s))

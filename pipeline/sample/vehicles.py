@@ -83,7 +83,8 @@ class Vehicle:
     """A vehicle on its drive.
 
     From `crash_s` its front (or rear) is crumpled; between the two times of
-    `shaken_s` it rocks, between those of `burnt_s` it turns black.
+    `shaken_s` it rocks, between those of `burnt_s` it turns black, between those of `blinks_s` all its
+    lamps blink.
     """
 
     body: Body
@@ -94,6 +95,7 @@ class Vehicle:
     crumple_rear: float = 0.0
     shaken_s: tuple[float, float] = (math.inf, math.inf)
     burnt_s: tuple[float, float] = (math.inf, math.inf)
+    blinks_s: tuple[float, float] = (math.inf, math.inf)
     lamps: bool = True
     radius_m: float = field(init=False)
     reach_m: float = field(init=False)
@@ -144,7 +146,7 @@ class Vehicle:
             return
         place, heading = position
         if self.shaken_s[0] <= time_s < self.shaken_s[1]:
-            heading += 0.012 * math.sin(38 * time_s)
+            heading += 0.02 * math.sin(38 * time_s)
         colour = PAINTS[self.colour]
         if time_s > self.burnt_s[0]:
             colour = shade(colour, 1 - 0.75 * smooth((time_s - self.burnt_s[0]) / (self.burnt_s[1] - self.burnt_s[0])))
@@ -152,6 +154,8 @@ class Vehicle:
         frame = _Frame(canvas, self, (place, heading), colour=colour, crumpled=crumpled)
         if frame.visible:
             frame.draw()
+            if self.blinks_s[0] <= time_s < self.blinks_s[1] and math.sin(16 * time_s) > 0:
+                frame.blink()
         if self.lamps and canvas.night and time_s < self.crash_s:
             ahead = shifted(place, heading, self.body.length_m / 2 + 2.2)
             canvas.light(np.array([ahead[0], 0.1, ahead[1]]), 2.6, (200, 190, 150))
@@ -257,6 +261,13 @@ class _Frame:
             if side * _area(outline) > 0:
                 self._side(side, outline)
         self._lamps()
+
+    def blink(self) -> None:
+        """Flash the lamps of both ends."""
+        for _, points in self.shape.lamps:
+            for lamp in self.world[points]:
+                self.canvas.flame(lamp, 0.5, (255, 170, 40), 0.9)
+                self.canvas.light(lamp, 1.2, (120, 80, 20))
 
     def _across(self, i: int) -> Floats:
         return np.array([self.right[i], self.left[i], self.left[i + 1], self.right[i + 1]])

@@ -5,7 +5,7 @@ Each function adds an event's cast to a shot, from their ordinary arrival to the
 
 from __future__ import annotations
 
-from pipeline.sample.effects import MuzzleFlashes
+from pipeline.sample.effects import Flashes
 from pipeline.sample.geometry import Place, heading_to, shifted
 from pipeline.sample.people import CLOTHES, Item, Look, Person
 from pipeline.sample.pose import Action
@@ -144,7 +144,7 @@ def shooting(shot: Shot, start_s: float) -> Event:
     shooter_look = shot.look()
     victim_look = shot.look(shooter_look)
     shooter = shot.arriving(at, start_s, near=shot.aside(spot, -20 * side))
-    shots = tuple(start_s + 0.8 + 0.55 * i for i in range(rng.randint(3, 5)))
+    shots = tuple(start_s + 0.6 + 0.42 * i for i in range(rng.randint(4, 6)))
     shooter.until(shots[-1] + 0.3, Action.AIM, face=stand)
     victim = shot.arriving(stand, start_s - rng.uniform(0.5, 3), near=shot.aside(spot, 20 * side))
     victim.until(shots[1], Action.STAND, face=at)
@@ -159,7 +159,7 @@ def shooting(shot: Shot, start_s: float) -> Event:
     shot.reserve(spot, 2.2, start_s - 0.5, end_s)
     heading = heading_to(at, stand)
     hand = shifted(at, heading, 0.98, -0.12)
-    shot.effects.append(MuzzleFlashes(at=(hand[0], 0.83 * shooter_look.height_m, hand[1]), shots_s=shots))
+    shot.effects.append(Flashes(at=(hand[0], 0.83 * shooter_look.height_m, hand[1]), times_s=shots))
     shot.alarms.append((shots[0], spot))
     words = sentence(
         rng,
