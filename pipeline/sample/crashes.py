@@ -147,7 +147,7 @@ def _crashed(shot: Shot, span_s: tuple[float, float], cars: tuple[Vehicle, Vehic
         shot.add_vehicle(car)
     bits = (*GLASS_BITS, *(PAINTS[car.colour] for car in cars))
     end_s = hit_s + rng.uniform(3.8, 4.8)
-    flames = (at[0], 0.8, at[1] - 0.2)
+    bonnet = shifted(cars[1].track.at, cars[1].track.heading, cars[1].body.length_m / 2 - 0.7)
     seeds = [rng.getrandbits(32) for _ in range(4)]
     shot.effects += [
         Debris(origin=(at[0], 0.7, at[1] - 0.4), start_s=hit_s, end_s=math.inf, seed=seeds[0], colours=bits, count=40,
@@ -155,9 +155,10 @@ def _crashed(shot: Shot, span_s: tuple[float, float], cars: tuple[Vehicle, Vehic
         Flashes(at=(at[0], 0.7, at[1] - 0.9), times_s=(hit_s, hit_s + 0.14, hit_s + 0.3), size=1.5),
         Smoke(origin=(at[0], 0.4, at[1] - 1.0), start_s=hit_s, end_s=hit_s + 0.5, seed=seeds[1], rate=14,
               colour=(196, 190, 182), life_s=1.2, size_m=0.9),
-        Smoke(origin=(at[0], 1.0, at[1]), start_s=hit_s + 0.2, end_s=end_s - 1.8, seed=seeds[2], rate=10,
+        Smoke(origin=(bonnet[0], 1.2, bonnet[1]), start_s=hit_s + 0.2, end_s=end_s - 1.8, seed=seeds[2], rate=10,
               colour=(120, 118, 116), life_s=2.0, rise_m_s=1.8, size_m=1.1, spread_m=0.5, alpha=0.7),
-        Fire(origin=flames, start_s=hit_s + 0.3, end_s=end_s, seed=seeds[3], size_m=0.75, grow_s=1.0),
+        Fire(origin=(bonnet[0], 0.95, bonnet[1] - 0.3), start_s=hit_s + 0.3, end_s=end_s, seed=seeds[3], size_m=0.75,
+             grow_s=1.0),
     ]  # fmt: skip
     shot.alarms.append((hit_s, at))
     return Event(category="RoadAccidents", start_s=start_s, end_s=end_s, sentence=words)

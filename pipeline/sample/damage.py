@@ -130,8 +130,9 @@ def _smashing(shot: Shot, target: Target, start_s: float) -> Event:
     track = shot.arriving(target.stand, start_s)
     count = rng.randint(6, 9)
     track.act(Action.STRIKE, count / _BLOWS_A_SECOND, face=goal)
-    end_s = track.now_s + 1.0
+    off_s = track.now_s
     shot.leave(track, Action.RUN)
+    end_s = shot.out_of_sight(track, off_s)
     person = Person(look, track)
     person.hold(Item.BAT, (206, 168, 104))
     shot.add_person(person)
@@ -150,7 +151,7 @@ def _smashing(shot: Shot, target: Target, start_s: float) -> Event:
     thing = target.noun
     if target.car is not None:
         car = shot.parked_at(target.car)
-        car.shaken_s = (times[0], end_s - 0.8)
+        car.shaken_s = (times[0], off_s)
         car.blinks_s = (times[0], end_s)
         thing = f"parked {car.words}"
     else:
@@ -166,15 +167,16 @@ def _spraying(shot: Shot, target: Target, start_s: float) -> Event:
     rng = shot.rng
     look = shot.look(hooded=rng.random() < 0.5)
     panel = target.panel
-    seconds = rng.uniform(5.5, 7.5)
+    seconds = rng.uniform(5.2, 7.2)
     colour = rng.choice([name for name in _PAINTS if name != look.colour])
     first, last = panel.at(-0.7, 0), panel.at(0.7, 0)
     off = target.stand[0] - panel.centre[0]
     begin, finish = (first[0] + off, first[2]), (last[0] + off, last[2])
     track = shot.arriving(begin, start_s)
     track.act(Action.SPRAY, seconds, face=(first[0], first[2]), to=finish)
-    end_s = track.now_s + 0.8
+    off_s = track.now_s
     shot.leave(track, Action.RUN)
+    end_s = shot.out_of_sight(track, off_s)
     person = Person(look, track)
     person.hold(Item.SPRAY_CAN, CLOTHES[colour])
     shot.add_person(person)

@@ -122,6 +122,15 @@ class Shot:
             return track.go(max(self.layout.exits, key=lambda place: math.dist(place, away_from)), action)
         return track.go(self.exit(track.at), action)
 
+    def out_of_sight(self, track: PersonTrack, from_s: float) -> float:
+        """Return when someone who runs off from `from_s` on has left the picture; within 2.4 seconds at most."""
+        room = self.layout.room
+        for time_s in np.arange(from_s, from_s + 2.4, 0.08).tolist():
+            place = track.place(time_s)
+            if place is None or not self.camera.sees(place, -0.04) or (room and place[1] > room[3]):
+                return float(time_s)
+        return from_s + 2.4
+
     def exit(self, goal: Place, near: Place | None = None) -> Place:
         """Return an exit with a clear way to `goal`."""
         ways = [way for way in self.layout.exits if self.layout.clear(way, goal)] or self.layout.exits

@@ -27,7 +27,7 @@ def fighting(shot: Shot, start_s: float) -> Event:
     b.until(start_s, Action.CHAT, face=a_at)
     rounds = rng.randint(2, 3)
     for i in range(rounds):
-        seconds = rng.uniform(1.1, 1.6)
+        seconds = rng.uniform(1.0, 1.4)
         winning = i % 2 == 0
         step = 0.3 * side * (1 if winning else -1)
         a.act(Action.PUNCH if winning else Action.RECOIL, seconds, face=b.at, to=shot.aside(a.at, step))
@@ -37,11 +37,12 @@ def fighting(shot: Shot, start_s: float) -> Event:
     b.act(Action.LIE, 0.2)
     kicked = rng.random() < 0.5
     if kicked:
-        a.go(shot.aside(b.at, -0.55 * side), Action.WALK, 1.2).act(Action.KICK, rng.uniform(1.4, 2.1), face=b.at)
+        a.go(shot.aside(b.at, -0.55 * side), Action.WALK, 1.2).act(Action.KICK, rng.uniform(1.2, 1.7), face=b.at)
     else:
         a.act(Action.GUARD, 0.8, face=b.at)
-    end_s = a.now_s + 0.7
+    off_s = a.now_s
     shot.leave(a, Action.RUN, away_from=b.at)
+    end_s = shot.out_of_sight(a, off_s)
     _recover(shot, b, end_s)
     shot.add_person(Person(a_look, a))
     shot.add_person(Person(b_look, b))
@@ -82,8 +83,9 @@ def _street_robbery(shot: Shot, start_s: float) -> Event:
     taken_s = robber.now_s - 0.5
     victim.act(Action.FALL_BACK, 0.8, face=at, to=shot.aside(stand, 0.5 * side)).act(Action.LIE, 0.6)
     away = shot.exit(robber.at, shot.aside(spot, -20 * side))
-    end_s = robber.now_s + 1.1
+    off_s = robber.now_s
     robber.go(away, Action.RUN)
+    end_s = shot.out_of_sight(robber, off_s)
     _recover(shot, victim, end_s)
     thief, owner = Person(robber_look, robber), Person(victim_look, victim)
     thief.hold(Item.GUN, end_s=taken_s)
@@ -118,9 +120,10 @@ def _shop_robbery(shot: Shot, start_s: float) -> Event:
     counter = shifted(customer, heading_to(customer, behind), 0.65)
     robber.act(Action.GRAB, 0.9, face=behind, to=counter)
     taken_s = robber.now_s - 0.5
-    end_s = robber.now_s + 1.5
+    off_s = robber.now_s
     for place in reversed(_shop_way(shot)):
         robber.go(place, Action.RUN)
+    end_s = shot.out_of_sight(robber, off_s)
     clerk.until(end_s, Action.HANDS_UP).until(end_s + 3, Action.PHONE).until(
         shot.duration_s, Action.STAND, face=customer
     )
@@ -144,14 +147,15 @@ def shooting(shot: Shot, start_s: float) -> Event:
     shooter_look = shot.look()
     victim_look = shot.look(shooter_look)
     shooter = shot.arriving(at, start_s, near=shot.aside(spot, -20 * side))
-    shots = tuple(start_s + 0.6 + 0.42 * i for i in range(rng.randint(4, 6)))
+    shots = tuple(start_s + 1.2 + 0.45 * i for i in range(rng.randint(4, 6)))
     shooter.until(shots[-1] + 0.3, Action.AIM, face=stand)
     victim = shot.arriving(stand, start_s - rng.uniform(0.5, 3), near=shot.aside(spot, 20 * side))
     victim.until(shots[1], Action.STAND, face=at)
     victim.act(Action.FALL_BACK, 0.8, face=at, to=shot.aside(stand, 0.4 * side)).until(shot.duration_s, Action.LIE)
-    end_s = shooter.now_s + 1.0
+    off_s = shooter.now_s
     away = shot.exit(shooter.at, shot.aside(spot, -20 * side))
     shooter.go(away, Action.RUN)
+    end_s = shot.out_of_sight(shooter, off_s)
     gunman = Person(shooter_look, shooter)
     gunman.hold(Item.GUN, start_s=start_s - 0.2)
     shot.add_person(gunman)
