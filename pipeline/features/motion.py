@@ -1,11 +1,13 @@
 """The `motion` encoder: how things move in every part of the picture, without any model.
 
-Dense optical flow (DIS, Kroeger et al., ECCV 2016) between small grey frames a tenth of a second apart is summed up on
-three grids, each cell by
+Dense optical flow (DIS, Kroeger et al., ECCV 2016) between small grey frames an eighth of a second apart is averaged
+over patches the size of a person, so that limbs and noise cancel and what travels remains. It is summed up on three
+grids, each cell by
 
 - a histogram of flow orientations weighted by speed (HOOF: Chaudhry et al., CVPR 2009, after the flow histograms of
   Dalal, Triggs and Schmid, ECCV 2006),
 - a histogram of speeds (the magnitude half of HOFM: Colque et al., IEEE TCSVT 2017),
+- the fastest patch, and means of speed over the cell, over what moves and over the foreground,
 - foreground statistics against a background that is the median of the last half minute.
 
 Speeds are picture widths per second, so that resolution and frame rate cancel out. A snippet's features are the means
@@ -33,14 +35,16 @@ GRIDS: tuple[tuple[int, int], ...] = ((6, 8), (3, 4), (1, 1))
 
 ORIENTATIONS = 8
 SPEED_EDGES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
-STATISTICS = ORIENTATIONS + len(SPEED_EDGES) + 6
+STATISTICS = ORIENTATIONS + len(SPEED_EDGES) + 8
+FASTEST = STATISTICS - 8  # index of the fastest patch's speed among the statistics of a cell
 DIM = STATISTICS * sum(rows * columns for rows, columns in GRIDS)
 
 _VERSION = 1
-_RATE_HZ = 10.0
-_LONG_SIDE = 160
+_RATE_HZ = 8.0
+_LONG_SIDE = 240
+_PATCH_WIDTH, _PATCH_HEIGHT = 0.06, 0.1  # in picture widths
 _BACKGROUND_FRAMES = 31
-_BACKGROUND_EVERY = 10  # sampled frames
+_BACKGROUND_EVERY = 8  # sampled frames
 _FOREGROUND_CONTRAST = 14.0  # grey levels; below it lie compression and shadows
 _MOVING = 0.02  # widths per second; below it lie noise and compression
 _BLOCK = 512  # snippets written at once
@@ -151,7 +155,7 @@ def _snippets(reader: FrameReader, stride_frames: int, count: int) -> Iterator[F
 def _summed(measured: list[Floats]) -> Floats:
     """Average the frames of a snippet and build the coarser grids, shape (DIM,)."""
     frames = np.stack(measured)
-    deviation = frames[:, :, ORIENTATIONS + len(SPEED_EDGES)].std(axis=0)
+    deviation = frames[:, :, FASTEST].std(axis=0)
     fine = np.concatenate([frames.mean(axis=0), deviation[:, None]], axis=1)
     rows, columns = GRIDS[0]
     picture = fine.reshape(rows, columns, STATISTICS)
@@ -174,8 +178,9 @@ class _MotionMeter:
         import cv2
 
         self._cv2 = cv2
-        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._width = width
+        self._patch = (max(3, round(width * _PATCH_WIDTH)), max(3, round(width * _PATCH_HEIGHT)))
         rows, columns = GRIDS[0]
         self._cells = rows * columns
         row = np.arange(height) * rows // height
@@ -198,45 +203,55 @@ class _MotionMeter:
         if last is None or time_s <= last.time_s:
             return None
         velocity = self._flow.calc(last.grey, grey, None) / np.float32(self._width * (time_s - last.time_s))
-        speed, angle = self._cv2.cartToPolar(velocity[..., 0], velocity[..., 1])
         foreground = (np.abs(grey - background) > _FOREGROUND_CONTRAST).astype(np.float32)
         change = self._cv2.absdiff(grey, last.grey).astype(np.float32) / 255.0
-        return self._statistics(speed.ravel(), angle.ravel(), foreground.ravel(), change.ravel(), speed)
+        return self._statistics(velocity, foreground.ravel(), change.ravel())
 
-    def _statistics(self, speed: Floats, angle: Floats, foreground: Floats, change: Floats, picture: Floats) -> Floats:
-        moving = speed > _MOVING
-        orientation = np.minimum((angle * (ORIENTATIONS / (2 * np.pi))).astype(np.int64), ORIENTATIONS - 1)
-        by_orientation = np.bincount(
-            self._cell_of * ORIENTATIONS + orientation,
-            weights=np.where(moving, speed, 0),
-            minlength=self._cells * ORIENTATIONS,
-        ).reshape(self._cells, ORIENTATIONS)
-        bins = len(SPEED_EDGES) + 1
-        by_speed = np.bincount(
-            self._cell_of * bins + np.searchsorted(SPEED_EDGES, speed), minlength=self._cells * bins
-        ).reshape(self._cells, bins)[:, 1:]
+    def _statistics(self, velocity: Floats, foreground: Floats, change: Floats) -> Floats:
+        speed = self._cv2.magnitude(velocity[..., 0], velocity[..., 1])
+        moving = (speed > _MOVING).astype(np.float32)
+        patch_velocity = self._cv2.boxFilter(velocity * moving[..., None], -1, self._patch)
+        patch_speed, angle = self._cv2.cartToPolar(patch_velocity[..., 0], patch_velocity[..., 1])
+        # Of what moves in the patch; a fifth of it at least, or a few noisy pixels would be the fastest thing.
+        mover_speed = patch_speed / np.maximum(self._cv2.boxFilter(moving, -1, self._patch), 0.2)
+        pixels = self._cell_pixels
+        speed, patch_speed, moving = speed.ravel(), patch_speed.ravel(), moving.ravel()
+        total_speed = self._sum(speed)
         foreground_pixels = self._sum(foreground)
         measured = np.column_stack(
             [
-                by_orientation / self._cell_pixels[:, None],
-                by_speed / self._cell_pixels[:, None],
-                self._sum(speed) / self._cell_pixels,
-                self._fastest(picture),
-                foreground_pixels / self._cell_pixels,
+                self._orientations(patch_speed, angle.ravel()) / pixels[:, None],
+                self._speeds(patch_speed) / pixels[:, None],
+                self._largest(patch_speed),
+                self._largest(mover_speed.ravel()),
+                total_speed / pixels,
+                self._sum(speed * speed) / np.maximum(total_speed, _MOVING),
+                foreground_pixels / pixels,
                 self._sum(speed * foreground) / np.maximum(foreground_pixels, 1.0),
-                self._sum(change) / self._cell_pixels,
+                self._sum(change) / pixels,
             ]
         )
         return measured.astype(np.float32)
 
+    def _orientations(self, speed: Floats, angle: Floats) -> NDArray[np.float64]:
+        """Return the speed that goes each way, summed over each cell, shape (cells, ORIENTATIONS)."""
+        way = np.minimum((angle * np.float32(ORIENTATIONS / (2 * np.pi))).astype(np.int32), ORIENTATIONS - 1)
+        sums = np.bincount(self._cell_of * ORIENTATIONS + way, weights=speed, minlength=self._cells * ORIENTATIONS)
+        return sums.reshape(self._cells, ORIENTATIONS)
+
+    def _speeds(self, speed: Floats) -> NDArray[np.int64]:
+        """Count the pixels of each cell by speed, those below the first edge left out."""
+        bins = len(SPEED_EDGES) + 1
+        level = np.digitize(speed, SPEED_EDGES)
+        return np.bincount(self._cell_of * bins + level, minlength=self._cells * bins).reshape(self._cells, bins)[:, 1:]
+
+    def _largest(self, values: Floats) -> Floats:
+        rows, columns = GRIDS[0]
+        height = len(values) // self._width // rows
+        return values.reshape(rows, height, columns, self._width // columns).max(axis=(1, 3)).reshape(-1)
+
     def _sum(self, values: Floats) -> NDArray[np.float64]:
         return np.bincount(self._cell_of, weights=values, minlength=self._cells)
-
-    def _fastest(self, speed: Floats) -> Floats:
-        """Return the largest speed in each cell among the means of a quarter of its rows and columns."""
-        rows, columns = GRIDS[0]
-        blocks = self._cv2.resize(speed, (columns * 4, rows * 4), interpolation=self._cv2.INTER_AREA)
-        return np.asarray(blocks.reshape(rows, 4, columns, 4).max(axis=(1, 3)).reshape(-1))
 
     def _updated_background(self, grey: NDArray[np.uint8]) -> NDArray[np.float32]:
         if self._background is None or self._seen % _BACKGROUND_EVERY == 0:
