@@ -81,11 +81,40 @@ class GlancesConfig(Section):
     )
 
 
+class ProposalConfig(Section):
+    """How spans are read from anomaly scores. Fractions count from a video's calm level up to a glance's score."""
+
+    smooth_s: float = Field(
+        1.0, ge=0, description="standard deviation of the smoothing over time, in seconds; 0 is none"
+    )
+    level: Fraction = Field(0.2, description="quantile of a video's smoothed scores that counts as its calm level")
+    peak_s: float = Field(
+        1.0, ge=0, description="a glance's score is the highest smoothed one within this many seconds of it"
+    )
+    low: Fraction = Field(0.4, description="a span reaches as far as the scores stay above this fraction")
+    high: Fraction = Field(0.7, description="beyond a dip below low, a span goes on only where scores exceed this one")
+    alpha: Fraction = Field(
+        0.9, description="no threshold exceeds alpha times the glance's score: a video may be abnormal throughout"
+    )
+    gap_s: float = Field(1.0, ge=0, description="longest dip below low inside a span, in seconds")
+    max_s: Seconds = Field(60.0, description="longest span; of a longer one the part with the highest scores is kept")
+    nested: int = Field(1, ge=1, le=10, description="proposals a glance: the widest, then tighter ones inside it")
+
+    @model_validator(mode="after")
+    def _order(self) -> ProposalConfig:
+        if self.low > self.high:
+            raise ValueError(f"low={self.low} exceeds high={self.high}")
+        return self
+
+
 class ClipsConfig(Section):
     """Which spans become event clips."""
 
-    method: Literal["window"] = Field("window", description="window: centred on the click")
+    method: Literal["window", "sampler"] = Field(
+        "window", description="window: centred on the click; sampler: the span that the anomaly scores support"
+    )
     window_s: Seconds = Field(10.0, description="length of a click-centred window in seconds")
+    proposal: ProposalConfig = Field(ProposalConfig(), description="sampler: from scores to spans")
     min_s: Seconds = Field(1.0, description="shortest clip kept, in seconds")
     whole_max_s: float = Field(
         20.0, ge=0, description="an abnormal video without a click and at most this long is taken whole; 0 takes none"
@@ -102,7 +131,16 @@ class ClipsConfig(Section):
     def _lengths(self) -> ClipsConfig:
         if self.min_s > self.window_s:
             raise ValueError(f"min_s={self.min_s} exceeds window_s={self.window_s}")
+        if self.min_s > self.proposal.max_s:
+            raise ValueError(f"min_s={self.min_s} exceeds proposal.max_s={self.proposal.max_s}")
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that decide what the stage makes: of the proposals only where they are used."""
+        kept = super().identity()
+        if self.method == "window":
+            del kept["proposal"]
+        return kept
 
 
 class CaptionConfig(Section):
