@@ -71,7 +71,7 @@ class ScoreCurve:
         `sigma_s` seconds smooths them; beyond the ends the first and the last value go on.
         """
         middles = (self.edges[:-1] + self.edges[1:] - 1) / 2
-        values = np.interp(np.arange(self.num_frames), middles, self.scores.astype(np.float64))
+        values: NDArray[np.float64] = np.interp(np.arange(self.num_frames), middles, self.scores.astype(np.float64))
         sigma = sigma_s * self.fps
         radius = round(TRUNCATE_SIGMAS * sigma)
         if radius < 1:
