@@ -45,6 +45,7 @@ class Reason(StrEnum):
     FRAME_RATE_CONFLICT = "frame_rate_conflict"
     SKIPPED_ANNOTATION = "skipped_annotation"
     # clips
+    NO_SCORES = "no_scores"
     NO_GLANCE = "no_glance"
     NO_LABEL = "no_label"
     CLIP_TOO_SHORT = "clip_too_short"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipeline.errors import RecordError
+from pipeline.records import Reason, Scores, Video
+from pipeline.storage import Storage
 
 TRUNCATE_SIGMAS = 4.0
 """Standard deviations after which a Gaussian counts as zero."""
@@ -80,3 +85,21 @@ class ScoreCurve:
         padded = np.pad(values, radius, mode="edge")
         smoothed: NDArray[np.float64] = np.convolve(padded, kernel / kernel.sum(), mode="valid")
         return smoothed
+
+
+def read_curve(storage: Storage, video: Video, scores: Scores) -> ScoreCurve:
+    """Read the scores of a video from the workspace whose files `storage` holds.
+
+    Raises:
+        RecordError: NO_SCORES where the file is missing, unreadable, or does not fit the video.
+    """
+    data = storage.read(scores.path)
+    if data is None:
+        raise RecordError(Reason.NO_SCORES, f"{storage.path(scores.path)}: no such file")
+    try:
+        values = np.load(io.BytesIO(data), allow_pickle=False)
+        return ScoreCurve(values, scores.stride_frames, video.num_frames, video.fps)
+    except (ValueError, EOFError, TypeError) as fault:
+        raise RecordError(
+            Reason.NO_SCORES, f"{storage.path(scores.path)}: not the scores of {video.video_id}: {fault}"
+        ) from None
