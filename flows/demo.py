@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from pipeline.stages.validate import validate_dataset
 
 from flows.plan import BuildSummary, build
 from pipeline.config import load_config
@@ -16,6 +15,7 @@ from pipeline.errors import DataError
 from pipeline.records import NORMAL, Task
 from pipeline.sample import make_sample
 from pipeline.stages.run import Progress
+from pipeline.stages.validate import validate_dataset
 
 Say = Callable[[str], None]
 

@@ -13,9 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.models.human import HumanCaptioner
-from pipeline.report.build_page import write_build_report
-
 import pipeline
 from annotation.sentences import read_sentences
 from annotation.stage import GlancesStage
@@ -23,7 +20,9 @@ from pipeline.config import BuildConfig
 from pipeline.errors import ConfigError, DataError, SetupError
 from pipeline.models.base import Captioner
 from pipeline.models.factory import make_captioner, make_synthesizer
+from pipeline.models.human import HumanCaptioner
 from pipeline.records import count_by
+from pipeline.report.build_page import write_build_report
 from pipeline.stages.base import Stage, StageReport
 from pipeline.stages.caption import CaptionStage
 from pipeline.stages.clips import ClipsStage

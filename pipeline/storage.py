@@ -13,7 +13,6 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import SetupError
 
-
 TEMPORARY = "_tmp-"
 """Prefix of files that are still being written; what a killed run leaves behind bears it."""
 

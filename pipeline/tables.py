@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import DataError
 from pipeline.records import Record, Rejected, digest
-from pipeline.schema import from_arrow, schema_of, to_arrow
+from pipeline.schema import field_names, from_arrow, schema_of, to_arrow
 from pipeline.storage import TEMPORARY, Storage
 
 R = TypeVar("R", bound=Record)
@@ -208,7 +208,8 @@ class Lookup(Generic[R]):
 
     def __init__(self, record_type: type[R], table: pa.Table, key: str) -> None:
         self._record_type = record_type
-        self._table = table.combine_chunks()
+        # One chunk a column: Arrow finds a value of a chunked column by search.
+        self._columns = {name: table.column(name).combine_chunks() for name in field_names(record_type)}
         self._position = {value: i for i, value in enumerate(table.column(key).to_pylist())}
 
     def get(self, key: str) -> R | None:
@@ -216,7 +217,7 @@ class Lookup(Generic[R]):
         position = self._position.get(key)
         if position is None:
             return None
-        return next(from_arrow(self._record_type, self._table.slice(position, 1).to_batches()))
+        return self._record_type(**{name: column[position].as_py() for name, column in self._columns.items()})
 
 
 def _without(table: pa.Table, keys: pa.Array) -> pa.Table:

@@ -24,7 +24,11 @@ class Captioner(Protocol):
     name: str
 
     def identity(self) -> Mapping[str, object]:
-        """Return everything that decides the text: model, revision, prompt hash, generation settings, code version."""
+        """Return what decides every text: model, revision, prompt hash, generation settings, code version."""
+        ...
+
+    def evidence_of(self, request: CaptionRequest) -> object:
+        """Return what decides this one text beside video and clip, as JSON-able values; None where nothing does."""
         ...
 
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:

@@ -52,6 +52,9 @@ class HfCaptioner:
             "dtype": config.dtype,
         }
 
+    def evidence_of(self, request: CaptionRequest) -> object:  # noqa: ARG002
+        return None
+
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
         waiting: deque[EventClip] = deque()
 
@@ -75,7 +78,9 @@ class HfCaptioner:
             elif not outcome:
                 yield RecordError(Reason.EMPTY_TEXT, f"{clip.clip_id}: {self._name} generated no text")
             else:
-                yield Caption(clip_id=clip.clip_id, text=outcome, captioner=self._captioner, prompt_hash=self._prompt.hash)
+                yield Caption(
+                    clip_id=clip.clip_id, text=outcome, captioner=self._captioner, prompt_hash=self._prompt.hash
+                )
 
     def _ask(self, clips: list[ClipFrames]) -> list[str | RecordError]:
         if not clips:

@@ -31,6 +31,9 @@ class VideoModel:
         Raises:
             SetupError: no such model or device, or a package is missing that the model needs.
         """
+        if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
+            # The hub would answer that a path makes a bad repository id.
+            raise SetupError(f"caption.model={model}: no such folder")
         mend_torchvision()
         import torch
         from transformers import AutoModelForImageTextToText, AutoProcessor

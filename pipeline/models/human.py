@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 
 from pipeline.errors import RecordError
 from pipeline.models.base import CaptionRequest
-from pipeline.records import Caption, EventClip, Reason, digest
+from pipeline.records import Caption, EventClip, Reason
 
 _MAX_SENTENCES = 3
 _MIN_OVERLAP = 0.5
@@ -35,8 +35,11 @@ class HumanCaptioner:
         }
 
     def identity(self) -> Mapping[str, object]:
-        known = {video_id: [astuple(s) for s in spans] for video_id, spans in self._sentences.items()}
-        return {"version": 1, "max_sentences": _MAX_SENTENCES, "min_overlap": _MIN_OVERLAP, "sentences": digest(known)}
+        return {"version": 1, "max_sentences": _MAX_SENTENCES, "min_overlap": _MIN_OVERLAP}
+
+    def evidence_of(self, request: CaptionRequest) -> object:
+        # The video's sentences and no others: a new file about other videos remakes nothing here.
+        return [astuple(sentence) for sentence in self._sentences.get(request.clip.video_id, [])]
 
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
         for request in requests:

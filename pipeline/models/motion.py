@@ -45,6 +45,9 @@ class MotionCaptioner:
     def identity(self) -> Mapping[str, object]:
         return {"version": _VERSION, "rate_hz": _RATE_HZ, "long_side": _LONG_SIDE, "whole_s": _WHOLE_S}
 
+    def evidence_of(self, request: CaptionRequest) -> object:  # noqa: ARG002
+        return None
+
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
         pending: deque[_Job] = deque()
 
@@ -95,7 +98,9 @@ def _describe(footage: _Footage, clip: EventClip) -> str | RecordError:
     num_frames = footage.num_frames
     if not 0 <= clip.start_frame < clip.end_frame <= num_frames:
         span = f"[{clip.start_frame}, {clip.end_frame})"
-        return RecordError(Reason.DECODE_FAILED, f"{clip.clip_id}: frames {span} exceed the {num_frames} of the video")
+        return RecordError(
+            Reason.FRAME_OUT_OF_RANGE, f"{clip.clip_id}: frames {span} exceed the {num_frames} of the video"
+        )
     start_s, end_s = footage.time_of(clip.start_frame), footage.time_of(clip.end_frame)
     facts = facts_of(footage.around(start_s, end_s), footage.usual, start_s, end_s)
     return describe(facts, seed=f"{clip.video_id} {clip.start_frame} {clip.end_frame}")

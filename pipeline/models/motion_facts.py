@@ -25,6 +25,7 @@ _ACTIVE_CHANGING = 0.12
 _REST = 0.012  # widths; a thing that stays this close to its last place rests
 _STAYS = 0.08  # widths
 _MIN_SURGE, _MIN_JUMP = 0.012, 0.02  # shares of the picture; a clock whose digits all change stays below
+_MIN_GLARE = 0.15  # share of a cell
 _VIGOROUS_CHANGING = 0.28
 
 
@@ -298,6 +299,7 @@ def _surges(measured: Measurements, usual: Usual, first: int, last: int, start_s
 def _light_moments(measured: Measurements, first: int, last: int, start_s: float) -> list[Moment]:
     """Find sudden changes of light: of the whole picture, or of a part that nothing could have entered so fast."""
     cells = measured.cells.reshape(len(measured.times_s), -1)
+    glow = measured.glow.reshape(len(measured.times_s), -1)
     times_s = measured.times_s
     found: list[Moment] = []
     for index in range(max(first, 2), last):
@@ -306,19 +308,24 @@ def _light_moments(measured: Measurements, first: int, last: int, start_s: float
         if near_a_cut or (found and at_s - start_s - found[-1].at_s < 1.5):
             continue
         before = np.median(cells[max(index - 6, 0) : index - 1], axis=0) if index >= 3 else cells[0]
-        rise = cells[index] - before
-        whole = float(np.median(rise))
+        whole = float(np.median(cells[index] - before))
         if abs(whole) > 14:
             later = np.median(cells[min(index + 8, len(cells) - 1) :][:4], axis=0)
             stays = abs(float(np.median(later - before))) > 0.6 * abs(whole)
             kind = ("brighter" if whole > 0 else "darker") if stays else ("flash" if whole > 0 else "dip")
             found.append(Moment(kind=kind, at_s=at_s - start_s))
-        elif rise.max() > 30 and rise.max() > 3 * abs(whole):
-            row, column = divmod(int(rise.argmax()), measured.cells.shape[2])
-            place = ((column + 0.5) / measured.cells.shape[2], (row + 0.5) / measured.cells.shape[1])
-            if not _covered(measured.tracks, place, at_s):
-                found.append(Moment(kind="glare", at_s=at_s - start_s, place=place))
+            continue
+        # A dark thing that vanishes makes its place brighter too, but not brighter than the background.
+        kindling = glow[index] - glow[max(index - 3, 0) : index - 1].max(axis=0)
+        place = _cell_centre(int(kindling.argmax()), measured.glow.shape[1:])
+        if kindling.max() > _MIN_GLARE and not _covered(measured.tracks, place, at_s):
+            found.append(Moment(kind="glare", at_s=at_s - start_s, place=place))
     return found
+
+
+def _cell_centre(cell: int, shape: tuple[int, ...]) -> tuple[float, float]:
+    row, column = divmod(cell, shape[1])
+    return (column + 0.5) / shape[1], (row + 0.5) / shape[0]
 
 
 def _covered(tracks: Sequence[Track], place: tuple[float, float], at_s: float) -> bool:

@@ -30,9 +30,11 @@ _BACKGROUND_SAMPLES = 31
 _MIN_REGION_AREA = 0.0008
 _MIN_CONTRAST = 12.0  # grey levels; below it lie compression and shadows
 _NOISE_FACTOR = 4.5
+_GLOW = 40.0  # grey levels
 _FLOODED = 0.55  # foreground share from which a frame shows a change of light, not things
 _CUT_CORRELATION = 0.55
 _STEADY_CORRELATION = 0.85
+_CUT_SHARE = 0.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,8 @@ class Measurements:
     """What was measured in one stretch of video; arrays have one entry per frame, in time order.
 
     `energy` is the share of pixels that changed since the frame before, brightness changes of the whole picture
-    taken out. `cells` holds the mean grey level of a 3 x 4 grid, shape (T, 3, 4). `camera` is the motion of the whole
+    taken out. `cells` holds the mean grey level of a 3 x 4 grid, shape (T, 3, 4), `glow` the share of each of its cells
+    that is far brighter than the background. `camera` is the motion of the whole
     picture as (right, down, zoom), in widths per second and relative growth per second; `camera_moves` says where it
     can be trusted and is not zero. `cuts_s` are the times of the first frames of new shots.
     """
@@ -49,6 +52,7 @@ class Measurements:
     energy: Floats
     brightness: Floats
     cells: Floats
+    glow: Floats
     camera: Floats
     camera_moves: NDArray[np.bool_]
     cuts_s: tuple[float, ...]
@@ -62,23 +66,20 @@ def measure(frames: Grey, times_s: Floats) -> Measurements:
     smooth = np.stack([cv2.GaussianBlur(frame, (3, 3), 0) for frame in frames])
     cuts = find_cuts(smooth)
     noise = _noise_level(smooth)
-    energy = np.zeros(len(frames))
-    camera = np.zeros((len(frames), 3))
-    camera_moves = np.zeros(len(frames), dtype=bool)
+    shots: list[_Shot] = []
     tracks: list[Track] = []
     for start, end in zip([0, *cuts], [*cuts, len(frames)], strict=True):
         shot = _Shot(smooth[start:end], times_s[start:end], noise)
         tracks += shot.tracks()
-        energy[start:end] = shot.energy
-        camera[start:end] = shot.camera
-        camera_moves[start:end] = shot.camera_moves
+        shots.append(shot)
     return Measurements(
         times_s=times_s,
-        energy=energy,
+        energy=np.concatenate([shot.energy for shot in shots]),
         brightness=smooth.mean(axis=(1, 2)),
-        cells=_cell_means(smooth),
-        camera=camera,
-        camera_moves=camera_moves,
+        cells=np.stack([_cell_means(frame) for frame in smooth]),
+        glow=np.concatenate([shot.glow for shot in shots]),
+        camera=np.concatenate([shot.camera for shot in shots]),
+        camera_moves=np.concatenate([shot.camera_moves for shot in shots]),
         cuts_s=tuple(float(times_s[cut]) for cut in cuts),
         tracks=tuple(tracks),
     )
@@ -103,7 +104,7 @@ def find_cuts(frames: Grey) -> list[int]:
             continue
         steady = all(_correlation(a, b) > _STEADY_CORRELATION for side in (before, after) for a, b in pairwise(side))
         given_back = _correlation(flat[max(first, index - 6)], flat[min(len(flat) - 1, index + 6)]) > _CUT_CORRELATION
-        if steady and not given_back:
+        if steady and not given_back and _changed_share(before[-1], after[0]) > _CUT_SHARE:
             cuts.append(index)
     return cuts
 
@@ -111,6 +112,12 @@ def find_cuts(frames: Grey) -> list[int]:
 def _correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
     a, b = a - a.mean(), b - b.mean()
     return float((a @ b) / (np.sqrt((a @ a) * (b @ b)) + 1e-6))
+
+
+def _changed_share(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
+    """Share of the picture whose place in its range of brightness changed by half a standard deviation."""
+    a, b = (a - a.mean()) / (a.std() + 1e-6), (b - b.mean()) / (b.std() + 1e-6)
+    return float(np.mean(np.abs(a - b) > 0.5))
 
 
 def _noise_level(frames: Grey) -> float:
@@ -123,25 +130,22 @@ def _noise_level(frames: Grey) -> float:
     return float(np.percentile(differences, 75) / (1.15 * np.sqrt(2)))
 
 
-def _cell_means(frames: Grey, rows: int = 3, columns: int = 4) -> Floats:
-    height, width = frames.shape[1:]
-    y = np.linspace(0, height, rows + 1).astype(int)
-    x = np.linspace(0, width, columns + 1).astype(int)
-    means = np.empty((len(frames), rows, columns))
-    for r in range(rows):
-        for c in range(columns):
-            means[:, r, c] = frames[:, y[r] : y[r + 1], x[c] : x[c + 1]].mean(axis=(1, 2))
-    return means
+def _cell_means(picture: NDArray[Any]) -> Floats:
+    """Return the means of a grid of 3 rows and 4 columns."""
+    import cv2
+
+    return np.asarray(cv2.resize(picture.astype(np.float32), (4, 3), interpolation=cv2.INTER_AREA), dtype=np.float64)
 
 
 class _Shot:
-    """The measurements of one shot: `energy`, `camera` and `camera_moves` per frame are ready after `tracks()`."""
+    """The measurements of one shot; those per frame are ready after `tracks()`."""
 
     def __init__(self, frames: Grey, times_s: Floats, noise: float) -> None:
         self.frames = frames
         self.times_s = times_s
         self.threshold = max(_MIN_CONTRAST, _NOISE_FACTOR * noise)
         self.energy = np.zeros(len(frames))
+        self.glow = np.zeros((len(frames), 3, 4))
         self.camera = np.zeros((len(frames), 3))
         self.camera_moves = np.zeros(len(frames), dtype=bool)
 
@@ -165,11 +169,12 @@ class _Shot:
             target = frame if index else self.frames[1]
             step_s = float(self.times_s[max(index, 1)] - self.times_s[max(index, 1) - 1])
             flow = optical_flow.calc(source, target, None)
-            difference = _offset_free(target, source)
-            changed = difference > self.threshold
+            changed = np.abs(_offset_free(target, source)) > self.threshold
             self.energy[index] = changed.mean()
             self.camera[index], self.camera_moves[index] = grid.camera_motion(flow, step_s)
-            foreground = _offset_free(frame, background.at(index)) > self.threshold
+            above = _offset_free(frame, background.at(index))
+            foreground = np.abs(above) > self.threshold
+            self.glow[index] = _cell_means(above > _GLOW)
             previous = frame
             if foreground.mean() > _FLOODED or self.camera_moves[index]:
                 yield []
@@ -237,12 +242,11 @@ class _TexturedGrid:
 
 
 def _offset_free(frame: Grey, reference: Grey) -> NDArray[np.float32]:
-    """Absolute difference in grey levels, without the change of brightness that the whole picture shares."""
+    """Difference in grey levels, without the change of brightness that the whole picture shares."""
     difference = frame.astype(np.float32) - reference
     # A quarter of the pixels is plenty for a median, which otherwise would cost more than the flow.
     shared = np.median(difference[::2, ::2])
-    distance: NDArray[np.float32] = np.abs(difference - shared)
-    return distance
+    return np.asarray(difference - shared, dtype=np.float32)
 
 
 def _connected(

@@ -54,7 +54,7 @@ def _scene(facts: ClipFacts, chance: random.Random) -> str:
         still = ["the view stays still, and nothing of any size moves through it"] if not facts.moments else []
         return chance.choice(["nothing of any size moves in the view", "no moving thing can be made out", *still])
     if not movers:
-        return _in_place(stirring, chance)
+        return _in_place(facts, chance)
     if len(movers) == 1 and not stirring:
         return _single(movers[0], exact=facts.exact, chance=chance)
     return _group(facts, chance)
@@ -95,13 +95,14 @@ def _widespread(wide: Stirring, chance: random.Random) -> str:
     return f"one large area {_where(wide.place)}, {share} of the picture, {verb}"
 
 
-def _in_place(stirring: Sequence[Stirring], chance: random.Random) -> str:
-    strongest = stirring[0]
+def _in_place(facts: ClipFacts, chance: random.Random) -> str:
+    strongest = facts.stirring[0]
     how = "vigorously " if strongest.vigorous else ""
     where = _where(strongest.place)
-    if len(stirring) > 1:
-        return f"{'a few' if len(stirring) <= 3 else 'several'} things move {how}{where}"
-    tail = chance.choice([" without going anywhere", " and stays near its place"]) if strongest.stays else ""
+    if facts.most > 1:
+        return f"{'a few' if facts.most <= 3 else 'several'} things move {how}{where}"
+    stays = all(stirring.stays for stirring in facts.stirring)
+    tail = chance.choice([" without going anywhere", " and stays near its place"]) if stays else ""
     return f"something moves {how}{where}{tail}"
 
 
@@ -151,10 +152,8 @@ def _spread(movers: Sequence[Mover], stirring: Sequence[Stirring]) -> str:
 
 
 def _directions(movers: Sequence[Mover], most: int) -> str:
-    if len(movers) <= 2 and most > 3:
+    if len(movers) == 1 or (len(movers) == 2 and most > 3):
         return ""
-    if len(movers) == 1:
-        return f", one of them {_heading(movers[0])}"
     if len(movers) == 2:
         first, second = (_heading(mover) for mover in movers)
         return f", two of them {first}" if first == second else f", one {first} and one {second}"

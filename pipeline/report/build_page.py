@@ -206,8 +206,6 @@ def _clock(time_s: float) -> str:
 
 
 def _seconds(duration_s: float) -> str:
-    """Return a duration for people: 0.3 s, 42 s, 3 min 05 s."""
-    if duration_s < 10:
-        return f"{duration_s:.1f} s"
+    """Return a duration for people: 9.7 s, 3 min 05 s."""
     minutes, seconds = divmod(round(duration_s), 60)
-    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{duration_s:.1f} s"

@@ -101,11 +101,12 @@ class PersonTrack:
         while self._beats and self._beats[-1].start_s >= time_s:
             self._beats.pop()
             self._starts.pop()
-        if self._beats and self._beats[-1].end_s > time_s:
+        if self._beats:
             beat = self._beats.pop()
             self._starts.pop()
-            self.now_s, self.at, self._gone_m, self.heading = beat.start_s, beat.start, beat.gone_m, beat.heading
-            self._add(beat.action, time_s - beat.start_s, beat.place(time_s), beat.heading)
+            end_s = min(time_s, beat.end_s)
+            self.now_s, self.at, self._gone_m = beat.start_s, beat.start, beat.gone_m
+            self._add(beat.action, end_s - beat.start_s, beat.place(end_s), beat.heading)
         return self
 
     def present(self, time_s: float) -> bool:

@@ -162,7 +162,7 @@ class _Frame:
         canvas = self.canvas
         for i in range(len(self.body.profile) - 1):
             quad = np.array([self.right[i], self.left[i], self.left[i + 1], self.right[i + 1]])
-            if _area(quad) <= 0:
+            if _area(quad) >= 0:
                 continue
             rise = abs(self.body.profile[i + 1][1] - self.body.profile[i][1])
             run = abs(self.body.profile[i + 1][0] - self.body.profile[i][0]) * self.body.length_m
@@ -197,10 +197,8 @@ class _Frame:
     def _lamps(self) -> None:
         height, body = 0.68, self.body
         for end, colour in ((0.5, (255, 246, 214)), (-0.5, (214, 30, 30))):
-            faces = np.array([self.right[-2], self.left[-2], self.left[-1], self.right[-1]])
-            if end < 0:
-                faces = np.array([self.right[0], self.left[0], self.left[1], self.right[1]])
-            if _area(faces) <= 0:
+            i = len(body.profile) - 2 if end > 0 else 0
+            if _area(np.array([self.right[i], self.left[i], self.left[i + 1], self.right[i + 1]])) >= 0:
                 continue
             for side in (-0.72, 0.72):
                 lamp = self.at(((end, height),), side * 1.0)[0]

@@ -30,11 +30,9 @@ class CaptionStage(TableOnly):
         videos = {video.video_id: (video, content_key(video)) for video in self._workspace.videos.records()}
         for clip in self._workspace.clips.records():
             video, video_key = videos[clip.video_id]
-            yield Unit(
-                key=digest(content_key(clip), video_key),
-                record_id=clip.clip_id,
-                payload=CaptionRequest(clip=clip, video=video),
-            )
+            request = CaptionRequest(clip=clip, video=video)
+            key = digest(content_key(clip), video_key, self._captioner.evidence_of(request))
+            yield Unit(key=key, record_id=clip.clip_id, payload=request)
 
     def run(self, units: Iterable[Unit[CaptionRequest]]) -> Iterator[Outcome[Caption]]:
         names: list[str] = []

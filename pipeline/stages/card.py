@@ -99,10 +99,9 @@ def _plain(label: str) -> str:
 def _header(
     folder: Path, stats: Mapping[str, Any], shards: Sequence[WrittenShard], config: ExportConfig, title: str
 ) -> str:
+    from datasets import DatasetInfo, SplitDict
     from datasets.info import DatasetInfosDict
     from huggingface_hub import DatasetCardData
-
-    from datasets import DatasetInfo, SplitDict
 
     card = DatasetCardData(
         pretty_name=title,

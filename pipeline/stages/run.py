@@ -111,13 +111,17 @@ class _Work(Generic[P]):
     def todo(self, begun: list[Unit[P]]) -> Iterator[Unit[P]]:
         """Yield the units to do, each once, noting in `begun` those whose outcome is still to come."""
         remaining = self.wanted - self._done
+        if not remaining:
+            return
+        # The inputs are read anew here; a unit that appeared since the count waits for the next run.
         for unit in self._stage.units():
             key = self.key_of(unit)
-            # The inputs are read anew here; a unit that appeared since the count waits for the next run.
             if key in remaining:
                 remaining.discard(key)
                 begun.append(unit)
                 yield unit
+                if not remaining:
+                    return
 
 
 class _ShardInProgress(Generic[R]):

@@ -15,6 +15,8 @@ from pipeline.records import Reason
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.packet import Packet
+    from av.stream import Stream
     from av.video.stream import VideoStream
 
 # Naming the demuxers keeps text files from being taken for playlists, which could open other files or addresses.
@@ -68,10 +70,31 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
         raise RecordError(Reason.UNREADABLE, f"{path}: permission denied") from None
     except (av.error.InvalidDataError, av.error.ArgumentError, ValueError, EOFError):
         raise _not_a_video(path) from None
-    except OSError as fault:
-        raise RecordError(Reason.UNREADABLE, f"{path}: {fault.strerror or fault}") from None
+    except MemoryError:
+        # A damaged header can ask for any amount; the file is at fault, not the machine.
+        raise RecordError(Reason.OUT_OF_MEMORY, f"{path}: its header asks for more memory than there is") from None
+    except (OSError, av.error.FFmpegError) as fault:
+        raise RecordError(Reason.UNREADABLE, f"{path}: {getattr(fault, 'strerror', None) or fault}") from None
     with container:
         yield container, _video_stream(container, path)
+
+
+def demux(container: InputContainer, *streams: Stream) -> Iterator[Packet[Stream]]:
+    """Yield the packets of `streams`, or of all streams where none is named, leaving out the empty ones at the end.
+
+    Raises:
+        RecordError: UNREADABLE where reading fails before the end of the file.
+    """
+    import av
+
+    try:
+        for packet in container.demux(*streams):
+            if packet.size:
+                yield packet
+    except IndexError:
+        return  # at the very end PyAV 18 stumbles over streams that a transport stream announces late
+    except av.error.FFmpegError as fault:
+        raise RecordError(Reason.UNREADABLE, f"{container.name}: {fault.strerror}") from None
 
 
 def _not_a_video(path: Path) -> RecordError:
@@ -79,7 +102,8 @@ def _not_a_video(path: Path) -> RecordError:
         head = file.read(12)
     if head[4:8] in (b"ftyp", b"mdat", b"free", b"wide", b"skip"):
         return RecordError(
-            Reason.TRUNCATED, f"{path}: an MP4 file without its index (no moov box): recording or copy stopped early"
+            Reason.TRUNCATED,
+            f"{path}: an MP4 file without a complete index (moov box): recording or copy stopped early",
         )
     return RecordError(Reason.NOT_A_VIDEO, f"{path}: no video format is recognised in its {path.stat().st_size} bytes")
 
@@ -98,7 +122,7 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
         raise RecordError(Reason.NO_VIDEO_STREAM, f"{path}: no video stream (streams: {held})")
     stream = streams[0]
     if stream.codec_context is None:
-        raise RecordError(Reason.UNSUPPORTED_CODEC, f"{path}: no decoder for codec tag {stream.codec_tag!r}")
+        raise RecordError(Reason.UNSUPPORTED_CODEC, f"{path}: no decoder for the codec of stream {stream.index}")
     # Scale comes from one process per core; decoding threads only add to the CPU time of each file.
     stream.codec_context.thread_count = 1
     return stream

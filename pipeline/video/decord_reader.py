@@ -28,7 +28,7 @@ def inexact_because(decoder: PyavDecoder) -> str | None:
     decoder.
     """
     packets, container = decoder.packets, decoder.stream.container.format.name
-    codec = decoder.stream.codec_context.name
+    codec = decoder.codec_name
     reasons = {
         f"the format is {container}": _EXACT_FORMATS.isdisjoint(container.split(",")),
         f"the codec is {codec}": codec not in _EXACT_CODECS,

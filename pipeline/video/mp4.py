@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,28 +43,43 @@ def read_sample_times(path: Path, track_id: int) -> SampleTimes | None:
         return None
 
 
+def is_cut_off(path: Path) -> bool:
+    """Tell whether the last box of an MP4 file reaches beyond the end of the file."""
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        return any(end > size for _, _, end in _file_boxes(file, size))
+
+
 def _read_moov(path: Path) -> memoryview | None:
     """Return the content of the moov box, wherever it stands; None where there is none or the file has fragments."""
     moov = None
     with path.open("rb") as file:
-        while len(header := file.read(16)) >= 8:
-            size, kind = struct.unpack_from(">I4s", header)
-            head_size = 8
-            if size == 1:
-                (size,) = struct.unpack_from(">Q", header, 8)
-                head_size = 16
-            if kind == b"moof" or (size != 0 and size < head_size):
+        for kind, start, end in _file_boxes(file, path.stat().st_size):
+            if kind == b"moof":
                 return None
-            start = file.tell() - len(header)
-            if kind == b"moov":
-                if size > _MAX_INDEX_BYTES:
-                    return None
-                file.seek(start + head_size)
-                moov = memoryview(file.read(size - head_size))
-            if size == 0:  # the box reaches to the end of the file
-                break
-            file.seek(start + size)
+            if kind == b"moov" and end - start <= _MAX_INDEX_BYTES:
+                file.seek(start)
+                moov = memoryview(file.read(end - start))
     return moov
+
+
+def _file_boxes(file: BinaryIO, file_size: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start of the content and end of the boxes at the top of a file."""
+    end = 0
+    while end < file_size:
+        file.seek(end)
+        header = file.read(16)
+        if len(header) < 8:
+            return
+        start = end + 8
+        size, kind = struct.unpack_from(">I4s", header)
+        if size == 1 and len(header) == 16:
+            (size,) = struct.unpack_from(">Q", header, 8)
+            start = end + 16
+        end = end + size if size else file_size  # no size: the box reaches to the end of the file
+        if end < start:
+            return
+        yield kind, start, end
 
 
 def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 from pipeline.errors import RecordError
 from pipeline.records import Reason
 from pipeline.video import mp4
+from pipeline.video.container import demux
 
 if TYPE_CHECKING:
     from av.container import InputContainer
-    from av.packet import Packet
     from av.stream import Stream
     from av.video.stream import VideoStream
 
-_MAX_REORDER = 64
-"""Farthest that a frame may stand from its place in decode order; codecs in use stay under 32."""
+_MAX_REORDER = 32
+"""Farthest that a frame may stand from its place in decode order; codecs in use stay under 17."""
 
 _DEFAULT_RATE = Fraction(25)
 
@@ -119,7 +119,6 @@ def read_packets(container: InputContainer, stream: VideoStream, path: Path, *, 
         table = _from_demux(container, stream, path)
     if table.num_frames == 0:
         raise RecordError(Reason.NO_VIDEO_STREAM, f"{path}: the video stream holds no frame")
-    _check_order(table, path)
     return table
 
 
@@ -136,7 +135,8 @@ def _from_mp4_index(container: InputContainer, stream: VideoStream, path: Path) 
     if any(entry.pos + entry.size > container.size for entry in ends):
         found = sum(entry.pos + entry.size <= container.size for entry in stream.index_entries)
         _check_count(path, found, stream.frames)
-    first = next((packet for packet in container.demux(stream) if packet.size), None)
+    _check_order(times.pts, path)
+    first = next(demux(container, stream), None)
     if first is None or first.pts is None:
         return None
     return PacketTable(
@@ -156,7 +156,7 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     rows: list[_Row] = []
     ends: dict[int, int] = {}
     is_cut_off = False
-    for packet in _demux(container, path):
+    for packet in demux(container):
         duration = packet.duration or 0
         if packet.stream_index == stream.index:
             rows.append((packet.pts, packet.dts, packet.is_keyframe, not packet.is_discard, duration))
@@ -166,7 +166,7 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     _check_complete(container, stream, path, num_packets=len(rows), ends=ends, is_cut_off=is_cut_off)
 
     time_base, rate = _time_base(stream), _nominal_rate(stream)
-    pts, has_timestamps = _presentation_times(rows, max(1, int(1 / ((rate or _DEFAULT_RATE) * time_base))))
+    pts, has_timestamps = _presentation_times(rows, max(1, int(1 / ((rate or _DEFAULT_RATE) * time_base))), path)
     return PacketTable(
         pts=pts,
         is_key=np.array([row[2] for row in rows], dtype=bool),
@@ -179,34 +179,22 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     )
 
 
-def _demux(container: InputContainer, path: Path) -> Iterator[Packet[Stream]]:
-    import av
-
-    try:
-        for packet in container.demux():
-            if packet.size:  # the empty ones at the end only flush decoders
-                yield packet
-    except av.error.FFmpegError as fault:
-        raise RecordError(Reason.UNREADABLE, f"{path}: {fault.strerror}") from None
-
-
-def _presentation_times(rows: Sequence[_Row], frame_ticks: int) -> tuple[NDArray[np.int64], bool]:
+def _presentation_times(rows: Sequence[_Row], frame_ticks: int, path: Path) -> tuple[NDArray[np.int64], bool]:
     """Return the pts of packets and whether each is its own; made up from dts, or from the frame rate, where not.
 
     In AVI files and bare streams a packet may have no pts, in damaged recordings two packets may share one. Decode
     times in sequence are then the times at which the frames come out of a decoder.
     """
     pts, dts = [row[0] for row in rows], [row[1] for row in rows]
-    shown = [row[0] for row in rows if row[3]]
-    if None not in pts and len(set(shown)) == len(shown):
-        return np.array(pts, dtype=np.int64), True
-    if None not in pts:
-        times = np.sort(np.array(pts, dtype=np.int64))
-    elif None not in dts:
-        times = np.sort(np.array(dts, dtype=np.int64))
-    else:
-        times = np.arange(len(rows), dtype=np.int64) * frame_ticks
-    return times, False
+    times = pts if None not in pts else dts
+    if None in times:
+        return np.arange(len(rows), dtype=np.int64) * frame_ticks, False
+    ticks = np.array(times, dtype=np.int64)
+    shown = ticks[[row[3] for row in rows]]
+    _check_order(shown, path)
+    if times is pts and len(np.unique(shown)) == len(shown):
+        return ticks, True
+    return np.sort(ticks), False
 
 
 def _check_count(path: Path, found: int, promised: int) -> None:
@@ -231,8 +219,11 @@ def _check_complete(
     """
     formats = _formats(container)
     _check_count(path, num_packets, len(stream.index_entries) if "mp4" in formats else stream.frames)
-    if is_cut_off and not formats.isdisjoint(_HAS_INDEX | _STATES_DURATION):
-        raise RecordError(Reason.TRUNCATED, f"{path}: the file ends within packet {num_packets} of the video")
+    is_cut_off = is_cut_off and not formats.isdisjoint(_HAS_INDEX | _STATES_DURATION)
+    if is_cut_off or ("mp4" in formats and not stream.frames and mp4.is_cut_off(path)):
+        raise RecordError(
+            Reason.TRUNCATED, f"{path}: the file ends in the middle of its data, after {num_packets} frames"
+        )
     if container.duration is None or formats.isdisjoint(_STATES_DURATION):
         return
     streams = container.streams
@@ -245,15 +236,16 @@ def _check_complete(
         )
 
 
-def _check_order(table: PacketTable, path: Path) -> None:
-    """Find timestamps that jump back: sorting them would mix frames of different moments."""
-    moved = np.abs(table.order - np.flatnonzero(table.is_shown))
+def _check_order(pts: NDArray[np.int64], path: Path) -> None:
+    """Find timestamps that start again, as in joined recordings: sorting them would mix frames of different moments."""
+    order = np.argsort(pts, kind="stable")
+    moved = np.abs(order - np.arange(len(pts)))
     if len(moved) and moved.max() > _MAX_REORDER:
         frame = int(moved.argmax())
         raise RecordError(
             Reason.BAD_TIMESTAMPS,
-            f"{path}: timestamps jump: frame {frame} in time order is packet {int(table.order[frame])} of the file "
-            f"(limit {_MAX_REORDER} places apart)",
+            f"{path}: timestamps jump: frame {frame} in time order is packet {order[frame]} of the file (limit "
+            f"{_MAX_REORDER} places apart); joined recordings have to be remuxed first",
         )
 
 

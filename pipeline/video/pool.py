@@ -12,13 +12,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
 
-from pipeline.errors import HolmesError, RecordError
+from pipeline.errors import HolmesError, RecordError, SetupError
 from pipeline.records import Reason
 
 Item = TypeVar("Item")
@@ -78,7 +79,8 @@ class VideoPool:
             timeout_s: limit for these items; None takes that of the pool.
 
         Raises:
-            HolmesError: the first one that `fn` raises: the environment, not the item, is then at fault.
+            HolmesError: the first one that `fn` raises, or a SetupError where workers cannot be kept running: the
+            environment, not the item, is then at fault.
         """
         limit_s = self._timeout_s if timeout_s is None else timeout_s
         ahead: deque[Future[Result | RecordError]] = deque()
@@ -107,7 +109,9 @@ def _outcome(future: Future[Result | RecordError], limit_s: float) -> Result | R
         return RecordError(Reason.TIMED_OUT, f"not done after {limit_s:g} s (video.timeout_s)")
     except ProcessExpired as fault:
         return RecordError(Reason.CRASHED, f"the worker process died: {_manner_of_death(fault.exitcode)}")
-    except Exception as fault:  # noqa: BLE001  (what cannot be pickled comes back as any type)
+    except BrokenProcessPool as fault:
+        raise SetupError(f"worker processes cannot be kept running: {fault}") from None
+    except Exception as fault:  # noqa: BLE001  (an item that cannot be pickled comes back as any type)
         return RecordError(Reason.CRASHED, f"{type(fault).__name__}: {fault}")
 
 
@@ -127,7 +131,7 @@ def _call(fn: Callable[[Item], Result], item: Item, memory_mb: int) -> Result | 
         return RecordError(Reason.OUT_OF_MEMORY, f"more than {memory_mb} MiB needed (video.memory_mb)")
     except HolmesError:
         raise
-    except Exception as fault:  # noqa: BLE001  (one item's bug must not end the run)
+    except BaseException as fault:  # noqa: BLE001  (one item's bug, or call of sys.exit, must not end the run)
         return RecordError(Reason.CRASHED, f"{type(fault).__name__}: {fault}")
 
 

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
-from pipeline.video.container import open_video
+from pipeline.video.container import demux, open_video
 from pipeline.video.packets import PacketTable, read_packets
 from pipeline.video.timeline import timeline_of
 
@@ -80,6 +80,11 @@ class PyavDecoder:
         return self._cursor.stream
 
     @property
+    def codec_name(self) -> str:
+        """Name of the codec, whichever decoder reads it."""
+        return self.stream.codec_context.codec.canonical_name
+
+    @property
     def size(self) -> tuple[int, int]:
         """Width and height as shown."""
         width, height = self.coded_size
@@ -120,7 +125,7 @@ class PyavDecoder:
         if thorough:
             self._cursor.rewind()
             return self._decode_runs(wanted, [(0, len(self.packets.pts))], may_skip=False)
-        may_skip = self.stream.codec_context.name in _SKIPS_EXACTLY
+        may_skip = self.codec_name in _SKIPS_EXACTLY
         return self._decode_runs(wanted, _runs(self.packets, wanted), may_skip=may_skip)
 
     def _decode_counting(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame]]:
@@ -150,7 +155,7 @@ class PyavDecoder:
                     if index is not None:
                         yield index, frame
 
-    def _feed(self, packet: Packet[VideoStream] | None, *, skip: bool) -> list[VideoFrame]:
+    def _feed(self, packet: Packet[Any] | None, *, skip: bool) -> list[VideoFrame]:
         """Decode a packet, or drain the decoder for None, and return the frames that come out."""
         import av
 
@@ -204,7 +209,7 @@ class _PacketCursor:
         self._open()
         self._next = 0
 
-    def read(self, start: int, stop: int) -> Iterator[tuple[int, Packet[VideoStream] | None]]:
+    def read(self, start: int, stop: int) -> Iterator[tuple[int, Packet[Any] | None]]:
         """Yield the packets at [start, stop) with their positions, then None, for a decoder that starts empty.
 
         Raises:
@@ -226,10 +231,7 @@ class _PacketCursor:
 
     def _open(self) -> None:
         self._container, self.stream = self._file.enter_context(open_video(self._path))
-        self._packets: Iterator[Packet[VideoStream]] = self._demux()
-
-    def _demux(self) -> Iterator[Packet[VideoStream]]:
-        return (packet for packet in self._container.demux(self.stream) if packet.size)
+        self._packets: Iterator[Packet[Any]] = demux(self._container, self.stream)
 
     def _go_to(self, start: int) -> int:
         """Move to the packet at `start` or one before it, and return the position reached."""
@@ -248,9 +250,9 @@ class _PacketCursor:
         for margin in _SEEK_MARGINS_PACKETS:
             try:
                 self._container.seek(self._pts[max(0, start - margin)], stream=self.stream)
-                packets = self._demux()
+                packets = demux(self._container, self.stream)
                 first = next(packets)
-            except (av.error.FFmpegError, StopIteration):
+            except (av.error.FFmpegError, RecordError, StopIteration):
                 continue
             found = [] if first.pts is None else np.flatnonzero(self.table.pts == first.pts).tolist()
             if len(found) == 1 and found[0] <= start:

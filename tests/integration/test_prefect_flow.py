@@ -22,7 +22,7 @@ import yaml
 
 from flows.plan import STEP_NAMES
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PREFECT = [sys.executable, "-m", "prefect"]

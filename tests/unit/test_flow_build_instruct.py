@@ -16,6 +16,7 @@ from prefect.utilities.callables import parameter_schema
 
 from flows import build_instruct as flow_module
 from flows.build_instruct import build_instruct, choose_config, rejects_as_markdown, run_stage_task
+from flows.plan import BuildSummary
 from pipeline.config import BuildConfig
 from pipeline.errors import ConfigError, DataError, SetupError, UnavailableError
 from pipeline.stages.base import StageReport
@@ -134,3 +135,30 @@ def test_sample_world_is_made_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr(flow_module, "DEMO_FOLDER", tmp_path)
     (tmp_path / "config.yaml").write_text("videos: [a.mp4]\n")
     assert flow_module.make_demo_config.fn() == tmp_path / "config.yaml"
+
+
+def test_bare_run_builds_the_sample_world(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("videos: [a.mp4]\nworkspace: demo/workspace\n")
+    built: list[BuildConfig] = []
+
+    def run_plan(config: BuildConfig) -> BuildSummary:
+        built.append(config)
+        return BuildSummary(
+            workspace=config.workspace, dataset=tmp_path, report=tmp_path, stages=(report("ingest"), report("export"))
+        )
+
+    monkeypatch.setattr(flow_module, "_log_to_prefect", lambda: None)
+    monkeypatch.setattr(flow_module, "make_demo_config", lambda: tmp_path / "config.yaml")
+    monkeypatch.setattr(flow_module, "run_plan", run_plan)
+    state = build_instruct.fn()
+    assert state.is_completed()
+    assert state.message == f"1 rows in {tmp_path}"
+    assert built == [BuildConfig(videos=["a.mp4"], workspace="demo/workspace")]
+
+
+def test_fault_becomes_the_message_of_a_failed_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(flow_module, "_log_to_prefect", lambda: None)
+    monkeypatch.setattr(flow_module, "get_run_logger", lambda: flow_module.logging.getLogger("flows"))
+    state = build_instruct.fn(config=tmp_path / "site.yaml")
+    assert state.is_failed()
+    assert state.message == f"{tmp_path}/site.yaml: no such config file"

@@ -66,7 +66,7 @@ def test_normal_segments_match_abnormal_clips_in_length() -> None:
     assert {len(spans) for spans in drawn} == {2}
     for spans in drawn:
         assert all(a.end_s <= b.start_s + 1e-9 for a, b in pairwise(spans))
-        assert all(0 <= span.start_s and span.end_s <= 120.0 + 1e-9 for span in spans)
+        assert all(span.start_s >= 0 and span.end_s <= 120.0 + 1e-9 for span in spans)
 
 
 def test_segments_of_a_short_normal_video_fit_into_it() -> None:

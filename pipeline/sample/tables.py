@@ -1,0 +1,151 @@
+"""The files beside the videos: manifest, clicks, a Label Studio export, ground truth and captions."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from pipeline.records import NORMAL
+from pipeline.sample.plan import FPS, VideoPlan
+from pipeline.sample.shot import Event
+
+MANIFEST = "videos.csv"
+LABEL_STUDIO = "label_studio.json"
+GLANCES = "glance_annotations.csv"
+GROUND_TRUTH = "ground_truth.csv"
+CAPTIONS = "captions.csv"
+TABLES = (MANIFEST, LABEL_STUDIO, GLANCES, GROUND_TRUTH, CAPTIONS)
+
+_STARTED = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClickedEvent:
+    """An event in frames, [start_frame, end_frame), with the frame on which an annotator clicked."""
+
+    category: str
+    start_frame: int
+    end_frame: int
+    glance_frame: int
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clicked:
+    """A video and its events."""
+
+    plan: VideoPlan
+    events: tuple[ClickedEvent, ...]
+
+    @classmethod
+    def of(cls, plan: VideoPlan, events: Iterable[Event], rng: Random) -> Clicked:
+        """Round events to frames and click on a random frame in each."""
+        clicked = []
+        for event in events:
+            start, end = round(event.start_s * FPS), min(plan.num_frames, round(event.end_s * FPS))
+            clicked.append(
+                ClickedEvent(
+                    category=event.category, start_frame=start, end_frame=end,
+                    glance_frame=rng.randrange(start, end), sentence=event.sentence,
+                )
+            )  # fmt: skip
+        return cls(plan=plan, events=tuple(clicked))
+
+    @property
+    def file(self) -> str:
+        """The video file, relative to the manifest."""
+        return f"videos/{self.plan.video_id}.mp4"
+
+    @property
+    def label(self) -> str:
+        """The class of the first event, or Normal."""
+        return self.events[0].category if self.events else NORMAL
+
+
+def write_tables(out: Path, videos: Sequence[Clicked], seed: int) -> None:
+    """Write all files beside the videos into the folder `out`."""
+    events = [(video, event) for video in videos for event in video.events]
+    _write_csv(
+        out / MANIFEST,
+        ("video_id", "file", "num_frames", "fps", "label", "split", "scene", "camera"),
+        [(v.plan.video_id, v.file, v.plan.num_frames, FPS, v.label, v.plan.split, v.plan.scene, v.plan.camera) for v in videos],
+    )
+    _write_csv(out / GLANCES, ("video-id", "glance"), [(v.plan.video_id, e.glance_frame) for v, e in events])
+    _write_csv(
+        out / GROUND_TRUTH,
+        ("video_id", "start_frame", "end_frame_exclusive", "category"),
+        [(v.plan.video_id, e.start_frame, e.end_frame, e.category) for v, e in events],
+    )
+    _write_csv(
+        out / CAPTIONS,
+        ("video_id", "start_s", "end_s", "sentence"),
+        [(v.plan.video_id, e.start_frame / FPS, e.end_frame / FPS, e.sentence) for v, e in events],
+    )
+    _write(out / LABEL_STUDIO, json.dumps(label_studio_export(videos, seed), ensure_ascii=False, separators=(",", ":")))
+
+
+def label_studio_export(videos: Sequence[Clicked], seed: int) -> list[dict[str, Any]]:
+    """Return the clicks as Label Studio 1.23 exports them: JSON, annotated tasks only, frames counted from 1."""
+    rng = Random(f"{seed}:label-studio")
+    return [_task(video, number, rng) for number, video in enumerate((v for v in videos if v.events), 1)]
+
+
+def _task(video: Clicked, number: int, rng: Random) -> dict[str, Any]:
+    opened = _STARTED + timedelta(minutes=3 * number, microseconds=rng.randrange(10**6))
+    lead_time = round(rng.uniform(8, 60), 3)
+    saved = opened + timedelta(seconds=lead_time)
+    annotation = {
+        "id": number, "completed_by": 1, "result": [_region(event, rng) for event in video.events],
+        "was_cancelled": False, "ground_truth": False, "created_at": _stamp(saved), "updated_at": _stamp(saved),
+        "draft_created_at": None, "lead_time": lead_time, "prediction": {}, "result_count": len(video.events),
+        "unique_id": str(uuid.UUID(int=rng.getrandbits(128), version=4)), "import_id": None, "last_action": None,
+        "bulk_created": False, "task": number, "project": 1, "updated_by": 1, "parent_prediction": None,
+        "parent_annotation": None, "last_created_by": None,
+    }  # fmt: skip
+    return {
+        "id": number, "annotations": [annotation], "drafts": [], "predictions": [],
+        "data": {
+            "video": f"/data/local-files/?d={video.file}", "video_id": video.plan.video_id, "rel_path": video.file, "fps": str(FPS),
+        },
+        "meta": {}, "created_at": _stamp(_STARTED), "updated_at": _stamp(saved), "allow_skip": True, "inner_id": number,
+        "total_annotations": 1, "cancelled_annotations": 0, "total_predictions": 0, "comment_count": 0,
+        "unresolved_comment_count": 0, "last_comment_updated_at": None, "project": 1, "updated_by": 1, "comment_authors": [],
+    }  # fmt: skip
+
+
+def _region(event: ClickedEvent, rng: Random) -> dict[str, Any]:
+    frame = event.glance_frame + 1
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
+    return {
+        "value": {"ranges": [{"start": frame, "end": frame}], "timelinelabels": [event.category]},
+        "id": "".join(rng.choices(letters, k=10)), "from_name": "anomaly", "to_name": "video", "type": "timelinelabels",
+        "origin": "manual",
+    }  # fmt: skip
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    _write(path, text.getvalue())
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file so that it appears whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8", newline="")
+    os.replace(part, path)
