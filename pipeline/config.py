@@ -200,7 +200,7 @@ class SamplerConfig(Section):
         0, ge=0, le=50, description="networks, each validated on its own part; 0: 5 with few videos, otherwise 1"
     )
     validation_fraction: float = Field(0.2, gt=0, lt=1, description="share of videos that validate a single network")
-    evaluate_every: int = Field(50, ge=1, description="steps between validations")
+    evaluate_every: int = Field(50, ge=1, description="steps between validations; fewer where training is short")
     smoothing_s: list[Annotated[float, Field(ge=0, le=60)]] = Field(
         [0.0, 1.0, 2.0], min_length=1, description="widths of the score's smoothing in seconds; validation chooses"
     )

@@ -159,9 +159,7 @@ def _summed(measured: list[Floats]) -> Floats:
     fine = np.concatenate([frames.mean(axis=0), deviation[:, None]], axis=1)
     rows, columns = GRIDS[0]
     picture = fine.reshape(rows, columns, STATISTICS)
-    grids = [
-        picture.reshape(r, rows // r, c, columns // c, STATISTICS).mean(axis=(1, 3)).reshape(-1) for r, c in GRIDS
-    ]
+    grids = [picture.reshape(r, rows // r, c, columns // c, STATISTICS).mean(axis=(1, 3)).reshape(-1) for r, c in GRIDS]
     return np.concatenate(grids).astype(np.float32)
 
 
