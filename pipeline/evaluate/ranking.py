@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ class Ranking:
     false_positives: FloatArray
 
     @classmethod
-    def of(cls, scores: NDArray[np.generic], positives: NDArray[np.generic], negatives: NDArray[np.generic]) -> Ranking:
+    def of(cls, scores: NDArray[Any], positives: NDArray[Any], negatives: NDArray[Any]) -> Ranking:
         """Rank entries by score.
 
         Args:
@@ -38,9 +39,8 @@ class Ranking:
             positives: number of positive frames of each entry, shape (m,); for single frames 0 or 1.
             negatives: number of negative ones. Entries of neither are left out.
         """
-        scores, positives, negatives = (
-            part[(positives > 0) | (negatives > 0)] for part in (scores, positives, negatives)
-        )
+        counted = (positives + negatives) > 0
+        scores, positives, negatives = scores[counted], positives[counted], negatives[counted]
         order = np.argsort(-scores.astype(np.float64), kind="stable")
         ranked = scores[order].astype(np.float64)
         # Frames of one score stand or fall together: only the last entry of each score is a point of the curves.
@@ -94,7 +94,7 @@ class Ranking:
 
     @property
     def pr_trapezoid(self) -> float | None:
-        """Trapezoid under the precision-recall curve from (recall 0, precision 1), which older code of the field calls AP.
+        """Trapezoid under the precision-recall curve from (recall 0, precision 1); older code of the field calls it AP.
 
         Between two thresholds it follows a straight line that no threshold reaches. None without a positive frame.
         """
