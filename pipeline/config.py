@@ -85,13 +85,17 @@ class ProposalConfig(Section):
     """How spans are read from anomaly scores. Fractions count from a video's calm level up to a glance's score."""
 
     smooth_s: float = Field(
-        1.0, ge=0, description="standard deviation of the smoothing over time, in seconds; 0 is none"
+        0.5, ge=0, description="standard deviation of the smoothing over time, in seconds; 0 is none"
     )
     level: Fraction = Field(0.2, description="quantile of a video's smoothed scores that counts as its calm level")
     peak_s: float = Field(
         1.0, ge=0, description="a glance's score is the highest smoothed one within this many seconds of it"
     )
-    low: Fraction = Field(0.4, description="a span reaches as far as the scores stay above this fraction")
+    low: Fraction = Field(
+        0.5,
+        description="a span reaches as far as the scores stay above this fraction; half-way is where smoothing "
+        "leaves the edges of an event",
+    )
     high: Fraction = Field(0.7, description="beyond a dip below low, a span goes on only where scores exceed this one")
     alpha: Fraction = Field(
         0.9, description="no threshold exceeds alpha times the glance's score: a video may be abnormal throughout"
@@ -197,12 +201,12 @@ class SamplerConfig(Section):
     small_below: int = Field(100, ge=0, description="training videos below which search=auto tries small recipes")
     recipe: Recipe = Field(Recipe(), description="the network and its training")
     folds: int = Field(
-        0, ge=0, le=50, description="networks, each validated on its own part; 0: 5 with few videos, otherwise 1"
+        0, ge=0, le=50, description="networks, each validated on its own part; 0: up to 8 with few videos, otherwise 1"
     )
     validation_fraction: float = Field(0.2, gt=0, lt=1, description="share of videos that validate a single network")
     evaluate_every: int = Field(50, ge=1, description="steps between validations; fewer where training is short")
     smoothing_s: list[Annotated[float, Field(ge=0, le=60)]] = Field(
-        [0.0, 1.0, 2.0], min_length=1, description="widths of the score's smoothing in seconds; validation chooses"
+        [0.0, 1.0, 2.0, 3.0], min_length=1, description="widths of the score's smoothing in seconds; validation chooses"
     )
     seed: int = Field(0, ge=0, description="seed of weights, batches, dropout and folds")
     device: str = operational("auto", description="auto, cpu, cuda, cuda:1, ...")
