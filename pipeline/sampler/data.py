@@ -28,6 +28,7 @@ class LabelledVideo:
         glances: snippets that hold a click, ascending, each once.
         snippet_s: seconds of a snippet.
         split: as the manifest says, None where it says nothing.
+        sha256: of the features file.
     """
 
     video_id: str
@@ -37,6 +38,7 @@ class LabelledVideo:
     is_abnormal: bool
     glances: tuple[int, ...]
     split: str | None
+    sha256: str
 
     @cached_property
     def glance_distance_s(self) -> NDArray[np.float32]:
@@ -84,6 +86,7 @@ def load_corpus(workspace: Workspace) -> Corpus:
                 is_abnormal=bool(glances) or video.label != NORMAL,
                 glances=tuple(glances),
                 split=video.split,
+                sha256=row.sha256,
             )
         )
     if len(kinds) > 1:

@@ -14,7 +14,7 @@ _CERTAIN_S = 1.0  # this close to a click the event is certainly there
 _FAR_S = 10.0
 _FAR_WEIGHT = 0.3  # of snippets far from every click of an abnormal video: normal, most probably
 
-_FEW_VIDEOS_FOLDS = 5
+_MOST_FOLDS = 8  # with few videos: the more folds, the more each network is trained on
 
 
 def make_folds(videos: Sequence[LabelledVideo], config: SamplerConfig) -> list[list[int]]:
@@ -26,7 +26,9 @@ def make_folds(videos: Sequence[LabelledVideo], config: SamplerConfig) -> list[l
     named = [index for index, video in enumerate(videos) if video.split == "validation"]
     if named and len(named) < len(videos):
         return [named]
-    count = config.folds or (_FEW_VIDEOS_FOLDS if len(videos) < config.small_below else 1)
+    abnormal_videos = sum(video.is_abnormal for video in videos)
+    few = min(_MOST_FOLDS, max(2, abnormal_videos))
+    count = config.folds or (few if len(videos) < config.small_below else 1)
     rng = np.random.default_rng((config.seed, 0))
     folds: list[list[int]] = [[] for _ in range(count)]
     for abnormal in (True, False):

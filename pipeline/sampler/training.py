@@ -40,8 +40,8 @@ from pipeline.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 MODEL_FOLDER = "models/sampler"
-_RUNS = f"{MODEL_FOLDER}/runs"
-_LOG = f"{MODEL_FOLDER}/tensorboard"
+_RUNS = "runs"
+_LOG = "tensorboard"
 
 Progress = Callable[[str, int, int], None]
 """Called with a name, the steps done and the steps to do at most."""
@@ -83,26 +83,37 @@ def train_sampler(workspace: Workspace, config: SamplerConfig, on_progress: Prog
         DataError: if there are no normal or no abnormal videos to train on.
         SetupError: if the device is not there.
     """
-    corpus = load_corpus(workspace)
+    folder = workspace.storage.local_path(MODEL_FOLDER)
+    sampler = train_on(load_corpus(workspace), config, folder, on_progress)
+    sampler.save(folder)
+    shutil.rmtree(folder / _RUNS, ignore_errors=True)
+    return sampler
+
+
+def train_on(
+    corpus: Corpus, config: SamplerConfig, folder: Path, on_progress: Progress | None = None
+) -> TrainedSampler:
+    """Train on a corpus and return the sampler; checkpoints and TensorBoard logs go to `folder`.
+
+    Raises:
+        SetupError: if the device is not there.
+    """
     folds = make_folds(corpus.videos, config)
     recipes = candidate_recipes(config, corpus.encoder, len(corpus.videos))
-    runs = workspace.storage.local_path(_RUNS)
     device = pick_device(config.device, "sampler.device")
-    total = len(recipes) * len(folds)
     best: tuple[Choice, list[FoldRun]] | None = None
     tried = []
     for number, recipe in enumerate(recipes):
         trained = []
         for place, fold in enumerate(folds):
             trainer = _Trainer(corpus, fold, recipe, config, device, keeps_all=len(folds) > 1)
-            folder = runs / digest(trainer.identity())[:16]
-            with _board(workspace.storage.local_path(_LOG) / f"recipe{number}-fold{place}") as board:
-                trained.append(trainer.run(folder, board))
+            with _board(folder / _LOG / f"recipe{number}-fold{place}") as board:
+                trained.append(trainer.run(folder / _RUNS / digest(trainer.identity())[:16], board))
             if on_progress is not None:
-                on_progress("train sampler", number * len(folds) + place + 1, total)
+                on_progress("train sampler", number * len(folds) + place + 1, len(recipes) * len(folds))
         choice = choose(recipe, trained, corpus.videos, config)
         logger.info(
-            "recipe %d of %d: %s, positions %s, context %s: glance AUC %.4f at step %d, smoothing %g s",
+            "recipe %d of %d: %s, pooling %s, context %s: glance AUC %.4f at step %d, smoothing %g s",
             number + 1, len(recipes), recipe.supervision, recipe.pooling, recipe.context, choice.auc, choice.step,
             choice.smoothing_s,
         )  # fmt: skip
@@ -111,10 +122,7 @@ def train_sampler(workspace: Workspace, config: SamplerConfig, on_progress: Prog
             best = (choice, trained)
     if best is None:
         raise RuntimeError("no recipe to train")
-    sampler = _assemble(corpus, *best, tried, device)
-    sampler.save(workspace.storage.local_path(MODEL_FOLDER))
-    shutil.rmtree(runs, ignore_errors=True)
-    return sampler
+    return _assemble(corpus, *best, tried, device)
 
 
 def choose(recipe: Recipe, trained: list[FoldRun], videos: tuple[LabelledVideo, ...], config: SamplerConfig) -> Choice:
@@ -195,8 +203,8 @@ class _Trainer:
             "half_precision": self._half_precision,
             "evaluate_every": self._evaluate_every,
             "smoothing_s": self._config.smoothing_s,
-            "training": [(video.video_id, video.num_snippets, video.glances) for video in self._training],
-            "held_out": [video.video_id for video in self._held_out],
+            "training": [(video.video_id, video.sha256, video.glances) for video in self._training],
+            "held_out": [(video.video_id, video.sha256, video.glances) for video in self._held_out],
         }
 
     def run(self, folder: Path, board: Board) -> FoldRun:
@@ -255,7 +263,7 @@ class _Trainer:
             run = FoldRun(scores=kept.scores, states={}, scale=None)
             kept.keep_only(choose(self._recipe, [run], tuple(self._held_out), self._config).step)
         for name, value in terms.items():
-            board.add_scalar(f"loss/{name}", float(value), step)
+            board.add_scalar(f"loss/{name}", value.item(), step)
         if auc is not None:
             board.add_scalar("validation/glance_auc", auc, step)
 
