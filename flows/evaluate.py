@@ -89,7 +89,7 @@ def evaluate_workspace(
         theta: smoothed score from which a span is detected.
 
     Raises:
-        DataError: if the file holds no events, or no video can be evaluated.
+        DataError: if the file holds no events, or none of these videos', or no video can be evaluated.
         ConfigError: if no video is of the split.
     """
     chosen = _choose_split(workspace, split)
@@ -102,6 +102,9 @@ def evaluate_workspace(
     # Every ingested video is known to the index, or an event of one left out would fall to another of its name.
     index = VideoIndex(workspace.videos.records(), [rejected.record_id for rejected in workspace.videos.rejected()])
     truth = read_ground_truth(ground_truth, index)
+    if not truth.events and not truth.normal:
+        first = f"; {truth.faults[0]}" if truth.faults else ""
+        raise DataError(f"{ground_truth}: no usable truth of any video of {workspace.url}{first}")
     left_out = LeftOut(faults=truth.faults)
     evaluated = list(_evaluated(workspace, videos, truth, left_out))
     left_out.log()

@@ -253,6 +253,9 @@ def test_nothing_to_evaluate_is_a_data_error(filled: tuple[Workspace, Path], tmp
     truth.write_text("video_id,start_frame,end_frame_exclusive,category\nAbuse001_x264,8,24,Abuse\n")
     with pytest.raises(DataError, match=r"of 6, 2 have no scores, 4 no ground truth"):
         evaluate_workspace(workspace, truth, split=None, theta=0.8)
+    truth.write_text("video_id,start_frame,end_frame_exclusive,category\nother,8,24,Abuse\n")
+    with pytest.raises(DataError, match=r"no usable truth of any video.*'other'"):
+        evaluate_workspace(workspace, truth, split=None, theta=0.8)
     truth.write_text("video_id,start_s,end_s,sentence\nAbuse001_x264,8,24,A man falls.\n")
     with pytest.raises(DataError, match="no events"):
         evaluate_workspace(workspace, truth, split=None, theta=0.8)
