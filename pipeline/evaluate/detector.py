@@ -21,6 +21,11 @@ from pipeline.stages.windows import window_around
 FAR_THRESHOLD = 0.5
 """Score from which a frame of a normal video counts as a false alarm, as in the field."""
 
+_NEED_EVENTS = (
+    "auc", "ap", "pr_trapezoid", "auc_abnormal", "ap_abnormal", "pr_trapezoid_abnormal", "mean_tiou", "map_tiou",
+    "ap_at_tiou",
+)  # fmt: skip
+
 PROPOSERS = ("glances", "windows", "detections", "ranked")
 """Proposals around glances from scores; windows around glances; spans at theta; spans at many thresholds, ranked."""
 
@@ -244,9 +249,9 @@ def _measure_classes(abnormal: Sequence[EvaluatedVideo], normal: Sequence[Evalua
 
 
 def _explain_undefined(of_all: Ranking, of_abnormal: Ranking, of_normal: Ranking) -> dict[str, str]:
-    reasons = {}
+    reasons: dict[str, str] = {}
     if not of_all.num_positives:
-        reasons["auc, ap, pr_trapezoid and their abnormal-only forms, mean_tiou, map_tiou"] = "no frame is in an event"
+        reasons |= dict.fromkeys(_NEED_EVENTS, "no frame is in an event")
     elif not of_all.num_negatives:
         reasons["auc"] = "every frame is in an event"
     if of_abnormal.num_positives and not of_abnormal.num_negatives:

@@ -124,7 +124,9 @@ def test_what_is_undefined_is_none_and_says_why() -> None:
     normal = evaluate_detector([evaluated("n", [0.1, 0.7], [])], ClipsConfig(), 0.8).metrics
     assert (normal.auc, normal.ap, normal.mean_tiou, normal.map_tiou) == (None,) * 4
     assert normal.far == 0.5
-    assert list(normal.undefined.values()) == ["no frame is in an event"]
+    assert set(normal.undefined.values()) == {"no frame is in an event"}
+    undefined = {name for name, value in normal.as_json().items() if value is None}
+    assert set(normal.undefined) == undefined
     throughout = evaluate_detector([evaluated("a", [0.1, 0.7], [(0, 32, "A")])], ClipsConfig(), 0.8).metrics
     assert (throughout.auc, throughout.auc_abnormal, throughout.far, throughout.ap) == (None, None, None, 1.0)
     assert set(throughout.undefined) == {"auc", "auc_abnormal", "far"}
