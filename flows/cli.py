@@ -31,6 +31,8 @@ app = typer.Typer(
 
 eval_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure what was built against the truth.")
 app.add_typer(eval_app, name="eval")
+train_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train on what was clicked or built.")
+app.add_typer(train_app, name="train")
 
 _debug = False
 
@@ -161,6 +163,24 @@ def export(
 
     _existing(dataset)
     typer.echo(f"{out}: {export_format(dataset, format_, out)}")
+
+
+@train_app.command("sampler")
+def train_sampler(config: ConfigOption = None, workspace: WorkspaceOption = None, set_: SetOption = None) -> None:
+    """Train the temporal sampler on the clicks; interrupted, it goes on where it last validated."""
+    from flows.console import shown_progress
+    from flows.plan import train
+
+    settings = _load(config, workspace, set_)
+    with shown_progress() as show:
+        folder, validation = train(settings, show)
+    typer.echo(f"{'supervision':<13}{'pooling':<11}{'context':<9}{'glance AUC':>10}{'step':>7}{'smoothing':>11}")
+    for tried in validation["tried"]:
+        typer.echo(
+            f"{tried['supervision']:<13}{tried['pooling']:<11}{tried['context']:<9}{tried['glance_auc']:>10.4f}"
+            f"{tried['step']:>7}{tried['smoothing_s']:>9.1f} s"
+        )
+    typer.echo(f"sampler  {folder}")
 
 
 @eval_app.command("detector")

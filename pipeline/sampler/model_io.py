@@ -41,6 +41,7 @@ class TrainedSampler:
         members: the networks; scores are their mean.
         scales: the input scale of each member, None where the recipe has none.
         smoothing_s: standard deviation of the Gaussian that smooths scores over time, in seconds; 0 leaves them.
+        trained_on: hash of the videos, clicks and settings of the training.
         validation: what selection measured, for the record.
         device: where the networks are.
     """
@@ -52,6 +53,7 @@ class TrainedSampler:
     members: Sequence[UrDmu]
     scales: Sequence[InputScale | None]
     smoothing_s: float
+    trained_on: str
     validation: Mapping[str, Any]
     device: str = "cpu"
 
@@ -91,6 +93,7 @@ class TrainedSampler:
             "stride_frames": self.stride_frames,
             "members": len(self.members),
             "smoothing_s": self.smoothing_s,
+            "trained_on": self.trained_on,
             "recipe": self.recipe.model_dump(mode="json"),
             "validation": dict(self.validation),
         }
@@ -98,6 +101,15 @@ class TrainedSampler:
         (folder / CONFIG_FILE).unlink(missing_ok=True)
         write_atomically(folder / WEIGHTS_FILE, save({k: v.contiguous() for k, v in tensors.items()}))
         write_atomically(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """Return the config of the sampler in a folder, None where there is none of this format."""
+    try:
+        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return config if isinstance(config, dict) and config.get("format") == _FORMAT else None
 
 
 def load_sampler(folder: Path, device: str = "cpu") -> TrainedSampler:
@@ -132,6 +144,7 @@ def load_sampler(folder: Path, device: str = "cpu") -> TrainedSampler:
             members=members,
             scales=scales,
             smoothing_s=config["smoothing_s"],
+            trained_on=config["trained_on"],
             validation=config["validation"],
             device=device,
         )

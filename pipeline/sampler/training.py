@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from pipeline.records import digest
 from pipeline.sampler.data import Batch, Batches, Corpus, FeatureSource, LabelledVideo, load_corpus
 from pipeline.sampler.inputs import Floats, InputScale
 from pipeline.sampler.losses import Targets, sampler_loss
-from pipeline.sampler.model_io import TrainedSampler, score_with
+from pipeline.sampler.model_io import TrainedSampler, read_config, score_with
 from pipeline.sampler.network import UrDmu
 from pipeline.sampler.recipes import candidate_recipes
 from pipeline.sampler.selection import glance_auc, make_folds
@@ -40,6 +40,7 @@ from pipeline.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 MODEL_FOLDER = "models/sampler"
+_VERSION = 1
 _RUNS = "runs"
 _LOG = "tensorboard"
 
@@ -72,6 +73,28 @@ class Choice:
     auc: float
     step: int
     smoothing_s: float
+
+
+def training_key(corpus: Corpus, config: SamplerConfig) -> str:
+    """Hash what a trained sampler depends on: the videos, features, labels and clicks, and the settings."""
+    videos = [(v.video_id, v.sha256, v.is_abnormal, v.glances, v.split) for v in corpus.videos]
+    settings = {name: value for name, value in config.identity().items() if name != "weights"}
+    return digest(_VERSION, corpus.encoder, corpus.stride_frames, videos, settings)[:16]
+
+
+def ensure_sampler(
+    workspace: Workspace, config: SamplerConfig, on_progress: Progress | None = None
+) -> tuple[Path, Mapping[str, Any]]:
+    """Return the folder of the sampler of this workspace and what validation measured, training it if need be.
+
+    Raises: as `train_sampler`.
+    """
+    folder = workspace.storage.local_path(MODEL_FOLDER)
+    known = read_config(folder)
+    if known is None or known.get("trained_on") != training_key(load_corpus(workspace), config):
+        return folder, train_sampler(workspace, config, on_progress).validation
+    logger.info("%s: up to date", folder)
+    return folder, known["validation"]
 
 
 def train_sampler(workspace: Workspace, config: SamplerConfig, on_progress: Progress | None = None) -> TrainedSampler:
@@ -122,7 +145,7 @@ def train_on(
             best = (choice, trained)
     if best is None:
         raise RuntimeError("no recipe to train")
-    return _assemble(corpus, *best, tried, device)
+    return _assemble(corpus, *best, tried, device, training_key(corpus, config))
 
 
 def choose(recipe: Recipe, trained: list[FoldRun], videos: tuple[LabelledVideo, ...], config: SamplerConfig) -> Choice:
@@ -144,7 +167,7 @@ def _first(run: FoldRun) -> int:
 
 
 def _assemble(
-    corpus: Corpus, choice: Choice, trained: list[FoldRun], tried: list[Choice], device: str
+    corpus: Corpus, choice: Choice, trained: list[FoldRun], tried: list[Choice], device: str, key: str
 ) -> TrainedSampler:
     members = []
     for run in trained:
@@ -160,6 +183,7 @@ def _assemble(
         members=members,
         scales=[run.scale for run in trained],
         smoothing_s=choice.smoothing_s,
+        trained_on=key,
         validation={
             "glance_auc": choice.auc,
             "step": choice.step,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from hashlib import sha256
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,25 +35,29 @@ class FeaturedVideo:
 
 
 class ScoreStage:
-    """Score every video that has features with the sampler in `folder`."""
+    """Score every video that has features with the configured sampler, or with one trained here on the clicks."""
 
     name = "score"
     record_type = Scores
 
-    def __init__(self, workspace: Workspace, config: SamplerConfig, folder: Path) -> None:
+    def __init__(self, workspace: Workspace, config: SamplerConfig) -> None:
         self._workspace = workspace
         self._config = config
-        self._folder = folder
         self._files = ArrayFiles(workspace, "scores")
 
     @cached_property
-    def _weights(self) -> str:
-        from pipeline.sampler.model_io import weights_digest
+    def _identity(self) -> str:
+        if self._config.weights is not None:
+            from pipeline.sampler.model_io import weights_digest
 
-        return weights_digest(self._folder)
+            return weights_digest(Path(self._config.weights))
+        from pipeline.sampler.data import load_corpus
+        from pipeline.sampler.training import training_key
+
+        return training_key(load_corpus(self._workspace), self._config)
 
     def identity(self) -> Mapping[str, Any]:
-        return {"code": 1, "sampler": self._weights}
+        return {"code": 1, "sampler": self._identity}
 
     def units(self) -> Iterator[Unit[FeaturedVideo]]:
         videos = {video.video_id: video for video in self._workspace.videos.records()}
@@ -64,10 +68,10 @@ class ScoreStage:
                 yield Unit(key=content_key(features), record_id=features.video_id, payload=payload)
 
     def run(self, units: Iterable[Unit[FeaturedVideo]]) -> Iterator[Outcome[Scores]]:
-        from pipeline.sampler.model_io import load_sampler
-
-        sampler = load_sampler(self._folder, pick_device(self._config.device, "sampler.device"))
+        sampler: TrainedSampler | None = None
         for unit in units:
+            # Only now: where nothing is to be scored, nothing has to be trained.
+            sampler = sampler or self._load()
             try:
                 yield Outcome(rows=[self._score(sampler, unit.payload)])
             except RecordError as fault:
@@ -81,11 +85,22 @@ class ScoreStage:
         """Remove files that belong to no row."""
         self._files.sweep(self._workspace.scores.arrow(["path"]).column("path").to_pylist())
 
+    def _load(self) -> TrainedSampler:
+        from pipeline.sampler.model_io import load_sampler
+
+        device = pick_device(self._config.device, "sampler.device")
+        if self._config.weights is not None:
+            return load_sampler(Path(self._config.weights), device)
+        from pipeline.sampler.training import ensure_sampler
+
+        folder, _ = ensure_sampler(self._workspace, self._config)
+        return load_sampler(folder, device)
+
     def _score(self, sampler: TrainedSampler, item: FeaturedVideo) -> Scores:
         features = item.features
         if (features.encoder, features.stride_frames) != (sampler.encoder, sampler.stride_frames):
             raise SetupError(
-                f"{self._folder}: trained on {sampler.encoder} every {sampler.stride_frames} frames; the features are "
+                f"the sampler was trained on {sampler.encoder} every {sampler.stride_frames} frames; the features are "
                 f"{features.encoder} every {features.stride_frames} frames"
             )
         stored = open_features(self._workspace.storage.local_path(features.path))
@@ -99,6 +114,6 @@ class ScoreStage:
             path=path,
             num_snippets=len(scores),
             stride_frames=features.stride_frames,
-            sampler=self._weights,
+            sampler=self._identity,
             sha256=sha256(buffer.getvalue()).hexdigest(),
         )
