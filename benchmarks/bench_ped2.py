@@ -202,7 +202,10 @@ def main() -> None:
             for fold in outer_folds(corpus, arguments.folds):
                 rest = tuple(video for video in corpus.videos if video not in fold)
                 scores |= scorer(dataclasses.replace(corpus, videos=rest), fold)
-            results[name] = report(name, workspace, config, corpus, read_truth(arguments.data), scores, arguments.folds)
+            results[name] = report(
+                name, workspace, config,
+                corpus=corpus, events=read_truth(arguments.data), scores=scores, folds=arguments.folds,
+            )  # fmt: skip
         windows = results["sampler (clicks)"]["windows_mean_tiou"]
         print(f"{'click-centred windows':<34}{'':>24}{windows:>8.3f}")
         if arguments.json:
@@ -213,6 +216,7 @@ def report(
     name: str,
     workspace: Workspace,
     config: BuildConfig,
+    *,
     corpus: Corpus,
     events: Mapping[str, list[TrueEvent]],
     scores: Mapping[str, NDArray[np.float32]],

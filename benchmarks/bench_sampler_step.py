@@ -4,10 +4,10 @@ Both sides get the same batch of the papers' shape: as many normal as abnormal v
 distributed as those of UCF-Crime are, and scores that make mining walk. The step is forward, loss, backward and Adam.
 Crops multiply everything but mining alike; on a small machine take fewer than the papers' ten.
 
-With --clicks FILE (a GlanceVAD CSV of UCF-Crime) it also runs the annotation side at the paper's size: all videos of the
-file and as many normal ones with fake features in one workspace, and the steps of real batches from it.
+With --clicks FILE (a GlanceVAD CSV of UCF-Crime) it also runs the annotation side at the paper's size: all videos of
+the file and as many normal ones with fake features in one workspace, and the steps of real batches from it.
 
-    python benchmarks/bench_sampler_step.py [--videos 64] [--crops 1] [--device cpu] [--precision float32] [--clicks FILE]
+    python benchmarks/bench_sampler_step.py [--videos 64] [--crops 1] [--device cpu] [--clicks FILE]
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def compare_steps(videos: int, crops: int, device: str, half: bool, repeats: int
 
 
 def make_scale_workspace(folder: Path, clicks_file: Path, crops: int, stride: int = 16) -> Workspace:
-    """Fill the tables with the videos of a click file and as many normal ones; lengths as UCF-Crime's, features fake."""
+    """Fill the tables with the videos of a click file and 800 normal ones; their features are noise."""
     workspace = Workspace(str(folder))
     clicks: dict[str, list[int]] = {}
     for line in clicks_file.read_text().splitlines()[1:]:
@@ -133,7 +133,8 @@ def make_scale_workspace(folder: Path, clicks_file: Path, crops: int, stride: in
         videos.append(
             Video(
                 video_id=name, path="", sha256="", fps=30.0, num_frames=snippets * stride,
-                duration_s=snippets * stride / 30, width=320, height=240, codec="h264", label=label, split=None, source="",
+                duration_s=snippets * stride / 30, width=320, height=240, codec="h264", label=label,
+                split=None, source="",
             )
         )  # fmt: skip
         path = folder / "features" / f"{name}.npy"
@@ -145,12 +146,10 @@ def make_scale_workspace(folder: Path, clicks_file: Path, crops: int, stride: in
                 path=f"features/{name}.npy", sha256="",
             )
         )  # fmt: skip
-        for frame in clicks.get(name, []):
-            glances.append(
-                Glance(
-                    video_id=name, time_s=frame / 30, frame_index=frame, category=label, annotator=None, origin="bench"
-                )
-            )  # fmt: skip
+        glances += [
+            Glance(video_id=name, time_s=frame / 30, frame_index=frame, category=label, annotator=None, origin="bench")
+            for frame in clicks.get(name, [])
+        ]
     no_rejects: list[tuple[str, Rejected]] = []
     workspace.videos.commit(["u"], [("u", row) for row in videos], no_rejects, "bench")
     workspace.features.commit(["u"], [("u", row) for row in features], no_rejects, "bench")
@@ -172,8 +171,12 @@ def run_scale(clicks_file: Path, videos: int, crops: int) -> None:
         step = iter(range(1000))
         seconds = timed(lambda: batches.at(next(step)), "cpu", 3)
         shape = tuple(batches.at(0).features.shape)
-        print(f"corpus: {abnormal} abnormal + {len(corpus.videos) - abnormal} normal videos, {clicks} clicked snippets, ")
-        print(f"        read in {loaded:.2f} s; a batch {shape} in {seconds:.2f} s, beside the step that uses the last one")
+        print(
+            f"corpus: {abnormal} abnormal + {len(corpus.videos) - abnormal} normal videos, {clicks} clicked snippets, "
+        )
+        print(
+            f"        read in {loaded:.2f} s; a batch {shape} in {seconds:.2f} s, beside the step that uses the last one"
+        )
 
 
 def main() -> None:
@@ -194,9 +197,8 @@ def main() -> None:
     half = arguments.precision == "bfloat16"
     plain, step = compare_steps(arguments.videos, arguments.crops, arguments.device, half, arguments.repeats)
     shape = f"{arguments.videos}+{arguments.videos} videos x {arguments.crops} crops x {SEGMENTS} x {DIM}"
-    print(
-        f"step, {shape}, {arguments.device} {arguments.precision}: plain {plain:.2f} s, ours {step:.2f} s: {plain / step:.2f}x"
-    )
+    print(f"step, {shape}, {arguments.device} {arguments.precision}:")
+    print(f"    plain {plain:.2f} s, ours {step:.2f} s: {plain / step:.2f}x")
     peak = torch.cuda.max_memory_allocated() / 2**20 if arguments.device != "cpu" else 0
     print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB host, {peak:.0f} MB device")
     if arguments.clicks:

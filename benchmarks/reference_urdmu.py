@@ -1,4 +1,4 @@
-"""A plain transcription of UR-DMU and GlanceVAD, as their authors publish them: the baseline of `bench_sampler_step.py`.
+"""A plain transcription of UR-DMU and GlanceVAD, as they are published: the baseline of `bench_sampler_step.py`.
 
 Written from the papers (Zhou et al., AAAI 2023; arXiv 2403.06154) and the behaviour of their code: padding-free
 sequences, attention weights materialised, the local branch's matrix repeated for every head and video, every latent
@@ -127,7 +127,7 @@ class PlainUrDmu(nn.Module):
         }  # fmt: skip
 
 
-def mine_in_loops(scores: Tensor, glances: Tensor, alpha: float) -> Tensor:
+def mine_in_loops(scores: Tensor, glances: Tensor, alpha: float) -> Tensor:  # noqa: PLR0912 - loops are its point
     """Algorithm 1 by loops over videos, clicks and snippets; float (B, T)."""
     marks = glances.clone().detach()
     for b in range(glances.shape[0]):

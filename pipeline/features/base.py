@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +99,7 @@ class FeatureWriter:
         if self._array is None:
             crops, _, dim = block.shape
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._array = np.lib.format.open_memmap(
+            self._array = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
                 self._temporary, mode="w+", dtype=np.float16, shape=(crops, self._count, dim)
             )
         end = self._written + block.shape[1]
@@ -153,4 +153,4 @@ def open_features(path: Path) -> Features:
         raise RecordError(
             Reason.BAD_FEATURES, f"{path}: {array.dtype} of shape {array.shape}; expected float16 (crops, T, D)"
         )
-    return array
+    return cast(Features, array)

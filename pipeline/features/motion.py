@@ -136,7 +136,7 @@ def _snippets(reader: FrameReader, stride_frames: int, count: int) -> Iterator[F
     meter = _MotionMeter(reader.width, reader.height)
     gathered: list[Floats] = []
     current = 0
-    latest = np.zeros((GRIDS[0][0] * GRIDS[0][1], STATISTICS - 1), dtype=np.float32)
+    latest: Floats = np.zeros((GRIDS[0][0] * GRIDS[0][1], STATISTICS - 1), dtype=np.float32)
     for index, frame in reader.iter_frames(step=step):
         while index // stride_frames > current:
             yield _summed(gathered or [latest])
@@ -160,7 +160,7 @@ def _summed(measured: list[Floats]) -> Floats:
     rows, columns = GRIDS[0]
     picture = fine.reshape(rows, columns, STATISTICS)
     grids = [picture.reshape(r, rows // r, c, columns // c, STATISTICS).mean(axis=(1, 3)).reshape(-1) for r, c in GRIDS]
-    return np.concatenate(grids).astype(np.float32)
+    return np.concatenate(grids, dtype=np.float32)
 
 
 @dataclass(slots=True)
@@ -176,7 +176,7 @@ class _MotionMeter:
         import cv2
 
         self._cv2 = cv2
-        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._width = width
         self._patch = (max(3, round(width * _PATCH_WIDTH)), max(3, round(width * _PATCH_HEIGHT)))
         rows, columns = GRIDS[0]
@@ -235,21 +235,23 @@ class _MotionMeter:
         """Return the speed that goes each way, summed over each cell, shape (cells, ORIENTATIONS)."""
         way = np.minimum((angle * np.float32(ORIENTATIONS / (2 * np.pi))).astype(np.int32), ORIENTATIONS - 1)
         sums = np.bincount(self._cell_of * ORIENTATIONS + way, weights=speed, minlength=self._cells * ORIENTATIONS)
-        return sums.reshape(self._cells, ORIENTATIONS)
+        return np.asarray(sums, dtype=np.float64).reshape(self._cells, ORIENTATIONS)
 
-    def _speeds(self, speed: Floats) -> NDArray[np.int64]:
+    def _speeds(self, speed: Floats) -> NDArray[np.float64]:
         """Count the pixels of each cell by speed, those below the first edge left out."""
         bins = len(SPEED_EDGES) + 1
         level = np.digitize(speed, SPEED_EDGES)
-        return np.bincount(self._cell_of * bins + level, minlength=self._cells * bins).reshape(self._cells, bins)[:, 1:]
+        counts = np.bincount(self._cell_of * bins + level, minlength=self._cells * bins).astype(np.float64)
+        return counts.reshape(self._cells, bins)[:, 1:]
 
     def _largest(self, values: Floats) -> Floats:
         rows, columns = GRIDS[0]
         height = len(values) // self._width // rows
-        return values.reshape(rows, height, columns, self._width // columns).max(axis=(1, 3)).reshape(-1)
+        cells = values.reshape(rows, height, columns, self._width // columns)
+        return np.asarray(cells.max(axis=(1, 3)).reshape(-1), dtype=np.float32)
 
     def _sum(self, values: Floats) -> NDArray[np.float64]:
-        return np.bincount(self._cell_of, weights=values, minlength=self._cells)
+        return np.asarray(np.bincount(self._cell_of, weights=values, minlength=self._cells), dtype=np.float64)
 
     def _updated_background(self, grey: NDArray[np.uint8]) -> NDArray[np.float32]:
         if self._background is None or self._seen % _BACKGROUND_EVERY == 0:

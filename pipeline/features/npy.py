@@ -1,8 +1,8 @@
 """Features that others computed, read from .npy files as they are published for UCF-Crime and XD-Violence.
 
-A video's features lie in one file `<name>.npy` of shape (T, D), (T, crops, D) or (crops, T, D), or in a file per crop of
-shape (T, D): `<name>__0.npy` and so on, where UCF-Crime writes the first crop as `<name>.npy` (10 crops) and XD-Violence
-all of them with a number (5 crops). <name> is the video's id or the stem of its file; `_x264` may be missing or end in
+A video's features lie in one file `<name>.npy` of shape (T, D), (T, crops, D) or (crops, T, D), or in a file per crop
+of shape (T, D): `<name>__0.npy` and so on, where UCF-Crime writes the first crop as `<name>.npy` (10 crops) and
+XD-Violence all of them with a number (5 crops). <name> is the video's id or the stem of its file; `_x264` may be missing or end in
 `_i3d`, as some archives have it. The snippets are the features' own: usually 16 frames each.
 """
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, RecordError
 from pipeline.features.base import EncodedVideo, FeatureJob, FeatureWriter, Floats, num_snippets
@@ -97,20 +98,20 @@ def _plain(name: str) -> str:
 def _read(path: Path, expected: int) -> Floats:
     """Return one file's features, shape (crops, T, D)."""
     try:
-        values = np.load(path, allow_pickle=False)
+        values: NDArray[Any] = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as fault:
         raise RecordError(Reason.BAD_FEATURES, f"{path}: {fault}") from None
     if values.dtype.kind not in "fiu" or values.ndim not in (2, 3) or not values.size:
         raise RecordError(
             Reason.BAD_FEATURES, f"{path}: {values.dtype} of shape {values.shape}; expected (T, D) or (T, crops, D)"
         )
-    values = values.astype(np.float32, copy=False)
+    floats: Floats = values.astype(np.float32, copy=False)
     if values.ndim == 2:
-        return values[None]
+        return floats[None]
     # Which of the first two axes is time is told by the length of the video; crops are few.
     if values.shape[1] <= _MOST_CROPS and abs(values.shape[0] - expected) <= abs(values.shape[1] - expected):
-        return values.swapaxes(0, 1)
-    return values
+        return floats.swapaxes(0, 1)
+    return floats
 
 
 def _stacked(parts: list[Floats], video_id: str) -> Floats:

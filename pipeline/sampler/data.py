@@ -46,7 +46,7 @@ class LabelledVideo:
         if not self.glances:
             return np.full(self.num_snippets, np.inf, dtype=np.float32)
         apart = np.abs(np.arange(self.num_snippets)[:, None] - np.array(self.glances)[None, :]).min(axis=1)
-        return (apart * self.snippet_s).astype(np.float32)
+        return np.asarray(apart * self.snippet_s, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

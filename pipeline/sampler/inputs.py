@@ -64,7 +64,7 @@ def scaled(values: Floats, scale: InputScale | None) -> Floats:
 
 
 def segment_bounds(count: int, segments: int) -> NDArray[np.int64]:
-    """Return where the parts of a video begin and end, shape (parts + 1,): snippets as they are, or `segments` means."""
+    """Return where the parts of a video begin and end, shape (parts + 1,), of at most `segments` parts."""
     return np.linspace(0, count, min(count, segments) + 1).astype(np.int64)
 
 
@@ -73,4 +73,4 @@ def to_segments(values: Floats, bounds: NDArray[np.int64]) -> Floats:
     if len(bounds) - 1 == values.shape[1]:
         return values
     sums = np.add.reduceat(values, bounds[:-1], axis=1)
-    return sums / np.diff(bounds)[None, :, None].astype(np.float32)
+    return np.asarray(sums / np.diff(bounds)[None, :, None], dtype=np.float32)

@@ -37,9 +37,9 @@ def sampler_loss(
     """Return the weighted terms of the loss by name; the loss is their sum."""
     weights = recipe.loss
     half = len(output.scores) // 2
-    normal, abnormal = output.scores.split(half)
+    normal, abnormal = output.scores[:half], output.scores[half:]
     inside = valid_mask(targets.lengths, output.scores.shape[1])
-    normal_inside, abnormal_inside = inside.split(half)
+    normal_inside, abnormal_inside = inside[:half], inside[half:]
     clicked = targets.glances.any(dim=1)
     if recipe.supervision == "video-label":
         clicked = torch.zeros_like(clicked)
@@ -48,13 +48,15 @@ def sampler_loss(
         "mil_abnormal": _abnormal_mil(abnormal, abnormal_inside, clicked, weights.mil_abnormal),
         "memory": weights.memory * _memory_loss(output, normal_inside, abnormal_inside),
         "triplet": weights.triplet
-        * F.triplet_margin_loss(*(F.normalize(v.float(), dim=-1) for v in (output.anchor, output.positive, output.negative))),
+        * F.triplet_margin_loss(_unit(output.anchor), _unit(output.positive), _unit(output.negative)),
         "kl": weights.kl * output.kl,
         "distance": weights.distance
         * F.relu(_LATENT_MARGIN - output.negative_latent.norm(dim=-1) + output.anchor_latent.norm(dim=-1)).mean(),
     }  # fmt: skip
     if recipe.supervision == "clicks":
-        terms["glance"] = weights.glance * _clicks_loss(abnormal, targets, abnormal_inside, clicked, weights, step)
+        terms["glance"] = weights.glance * _clicks_loss(
+            abnormal, targets, abnormal_inside, clicked, weights=weights, step=step
+        )
     elif recipe.supervision == "regions":
         terms["glance"] = weights.glance * _regions_loss(output.scores, targets, inside, weights)
     if shortcut is not None:
@@ -62,8 +64,12 @@ def sampler_loss(
     return terms
 
 
+def _unit(vectors: Tensor) -> Tensor:
+    return F.normalize(vectors.float(), dim=-1)
+
+
 def _clicks_loss(
-    scores: Tensor, targets: Targets, inside: Tensor, clicked: Tensor, weights: LossConfig, step: int
+    scores: Tensor, targets: Targets, inside: Tensor, clicked: Tensor, *, weights: LossConfig, step: int
 ) -> Tensor:
     """Compare the scores of abnormal videos with Gaussians around what is mined from their clicks.
 

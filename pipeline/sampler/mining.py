@@ -12,8 +12,8 @@ from torch import Tensor
 def mine_events(scores: Tensor, glances: Tensor, lengths: Tensor, alpha: float) -> Tensor:
     """Mark the snippets around each click that score like it.
 
-    From each click one walks left and right, marking snippets while their score exceeds `alpha` times that of the click,
-    and stops at the first that does not, at the neighbouring click, or at the end of the video.
+    From each click one walks left and right, marking snippets while their score exceeds `alpha` times that of the
+    click, and stops at the first that does not, at the neighbouring click, or at the end of the video.
 
     Args:
         scores: in [0, 1], shape (B, T).

@@ -74,7 +74,7 @@ class TrainedSampler:
             score_with(member, scaled(arranged, scale), self.device)
             for member, scale in zip(self.members, self.scales, strict=True)
         ]
-        mean = np.mean(scores, axis=0, dtype=np.float64).astype(np.float32)
+        mean: Floats = np.stack(scores).mean(axis=0, dtype=np.float64).astype(np.float32)
         return smooth(mean, self.smoothing_s / snippet_s)
 
     def save(self, folder: Path) -> None:
@@ -132,7 +132,9 @@ def load_sampler(folder: Path, device: str = "cpu") -> TrainedSampler:
                 if name.startswith(f"member{index}.")
             }
             mean, deviation = own.pop("scale.mean", None), own.pop("scale.deviation", None)
-            scales.append(None if mean is None else InputScale(mean.cpu().numpy(), deviation.cpu().numpy()))
+            scales.append(
+                None if mean is None or deviation is None else InputScale(mean.cpu().numpy(), deviation.cpu().numpy())
+            )
             member = UrDmu(config["input_dim"], recipe.network)
             member.load_state_dict(own)
             members.append(member.to(device).eval())

@@ -102,7 +102,7 @@ class UrDmu(nn.Module):
         flat, mask = _by_crop(features, lengths)
         hidden = self._encode(flat, mask)
         normal, abnormal = hidden[: half * crops], hidden[half * crops :]
-        normal_mask, abnormal_mask = (None, None) if mask is None else mask.split(half * crops)
+        normal_mask, abnormal_mask = (None, None) if mask is None else (mask[: half * crops], mask[half * crops :])
         n_by_n, n_by_a = self.normal_memory.attend(normal), self.abnormal_memory.attend(normal)
         a_by_n, a_by_a = self.normal_memory.attend(abnormal), self.abnormal_memory.attend(abnormal)
 

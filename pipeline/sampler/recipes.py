@@ -19,8 +19,14 @@ def candidate_recipes(config: SamplerConfig, encoder: str, num_videos: int) -> l
     # By clicks one learns with or without the certainty that lies far from them; both ways are tried.
     supervisions = ["regions", "clicks"] if config.recipe.supervision == "clicks" else [config.recipe.supervision]
     poolings = ["positions", "none"] if encoder == MotionEncoder.name else ["none"]
-    first, last = (supervisions[0], poolings[0]), (supervisions[-1], poolings[0])
-    tried = dict.fromkeys([(*first, "video"), (*first, "none"), (*last, "video"), (supervisions[0], poolings[-1], "video")])
+    tried = dict.fromkeys(
+        [
+            (supervisions[0], poolings[0], "video"),
+            (supervisions[0], poolings[0], "none"),
+            (supervisions[-1], poolings[0], "video"),
+            (supervisions[0], poolings[-1], "video"),
+        ]
+    )
     return [
         config.recipe.model_copy(
             update={

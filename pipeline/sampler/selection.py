@@ -54,6 +54,8 @@ def glance_auc(scores: Mapping[str, NDArray[np.float32]], videos: Sequence[Label
     values, truth, weights = [], [], []
     for video in videos:
         score = scores[video.video_id]
+        near: NDArray[np.bool_]
+        far: NDArray[np.bool_]
         if not video.is_abnormal:
             near, far, far_weight = np.zeros(len(score), bool), np.ones(len(score), bool), 1.0
         elif video.glances:

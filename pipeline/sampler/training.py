@@ -145,7 +145,7 @@ def train_on(
             best = (choice, trained)
     if best is None:
         raise RuntimeError("no recipe to train")
-    return _assemble(corpus, *best, tried, device, training_key(corpus, config))
+    return _assemble(corpus, *best, tried, device=device, key=training_key(corpus, config))
 
 
 def choose(recipe: Recipe, trained: list[FoldRun], videos: tuple[LabelledVideo, ...], config: SamplerConfig) -> Choice:
@@ -167,7 +167,7 @@ def _first(run: FoldRun) -> int:
 
 
 def _assemble(
-    corpus: Corpus, choice: Choice, trained: list[FoldRun], tried: list[Choice], device: str, key: str
+    corpus: Corpus, choice: Choice, trained: list[FoldRun], tried: list[Choice], *, device: str, key: str
 ) -> TrainedSampler:
     members = []
     for run in trained:
@@ -252,7 +252,7 @@ class _Trainer:
                 terms = self._step(network, optimizer, batch, step)
                 done = step + 1
                 if done % self._evaluate_every == 0 or done == self._recipe.steps:
-                    self._validate(network, source, done, terms, kept, board)
+                    self._validate(network, source, done, terms=terms, kept=kept, board=board)
                     kept.store(network, optimizer, done)
         return FoldRun(scores=kept.scores, states=kept.states, scale=source.scale)
 
@@ -276,7 +276,7 @@ class _Trainer:
         return terms
 
     def _validate(
-        self, network: UrDmu, source: FeatureSource, step: int, terms: dict[str, Tensor], kept: _Kept, board: Board
+        self, network: UrDmu, source: FeatureSource, step: int, *, terms: dict[str, Tensor], kept: _Kept, board: Board
     ) -> None:
         network.eval()
         scores = {video.video_id: score_with(network, source.read(video), self._device) for video in self._held_out}
@@ -354,7 +354,7 @@ def _board(folder: Path) -> Iterator[Board]:
     except ImportError:
         yield _NoBoard()
         return
-    with SummaryWriter(str(folder)) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(folder)) as writer:
         yield writer
 
 
@@ -364,4 +364,3 @@ def _seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
-

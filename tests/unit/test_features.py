@@ -51,7 +51,8 @@ def make_video(path: Path, frames: int, speed: float = 0.25, *, fps: int = FPS, 
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return Video(
-        video_id=path.stem, path=str(path), sha256=path.stem, fps=float(fps), num_frames=frames, duration_s=frames / fps,
+        video_id=path.stem, path=str(path), sha256=path.stem, fps=float(fps), num_frames=frames,
+        duration_s=frames / fps,
         width=2 * size, height=size, codec="h264", label="Normal", split=None, source="test",
     )  # fmt: skip
 
@@ -132,7 +133,8 @@ def test_an_unreadable_video_is_rejected_alone(tmp_path: Path) -> None:
     (tmp_path / "bad.mp4").write_bytes(b"no video")
     jobs = [FeatureJob(video=v, stride_frames=4, path=tmp_path / f"{v.video_id}.npy") for v in (bad, good)]
     made = list(MotionEncoder(VideoConfig(workers=1)).encode(jobs))
-    assert isinstance(made[0], RecordError) and isinstance(made[1], EncodedVideo)
+    assert isinstance(made[0], RecordError)
+    assert isinstance(made[1], EncodedVideo)
     assert not list(tmp_path.glob("*tmp*"))
 
 
@@ -161,7 +163,8 @@ def test_ten_crops_of_ucf_crime(tmp_path: Path) -> None:
         name = "Abuse001_x264" if crop == 0 else f"Abuse001_x264__{crop}"
         np.save(tmp_path / f"{name}.npy", np.full((5, 4), crop, np.float32))
     made = taken(tmp_path, published("Abuse001_x264", 80), tmp_path / "out")
-    assert isinstance(made, EncodedVideo) and (made.crops, made.num_snippets, made.dim) == (10, 5, 4)
+    assert isinstance(made, EncodedVideo)
+    assert (made.crops, made.num_snippets, made.dim) == (10, 5, 4)
     assert open_features(tmp_path / "out" / "out.npy")[:, 0, 0].tolist() == list(range(10))
 
 
@@ -170,14 +173,16 @@ def test_five_crops_of_xd_violence_and_a_name_full_of_signs(tmp_path: Path) -> N
     for crop in range(5):
         np.save(tmp_path / f"{name}__{crop}.npy", np.full((5, 4), crop, np.float32))
     made = taken(tmp_path, published(name, 80), tmp_path / "out")
-    assert isinstance(made, EncodedVideo) and made.crops == 5
+    assert isinstance(made, EncodedVideo)
+    assert made.crops == 5
 
 
 @pytest.mark.parametrize("shape", [(5, 10, 4), (10, 5, 4)])
 def test_crops_in_one_file_either_way_round(tmp_path: Path, shape: tuple[int, ...]) -> None:
     np.save(tmp_path / "Abuse001_x264_i3d.npy", np.zeros(shape, np.float32))
     made = taken(tmp_path, published("Abuse001_x264", 80), tmp_path / "out")
-    assert isinstance(made, EncodedVideo) and (made.crops, made.num_snippets) == (10, 5)
+    assert isinstance(made, EncodedVideo)
+    assert (made.crops, made.num_snippets) == (10, 5)
 
 
 def test_a_snippet_more_or_less_is_fitted_and_much_more_is_refused(tmp_path: Path) -> None:
@@ -186,12 +191,15 @@ def test_a_snippet_more_or_less_is_fitted_and_much_more_is_refused(tmp_path: Pat
     assert isinstance(made, EncodedVideo)
     assert open_features(tmp_path / "out" / "out.npy")[0, :, 0].tolist() == [0, 1, 2, 3, 3]
     fault = taken(tmp_path, published("a", 800), tmp_path / "out")
-    assert isinstance(fault, RecordError) and fault.reason == Reason.BAD_FEATURES and "are 50" in fault.detail
+    assert isinstance(fault, RecordError)
+    assert fault.reason == Reason.BAD_FEATURES
+    assert "are 50" in fault.detail
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     fault = taken(tmp_path, published("b", 80), tmp_path)
-    assert isinstance(fault, RecordError) and fault.reason == Reason.NO_FEATURES
+    assert isinstance(fault, RecordError)
+    assert fault.reason == Reason.NO_FEATURES
     with pytest.raises(ConfigError, match="nowhere: no such folder"):
         NpyEncoder([str(tmp_path / "nowhere")]).identity()
 

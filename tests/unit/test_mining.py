@@ -122,7 +122,9 @@ def test_equals_the_loops_on_ragged_batches(data: st.DataObject) -> None:
     scores, glances = torch.zeros(len(lengths), count), torch.zeros(len(lengths), count, dtype=torch.bool)
     values, clicked = [], []
     for row, length in enumerate(lengths):
-        values.append(data.draw(st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=length, max_size=length)))
+        values.append(
+            data.draw(st.lists(st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]), min_size=length, max_size=length))
+        )
         clicked.append(sorted(data.draw(st.sets(st.integers(0, length - 1), max_size=3))))
         scores[row, :length] = torch.tensor(values[-1])
         scores[row, length:] = 1.0

@@ -23,7 +23,8 @@ DIM, SNIPPETS, CROPS, HALF = 12, 40, 2, 3
 def reference() -> ModuleType:
     path = Path(__file__).resolve().parents[2] / "benchmarks" / "reference_urdmu.py"
     spec = importlib.util.spec_from_file_location("reference_urdmu", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -77,9 +78,7 @@ def test_loss_and_gradients_equal_the_plain_transcription(reference: ModuleType,
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     torch.testing.assert_close(ours.embed.weight.grad, plain.embedding[0].weight.grad, rtol=1e-3, atol=1e-6)
-    torch.testing.assert_close(
-        ours.normal_memory.slots.grad, plain.normal_memory.block.grad, rtol=1e-3, atol=1e-6
-    )
+    torch.testing.assert_close(ours.normal_memory.slots.grad, plain.normal_memory.block.grad, rtol=1e-3, atol=1e-6)
 
 
 def test_mining_and_rendering_equal_the_loops(reference: ModuleType) -> None:
@@ -143,7 +142,8 @@ def test_long_videos_score_the_same_in_windows(monkeypatch: pytest.MonkeyPatch) 
 def test_one_snippet_gets_a_score() -> None:
     network = UrDmu(DIM, NetworkConfig(hidden_dim=16, heads=2, head_dim=8)).eval()
     score = score_with(network, np.zeros((1, 1, DIM), np.float32), "cpu")
-    assert score.shape == (1,) and 0 < score[0] < 1
+    assert score.shape == (1,)
+    assert 0 < score[0] < 1
 
 
 @pytest.mark.parametrize("supervision", ["clicks", "regions"])

@@ -55,8 +55,8 @@ def add_videos(workspace: Workspace, rows: list[dict[str, Any]]) -> None:
         np.save(file, values)
         video = Video(
             video_id=name, path=f"{name}.mp4", sha256=name, fps=FPS, num_frames=count * STRIDE,
-            duration_s=count * STRIDE / FPS, width=32, height=24, codec="h264", label="Fighting" if abnormal else NORMAL,
-            split=row.get("split"), source="test",
+            duration_s=count * STRIDE / FPS, width=32, height=24, codec="h264",
+            label="Fighting" if abnormal else NORMAL, split=row.get("split"), source="test",
         )  # fmt: skip
         videos.append(("u", video))
         stored = FeatureFile(
@@ -89,7 +89,9 @@ def test_learns_from_one_click_an_event(filled: Workspace) -> None:
     assert report.rows == 8
     row = next(row for row in filled.scores.records() if row.video_id == "a0")
     scores = np.load(filled.storage.local_path(row.path))
-    assert scores.dtype == np.float32 and scores.shape == (32,) and 0 <= scores.min() <= scores.max() <= 1
+    assert scores.dtype == np.float32
+    assert scores.shape == (32,)
+    assert 0 <= scores.min() <= scores.max() <= 1
     outside = np.delete(scores, EVENT)
     assert scores[EVENT.start : EVENT.stop].mean() > outside.mean() + 0.2
 
@@ -198,7 +200,8 @@ def test_folds_are_stratified_and_leave_one_of_each_kind() -> None:
     assert sorted(index for fold in folds for index in fold) == [0, 1, 2, 3, 4, 5]  # the only normal video stays
     assert [len(fold) for fold in folds] == [2, 2, 2]
     [single] = make_folds(videos + [labelled(f"n{n}", abnormal=False) for n in range(1, 10)], SamplerConfig(folds=1))
-    assert sum(index < 6 for index in single) == 1 and len(single) == 3
+    assert sum(index < 6 for index in single) == 1
+    assert len(single) == 3
 
 
 def test_a_validation_split_of_the_manifest_is_the_only_fold() -> None:
@@ -245,7 +248,8 @@ def test_clicks_fall_into_the_segment_that_holds_them(workspace: Workspace) -> N
     batch = Batches(corpus.videos, FeatureSource(corpus.videos, recipe), recipe, seed=0).at(0)
     assert torch.nonzero(batch.targets.glances[0]).squeeze(1).tolist() == [0, 5, 9]
     assert batch.targets.lengths.tolist() == [7, 10]
-    assert batch.lengths is not None and not batch.features[0, :, 7:].any()
+    assert batch.lengths is not None
+    assert not batch.features[0, :, 7:].any()
 
 
 def test_batches_are_a_function_of_the_step_and_take_all_videos_alike(filled: Workspace) -> None:
