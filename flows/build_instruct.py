@@ -28,7 +28,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.plan import STEP_NAMES, BuildSummary, check_inputs, finish_build, run_step, write_run
+from flows.plan import BuildSummary, check_inputs, finish_build, run_step, step_names, write_run
 from pipeline.config import BuildConfig, apply_override, load_config, parse_config
 from pipeline.errors import ConfigError, HolmesError, UnavailableError
 from pipeline.stages.base import StageReport
@@ -113,7 +113,7 @@ def run_plan(config: BuildConfig) -> BuildSummary:
     started_at = datetime.now(UTC).isoformat(timespec="seconds")
     with workspace.locked():
         try:
-            for name in STEP_NAMES:
+            for name in step_names(config):
                 reports.append(run_stage_task.with_options(name=name)(name, config))  # noqa: PERF401 - see finally
         finally:
             # Also after a failure: the counts up to there say where it stopped.

@@ -42,6 +42,11 @@ app = typer.Typer(
     help="From untrimmed videos and one click per event to an instruction dataset.",
 )
 
+eval_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure what was built against the truth.")
+app.add_typer(eval_app, name="eval")
+train_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train on what was clicked or built.")
+app.add_typer(train_app, name="train")
+
 _debug = False
 
 ConfigOption = Annotated[Path | None, typer.Option("-c", "--config", help="YAML file of settings")]
@@ -176,6 +181,53 @@ def export(
 
     _existing(dataset)
     typer.echo(f"{out}: {export_format(dataset, format_, out)} rows")
+
+
+@train_app.command("sampler")
+def train_sampler(config: ConfigOption = None, workspace: WorkspaceOption = None, set_: SetOption = None) -> None:
+    """Train the temporal sampler on the clicks; interrupted, it goes on where it last validated."""
+    from flows.console import shown_progress
+    from flows.plan import train
+
+    settings = _load(config, workspace, set_)
+    with shown_progress() as show:
+        folder, validation = train(settings, show)
+    typer.echo(f"{'supervision':<13}{'pooling':<11}{'context':<9}{'glance AUC':>10}{'step':>7}{'smoothing':>11}")
+    for tried in validation["tried"]:
+        typer.echo(
+            f"{tried['supervision']:<13}{tried['pooling']:<11}{tried['context']:<9}{tried['glance_auc']:>10.4f}"
+            f"{tried['step']:>7}{tried['smoothing_s']:>9.1f} s"
+        )
+    typer.echo(f"sampler  {folder}")
+
+
+@eval_app.command("detector")
+def eval_detector(
+    *,
+    workspace: Annotated[str, typer.Option("--workspace", help="workspace with scores")],
+    ground_truth: Annotated[Path, typer.Option("--ground-truth", help="events, in any format that import reads")],
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object instead of a table")] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="folder for curves and score plots")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="split to evaluate, or all; by default test where there is one")
+    ] = None,
+    theta: Annotated[float, typer.Option(min=0, max=1, help="smoothed score from which a span is detected")] = 0.8,
+) -> None:
+    """Measure anomaly scores and event proposals: AUC, AP, false alarms, tIoU."""
+    import json
+
+    from flows.evaluate import evaluate_workspace, metrics_table
+    from pipeline.workspace import Workspace
+
+    _existing(Path(workspace))
+    found = evaluate_workspace(Workspace(workspace), ground_truth, split=split, theta=theta)
+    if out is not None:
+        found.write(out)
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), ensure_ascii=False))
+        return
+    for line in metrics_table(found.evaluation.metrics):
+        typer.echo(line)
 
 
 @app.command("config")

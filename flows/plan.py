@@ -27,9 +27,11 @@ from pipeline.stages.base import Stage, StageReport
 from pipeline.stages.caption import CaptionStage
 from pipeline.stages.clips import ClipsStage
 from pipeline.stages.export import export_dataset, pending_export
+from pipeline.stages.features import FeaturesStage
 from pipeline.stages.filter import FilterStage
 from pipeline.stages.ingest import IngestStage
 from pipeline.stages.run import Progress, pending_units, run_stage
+from pipeline.stages.score import ScoreStage
 from pipeline.stages.synthesize import SynthesizeStage
 from pipeline.tables import Table
 from pipeline.workspace import Workspace
@@ -41,11 +43,16 @@ EXPORT = "export"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A stage of the plan: how it is made from a configuration, and the table it fills."""
+    """A stage of the plan: how it is made from a configuration, the table it fills, and which builds want it."""
 
     name: str
     make_stage: Callable[[Workspace, BuildConfig], Stage[Any, Any]]
     table: Callable[[Workspace], Table[Any]]
+    wanted: Callable[[BuildConfig], bool] = lambda _: True
+
+
+def _wants_scores(config: BuildConfig) -> bool:
+    return config.clips.method == "sampler"
 
 
 def _captioner(workspace: Workspace, config: BuildConfig) -> Captioner:
@@ -64,6 +71,18 @@ PLAN: tuple[Step, ...] = (
         name="glances",
         make_stage=lambda workspace, config: GlancesStage(workspace, config.glances, config.glance, config.video),
         table=lambda workspace: workspace.glances,
+    ),
+    Step(
+        name="features",
+        make_stage=lambda workspace, config: FeaturesStage(workspace, config.features, config.video),
+        table=lambda workspace: workspace.features,
+        wanted=_wants_scores,
+    ),
+    Step(
+        name="score",
+        make_stage=lambda workspace, config: ScoreStage(workspace, config.sampler),
+        table=lambda workspace: workspace.scores,
+        wanted=_wants_scores,
     ),
     Step(
         name="clips",
@@ -92,7 +111,15 @@ PLAN: tuple[Step, ...] = (
 )
 """The stages that make tables, each after the ones that it reads. The export follows."""
 
-STEP_NAMES: tuple[str, ...] = (*(step.name for step in PLAN), EXPORT)
+
+def steps_of(config: BuildConfig) -> list[Step]:
+    """Return the stages of the plan that a build goes through: features and scores only where clips come from them."""
+    return [step for step in PLAN if step.wanted(config)]
+
+
+def step_names(config: BuildConfig) -> tuple[str, ...]:
+    """Return the names of a build's stages in order, the export last."""
+    return (*(step.name for step in steps_of(config)), EXPORT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +175,26 @@ def run_step(name: str, workspace: Workspace, config: BuildConfig, on_progress: 
     return report
 
 
+def train(config: BuildConfig, on_progress: Progress | None = None) -> tuple[Path, Mapping[str, Any]]:
+    """Bring videos, clicks and features up to date and train the sampler on them.
+
+    Returns:
+        The sampler's folder, and what validation measured.
+
+    Raises:
+        DataError: if there are no normal or no abnormal videos to train on.
+        SetupError: if the configuration or the environment is at fault.
+    """
+    from pipeline.sampler.training import ensure_sampler
+
+    check_inputs(config)
+    workspace = Workspace(config.workspace)
+    with workspace.locked():
+        for name in ("ingest", "glances", "features"):
+            run_step(name, workspace, config, on_progress)
+        return ensure_sampler(workspace, config.sampler, on_progress)
+
+
 def build(config: BuildConfig, on_progress: Progress | None = None) -> BuildSummary:
     """Run the whole plan in this process; a second run finds nothing to do.
 
@@ -161,7 +208,7 @@ def build(config: BuildConfig, on_progress: Progress | None = None) -> BuildSumm
         started_at = _now()
         reports: list[StageReport] = []
         try:
-            for name in STEP_NAMES:
+            for name in step_names(config):
                 reports.append(run_step(name, workspace, config, on_progress))  # noqa: PERF401 - kept when a step fails
         finally:
             write_run(workspace, config, reports, started_at)
@@ -186,7 +233,7 @@ def write_run(workspace: Workspace, config: BuildConfig, reports: Sequence[Stage
             "folder": str(Path.cwd()),
             "started_at": started_at,
             "finished_at": _now(),
-            "complete": len(reports) == len(STEP_NAMES),
+            "complete": len(reports) == len(step_names(config)),
             "config": config.model_dump(mode="json"),
             "stages": [asdict(report) for report in reports],
         },
@@ -213,7 +260,7 @@ def status(workspace: Workspace, config: BuildConfig) -> list[StageStatus]:
     """Tell of every stage what it holds and what a run would do, running nothing."""
     found: list[StageStatus] = []
     upstream_done = True
-    for step in PLAN:
+    for step in steps_of(config):
         table = step.table(workspace)
         to_do = pending_units(step.make_stage(workspace, config), table)[1] if upstream_done else None
         upstream_done = upstream_done and to_do == 0

@@ -81,11 +81,146 @@ class GlancesConfig(Section):
     )
 
 
+class ProposalConfig(Section):
+    """How spans are read from anomaly scores. Fractions count from a video's calm level up to a glance's score."""
+
+    smooth_s: float = Field(
+        0.5, ge=0, description="standard deviation of the smoothing over time, in seconds; 0 is none"
+    )
+    level: Fraction = Field(0.2, description="quantile of a video's smoothed scores that counts as its calm level")
+    peak_s: float = Field(
+        1.0, ge=0, description="a glance's score is the highest smoothed one within this many seconds of it"
+    )
+    low: Fraction = Field(
+        0.5,
+        description="a span reaches as far as the scores stay above this fraction; half-way is where smoothing "
+        "leaves the edges of an event",
+    )
+    high: Fraction = Field(0.7, description="beyond a dip below low, a span goes on only where scores exceed this one")
+    alpha: Fraction = Field(
+        0.9, description="no threshold exceeds alpha times the glance's score: a video may be abnormal throughout"
+    )
+    gap_s: float = Field(1.0, ge=0, description="longest dip below low inside a span, in seconds")
+    max_s: Seconds = Field(60.0, description="longest span; of a longer one the part with the highest scores is kept")
+    nested: int = Field(1, ge=1, le=10, description="proposals a glance: the widest, then tighter ones inside it")
+
+    @model_validator(mode="after")
+    def _order(self) -> ProposalConfig:
+        if self.low > self.high:
+            raise ValueError(f"low={self.low} exceeds high={self.high}")
+        return self
+
+
+class FeaturesConfig(Section):
+    """What the sampler sees of a video."""
+
+    encoder: str = Field(
+        "motion",
+        description="motion: measured, no model; npy: features of others from files; else id or folder of a vision model",
+    )
+    stride_frames: int = Field(16, ge=1, le=4096, description="frames of one snippet; of a 10 fps video take 8")
+    folders: list[str] = Field([], description="npy: folders of .npy files, <video> or <video>__<crop>")
+    revision: str | None = Field(None, description="vision model: its revision")
+    pooling: Literal["class", "mean"] = Field("class", description="vision model: class token, or mean of the patches")
+    batch_size: int = operational(32, ge=1, description="vision model: frames in one batch")
+    device: str = operational("auto", description="vision model: auto, cpu, cuda, cuda:1, ...")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="vision model: auto is bfloat16 on GPU"
+    )
+
+
+class NetworkConfig(Section):
+    """The size of the network; the defaults are UR-DMU's."""
+
+    hidden_dim: int = Field(512, ge=8, description="width of the network")
+    heads: int = Field(4, ge=1, description="attention heads")
+    head_dim: int = Field(128, ge=1, description="width of an attention head")
+    layers: int = Field(2, ge=0, description="transformer layers")
+    memory_slots: int = Field(60, ge=1, description="slots of each of the two memories")
+    dropout: float = Field(0.5, ge=0, lt=1, description="dropout in the transformer layers")
+    shortcut: bool = Field(False, description="add a linear classifier of the input to the network's logit")
+
+
+class LossConfig(Section):
+    """Weights of the loss terms and the parameters of the targets; the defaults are GlanceVAD's."""
+
+    glance: float = Field(1.0, ge=0, description="cross entropy with the targets made from the clicks")
+    mil_abnormal: float = Field(0.0, ge=0, description="top-k of abnormal videos; 1 where there are no clicks to use")
+    mil_normal: float = Field(1.0, ge=0, description="top-k of normal videos")
+    memory: float = Field(0.1, ge=0, description="attention on the two memories")
+    triplet: float = Field(0.1, ge=0, description="margin between normal and abnormal features")
+    kl: float = Field(0.001, ge=0, description="normal memory's latent against the unit Gaussian")
+    distance: float = Field(0.0001, ge=0, description="margin between the lengths of the latents")
+    shortcut: float = Field(0.0, ge=0, description="squared weights of the shortcut")
+    alpha: Fraction = Field(0.9, description="clicks: share of a click's score down to which its event is mined")
+    sigma: float = Field(0.1, gt=0, description="clicks: width of the Gaussians, the video's length being 2")
+    raw_steps: int = Field(50, ge=0, description="clicks: first steps, trained on the raw clicks")
+    positive_s: Seconds = Field(4.0, description="regions: this close to a click is abnormal")
+    negative_s: Seconds = Field(10.0, description="regions: further than this from every click is held normal")
+    negative_weight: Fraction = Field(0.3, description="regions: weight of what is held normal in abnormal videos")
+
+    @model_validator(mode="after")
+    def _regions(self) -> LossConfig:
+        if self.positive_s > self.negative_s:
+            raise ValueError(f"positive_s={self.positive_s} exceeds negative_s={self.negative_s}")
+        return self
+
+
+class Recipe(Section):
+    """Everything that decides one network; the defaults are GlanceVAD's on UCF-Crime."""
+
+    supervision: Literal["clicks", "video-label", "regions"] = Field(
+        "clicks",
+        description="clicks: mined and rendered; video-label: no clicks; regions: near clicks, far from them, unknown",
+    )
+    pooling: Literal["none", "positions"] = Field(
+        "none", description="positions: forget where in the picture things move; motion features only"
+    )
+    context: Literal["none", "video"] = Field(
+        "none", description="video: add how each feature differs from the video's own calm quarter"
+    )
+    standardise: bool = Field(False, description="take signed roots and scale features by the training videos")
+    network: NetworkConfig = Field(NetworkConfig(), description="size of the network")
+    loss: LossConfig = Field(LossConfig(), description="loss terms")
+    segments: int = Field(200, ge=2, description="longest training sequence; longer videos are averaged down to it")
+    batch_videos: int = Field(64, ge=1, description="normal and as many abnormal videos in a step")
+    crops: int = Field(0, ge=0, description="random crops of a video in a step; 0 is all")
+    steps: int = Field(1500, ge=1, description="training steps at most")
+    learning_rate: float = Field(1e-4, gt=0, description="of Adam")
+    weight_decay: float = Field(5e-5, ge=0, description="of Adam")
+
+
+class SamplerConfig(Section):
+    """How the temporal sampler is trained, chosen and applied."""
+
+    weights: str | None = Field(None, description="folder of a trained sampler; null trains one on this workspace")
+    search: Literal["auto", "off"] = Field(
+        "auto",
+        description="auto: with few training videos, small recipes compete on validation; off: the recipe as it stands",
+    )
+    small_below: int = Field(100, ge=0, description="training videos below which search=auto tries small recipes")
+    recipe: Recipe = Field(Recipe(), description="the network and its training")
+    folds: int = Field(
+        0, ge=0, le=50, description="networks, each validated on its own part; 0: up to 8 with few videos, otherwise 1"
+    )
+    validation_fraction: float = Field(0.2, gt=0, lt=1, description="share of videos that validate a single network")
+    evaluate_every: int = Field(50, ge=1, description="steps between validations; fewer where training is short")
+    smoothing_s: list[Annotated[float, Field(ge=0, le=60)]] = Field(
+        [0.0, 1.0, 2.0, 3.0], min_length=1, description="widths of the score's smoothing in seconds; validation chooses"
+    )
+    seed: int = Field(0, ge=0, description="seed of weights, batches, dropout and folds")
+    device: str = operational("auto", description="auto, cpu, cuda, cuda:1, ...")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto is bfloat16 on GPU")
+
+
 class ClipsConfig(Section):
     """Which spans become event clips."""
 
-    method: Literal["window"] = Field("window", description="window: centred on the click")
+    method: Literal["window", "sampler"] = Field(
+        "window", description="window: centred on the click; sampler: the span that the anomaly scores support"
+    )
     window_s: Seconds = Field(10.0, description="length of a click-centred window in seconds")
+    proposal: ProposalConfig = Field(ProposalConfig(), description="sampler: from scores to spans")
     min_s: Seconds = Field(1.0, description="shortest clip kept, in seconds")
     whole_max_s: float = Field(
         20.0, ge=0, description="an abnormal video without a click and at most this long is taken whole; 0 takes none"
@@ -102,7 +237,16 @@ class ClipsConfig(Section):
     def _lengths(self) -> ClipsConfig:
         if self.min_s > self.window_s:
             raise ValueError(f"min_s={self.min_s} exceeds window_s={self.window_s}")
+        if self.min_s > self.proposal.max_s:
+            raise ValueError(f"min_s={self.min_s} exceeds proposal.max_s={self.proposal.max_s}")
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that decide what the stage makes: of the proposals only where they are used."""
+        kept = super().identity()
+        if self.method == "window":
+            del kept["proposal"]
+        return kept
 
 
 class CaptionConfig(Section):
@@ -198,6 +342,8 @@ class BuildConfig(Section):
     video: VideoConfig = Field(VideoConfig(), description="reading of video files")
     ingest: IngestConfig = Field(IngestConfig(), description="the ingest stage")
     glance: GlancesConfig = Field(GlancesConfig(), description="the glances stage")
+    features: FeaturesConfig = Field(FeaturesConfig(), description="the features stage")
+    sampler: SamplerConfig = Field(SamplerConfig(), description="the temporal sampler and the score stage")
     clips: ClipsConfig = Field(ClipsConfig(), description="the clips stage")
     caption: CaptionConfig = Field(CaptionConfig(), description="the caption stage")
     synthesize: SynthesizeConfig = Field(SynthesizeConfig(), description="the synthesize stage")

@@ -45,10 +45,14 @@ class Reason(StrEnum):
     FRAME_RATE_CONFLICT = "frame_rate_conflict"
     SKIPPED_ANNOTATION = "skipped_annotation"
     # clips
+    NO_SCORES = "no_scores"
     NO_GLANCE = "no_glance"
     NO_LABEL = "no_label"
     CLIP_TOO_SHORT = "clip_too_short"
     DECODE_FAILED = "decode_failed"
+    # features and score
+    NO_FEATURES = "no_features"
+    BAD_FEATURES = "bad_features"
     # caption and synthesize
     NO_CAPTION = "no_caption"
     EMPTY_TEXT = "empty_text"
@@ -119,6 +123,39 @@ class Glance(Record):
     category: str
     annotator: str | None
     origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureFile(Record):
+    """The features of a video: a file of float16, shape (crops, num_snippets, dim).
+
+    Snippet t covers the frames [t * stride_frames, (t + 1) * stride_frames), the last one as many as are left. `path` is
+    relative to the workspace; `sha256` is that of the file.
+    """
+
+    video_id: str
+    encoder: str
+    crops: int
+    num_snippets: int
+    dim: int
+    stride_frames: int
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores(Record):
+    """The anomaly scores of a video: a file of float32, shape (num_snippets,), in [0, 1].
+
+    Snippets, `path` and `sha256` as for `FeatureFile`; `sampler` names the weights.
+    """
+
+    video_id: str
+    path: str
+    num_snippets: int
+    stride_frames: int
+    sampler: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

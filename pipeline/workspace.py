@@ -12,7 +12,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pipeline.errors import SetupError
-from pipeline.records import Caption, EventClip, Glance, InstructionPair, Record, Verdict, Video
+from pipeline.records import (
+    Caption,
+    EventClip,
+    FeatureFile,
+    Glance,
+    InstructionPair,
+    Record,
+    Scores,
+    Verdict,
+    Video,
+    readable_id,
+)
 from pipeline.storage import Storage
 from pipeline.tables import MANIFEST, Table
 
@@ -60,6 +71,16 @@ class Workspace:
         return Table(self.storage, "glances", Glance)
 
     @property
+    def features(self) -> Table[FeatureFile]:
+        """Which video has features and of what shape, made by features."""
+        return Table(self.storage, "features", FeatureFile)
+
+    @property
+    def scores(self) -> Table[Scores]:
+        """Which video has anomaly scores, made by score."""
+        return Table(self.storage, "score", Scores)
+
+    @property
     def clips(self) -> Table[EventClip]:
         """Event clips and normal segments, made by clips."""
         return Table(self.storage, "clips", EventClip)
@@ -82,6 +103,14 @@ class Workspace:
     def clip_file(self, clip_id: str) -> str:
         """Return the path of a clip's file relative to the workspace."""
         return f"clips/{clip_id}.mp4"
+
+    def features_file(self, video_id: str) -> str:
+        """Return the path of a video's features relative to the workspace; distinct ids never share one."""
+        return f"features/{readable_id(video_id)}.npy"
+
+    def scores_file(self, video_id: str) -> str:
+        """Return the path of a video's scores relative to the workspace; distinct ids never share one."""
+        return f"scores/{readable_id(video_id)}.npy"
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the workspace, whole or not at all."""

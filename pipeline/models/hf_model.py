@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.devices import pick_device, pick_dtype
 from pipeline.errors import SetupError
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.torchvision_mend import mend_torchvision
@@ -40,8 +41,8 @@ class VideoModel:
 
         self._torch = torch
         self._name = model
-        self.device = _device(device)
-        self._dtype = _dtype(dtype, self.device)
+        self.device = pick_device(device, "caption.device")
+        self._dtype = pick_dtype(dtype, self.device)
         try:
             self._processor: Any = AutoProcessor.from_pretrained(model, revision=revision)
             self._model: Any = AutoModelForImageTextToText.from_pretrained(model, revision=revision, dtype=self._dtype)
@@ -151,28 +152,6 @@ def _metadata(clip: ClipFrames) -> dict[str, Any]:
         "height": height,
         "width": width,
     }
-
-
-def _device(wanted: str) -> str:
-    import torch
-
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        kind = torch.device(wanted).type
-    except RuntimeError as fault:
-        raise SetupError(f"caption.device={wanted}: {_first_line(fault)}") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise SetupError(f"caption.device={wanted}: no CUDA device can be used here")
-    return wanted
-
-
-def _dtype(wanted: str, device: str) -> Any:
-    import torch
-
-    if wanted == "auto":
-        return torch.bfloat16 if device.startswith("cuda") else torch.float32
-    return getattr(torch, wanted)
 
 
 def _first_line(fault: BaseException) -> str:

@@ -1,13 +1,12 @@
 """clips: from videos and glances to `EventClip` rows and clip files.
 
-A click-centred window around every glance, random segments of normal videos matched in length, and short abnormal
-videos without a glance as they are. All clips of a video are cut in one decode pass, in a worker process.
+Around every glance a click-centred window or the span that the anomaly scores support, of normal videos random segments
+matched in length, and short abnormal videos without a glance as they are. All clips of a video are cut in one decode
+pass, in a worker process.
 """
 
 from __future__ import annotations
 
-import logging
-import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,36 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import ClipsConfig, Reader, VideoConfig
 from pipeline.errors import RecordError
-from pipeline.records import NORMAL, EventClip, Glance, Reason, Video, digest, readable_id
+from pipeline.records import EventClip, Glance, Reason, Scores, Video, digest, readable_id
+from pipeline.sampler.curve import ScoreCurve
 from pipeline.schema import content_key
 from pipeline.stages.base import Outcome, Unit
-from pipeline.stages.windows import LengthProfile, Span, window_around
+from pipeline.stages.clip_plan import ClipPlanner, PlannedClip, Rejects, VideoGlances
+from pipeline.stages.windows import LengthProfile
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
     from pipeline.video.timeline import Timeline
 
-logger = logging.getLogger(__name__)
-
 _PROFILE = "tables/clips/_lengths.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedClip:
-    """A span to become a clip; `label` is that of the glance or of the video."""
-
-    span: Span
-    label: str
-    glance_time_s: float | None
-    method: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VideoGlances:
-    """A video and its glances in time order."""
-
-    video: Video
-    glances: tuple[Glance, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +34,7 @@ class CutJob:
 
     video: Video
     clips: tuple[PlannedClip, ...]
+    curve: ScoreCurve | None
     folder: Path | None
     reader: Reader
     min_s: float
@@ -71,6 +53,7 @@ class ClipsStage:
         self._config = config
         self._video = video
         self._unlabelled_is_normal = unlabelled_is_normal
+        self._planner = ClipPlanner(config, workspace.storage, unlabelled_is_normal=unlabelled_is_normal)
         self._files: set[str] | None = None
 
     def identity(self) -> Mapping[str, Any]:
@@ -83,8 +66,10 @@ class ClipsStage:
 
     def units(self) -> Iterator[Unit[VideoGlances]]:
         for item in self._video_glances():
-            key = digest(content_key(item.video), [content_key(glance) for glance in item.glances])
-            yield Unit(key=key, record_id=item.video.video_id, payload=item)
+            parts: list[object] = [content_key(item.video), [content_key(glance) for glance in item.glances]]
+            if item.scores is not None:
+                parts.append(content_key(item.scores))
+            yield Unit(key=digest(*parts), record_id=item.video.video_id, payload=item)
 
     def run(self, units: Iterable[Unit[VideoGlances]]) -> Iterator[Outcome[EventClip]]:
         from pipeline.video.pool import VideoPool
@@ -94,14 +79,14 @@ class ClipsStage:
         if self._config.files == "encode":
             folder = self._workspace.storage.local_path("clips")
             folder.mkdir(exist_ok=True)
-        faults: list[tuple[str, list[tuple[str, RecordError]]]] = []
+        faults: list[tuple[str, Rejects]] = []
 
         def jobs() -> Iterator[CutJob]:
             for unit in units:
-                planned, rejected = self._plan(unit.payload, profile)
-                faults.append((unit.record_id, rejected))
+                plan = self._planner.plan(unit.payload, profile)
+                faults.append((unit.record_id, list(plan.rejected)))
                 yield CutJob(
-                    video=unit.payload.video, clips=tuple(planned), folder=folder,
+                    video=unit.payload.video, clips=plan.clips, curve=plan.curve, folder=folder,
                     reader=self._video.reader, min_s=self._config.min_s,
                 )  # fmt: skip
 
@@ -136,79 +121,34 @@ class ClipsStage:
         glances: dict[str, list[Glance]] = {}
         for glance in self._workspace.glances.records():
             glances.setdefault(glance.video_id, []).append(glance)
+        scores = self._scores()
         for video in self._workspace.videos.records():
             found = sorted(glances.get(video.video_id, ()), key=lambda glance: (glance.time_s, glance.category))
-            yield VideoGlances(video=video, glances=tuple(found))
+            yield VideoGlances(video=video, glances=tuple(found), scores=scores.get(video.video_id))
+
+    def _scores(self) -> dict[str, Scores]:
+        """Return the scores of each video, none where no clip follows them: then they may come and go."""
+        if self._config.method == "window":
+            return {}
+        return {scores.video_id: scores for scores in self._workspace.scores.records()}
 
     def _length_profile(self) -> LengthProfile:
         """Return the lengths that normal segments are matched to, measured when clips are first made.
 
         They are kept until a setting of the stage changes: a video added later must not move the segments of others.
         """
-        made_under = digest(dict(self.identity()))
+        # Another sampler makes all clips anew, and other lengths with them.
+        samplers = sorted({scores.sampler for scores in self._scores().values()})
+        made_under = digest(dict(self.identity()), *samplers)
         stored = self._workspace.read_json(_PROFILE)
         if isinstance(stored, dict) and stored.get("made_under") == made_under:
             return LengthProfile(tuple(stored["lengths_s"]), stored["clips_per_video"])
-        planned = (self._plan_abnormal(item)[0] for item in self._video_glances() if self._label(item) != NORMAL)
-        profile = LengthProfile.measure([[clip.span for clip in clips] for clips in planned], self._config)
+        profile = self._planner.measure_profile(self._video_glances())
         self._workspace.write_json(
             _PROFILE,
             {"made_under": made_under, "clips_per_video": profile.clips_per_video, "lengths_s": profile.lengths_s},
         )
         return profile
-
-    def _label(self, item: VideoGlances) -> str | None:
-        if item.video.label is None and not item.glances and self._unlabelled_is_normal:
-            return NORMAL
-        return item.video.label
-
-    def _plan(
-        self, item: VideoGlances, profile: LengthProfile
-    ) -> tuple[list[PlannedClip], list[tuple[str, RecordError]]]:
-        if self._label(item) != NORMAL:
-            return self._plan_abnormal(item)
-        video = item.video
-        if video.duration_s < self._config.min_s:
-            fault = RecordError(
-                Reason.CLIP_TOO_SHORT, f"the video is {video.duration_s:.2f} s long; clips.min_s={self._config.min_s:g}"
-            )
-            return [], [(video.video_id, fault)]
-        # Seeded by what the video is: its segments are the same whatever else is in the build.
-        rng = random.Random(f"{self._config.seed}:{video.video_id}:{video.sha256}")
-        spans = profile.draw_segments(rng, video.duration_s, self._config)
-        return [PlannedClip(span=span, label=NORMAL, glance_time_s=None, method="random") for span in spans], []
-
-    def _plan_abnormal(self, item: VideoGlances) -> tuple[list[PlannedClip], list[tuple[str, RecordError]]]:
-        if not item.glances:
-            return self._plan_whole(item.video)
-        times_s = [glance.time_s for glance in item.glances]
-        planned, rejected = [], []
-        for which, glance in enumerate(item.glances):
-            try:
-                span = window_around(times_s, which, item.video.duration_s, self._config)
-            except RecordError as fault:
-                rejected.append((f"{item.video.video_id}@{glance.time_s:.2f}s", fault))
-                continue
-            planned.append(PlannedClip(span=span, label=glance.category, glance_time_s=glance.time_s, method="window"))
-        return planned, rejected
-
-    def _plan_whole(self, video: Video) -> tuple[list[PlannedClip], list[tuple[str, RecordError]]]:
-        if video.label is None:
-            fault = RecordError(
-                Reason.NO_LABEL,
-                "neither a glance nor a label: give the video a label in the manifest, click its events, or set "
-                "ingest.unlabelled=normal",
-            )
-            return [], [(video.video_id, fault)]
-        if video.duration_s > self._config.whole_max_s:
-            fault = RecordError(
-                Reason.NO_GLANCE,
-                f"labelled {video.label} without a glance, and at {video.duration_s:.1f} s too long to be taken as a "
-                f"trimmed event: clips.whole_max_s={self._config.whole_max_s:g}",
-            )
-            return [], [(video.video_id, fault)]
-        span = Span(0.0, video.duration_s)
-        return [PlannedClip(span=span, label=video.label, glance_time_s=None, method="whole")], []
 
 
 def make_clips(job: CutJob) -> tuple[list[EventClip], list[tuple[str, RecordError]]]:
@@ -239,7 +179,7 @@ def make_clips(job: CutJob) -> tuple[list[EventClip], list[tuple[str, RecordErro
 
 
 def _on_frames(job: CutJob, planned: PlannedClip, timeline: Timeline) -> EventClip | RecordError:
-    start_frame, end_frame = timeline.frame_range(planned.span.start_s, planned.span.end_s)
+    start_frame, end_frame = planned.frames or timeline.frame_range(planned.span.start_s, planned.span.end_s)
     if end_frame <= start_frame:
         return RecordError(
             Reason.CLIP_TOO_SHORT, f"no frame between {planned.span.start_s:.3f} s and {planned.span.end_s:.3f} s"
@@ -258,7 +198,7 @@ def _on_frames(job: CutJob, planned: PlannedClip, timeline: Timeline) -> EventCl
         end_frame=end_frame,
         glance_time_s=planned.glance_time_s,
         label=planned.label,
-        anomaly_score=None,
+        anomaly_score=None if job.curve is None else job.curve.mean(start_frame, end_frame),
         method=planned.method,
     )
 

@@ -20,7 +20,8 @@ import psutil
 import pytest
 import yaml
 
-from flows.plan import STEP_NAMES
+from flows.plan import step_names
+from pipeline.config import BuildConfig
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -203,7 +204,7 @@ def test_first_run_leaves_a_dataset_that_loads(prefect: Prefect, first_run: str,
 
 def test_first_run_shows_counts_rejects_report_progress_and_log(prefect: Prefect, first_run: str, config: Path) -> None:
     stages = {row["stage"]: row for row in json.loads(prefect.artifact(first_run, "build-instruct-stages"))}
-    assert tuple(stages) == STEP_NAMES
+    assert tuple(stages) == step_names(BuildConfig(videos=["any"]))
     assert (stages["ingest"]["made"], stages["ingest"]["kept"], stages["ingest"]["rows"]) == (3, 0, 3)
     assert (stages["glances"]["rows"], stages["glances"]["rejected"]) == (2, 1)
     report = config.parent / "workspace/reports/build.html"
@@ -222,7 +223,7 @@ def test_second_run_makes_nothing(prefect: Prefect, first_run: str, config: Path
     code, run_id = prefect.run(config=str(config))
     assert code == 0, prefect.logs(run_id)
     stages = json.loads(prefect.artifact(run_id, "build-instruct-stages"))
-    assert {row["stage"]: row["made"] for row in stages} == dict.fromkeys(STEP_NAMES, 0)
+    assert {row["stage"]: row["made"] for row in stages} == dict.fromkeys(step_names(BuildConfig(videos=["any"])), 0)
 
 
 @pytest.mark.parametrize(

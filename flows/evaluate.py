@@ -1,0 +1,193 @@
+"""Evaluation of a workspace's detector: its scores and glances against a file of ground truth."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from annotation.ground_truth import GroundTruth, read_ground_truth
+from annotation.video_index import VideoIndex
+from flows.plan import read_run_config
+from pipeline.config import ClipsConfig
+from pipeline.errors import ConfigError, DataError, RecordError
+from pipeline.evaluate.detector import PROPOSERS, DetectorMetrics, EvaluatedVideo, Evaluation, evaluate_detector
+from pipeline.evaluate.plots import write_plots
+from pipeline.records import Video
+from pipeline.sampler.curve import read_curve
+from pipeline.sampler.proposals import GlanceMark
+from pipeline.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+TEST = "test"
+ALL = "all"
+
+_NAMED = 10
+"""Videos named in one line of the log; the JSON names them all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """What could not be evaluated: ids of videos, or places in the ground-truth file with the reason."""
+
+    without_scores: list[str] = field(default_factory=list)
+    without_ground_truth: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def log(self) -> None:
+        """Name them on stderr, the first ones of many."""
+        for what, names in (
+            ("no scores", self.without_scores),
+            ("no ground truth, and not labelled Normal", self.without_ground_truth),
+            ("ground truth not usable", self.faults),
+        ):
+            if names:
+                more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+                logger.warning("%s: %d: %s%s", what, len(names), "; ".join(names[:_NAMED]), more)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkspaceEvaluation:
+    """The evaluation of a workspace, the split it was made on, and what had to be left out."""
+
+    evaluation: Evaluation
+    split: str
+    left_out: LeftOut
+    clips: ClipsConfig
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything that the command prints as one object."""
+        return {
+            **self.evaluation.metrics.as_json(),
+            "split": self.split,
+            "left_out": asdict(self.left_out),
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write `metrics.json`, the curves and a score plot of every video into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "metrics.json").write_text(json.dumps(self.as_json(), indent=2) + "\n", encoding="utf-8")
+        write_plots(self.evaluation, folder, self.clips.proposal.smooth_s)
+
+
+def evaluate_workspace(
+    workspace: Workspace, ground_truth: Path, *, split: str | None, theta: float
+) -> WorkspaceEvaluation:
+    """Measure the scores of a workspace, and the proposals made from them, against a file of ground truth.
+
+    A video is evaluated when it has scores and either events in the file, or none and the label Normal (in the
+    workspace or in the file): frames outside events are normal.
+
+    Args:
+        workspace: with videos and scores; its glances, where there are any, are used for the proposals around them.
+        ground_truth: events in any format that `holmes import` reads.
+        split: evaluate the videos of this split of the manifest, or `all`; None is `test` where a video bears it.
+        theta: smoothed score from which a span is detected.
+
+    Raises:
+        DataError: if the file holds no events, or none of these videos', or no video can be evaluated.
+        ConfigError: if no video is of the split.
+    """
+    chosen = _choose_split(workspace, split)
+    videos = [video for video in workspace.videos.records() if chosen in (ALL, video.split)]
+    if not videos:
+        which = "no videos" if chosen == ALL else f"no video of the split {chosen!r}"
+        raise ConfigError(f"{workspace.url}: {which}")
+    run = workspace.read_json("run.json")
+    clips = ClipsConfig() if run is None else read_run_config(workspace).clips
+    # Every ingested video is known to the index, or an event of one left out would fall to another of its name.
+    index = VideoIndex(workspace.videos.records(), [rejected.record_id for rejected in workspace.videos.rejected()])
+    truth = read_ground_truth(ground_truth, index)
+    if not truth.events and not truth.normal:
+        first = f"; {truth.faults[0]}" if truth.faults else ""
+        raise DataError(f"{ground_truth}: no usable truth of any video of {workspace.url}{first}")
+    left_out = LeftOut(faults=truth.faults)
+    evaluated = list(_evaluated(workspace, videos, truth, left_out))
+    left_out.log()
+    if not evaluated:
+        raise DataError(
+            f"{ground_truth}: no video of {workspace.url} has both scores and ground truth: of {len(videos)}, "
+            f"{len(left_out.without_scores)} have no scores, {len(left_out.without_ground_truth)} no ground truth"
+        )
+    return WorkspaceEvaluation(
+        evaluation=evaluate_detector(evaluated, clips, theta), split=chosen, left_out=left_out, clips=clips
+    )
+
+
+def metrics_table(metrics: DetectorMetrics) -> Iterator[str]:
+    """Yield the lines of a table of the numbers, for people."""
+    yield (
+        f"{metrics.num_videos} videos, {metrics.num_abnormal_videos} with an event; "
+        f"{metrics.num_frames} frames, {metrics.num_abnormal_frames} in events"
+    )
+    yield ""
+    yield f"{'frames':<26}{'all':>8}{'abnormal videos':>17}"
+    yield f"{'AUC':<26}{_number(metrics.auc):>8}{_number(metrics.auc_abnormal):>17}"
+    yield f"{'average precision':<26}{_number(metrics.ap):>8}{_number(metrics.ap_abnormal):>17}"
+    trapezoids = metrics.pr_trapezoid, metrics.pr_trapezoid_abnormal
+    yield f"{'trapezoid under PR curve':<26}{_number(trapezoids[0]):>8}{_number(trapezoids[1]):>17}"
+    yield f"{'false-alarm rate at 0.5':<26}{_number(metrics.far):>8}  (normal videos)"
+    yield ""
+    yield f"{'proposals':<26}{'count':>8}{'mean tIoU':>11}{'mAP':>8}   mAP at 0.1 to 0.5"
+    for proposer in PROPOSERS:
+        found = metrics.localisation[proposer]
+        precisions = " ".join(_number(value) for value in (found.ap_at_tiou or {}).values())
+        yield (
+            f"{_PROPOSER_TITLES[proposer].format(theta=metrics.theta):<26}{found.num_proposals:>8}"
+            f"{_number(found.mean_tiou):>11}{_number(found.map_tiou):>8}   {precisions}"
+        )
+    if metrics.per_class:
+        yield ""
+        yield f"{'class':<26}{'events':>8}{'AUC':>11}{'AP':>8}"
+    for category, measured in metrics.per_class.items():
+        yield f"{category:<26}{measured.num_events:>8}{_number(measured.auc):>11}{_number(measured.ap):>8}"
+    for number, reason in metrics.undefined.items():
+        yield f"{number}: not defined: {reason}"
+
+
+_PROPOSER_TITLES = {
+    "glances": "around glances, by score",
+    "windows": "around glances, windows",
+    "detections": "detected, θ={theta:g}",
+    "ranked": "detected, ranked",
+}
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _choose_split(workspace: Workspace, split: str | None) -> str:
+    if split is not None:
+        return split
+    has_test = TEST in workspace.videos.arrow(["split"]).column("split").to_pylist()
+    return TEST if has_test else ALL
+
+
+def _evaluated(
+    workspace: Workspace, videos: Iterable[Video], truth: GroundTruth, left_out: LeftOut
+) -> Iterator[EvaluatedVideo]:
+    """Yield the videos with scores and known truth, and name the others in `left_out`."""
+    scores = {row.video_id: row for row in workspace.scores.records()}
+    glances: dict[str, list[GlanceMark]] = {}
+    for glance in workspace.glances.records():
+        mark = GlanceMark(frame_index=glance.frame_index, category=glance.category)
+        glances.setdefault(glance.video_id, []).append(mark)
+    for video in videos:
+        events = truth.events_of(video)
+        if events is None:
+            left_out.without_ground_truth.append(video.video_id)
+        elif video.video_id not in scores:
+            left_out.without_scores.append(video.video_id)
+        else:
+            try:
+                curve = read_curve(workspace.storage, video, scores[video.video_id])
+            except RecordError as fault:
+                left_out.without_scores.append(f"{video.video_id} ({fault.detail})")
+                continue
+            marks = sorted(glances.get(video.video_id, ()), key=lambda mark: mark.frame_index)
+            yield EvaluatedVideo(video_id=video.video_id, curve=curve, events=events, glances=tuple(marks))

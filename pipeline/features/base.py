@@ -1,0 +1,156 @@
+"""What an encoder is, and how its features are stored.
+
+A video of N frames has ceil(N / stride_frames) snippets; snippet t covers the frames [t * stride_frames,
+(t + 1) * stride_frames). Features are float16, shape (crops, num_snippets, dim), in a plain .npy file that training
+maps into memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import RecordError
+from pipeline.records import Reason, Video
+from pipeline.storage import TEMPORARY
+
+Features = NDArray[np.float16]
+Floats = NDArray[np.float32]
+
+_LARGEST = float(np.finfo(np.float16).max)
+_HASH_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeatureJob:
+    """A video to encode and the file to write."""
+
+    video: Video
+    stride_frames: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedVideo:
+    """What was written: the shape of the array and the hash of the file."""
+
+    crops: int
+    num_snippets: int
+    dim: int
+    sha256: str
+
+
+class FeatureEncoder(Protocol):
+    """Turns videos into features.
+
+    Attributes:
+        name: names the encoder and, where there is one, its model.
+    """
+
+    name: str
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return what decides the features beside video and stride: code version, model, settings."""
+        ...
+
+    def encode(self, jobs: Iterable[FeatureJob]) -> Iterator[EncodedVideo | RecordError]:
+        """Write the file of every job and yield what was written, in the order of the jobs."""
+        ...
+
+
+def num_snippets(num_frames: int, stride_frames: int) -> int:
+    """Return how many snippets a video has."""
+    return -(-num_frames // stride_frames)
+
+
+class FeatureWriter:
+    """Writes a features file block by block in memory that does not grow; the file appears whole or not at all.
+
+    Args:
+        path: the file.
+        count: number of snippets that will be written.
+        name: the video, for messages.
+    """
+
+    def __init__(self, path: Path, count: int, name: str) -> None:
+        self._path = path
+        self._count = count
+        self._name = name
+        self._written = 0
+        self._array: np.memmap[Any, np.dtype[np.float16]] | None = None
+        self._temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+
+    def write(self, block: Floats) -> None:
+        """Add the features of the next snippets, shape (crops, n, dim).
+
+        Raises:
+            RecordError: BAD_FEATURES where a value is not finite.
+        """
+        if not np.isfinite(block).all():
+            at = self._written + int(np.argwhere(~np.isfinite(block))[0][1])
+            raise RecordError(Reason.BAD_FEATURES, f"{self._name}: snippet {at} holds a value that is not finite")
+        if self._array is None:
+            crops, _, dim = block.shape
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._array = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+                self._temporary, mode="w+", dtype=np.float16, shape=(crops, self._count, dim)
+            )
+        end = self._written + block.shape[1]
+        # float16 ends at 65,504; a clipped outlier is worth more than an infinite one.
+        self._array[:, self._written : end] = np.clip(block, -_LARGEST, _LARGEST)
+        self._written = end
+
+    def close(self) -> EncodedVideo:
+        """Put the finished file in place.
+
+        Raises:
+            RecordError: BAD_FEATURES where the number of snippets is not the announced one.
+        """
+        if self._array is None or self._written != self._count:
+            raise RecordError(Reason.BAD_FEATURES, f"{self._name}: {self._written} snippets of {self._count}")
+        crops, count, dim = self._array.shape
+        self._array.flush()
+        self._array = None
+        with self._temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        sha256 = file_sha256(self._temporary)
+        self._temporary.replace(self._path)
+        return EncodedVideo(crops=crops, num_snippets=count, dim=dim, sha256=sha256)
+
+    def discard(self) -> None:
+        """Remove what was written so far; does nothing after `close`."""
+        self._array = None
+        self._temporary.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_HASH_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def open_features(path: Path) -> Features:
+    """Map a features file into memory, shape (crops, num_snippets, dim).
+
+    Raises:
+        RecordError: BAD_FEATURES where the file is missing or of another shape or type.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as fault:
+        raise RecordError(Reason.BAD_FEATURES, f"{path}: {fault}") from None
+    if array.ndim != 3 or array.dtype != np.float16:
+        raise RecordError(
+            Reason.BAD_FEATURES, f"{path}: {array.dtype} of shape {array.shape}; expected float16 (crops, T, D)"
+        )
+    return cast(Features, array)

@@ -1,0 +1,261 @@
+"""The `motion` encoder: how things move in every part of the picture, without any model.
+
+Dense optical flow (DIS, Kroeger et al., ECCV 2016) between small grey frames an eighth of a second apart is averaged
+over patches the size of a person, so that limbs and noise cancel and what travels remains. It is summed up on three
+grids, each cell by
+
+- a histogram of flow orientations weighted by speed (HOOF: Chaudhry et al., CVPR 2009, after the flow histograms of
+  Dalal, Triggs and Schmid, ECCV 2006),
+- a histogram of speeds (the magnitude half of HOFM: Colque et al., IEEE TCSVT 2017),
+- the fastest patch, and means of speed over the cell, over what moves and over the foreground,
+- foreground statistics against a background that is the median of the last half minute.
+
+Speeds are picture widths per second, so that resolution and frame rate cancel out. A snippet's features are the means
+over its frames, except the last statistic, which is a deviation over them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import VideoConfig
+from pipeline.errors import RecordError
+from pipeline.features.base import EncodedVideo, FeatureJob, FeatureWriter, Floats, num_snippets
+from pipeline.video.pool import VideoPool
+from pipeline.video.readers import FrameReader, ReaderName, open_reader
+
+GRIDS: tuple[tuple[int, int], ...] = ((6, 8), (3, 4), (1, 1))
+"""Rows and columns of the grids; each divides the one before, so that coarse cells are means of fine ones."""
+
+ORIENTATIONS = 8
+SPEED_EDGES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+STATISTICS = ORIENTATIONS + len(SPEED_EDGES) + 8
+FASTEST = STATISTICS - 8  # index of the fastest patch's speed among the statistics of a cell
+DIM = STATISTICS * sum(rows * columns for rows, columns in GRIDS)
+
+_VERSION = 1
+_RATE_HZ = 8.0
+_LONG_SIDE = 240
+_PATCH_WIDTH, _PATCH_HEIGHT = 0.06, 0.1  # in picture widths
+_BACKGROUND_FRAMES = 31
+_BACKGROUND_EVERY = 8  # sampled frames
+_FOREGROUND_CONTRAST = 14.0  # grey levels; below it lie compression and shadows
+_MOVING = 0.02  # widths per second; below it lie noise and compression
+_BLOCK = 512  # snippets written at once
+
+
+class MotionEncoder:
+    """Measures motion in worker processes, one video each."""
+
+    name = "motion"
+
+    def __init__(self, video: VideoConfig) -> None:
+        self._video = video
+
+    def identity(self) -> Mapping[str, Any]:
+        """See `FeatureEncoder.identity`."""
+        return {"encoder": self.name, "version": _VERSION, "grids": GRIDS, "rate_hz": _RATE_HZ, "side": _LONG_SIDE}
+
+    def encode(self, jobs: Iterable[FeatureJob]) -> Iterator[EncodedVideo | RecordError]:
+        """See `FeatureEncoder.encode`."""
+        work = ((job, self._video.reader) for job in jobs)
+        with VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool:
+            yield from pool.map(encode_motion, work)
+
+
+def pool_positions(features: Floats, largest: int = 4) -> Floats:
+    """Forget where in the picture things happen: per grid and statistic the largest cells and the mean of all.
+
+    Args:
+        features: of this encoder, shape (..., DIM).
+        largest: cells kept of each grid, in descending order; a grid of one cell is kept as it is.
+
+    Returns:
+        Shape (..., D) with D = STATISTICS * (number of values kept).
+    """
+    lead = features.shape[:-1]
+    parts = []
+    start = 0
+    for rows, columns in GRIDS:
+        cells = rows * columns
+        grid = features[..., start : start + cells * STATISTICS].reshape(*lead, cells, STATISTICS)
+        start += cells * STATISTICS
+        if cells == 1:
+            parts.append(grid)
+            continue
+        top = -np.sort(-grid, axis=-2)[..., :largest, :]
+        parts += [top, grid.mean(axis=-2, keepdims=True)]
+    return np.concatenate(parts, axis=-2).reshape(*lead, -1)
+
+
+def encode_motion(work: tuple[FeatureJob, ReaderName]) -> EncodedVideo:
+    """Write the features of one video. Runs in a worker process.
+
+    Raises:
+        RecordError: where the video cannot be read.
+    """
+    import cv2
+
+    job, reader_name = work
+    cv2.setNumThreads(1)  # workers are one per core already
+    with open_reader(job.video.path, reader_name, size=_small(job.video.width, job.video.height)) as reader:
+        count = num_snippets(reader.timeline.num_frames, job.stride_frames)
+        writer = FeatureWriter(job.path, count, job.video.video_id)
+        try:
+            block: list[Floats] = []
+            for snippet in _snippets(reader, job.stride_frames, count):
+                block.append(snippet)
+                if len(block) == _BLOCK:
+                    writer.write(np.stack(block)[None])
+                    block.clear()
+            if block:
+                writer.write(np.stack(block)[None])
+            return writer.close()
+        finally:
+            writer.discard()
+
+
+def _small(width: int, height: int) -> tuple[int, int]:
+    scale = _LONG_SIDE / max(width, height)
+    rows, columns = GRIDS[0]
+    # Whole pixels per cell, at least four of them.
+    fit_width = max(4, round(width * scale / columns)) * columns
+    fit_height = max(4, round(height * scale / rows)) * rows
+    return fit_width, fit_height
+
+
+def _snippets(reader: FrameReader, stride_frames: int, count: int) -> Iterator[Floats]:
+    """Yield the features of every snippet, shape (DIM,), in time order."""
+    step = max(1, min(round(reader.timeline.fps / _RATE_HZ), stride_frames))
+    meter = _MotionMeter(reader.width, reader.height)
+    gathered: list[Floats] = []
+    current = 0
+    latest: Floats = np.zeros((GRIDS[0][0] * GRIDS[0][1], STATISTICS - 1), dtype=np.float32)
+    for index, frame in reader.iter_frames(step=step):
+        while index // stride_frames > current:
+            yield _summed(gathered or [latest])
+            gathered.clear()
+            current += 1
+        measured = meter.measure(frame, reader.timeline.time_of(index))
+        if measured is not None:
+            gathered.append(measured)
+            latest = measured
+    for _ in range(current, count):
+        # A last snippet too short to hold a sampled frame repeats what came before.
+        yield _summed(gathered or [latest])
+        gathered.clear()
+
+
+def _summed(measured: list[Floats]) -> Floats:
+    """Average the frames of a snippet and build the coarser grids, shape (DIM,)."""
+    frames = np.stack(measured)
+    deviation = frames[:, :, FASTEST].std(axis=0)
+    fine = np.concatenate([frames.mean(axis=0), deviation[:, None]], axis=1)
+    rows, columns = GRIDS[0]
+    picture = fine.reshape(rows, columns, STATISTICS)
+    grids = [picture.reshape(r, rows // r, c, columns // c, STATISTICS).mean(axis=(1, 3)).reshape(-1) for r, c in GRIDS]
+    return np.concatenate(grids, dtype=np.float32)
+
+
+@dataclass(slots=True)
+class _Last:
+    grey: NDArray[np.uint8]
+    time_s: float
+
+
+class _MotionMeter:
+    """Measures motion from frame to frame."""
+
+    def __init__(self, width: int, height: int) -> None:
+        import cv2
+
+        self._cv2 = cv2
+        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._width = width
+        self._patch = (max(3, round(width * _PATCH_WIDTH)), max(3, round(width * _PATCH_HEIGHT)))
+        rows, columns = GRIDS[0]
+        self._cells = rows * columns
+        row = np.arange(height) * rows // height
+        column = np.arange(width) * columns // width
+        self._cell_of = (row[:, None] * columns + column[None, :]).ravel()
+        self._cell_pixels = np.bincount(self._cell_of, minlength=self._cells).astype(np.float32)
+        self._last: _Last | None = None
+        self._background: NDArray[np.float32] | None = None
+        self._history: deque[NDArray[np.uint8]] = deque(maxlen=_BACKGROUND_FRAMES)
+        self._seen = 0
+
+    def measure(self, frame: NDArray[np.uint8], time_s: float) -> Floats | None:
+        """Return the statistics of every cell since the last frame, shape (cells, STATISTICS - 1).
+
+        None for the first frame.
+        """
+        grey = self._cv2.cvtColor(frame, self._cv2.COLOR_RGB2GRAY)
+        background = self._updated_background(grey)
+        last, self._last = self._last, _Last(grey, time_s)
+        if last is None or time_s <= last.time_s:
+            return None
+        velocity = self._flow.calc(last.grey, grey, None) / np.float32(self._width * (time_s - last.time_s))
+        foreground = (np.abs(grey - background) > _FOREGROUND_CONTRAST).astype(np.float32)
+        change = self._cv2.absdiff(grey, last.grey).astype(np.float32) / 255.0
+        return self._statistics(velocity, foreground.ravel(), change.ravel())
+
+    def _statistics(self, velocity: Floats, foreground: Floats, change: Floats) -> Floats:
+        speed = self._cv2.magnitude(velocity[..., 0], velocity[..., 1])
+        moving = (speed > _MOVING).astype(np.float32)
+        patch_velocity = self._cv2.boxFilter(velocity * moving[..., None], -1, self._patch)
+        patch_speed, angle = self._cv2.cartToPolar(patch_velocity[..., 0], patch_velocity[..., 1])
+        # Of what moves in the patch; a fifth of it at least, or a few noisy pixels would be the fastest thing.
+        mover_speed = patch_speed / np.maximum(self._cv2.boxFilter(moving, -1, self._patch), 0.2)
+        pixels = self._cell_pixels
+        speed, patch_speed, moving = speed.ravel(), patch_speed.ravel(), moving.ravel()
+        total_speed = self._sum(speed)
+        foreground_pixels = self._sum(foreground)
+        measured = np.column_stack(
+            [
+                self._orientations(patch_speed, angle.ravel()) / pixels[:, None],
+                self._speeds(patch_speed) / pixels[:, None],
+                self._largest(patch_speed),
+                self._largest(mover_speed.ravel()),
+                total_speed / pixels,
+                self._sum(speed * speed) / np.maximum(total_speed, _MOVING),
+                foreground_pixels / pixels,
+                self._sum(speed * foreground) / np.maximum(foreground_pixels, 1.0),
+                self._sum(change) / pixels,
+            ]
+        )
+        return measured.astype(np.float32)
+
+    def _orientations(self, speed: Floats, angle: Floats) -> NDArray[np.float64]:
+        """Return the speed that goes each way, summed over each cell, shape (cells, ORIENTATIONS)."""
+        way = np.minimum((angle * np.float32(ORIENTATIONS / (2 * np.pi))).astype(np.int32), ORIENTATIONS - 1)
+        sums = np.bincount(self._cell_of * ORIENTATIONS + way, weights=speed, minlength=self._cells * ORIENTATIONS)
+        return np.asarray(sums, dtype=np.float64).reshape(self._cells, ORIENTATIONS)
+
+    def _speeds(self, speed: Floats) -> NDArray[np.float64]:
+        """Count the pixels of each cell by speed, those below the first edge left out."""
+        bins = len(SPEED_EDGES) + 1
+        level = np.digitize(speed, SPEED_EDGES)
+        counts = np.bincount(self._cell_of * bins + level, minlength=self._cells * bins).astype(np.float64)
+        return counts.reshape(self._cells, bins)[:, 1:]
+
+    def _largest(self, values: Floats) -> Floats:
+        rows, columns = GRIDS[0]
+        height = len(values) // self._width // rows
+        cells = values.reshape(rows, height, columns, self._width // columns)
+        return np.asarray(cells.max(axis=(1, 3)).reshape(-1), dtype=np.float32)
+
+    def _sum(self, values: Floats) -> NDArray[np.float64]:
+        return np.asarray(np.bincount(self._cell_of, weights=values, minlength=self._cells), dtype=np.float64)
+
+    def _updated_background(self, grey: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if self._background is None or self._seen % _BACKGROUND_EVERY == 0:
+            self._history.append(grey)
+            self._background = np.median(np.stack(self._history), axis=0).astype(np.float32)
+        self._seen += 1
+        return self._background

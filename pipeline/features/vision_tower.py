@@ -1,0 +1,181 @@
+"""Features of a frame per snippet from any vision tower of transformers: CLIP, SigLIP, DINOv2, a video MLLM's own."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, groupby
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import FeaturesConfig, VideoConfig
+from pipeline.devices import pick_device, pick_dtype
+from pipeline.errors import RecordError, SetupError
+from pipeline.features.base import EncodedVideo, FeatureJob, FeatureWriter, Floats, num_snippets
+from pipeline.models.hf_model import model_identity
+from pipeline.models.torchvision_mend import mend_torchvision
+from pipeline.records import Video
+from pipeline.video.pool import VideoPool
+from pipeline.video.readers import ReaderName, open_reader
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 128  # snippets read by a worker at once
+_LARGER = 1.15  # frames are read a little larger than the tower sees them, for its own scaling and cropping
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Some snippets of a job: the frames to read, scaled so that the shorter side is `short_side`."""
+
+    job: FeatureJob
+    first: int
+    end: int
+    short_side: int
+    reader: ReaderName
+
+
+class VisionTowerEncoder:
+    """Encodes the middle frame of every snippet; frames are read in worker processes while the model works."""
+
+    def __init__(self, config: FeaturesConfig, video: VideoConfig) -> None:
+        self.name = config.encoder
+        self._config = config
+        self._video = video
+
+    def identity(self) -> Mapping[str, Any]:
+        """See `FeatureEncoder.identity`."""
+        return {
+            "encoder": model_identity(self.name),
+            "version": 1,
+            "revision": self._config.revision,
+            "pooling": self._config.pooling,
+            "dtype": self._config.dtype,
+        }
+
+    def encode(self, jobs: Iterable[FeatureJob]) -> Iterator[EncodedVideo | RecordError]:
+        """See `FeatureEncoder.encode`."""
+        tower = VisionTower(self._config)
+        begun: deque[_Chunk] = deque()
+
+        def chunks() -> Iterator[_Chunk]:
+            for job in jobs:
+                count = num_snippets(job.video.num_frames, job.stride_frames)
+                for first in range(0, count, _CHUNK):
+                    end = min(count, first + _CHUNK)
+                    chunk = _Chunk(job, first, end, round(tower.side * _LARGER), self._video.reader)
+                    begun.append(chunk)
+                    yield chunk
+
+        with VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool:
+            read = ((begun.popleft(), frames) for frames in pool.map(read_middle_frames, chunks()))
+            for _, of_video in groupby(read, key=lambda pair: pair[0].job.video.video_id):
+                try:
+                    yield _write(tower, of_video)
+                except RecordError as fault:
+                    yield fault
+
+
+def _write(tower: VisionTower, chunks: Iterator[tuple[_Chunk, NDArray[np.uint8] | RecordError]]) -> EncodedVideo:
+    """Encode and write the chunks of one video.
+
+    Raises:
+        RecordError: the first that came instead of frames.
+    """
+    first = next(chunks)
+    job = first[0].job
+    writer = FeatureWriter(job.path, num_snippets(job.video.num_frames, job.stride_frames), job.video.video_id)
+    try:
+        for _, frames in chain([first], chunks):
+            if isinstance(frames, RecordError):
+                raise frames
+            writer.write(tower.encode(frames)[None])
+        return writer.close()
+    finally:
+        writer.discard()
+
+
+def read_middle_frames(chunk: _Chunk) -> NDArray[np.uint8]:
+    """Return the middle frame of each snippet of a chunk, RGB, shape (n, H, W, 3). Runs in a worker process.
+
+    Raises:
+        RecordError: where the video cannot be read.
+    """
+    stride = chunk.job.stride_frames
+    with open_reader(chunk.job.video.path, chunk.reader, size=_scaled(chunk.job.video, chunk.short_side)) as reader:
+        last = reader.timeline.num_frames
+        starts = np.arange(chunk.first, chunk.end) * stride
+        middles = (starts + np.minimum(starts + stride, last)) // 2
+        return reader.frames_at(np.clip(middles, 0, last - 1).tolist())
+
+
+def _scaled(video: Video, short_side: int) -> tuple[int, int] | None:
+    scale = short_side / min(video.width, video.height)
+    return None if scale >= 1 else (round(video.width * scale), round(video.height * scale))
+
+
+class VisionTower:
+    """A model's vision tower with its image processor.
+
+    Attributes:
+        side: side in pixels of the square that the tower sees.
+
+    Raises:
+        SetupError: if there is no such model, or it has no vision tower.
+    """
+
+    def __init__(self, config: FeaturesConfig) -> None:
+        mend_torchvision()
+        import torch
+        from transformers import AutoImageProcessor, AutoModel
+
+        self._torch = torch
+        self._config = config
+        self._device = pick_device(config.device, "features.device")
+        self._dtype = pick_dtype(config.dtype, self._device)
+        name, revision = config.encoder, config.revision
+        try:
+            self._processor: Any = AutoImageProcessor.from_pretrained(name, revision=revision)
+            model: Any = AutoModel.from_pretrained(name, revision=revision, dtype=self._dtype)
+        except (OSError, ValueError, ImportError, KeyError, RuntimeError) as fault:
+            lines = str(fault).strip().splitlines() or [type(fault).__name__]
+            raise SetupError(f"features.encoder={name}: cannot be loaded: {lines[0]}") from None
+        self._tower = _vision_part(model).to(self._device).eval()
+        side = getattr(self._tower.config, "image_size", 224)
+        self.side: int = side if isinstance(side, int) else min(side)
+        logger.info("%s: %s on %s", name, type(self._tower).__name__, self._device)
+
+    def encode(self, frames: NDArray[np.uint8]) -> Floats:
+        """Return the features of frames, float32, shape (n, dim)."""
+        parts = []
+        for first in range(0, len(frames), self._config.batch_size):
+            batch = list(frames[first : first + self._config.batch_size])
+            pixels = self._processor(images=batch, return_tensors="pt")["pixel_values"]
+            with self._torch.inference_mode():
+                output = self._tower(pixel_values=pixels.to(self._device, dtype=self._dtype))
+            parts.append(self._pooled(output.last_hidden_state).float().cpu().numpy())
+        return np.concatenate(parts)
+
+    def _pooled(self, hidden: Any) -> Any:
+        """Reduce (n, tokens, dim) or, of convolutional towers, (n, dim, h, w), to (n, dim)."""
+        if hidden.ndim == 4:
+            return hidden.mean(dim=(2, 3))
+        # SigLIP has no class token: its first token is a patch like the others.
+        has_class_token = any("class" in name or "cls" in name for name, _ in self._tower.named_parameters())
+        if self._config.pooling == "class" and has_class_token:
+            return hidden[:, 0]
+        return hidden[:, int(has_class_token) :].mean(dim=1)
+
+
+def _vision_part(model: Any) -> Any:
+    """Return the vision tower of a model: a part of two-tower models and MLLMs, the whole of pure vision models."""
+    for holder in (model, getattr(model, "model", None)):
+        for name in ("vision_model", "vision_tower", "visual", "video_tower", "image_tower"):
+            part = getattr(holder, name, None)
+            if part is not None:
+                return part
+    return model

@@ -1,0 +1,1 @@
+"""The temporal sampler: its network and training, event proposals, frame sampling."""

@@ -1,0 +1,105 @@
+"""The anomaly scores of one video over time."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import RecordError
+from pipeline.records import Reason, Scores, Video
+from pipeline.storage import Storage
+
+TRUNCATE_SIGMAS = 4.0
+"""Standard deviations after which a Gaussian counts as zero."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreCurve:
+    """Anomaly scores of a video by snippet, and what follows from them by frame.
+
+    Attributes:
+        scores: float, shape (T,), in [0, 1]; snippet t covers the frames [t * stride_frames, (t + 1) * stride_frames),
+            the last one as many as are left.
+        stride_frames: frames of a snippet.
+        num_frames: frames of the video; T = ceil(num_frames / stride_frames).
+        fps: mean frame rate of the video.
+
+    Raises:
+        ValueError: if T, a score or the rate is not so.
+    """
+
+    scores: NDArray[np.floating]
+    stride_frames: int
+    num_frames: int
+    fps: float
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1 or self.stride_frames < 1 or self.fps <= 0:
+            raise ValueError(
+                f"num_frames={self.num_frames}, stride_frames={self.stride_frames} and fps={self.fps:g}: "
+                "each must be positive"
+            )
+        expected = (ceil(self.num_frames / self.stride_frames),)
+        if self.scores.shape != expected:
+            raise ValueError(
+                f"scores of shape {self.scores.shape}; {self.num_frames} frames in snippets of {self.stride_frames} "
+                f"make {expected}"
+            )
+        # A NaN fails this comparison too.
+        if not ((self.scores >= 0) & (self.scores <= 1)).all():
+            raise ValueError(f"scores from {self.scores.min():g} to {self.scores.max():g}; each must lie in [0, 1]")
+
+    @cached_property
+    def edges(self) -> NDArray[np.int64]:
+        """Return the frames at which snippets begin, and the end of the last one: shape (T + 1,)."""
+        starts = np.arange(len(self.scores), dtype=np.int64) * self.stride_frames
+        return np.append(starts, self.num_frames)
+
+    def by_frame(self) -> NDArray[np.floating]:
+        """Return for each frame the score of its snippet, as frame-level evaluation takes it: shape (num_frames,)."""
+        return np.repeat(self.scores, np.diff(self.edges))
+
+    def mean(self, start_frame: int, end_frame: int) -> float:
+        """Return the mean score of the frames [start_frame, end_frame), which must not be empty."""
+        covered = np.diff(np.clip(self.edges, start_frame, end_frame))
+        return float(np.dot(self.scores.astype(np.float64), covered) / (end_frame - start_frame))
+
+    def smoothed(self, sigma_s: float) -> NDArray[np.float64]:
+        """Return a smooth score for each frame: shape (num_frames,).
+
+        The scores stand at the middles of their snippets, lines lead from one to the next, and a Gaussian of
+        `sigma_s` seconds smooths them; beyond the ends the first and the last value go on.
+        """
+        middles = (self.edges[:-1] + self.edges[1:] - 1) / 2
+        values: NDArray[np.float64] = np.interp(np.arange(self.num_frames), middles, self.scores.astype(np.float64))
+        sigma = sigma_s * self.fps
+        radius = round(TRUNCATE_SIGMAS * sigma)
+        if radius < 1:
+            return values
+        kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+        padded = np.pad(values, radius, mode="edge")
+        smoothed: NDArray[np.float64] = np.convolve(padded, kernel / kernel.sum(), mode="valid")
+        return smoothed
+
+
+def read_curve(storage: Storage, video: Video, scores: Scores) -> ScoreCurve:
+    """Read the scores of a video from the workspace whose files `storage` holds.
+
+    Raises:
+        RecordError: NO_SCORES where the file is missing, unreadable, or does not fit the video.
+    """
+    data = storage.read(scores.path)
+    if data is None:
+        raise RecordError(Reason.NO_SCORES, f"{storage.path(scores.path)}: no such file")
+    try:
+        values = np.load(io.BytesIO(data), allow_pickle=False)
+        return ScoreCurve(values, scores.stride_frames, video.num_frames, video.fps)
+    except (ValueError, EOFError, TypeError) as fault:
+        raise RecordError(
+            Reason.NO_SCORES, f"{storage.path(scores.path)}: not the scores of {video.video_id}: {fault}"
+        ) from None

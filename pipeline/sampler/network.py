@@ -1,0 +1,266 @@
+"""UR-DMU (Zhou et al., AAAI 2023): dual memory units with uncertainty regulation, for scores per snippet.
+
+The mathematics is the published one, over sequences of different lengths. Two identities make it cheaper: a memory is
+read by sigmoid attention without normalisation, so a linear map of what is read equals reading the mapped slots; and
+whatever follows a mean over chosen snippets and is linear may be applied to the mean.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - the name by which it is known
+from torch import Tensor, nn
+
+from pipeline.config import NetworkConfig
+from pipeline.sampler.mining import valid_mask
+
+_SHARE = 16  # one in so many snippets, and one more, make the top k of a video; of a memory's slots likewise
+_HEAD_DIM = 128
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingOutput:
+    """What the losses need of B normal and B abnormal videos, means over crops.
+
+    Attributes:
+        scores: in [0, 1], shape (2B, T), the normal videos first.
+        normal_by_normal: attention of normal videos to the normal memory, in [0, 1], shape (B, T).
+        normal_by_abnormal: of normal videos to the abnormal memory.
+        abnormal_by_normal: of abnormal videos to the normal memory.
+        abnormal_by_abnormal: of abnormal videos to the abnormal memory.
+        anchor, positive, negative: embeddings of the most normal snippets of normal videos, of the most normal and of
+            the most abnormal ones of abnormal videos, shape (B, hidden_dim).
+        anchor_latent, negative_latent: the latents of the first and the last, shape (B, hidden_dim).
+        kl: divergence of the normal memory's latent from the unit Gaussian, summed over time, shape ().
+    """
+
+    scores: Tensor
+    normal_by_normal: Tensor
+    normal_by_abnormal: Tensor
+    abnormal_by_normal: Tensor
+    abnormal_by_abnormal: Tensor
+    anchor: Tensor
+    positive: Tensor
+    negative: Tensor
+    anchor_latent: Tensor
+    negative_latent: Tensor
+    kl: Tensor
+
+
+class UrDmu(nn.Module):
+    """Scores sequences of snippet features.
+
+    Args:
+        dim: width of the features.
+        config: size of the network.
+    """
+
+    def __init__(self, dim: int, config: NetworkConfig) -> None:
+        super().__init__()
+        width = config.hidden_dim
+        self.embed = nn.Conv1d(dim, width, kernel_size=3, padding=1)
+        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
+        self.normal_memory = _Memory(config.memory_slots, width)
+        self.abnormal_memory = _Memory(config.memory_slots, width)
+        self.latent_mean = nn.Linear(width, width)
+        self.latent_log_variance = nn.Linear(width, width)
+        self.head_in = nn.Linear(2 * width, _HEAD_DIM)
+        self.head_out = nn.Linear(_HEAD_DIM, 1)
+        self.shortcut = nn.Linear(dim, 1, bias=False) if config.shortcut else None
+        if self.shortcut is not None:
+            nn.init.zeros_(self.shortcut.weight)
+
+    def forward(self, features: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the scores of videos, mean over their crops.
+
+        Args:
+            features: shape (B, crops, T, dim).
+            lengths: snippets of each video, shape (B,); None where nothing is padding.
+
+        Returns:
+            In [0, 1], shape (B, T).
+        """
+        videos, crops, count, _ = features.shape
+        flat, mask = _by_crop(features, lengths)
+        hidden = self._encode(flat, mask)
+        latent = self._mapped_read(self.normal_memory, self.normal_memory.attend(hidden))
+        latent = latent + self._mapped_read(self.abnormal_memory, self.abnormal_memory.attend(hidden))
+        return self._score(flat, hidden, latent).view(videos, crops, count).mean(dim=1)
+
+    def training_output(self, features: Tensor, lengths: Tensor | None = None) -> TrainingOutput:
+        """Score as many normal as abnormal videos, the normal ones first, and return what the losses need.
+
+        Args:
+            features: shape (2B, crops, T, dim).
+            lengths: shape (2B,), or None.
+        """
+        videos, crops, count, _ = features.shape
+        half = videos // 2
+        flat, mask = _by_crop(features, lengths)
+        hidden = self._encode(flat, mask)
+        normal, abnormal = hidden[: half * crops], hidden[half * crops :]
+        normal_mask, abnormal_mask = (None, None) if mask is None else (mask[: half * crops], mask[half * crops :])
+        n_by_n, n_by_a = self.normal_memory.attend(normal), self.abnormal_memory.attend(normal)
+        a_by_n, a_by_a = self.normal_memory.attend(abnormal), self.abnormal_memory.attend(abnormal)
+
+        def per_video(attention: Tensor) -> Tensor:
+            return slot_mean(attention).view(half, crops, count).mean(dim=1)
+
+        def chosen_mean(values: Tensor, weights: Tensor) -> Tensor:
+            """Average over the chosen snippets, then over crops, shape (half, width)."""
+            return torch.einsum("bt,btd->bd", weights.to(values.dtype), values).view(half, crops, -1).mean(dim=1)
+
+        anchors = top_weights(slot_mean(n_by_n).detach(), normal_mask)
+        positives = top_weights(slot_mean(a_by_n).detach(), abnormal_mask)
+        negatives = top_weights(slot_mean(a_by_a).detach(), abnormal_mask)
+
+        mean = self._mapped_read(self.normal_memory, n_by_n)
+        log_variance = self._mapped_read(self.normal_memory, n_by_n, self.latent_log_variance)
+        sampled = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
+        normal_latent = sampled + self._mapped_read(self.abnormal_memory, n_by_a)
+        abnormal_latent = self._mapped_read(self.abnormal_memory, a_by_a) + self._mapped_read(
+            self.normal_memory, a_by_n
+        )
+        negative_attention = torch.einsum("bt,btk->bk", negatives.to(a_by_a.dtype), a_by_a)
+        negative_latent = self._mapped_read(self.abnormal_memory, negative_attention)
+        scores = self._score(flat, hidden, torch.cat([normal_latent, abnormal_latent]))
+        return TrainingOutput(
+            scores=scores.view(videos, crops, count).mean(dim=1),
+            normal_by_normal=per_video(n_by_n),
+            normal_by_abnormal=per_video(n_by_a),
+            abnormal_by_normal=per_video(a_by_n),
+            abnormal_by_abnormal=per_video(a_by_a),
+            anchor=chosen_mean(normal, anchors),
+            positive=chosen_mean(abnormal, positives),
+            negative=chosen_mean(abnormal, negatives),
+            anchor_latent=chosen_mean(sampled, anchors),
+            negative_latent=negative_latent.view(half, crops, -1).mean(dim=1),
+            kl=_divergence(mean, log_variance, normal_mask),
+        )
+
+    def _encode(self, flat: Tensor, mask: Tensor | None) -> Tensor:
+        hidden = F.relu(self.embed(flat.transpose(1, 2)).transpose(1, 2))
+        if self.layers:
+            nearness = _nearness(hidden.shape[1], mask, hidden)
+            for layer in self.layers:
+                hidden = layer(hidden, nearness, mask)
+        return hidden
+
+    def _mapped_read(self, memory: _Memory, attention: Tensor, linear: nn.Linear | None = None) -> Tensor:
+        """Read a memory and map what is read, the latent's mean by default."""
+        linear = linear or self.latent_mean
+        return F.linear(attention, F.linear(memory.slots, linear.weight).t(), linear.bias)
+
+    def _score(self, flat: Tensor, hidden: Tensor, latent: Tensor) -> Tensor:
+        of_hidden, of_latent = self.head_in.weight.chunk(2, dim=1)
+        inner = F.linear(hidden, of_hidden, self.head_in.bias) + F.linear(latent, of_latent)
+        logit = self.head_out(F.relu(inner)).squeeze(-1).float()
+        if self.shortcut is not None:
+            logit = logit + self.shortcut(flat).squeeze(-1).float()
+        return torch.sigmoid(logit)
+
+
+class _Memory(nn.Module):
+    """Slots that snippets attend to, each on its own: sigmoid attention, not normalised over the slots."""
+
+    def __init__(self, slots: int, width: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(width)
+        self.slots = nn.Parameter(torch.empty(slots, width).uniform_(-bound, bound))
+
+    def attend(self, hidden: Tensor) -> Tensor:
+        """Return attention in [0, 1], shape (..., slots)."""
+        return torch.sigmoid(F.linear(hidden, self.slots) / math.sqrt(self.slots.shape[1]))
+
+
+class _Layer(nn.Module):
+    """Pre-norm attention with a global and a local branch, then a feed-forward block."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        width, inner = config.hidden_dim, config.heads * config.head_dim
+        self.heads = config.heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.project_in = nn.Linear(width, 4 * inner, bias=False)
+        self.project_out = nn.Linear(2 * inner, width)
+        self.block = nn.Sequential(
+            nn.LayerNorm(width),
+            nn.Linear(width, width),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(width, width),
+            nn.Dropout(config.dropout),
+        )
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, hidden: Tensor, nearness: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+        batch, count, _ = hidden.shape
+        query, key, value, local = self.project_in(self.attention_norm(hidden)).chunk(4, dim=-1)
+
+        def by_head(projected: Tensor) -> Tensor:
+            return projected.view(batch, count, self.heads, -1).transpose(1, 2)
+
+        key_mask = None if mask is None else mask[:, None, None, :]
+        attended = F.scaled_dot_product_attention(by_head(query), by_head(key), by_head(value), attn_mask=key_mask)
+        # The local branch weighs by distance alone: the same matrix for all heads and videos.
+        weights, sums = nearness
+        if mask is not None:
+            local = local * mask[..., None]
+        nearby = by_head(torch.matmul(weights, local) / sums)
+        both = torch.cat([attended, nearby], dim=-1).transpose(1, 2).reshape(batch, count, -1)
+        hidden = hidden + self.dropout(self.project_out(both))
+        return hidden + self.block(hidden)  # type: ignore[no-any-return]
+
+
+def slot_mean(attention: Tensor) -> Tensor:
+    """Return the mean of the most attended slots, shape (..., T)."""
+    slots = attention.shape[-1]
+    return attention.topk(slots // _SHARE + 1, dim=-1).values.mean(dim=-1)
+
+
+def top_weights(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return 1/k at the k largest values of each row and 0 elsewhere, k being length // 16 + 1.
+
+    Args:
+        values: shape (B, T).
+        mask: True inside the video, shape (B, T); None where all of it is.
+    """
+    count = values.shape[1]
+    if mask is None:
+        k = count // _SHARE + 1
+        chosen = values.topk(k, dim=1).indices
+        return torch.zeros_like(values).scatter_(1, chosen, 1.0 / k)
+    k_of = mask.sum(dim=1, keepdim=True) // _SHARE + 1
+    order = values.masked_fill(~mask, -torch.inf).argsort(dim=1, descending=True)
+    rank_weights = (torch.arange(count, device=values.device) < k_of) / k_of
+    return torch.zeros_like(values).scatter_(1, order, rank_weights.to(values.dtype))
+
+
+def _by_crop(features: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Lay crops along the batch, and return the mask of what is no padding where there is any."""
+    videos, crops, count, dim = features.shape
+    flat = features.reshape(videos * crops, count, dim)
+    if lengths is None:
+        return flat, None
+    return flat, valid_mask(lengths, count).repeat_interleave(crops, dim=0)
+
+
+def _nearness(count: int, mask: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Return weights exp(-distance / e), shape (T, T), and what each row sums to inside the video, (T, 1) or (B, T, 1).
+
+    One matrix serves all videos: padding is taken out of what it multiplies and out of the sums.
+    """
+    index = torch.arange(count, device=like.device, dtype=torch.float32)
+    weights = torch.exp(-(index[:, None] - index[None, :]).abs() / math.e)
+    inside = torch.ones(count, 1, device=like.device) if mask is None else mask[..., None].float()
+    return weights.to(like.dtype), torch.matmul(weights, inside).clamp(min=1e-6).to(like.dtype)
+
+
+def _divergence(mean: Tensor, log_variance: Tensor, mask: Tensor | None) -> Tensor:
+    terms = 1 + log_variance - mean**2 - log_variance.exp()
+    if mask is not None:
+        terms = terms * mask[..., None]
+    return (-0.5 * terms.sum(dim=1)).mean()

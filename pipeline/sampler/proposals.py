@@ -1,0 +1,248 @@
+"""Event proposals: the spans of a video that its anomaly scores support, around glances or without any.
+
+Around a glance this is Algorithm 1 of Holmes-VAD (walk from the click while the score stays near the click's own), with
+hysteresis: on smoothed scores, between the video's calm level and the glance's score, one threshold bounds the span and
+a higher one decides whether it goes on beyond a dip. Pure functions on arrays; frames are half-open intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import ProposalConfig
+from pipeline.sampler.curve import ScoreCurve
+from pipeline.sampler.intervals import join, runs, temporal_iou
+
+RANKED_THETAS = tuple(np.round(np.arange(0.1, 1.0, 0.1), 1).tolist())
+"""Thresholds whose proposals compete in `rank_proposals`."""
+
+MAX_OVERLAP = 0.5
+"""tIoU above which the lower ranked of two proposals is dropped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GlanceMark:
+    """Where a glance stands in its video, and of which class the event is."""
+
+    frame_index: int
+    category: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A proposed event.
+
+    Attributes:
+        start_frame: first frame.
+        end_frame: frame after the last one.
+        score: mean anomaly score of the frames, in [0, 1].
+        glances: positions of the glances that it was made for, in the order given; empty for one made without.
+        depth: 0 for the widest proposal of its glances, 1 and more for the tighter ones inside it.
+    """
+
+    start_frame: int
+    end_frame: int
+    score: float
+    glances: tuple[int, ...] = ()
+    depth: int = 0
+
+
+def propose_around(
+    curve: ScoreCurve, glances: Sequence[GlanceMark], config: ProposalConfig, *, min_s: float
+) -> list[Proposal]:
+    """Return the spans around the glances of a video that its scores support, each followed by those nested in it.
+
+    Spans of one class that meet become one, up to `max_s`; other spans that overlap are parted where the score between
+    their glances is lowest. A span holds its glances and lies within the video. It is at least `min_s` long unless
+    other spans and the video's ends leave less room. Only classes clicked on one and the same frame share frames.
+
+    Raises:
+        ValueError: if a glance lies outside the video.
+    """
+    outside = [mark.frame_index for mark in glances if not 0 <= mark.frame_index < curve.num_frames]
+    if outside:
+        raise ValueError(f"glances at frames {outside} outside [0, {curve.num_frames})")
+    if not glances:
+        return []
+    support = _Support(curve, config)
+    max_frames = max(1, round(config.max_s * curve.fps))
+    min_frames = round(min_s * curve.fps)
+    events: list[_Event] = []
+    for which in sorted(range(len(glances)), key=lambda i: (glances[i].frame_index, glances[i].category)):
+        frame = glances[which].frame_index
+        span = _best_part(support.smooth, support.around(frame, config.low), frame, max_frames)
+        _add(events, _Event(*span, glances[which].category, [which], frame, frame), max_frames)
+    _part(events, support.smooth)
+    _widen(events, min_frames, curve.num_frames)
+    proposals: list[Proposal] = []
+    for event in events:
+        proposals.append(_proposal(curve, event.start, event.end, event.members, 0))
+        proposals += _nested(curve, event, glances, support, min_frames)
+    return proposals
+
+
+def detect(curve: ScoreCurve, theta: float, config: ProposalConfig, *, min_s: float) -> list[Proposal]:
+    """Return the spans of a video where the smoothed score is at least `theta`, in time order.
+
+    Each is widened to `min_s` as far as the video reaches, and those less than `gap_s` apart become one.
+    """
+    return _detect(curve, curve.smoothed(config.smooth_s), theta, config, min_s)
+
+
+def rank_proposals(curve: ScoreCurve, config: ProposalConfig, *, min_s: float) -> list[Proposal]:
+    """Return proposals without glances at many thresholds, best first; here `score` is the outer-inner contrast.
+
+    That is the mean score inside less the mean score in margins of a quarter of the length on either side (Shou et al.,
+    AutoLoc, ECCV 2018), in [-1, 1]. Of proposals that overlap by more than `MAX_OVERLAP`, the best is kept.
+    """
+    smooth = curve.smoothed(config.smooth_s)
+    spans = {
+        (found.start_frame, found.end_frame): found.score
+        for theta in RANKED_THETAS
+        for found in _detect(curve, smooth, theta, config, min_s)
+    }
+    contrasts = {span: inner - _margin_mean(curve, *span) for span, inner in spans.items()}
+    ranked = sorted(contrasts, key=lambda span: (-contrasts[span], span))
+    overlap = temporal_iou(np.array(ranked).reshape(-1, 2), np.array(ranked).reshape(-1, 2))
+    kept: list[int] = []
+    for position in range(len(ranked)):
+        if (overlap[position, kept] <= MAX_OVERLAP).all():
+            kept.append(position)
+    return [Proposal(start_frame=s, end_frame=e, score=contrasts[s, e]) for s, e in (ranked[i] for i in kept)]
+
+
+@dataclass(slots=True)
+class _Event:
+    """A span in the making, with the positions of its glances and the frames of the first and the last of them."""
+
+    start: int
+    end: int
+    category: str
+    members: list[int]
+    first: int
+    last: int
+
+
+class _Support:
+    """Which frames around a glance the scores of one video support."""
+
+    def __init__(self, curve: ScoreCurve, config: ProposalConfig) -> None:
+        self.smooth = curve.smoothed(config.smooth_s)
+        self._level = float(np.quantile(self.smooth, config.level))
+        self.config = config
+        self._reach = round(config.peak_s * curve.fps)
+        self._gap = config.gap_s * curve.fps
+
+    def around(self, frame: int, low: float) -> tuple[int, int]:
+        """Return the frames around the glance at `frame` that stay above the fraction `low`, dips bridged."""
+        begin = max(0, frame - self._reach)
+        nearby = self.smooth[begin : frame + self._reach + 1]
+        anchor = begin + int(nearby.argmax())
+        peak = float(nearby.max())
+        stretches = runs(self.smooth >= self._threshold(low, peak))
+        # Between two stretches the scores are lower than in either, so each segment's maximum is its stretch's own.
+        tops = np.maximum.reduceat(self.smooth, stretches[:, 0])
+        strong = stretches[tops >= self._threshold(self.config.high, peak)]
+        start, end = next(span for span in join(strong, self._gap).tolist() if span[0] <= anchor < span[1])
+        return min(start, frame), max(end, frame + 1)
+
+    def _threshold(self, fraction: float, peak: float) -> float:
+        return min(self._level + fraction * (peak - self._level), self.config.alpha * peak)
+
+
+def _detect(
+    curve: ScoreCurve, smooth: NDArray[np.float64], theta: float, config: ProposalConfig, min_s: float
+) -> list[Proposal]:
+    starts, ends = runs(smooth >= theta).T
+    lengths = np.minimum(curve.num_frames, np.maximum(ends - starts, round(min_s * curve.fps)))
+    starts = np.clip(starts - (lengths - (ends - starts)) // 2, 0, curve.num_frames - lengths)
+    joined = join(np.column_stack((starts, starts + lengths)), config.gap_s * curve.fps)
+    return [_proposal(curve, start, end) for start, end in joined.tolist()]
+
+
+def _proposal(curve: ScoreCurve, start: int, end: int, members: Sequence[int] = (), depth: int = 0) -> Proposal:
+    return Proposal(start_frame=start, end_frame=end, score=curve.mean(start, end), glances=tuple(members), depth=depth)
+
+
+def _best_part(smooth: NDArray[np.float64], span: tuple[int, int], frame: int, max_frames: int) -> tuple[int, int]:
+    """Return the `max_frames` of a longer span that hold the glance at `frame` and have the highest mean score."""
+    start, end = span
+    if end - start <= max_frames:
+        return span
+    earliest, latest = max(start, frame - max_frames + 1), min(frame, end - max_frames)
+    sums = np.concatenate(([0.0], np.cumsum(smooth[earliest : latest + max_frames])))
+    totals = sums[max_frames:] - sums[:-max_frames]
+    start = earliest + _middle(totals >= totals.max() - 1e-9 * max_frames)
+    return start, start + max_frames
+
+
+def _middle(mask: NDArray[np.bool_]) -> int:
+    """Return the middle one of the true positions: of equally good places none is at an edge without need."""
+    positions = np.flatnonzero(mask)
+    return int(positions[len(positions) // 2])
+
+
+def _add(events: list[_Event], new: _Event, max_frames: int) -> None:
+    """Append `new`, or let it grow the latest event of its class where they meet and no other class stands between."""
+    latest = next((event for event in reversed(events) if event.category == new.category), None)
+    if latest is not None and new.start <= latest.end:
+        start, end = min(latest.start, new.start), max(latest.end, new.end)
+        between = any(latest.last < event.first < new.first for event in events)
+        if not between and end - start <= max_frames:
+            latest.start, latest.end, latest.last = start, end, new.last
+            latest.members += new.members
+            return
+    events.append(new)
+
+
+def _part(events: Sequence[_Event], smooth: NDArray[np.float64]) -> None:
+    """Part overlapping events at the lowest score between their glances, midway where it is flat."""
+    for position, event in enumerate(events):
+        for other in events[position + 1 :]:
+            if event.last < other.first and event.end > other.start:
+                between = smooth[event.last + 1 : other.first + 1]
+                cut = event.last + 1 + _middle(between <= between.min() + 1e-9)
+                event.end, other.start = min(event.end, cut), max(other.start, cut)
+
+
+def _widen(events: Sequence[_Event], min_frames: int, num_frames: int) -> None:
+    """Widen short events evenly, without reaching into others or beyond the video."""
+    for event in events:
+        lacking = min_frames - (event.end - event.start)
+        if lacking > 0:
+            floor = max((other.end for other in events if other.last < event.first), default=0)
+            roof = min((other.start for other in events if other.first > event.last), default=num_frames)
+            event.start = max(floor, min(event.start - lacking // 2, roof - min_frames))
+            event.end = min(roof, event.start + min_frames)
+
+
+def _nested(
+    curve: ScoreCurve, event: _Event, glances: Sequence[GlanceMark], support: _Support, min_frames: int
+) -> list[Proposal]:
+    """Return the tighter spans inside an event, at thresholds rising evenly from `low` to `high`."""
+    config = support.config
+    found: list[Proposal] = []
+    known = {(event.start, event.end)}
+    for depth in range(1, config.nested):
+        fraction = config.low + (config.high - config.low) * depth / (config.nested - 1)
+        for which in event.members:
+            start, end = support.around(glances[which].frame_index, fraction)
+            span = max(start, event.start), min(end, event.end)
+            if span not in known and span[1] - span[0] >= min_frames:
+                known.add(span)
+                found.append(_proposal(curve, *span, [which], depth))
+    return found
+
+
+def _margin_mean(curve: ScoreCurve, start: int, end: int) -> float:
+    """Return the mean score in a quarter of the length before and after a span; 0 where the video has neither."""
+    margin = max(1, round((end - start) / 4))
+    sides = [(max(0, start - margin), start), (end, min(curve.num_frames, end + margin))]
+    frames = sum(high - low for low, high in sides)
+    if not frames:
+        return 0.0
+    return sum(curve.mean(low, high) * (high - low) for low, high in sides if high > low) / frames

@@ -1,0 +1,82 @@
+"""Choosing among networks by the clicks of videos that they were not trained on. Ground truth is never read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import SamplerConfig
+from pipeline.sampler.data import LabelledVideo
+
+_CERTAIN_S = 1.0  # this close to a click the event is certainly there
+_FAR_S = 10.0
+_FAR_WEIGHT = 0.3  # of snippets far from every click of an abnormal video: normal, most probably
+
+_MOST_FOLDS = 8  # with few videos: the more folds, the more each network is trained on
+
+
+def make_folds(videos: Sequence[LabelledVideo], config: SamplerConfig) -> list[list[int]]:
+    """Return which videos validate each network, as indices into `videos`; the others train it.
+
+    Where the manifest names a validation split, that is the only fold. Otherwise normal and abnormal videos are shared
+    out alike, at random; at least one video of each kind always stays to train on.
+    """
+    named = [index for index, video in enumerate(videos) if video.split == "validation"]
+    if named and len(named) < len(videos):
+        return [named]
+    abnormal_videos = sum(video.is_abnormal for video in videos)
+    few = min(_MOST_FOLDS, max(2, abnormal_videos))
+    count = config.folds or (few if len(videos) < config.small_below else 1)
+    rng = np.random.default_rng((config.seed, 0))
+    folds: list[list[int]] = [[] for _ in range(count)]
+    for abnormal in (True, False):
+        kind = [index for index, video in enumerate(videos) if video.is_abnormal == abnormal]
+        if len(kind) < 2:
+            continue
+        shuffled = [kind[place] for place in rng.permutation(len(kind))]
+        if count == 1:
+            folds[0] += shuffled[: max(1, round(len(kind) * config.validation_fraction))]
+            continue
+        for place, index in enumerate(shuffled):
+            folds[place % count].append(index)
+    return [sorted(fold) for fold in folds if fold]
+
+
+def glance_auc(scores: Mapping[str, NDArray[np.float32]], videos: Sequence[LabelledVideo]) -> float | None:
+    """Return how well scores tell clicked moments from normal ones: the area under a weighted ROC curve.
+
+    Positive are snippets within a second of a click. Negative are all snippets of normal videos and, with less weight,
+    those of abnormal videos far from every click; the rest is unknown and left out. In a video that is abnormal without
+    a click, the highest score counts as positive. None where one side is empty.
+    """
+    values, truth, weights = [], [], []
+    for video in videos:
+        score = scores[video.video_id]
+        near: NDArray[np.bool_]
+        far: NDArray[np.bool_]
+        if not video.is_abnormal:
+            near, far, far_weight = np.zeros(len(score), bool), np.ones(len(score), bool), 1.0
+        elif video.glances:
+            near = video.glance_distance_s <= max(_CERTAIN_S, video.snippet_s / 2)
+            far, far_weight = video.glance_distance_s > _FAR_S, _FAR_WEIGHT
+        else:
+            near, far, far_weight = score == score.max(), np.zeros(len(score), bool), 1.0
+        known = near | far
+        values.append(score[known])
+        truth.append(near[known])
+        weights.append(np.where(near, 1.0, far_weight)[known])
+    return weighted_auc(np.concatenate(values), np.concatenate(truth), np.concatenate(weights))
+
+
+def weighted_auc(values: NDArray[np.floating], truth: NDArray[np.bool_], weights: NDArray[np.floating]) -> float | None:
+    """Return the weighted probability that a positive scores above a negative, ties counting half."""
+    positive, negative = weights[truth].sum(), weights[~truth].sum()
+    if not positive or not negative:
+        return None
+    distinct, place = np.unique(values, return_inverse=True)
+    positives = np.bincount(place, weights * truth, len(distinct))
+    negatives = np.bincount(place, weights * ~truth, len(distinct))
+    below = np.cumsum(negatives) - negatives
+    return float((positives * (below + 0.5 * negatives)).sum() / (positive * negative))

@@ -1,0 +1,19 @@
+"""Smoothing of scores over time."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_REACH = 4.0  # standard deviations after which a Gaussian counts as zero
+
+
+def smooth(scores: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """Return scores smoothed by a Gaussian of `sigma` snippets, the ends continued; 0 leaves them as they are."""
+    reach = int(np.ceil(_REACH * sigma))
+    if reach == 0:
+        return scores
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    padded = np.pad(scores.astype(np.float64), reach, mode="edge")
+    smoothed = np.convolve(padded, kernel / kernel.sum(), mode="valid")
+    return np.clip(smoothed, 0.0, 1.0).astype(np.float32)

@@ -1,0 +1,366 @@
+"""Training of the temporal sampler on the clicks of a workspace.
+
+Each candidate recipe is trained once per fold, on the videos outside of the fold. Validation scores of all folds
+together choose recipe, number of steps and smoothing; the networks of the chosen recipe at the chosen step are the
+sampler. With one fold this is the usual choice of a checkpoint. The test split takes no part in any of it.
+
+A step is a function of seed and step number alone, so that an interrupted training ends, on a CPU, at the same bits as
+one that was not.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from pipeline.config import Recipe, SamplerConfig
+from pipeline.devices import pick_device
+from pipeline.records import digest
+from pipeline.sampler.data import Batch, Batches, Corpus, FeatureSource, LabelledVideo, load_corpus
+from pipeline.sampler.inputs import Floats, InputScale
+from pipeline.sampler.losses import Targets, sampler_loss
+from pipeline.sampler.model_io import TrainedSampler, read_config, score_with
+from pipeline.sampler.network import UrDmu
+from pipeline.sampler.recipes import candidate_recipes
+from pipeline.sampler.selection import glance_auc, make_folds
+from pipeline.sampler.smoothing import smooth
+from pipeline.storage import write_atomically
+from pipeline.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+MODEL_FOLDER = "models/sampler"
+_VERSION = 1
+_RUNS = "runs"
+_LOG = "tensorboard"
+
+Progress = Callable[[str, int, int], None]
+"""Called with a name, the steps done and the steps to do at most."""
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FoldRun:
+    """One network's training: at each validated step the scores of the held-out videos, and weights still in question.
+
+    Attributes:
+        scores: by step, then by video.
+        states: weights by step.
+        scale: scale of its input.
+    """
+
+    scores: dict[int, dict[str, Floats]]
+    states: dict[int, State]
+    scale: InputScale | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The best of a recipe: `auc` is the glance AUC on validation at `step` with `smoothing_s`."""
+
+    recipe: Recipe
+    auc: float
+    step: int
+    smoothing_s: float
+
+
+def training_key(corpus: Corpus, config: SamplerConfig) -> str:
+    """Hash what a trained sampler depends on: the videos, features, labels and clicks, and the settings."""
+    videos = [(v.video_id, v.sha256, v.is_abnormal, v.glances, v.split) for v in corpus.videos]
+    settings = {name: value for name, value in config.identity().items() if name != "weights"}
+    return digest(_VERSION, corpus.encoder, corpus.stride_frames, videos, settings)[:16]
+
+
+def ensure_sampler(
+    workspace: Workspace, config: SamplerConfig, on_progress: Progress | None = None
+) -> tuple[Path, Mapping[str, Any]]:
+    """Return the folder of the sampler of this workspace and what validation measured, training it if need be.
+
+    Raises: as `train_sampler`.
+    """
+    folder = workspace.storage.local_path(MODEL_FOLDER)
+    known = read_config(folder)
+    if known is None or known.get("trained_on") != training_key(load_corpus(workspace), config):
+        return folder, train_sampler(workspace, config, on_progress).validation
+    logger.info("%s: up to date", folder)
+    return folder, known["validation"]
+
+
+def train_sampler(workspace: Workspace, config: SamplerConfig, on_progress: Progress | None = None) -> TrainedSampler:
+    """Train on the features and clicks of a workspace and leave the sampler in its `models/sampler`.
+
+    A training that was interrupted goes on where it last validated.
+
+    Raises:
+        DataError: if there are no normal or no abnormal videos to train on.
+        SetupError: if the device is not there.
+    """
+    folder = workspace.storage.local_path(MODEL_FOLDER)
+    sampler = train_on(load_corpus(workspace), config, folder, on_progress)
+    sampler.save(folder)
+    shutil.rmtree(folder / _RUNS, ignore_errors=True)
+    return sampler
+
+
+def train_on(
+    corpus: Corpus, config: SamplerConfig, folder: Path, on_progress: Progress | None = None
+) -> TrainedSampler:
+    """Train on a corpus and return the sampler; checkpoints and TensorBoard logs go to `folder`.
+
+    Raises:
+        SetupError: if the device is not there.
+    """
+    folds = make_folds(corpus.videos, config)
+    recipes = candidate_recipes(config, corpus.encoder, len(corpus.videos))
+    device = pick_device(config.device, "sampler.device")
+    best: tuple[Choice, list[FoldRun]] | None = None
+    tried = []
+    for number, recipe in enumerate(recipes):
+        trained = []
+        for place, fold in enumerate(folds):
+            trainer = _Trainer(corpus, fold, recipe, config, device, keeps_all=len(folds) > 1)
+            with _board(folder / _LOG / f"recipe{number}-fold{place}") as board:
+                trained.append(trainer.run(folder / _RUNS / digest(trainer.identity())[:16], board))
+            if on_progress is not None:
+                on_progress("train sampler", number * len(folds) + place + 1, len(recipes) * len(folds))
+        choice = choose(recipe, trained, corpus.videos, config)
+        logger.info(
+            "recipe %d of %d: %s, pooling %s, context %s: glance AUC %.4f at step %d, smoothing %g s",
+            number + 1, len(recipes), recipe.supervision, recipe.pooling, recipe.context, choice.auc, choice.step,
+            choice.smoothing_s,
+        )  # fmt: skip
+        tried.append(choice)
+        if best is None or choice.auc > best[0].auc:
+            best = (choice, trained)
+    if best is None:
+        raise RuntimeError("no recipe to train")
+    return _assemble(corpus, *best, tried, device=device, key=training_key(corpus, config))
+
+
+def choose(recipe: Recipe, trained: list[FoldRun], videos: tuple[LabelledVideo, ...], config: SamplerConfig) -> Choice:
+    """Return the step and the smoothing at which the folds together do best on their held-out videos."""
+    held_out = [video for video in videos if any(video.video_id in run.scores[_first(run)] for run in trained)]
+    found = []
+    for step in trained[0].scores:
+        raw = {video_id: score for run in trained for video_id, score in run.scores[step].items()}
+        for smoothing_s in config.smoothing_s:
+            smoothed = {v.video_id: smooth(raw[v.video_id], smoothing_s / v.snippet_s) for v in held_out}
+            # Without both sides in validation nothing can be told apart, and the last step is as good as any.
+            auc = glance_auc(smoothed, held_out)
+            found.append(Choice(recipe=recipe, auc=0.5 if auc is None else auc, step=step, smoothing_s=smoothing_s))
+    return max(found, key=lambda choice: choice.auc)
+
+
+def _first(run: FoldRun) -> int:
+    return next(iter(run.scores))
+
+
+def _assemble(
+    corpus: Corpus, choice: Choice, trained: list[FoldRun], tried: list[Choice], *, device: str, key: str
+) -> TrainedSampler:
+    members = []
+    for run in trained:
+        state = run.states[choice.step]
+        member = UrDmu(state["embed.weight"].shape[1], choice.recipe.network)
+        member.load_state_dict(state)
+        members.append(member.to(device).eval())
+    return TrainedSampler(
+        recipe=choice.recipe,
+        encoder=corpus.encoder,
+        dim=corpus.dim,
+        stride_frames=corpus.stride_frames,
+        members=members,
+        scales=[run.scale for run in trained],
+        smoothing_s=choice.smoothing_s,
+        trained_on=key,
+        validation={
+            "glance_auc": choice.auc,
+            "step": choice.step,
+            "tried": [
+                {
+                    "supervision": other.recipe.supervision, "pooling": other.recipe.pooling,
+                    "context": other.recipe.context, "glance_auc": other.auc, "step": other.step,
+                    "smoothing_s": other.smoothing_s,
+                }
+                for other in tried
+            ],
+        },
+        device=device,
+    )  # fmt: skip
+
+
+class _Trainer:
+    """Trains one network on the videos outside of a fold."""
+
+    def __init__(
+        self, corpus: Corpus, fold: list[int], recipe: Recipe, config: SamplerConfig, device: str, *, keeps_all: bool
+    ) -> None:
+        held = set(fold)
+        self._training = [video for index, video in enumerate(corpus.videos) if index not in held]
+        self._held_out = [video for index, video in enumerate(corpus.videos) if index in held]
+        self._recipe = recipe
+        self._config = config
+        self._device = device
+        self._keeps_all = keeps_all
+        self._seed = int(digest(config.seed, sorted(held))[:8], 16)
+        wanted = config.precision
+        # At least ten looks, however short the training.
+        self._evaluate_every = max(1, min(config.evaluate_every, recipe.steps // 10))
+        self._half_precision = wanted == "bfloat16" or (wanted == "auto" and device.startswith("cuda"))
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the run's result depends on, for telling whether a checkpoint is of this run."""
+        return {
+            "recipe": self._recipe.model_dump(mode="json"),
+            "seed": self._config.seed,
+            "half_precision": self._half_precision,
+            "evaluate_every": self._evaluate_every,
+            "smoothing_s": self._config.smoothing_s,
+            "training": [(video.video_id, video.sha256, video.glances) for video in self._training],
+            "held_out": [(video.video_id, video.sha256, video.glances) for video in self._held_out],
+        }
+
+    def run(self, folder: Path, board: Board) -> FoldRun:
+        """Train to the last step, from the latest checkpoint in `folder` on."""
+        source = FeatureSource([*self._training, *self._held_out], self._recipe)
+        source.fit(self._training)
+        batches = Batches(self._training, source, self._recipe, self._seed)
+        with _seeded(self._seed):
+            network = UrDmu(source.read(self._training[0]).shape[2], self._recipe.network).to(self._device)
+        optimizer = torch.optim.Adam(
+            network.parameters(), lr=self._recipe.learning_rate, weight_decay=self._recipe.weight_decay
+        )
+        kept = _Kept(folder / "checkpoint.pt")
+        start = kept.restore(network, optimizer, self._device)
+        # The next batch is read while the network works on this one.
+        with ThreadPoolExecutor(1) as reader:
+            ahead = reader.submit(batches.at, start)
+            for step in range(start, self._recipe.steps):
+                batch = ahead.result()
+                ahead = reader.submit(batches.at, step + 1)
+                terms = self._step(network, optimizer, batch, step)
+                done = step + 1
+                if done % self._evaluate_every == 0 or done == self._recipe.steps:
+                    self._validate(network, source, done, terms=terms, kept=kept, board=board)
+                    kept.store(network, optimizer, done)
+        return FoldRun(scores=kept.scores, states=kept.states, scale=source.scale)
+
+    def _step(self, network: UrDmu, optimizer: torch.optim.Optimizer, batch: Batch, step: int) -> dict[str, Tensor]:
+        network.train()
+        features = batch.features.to(self._device, non_blocking=True)
+        lengths = None if batch.lengths is None else batch.lengths.to(self._device)
+        targets = Targets(
+            lengths=batch.targets.lengths.to(self._device),
+            glances=batch.targets.glances.to(self._device),
+            glance_distance_s=batch.targets.glance_distance_s.to(self._device),
+        )
+        with _seeded(self._seed + step + 1):
+            kind = self._device.partition(":")[0]
+            with torch.autocast(kind, dtype=torch.bfloat16, enabled=self._half_precision):
+                output = network.training_output(features, lengths)
+            terms = sampler_loss(output, targets, self._recipe, step, network.shortcut)
+            optimizer.zero_grad(set_to_none=True)
+            torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        return terms
+
+    def _validate(
+        self, network: UrDmu, source: FeatureSource, step: int, *, terms: dict[str, Tensor], kept: _Kept, board: Board
+    ) -> None:
+        network.eval()
+        scores = {video.video_id: score_with(network, source.read(video), self._device) for video in self._held_out}
+        state = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
+        kept.add(step, scores, state)
+        auc = glance_auc(scores, self._held_out)
+        if not self._keeps_all:
+            run = FoldRun(scores=kept.scores, states={}, scale=None)
+            kept.keep_only(choose(self._recipe, [run], tuple(self._held_out), self._config).step)
+        for name, value in terms.items():
+            board.add_scalar(f"loss/{name}", value.item(), step)
+        if auc is not None:
+            board.add_scalar("validation/glance_auc", auc, step)
+
+
+class _Kept:
+    """What a run has to show so far, and its checkpoint on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.scores: dict[int, dict[str, Floats]] = {}
+        self.states: dict[int, State] = {}
+
+    def add(self, step: int, scores: dict[str, Floats], state: State) -> None:
+        self.scores[step] = scores
+        self.states[step] = state
+
+    def keep_only(self, step: int) -> None:
+        self.states = {step: self.states[step]}
+
+    def store(self, network: UrDmu, optimizer: torch.optim.Optimizer, step: int) -> None:
+        content = {
+            "step": step,
+            "network": network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scores": {s: {k: torch.from_numpy(v) for k, v in by.items()} for s, by in self.scores.items()},
+            "states": self.states,
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._path, buffer.getvalue())
+
+    def restore(self, network: UrDmu, optimizer: torch.optim.Optimizer, device: str) -> int:
+        """Take up the checkpoint where there is one and return the step to go on with."""
+        if not self._path.is_file():
+            return 0
+        content = torch.load(self._path, map_location=device, weights_only=True)
+        network.load_state_dict(content["network"])
+        optimizer.load_state_dict(content["optimizer"])
+        self.scores = {s: {k: v.cpu().numpy() for k, v in by.items()} for s, by in content["scores"].items()}
+        self.states = {s: {k: v.cpu() for k, v in state.items()} for s, state in content["states"].items()}
+        logger.info("%s: going on at step %d", self._path.parent.name, content["step"])
+        return int(content["step"])
+
+
+class Board(Protocol):
+    """Where curves go."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """Add a point."""
+        ...
+
+
+class _NoBoard:
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
+        """Do nothing."""
+
+
+@contextmanager
+def _board(folder: Path) -> Iterator[Board]:
+    """Open a TensorBoard log where TensorBoard is installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        yield _NoBoard()
+        return
+    with SummaryWriter(str(folder)) as writer:
+        yield writer
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draw random numbers from a seed and leave the generators outside as they were."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield

@@ -1,0 +1,78 @@
+"""features: from videos to one feature file each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pipeline.config import FeaturesConfig, VideoConfig
+from pipeline.errors import RecordError
+from pipeline.features.base import FeatureEncoder, FeatureJob
+from pipeline.features.factory import make_encoder
+from pipeline.records import FeatureFile, Video
+from pipeline.schema import content_key
+from pipeline.stages.array_files import ArrayFiles
+from pipeline.stages.base import Outcome, Unit
+from pipeline.workspace import Workspace
+
+
+class FeaturesStage:
+    """Encode every video. The encoder can be replaced, e.g. by one that costs nothing."""
+
+    name = "features"
+    record_type = FeatureFile
+
+    def __init__(
+        self, workspace: Workspace, config: FeaturesConfig, video: VideoConfig, encoder: FeatureEncoder | None = None
+    ) -> None:
+        self._workspace = workspace
+        self._config = config
+        self._video = video
+        self._encoder = encoder or make_encoder(config, video)
+        self._files = ArrayFiles(workspace, "features")
+
+    def identity(self) -> Mapping[str, Any]:
+        return {
+            "code": 1,
+            "stride_frames": self._config.stride_frames,
+            "reader": self._video.reader,
+            **self._encoder.identity(),
+        }
+
+    def units(self) -> Iterator[Unit[Video]]:
+        for video in self._workspace.videos.records():
+            yield Unit(key=content_key(video), record_id=video.video_id, payload=video)
+
+    def run(self, units: Iterable[Unit[Video]]) -> Iterator[Outcome[FeatureFile]]:
+        begun: list[Video] = []
+
+        def jobs() -> Iterator[FeatureJob]:
+            for unit in units:
+                begun.append(unit.payload)
+                path = self._workspace.storage.local_path(self._workspace.features_file(unit.payload.video_id))
+                yield FeatureJob(video=unit.payload, stride_frames=self._config.stride_frames, path=path)
+
+        for made in self._encoder.encode(jobs()):
+            video = begun.pop(0)
+            if isinstance(made, RecordError):
+                yield Outcome(rejected=[(video.video_id, made)])
+                continue
+            row = FeatureFile(
+                video_id=video.video_id,
+                encoder=self._encoder.name,
+                crops=made.crops,
+                num_snippets=made.num_snippets,
+                dim=made.dim,
+                stride_frames=self._config.stride_frames,
+                path=self._workspace.features_file(video.video_id),
+                sha256=made.sha256,
+            )
+            yield Outcome(rows=[row])
+
+    def is_intact(self, row: FeatureFile) -> bool:
+        """Tell whether the file of a row is there."""
+        return self._files.has(row.path)
+
+    def finish(self) -> None:
+        """Remove files that belong to no row."""
+        self._files.sweep(self._workspace.features.arrow(["path"]).column("path").to_pylist())

@@ -1,0 +1,119 @@
+"""score: from features to anomaly scores by a trained sampler."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.config import SamplerConfig
+from pipeline.devices import pick_device
+from pipeline.errors import RecordError, SetupError
+from pipeline.features.base import open_features
+from pipeline.records import FeatureFile, Scores, Video
+from pipeline.schema import content_key
+from pipeline.stages.array_files import ArrayFiles
+from pipeline.stages.base import Outcome, Unit
+from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from pipeline.sampler.model_io import TrainedSampler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeaturedVideo:
+    """A video and its features."""
+
+    video: Video
+    features: FeatureFile
+
+
+class ScoreStage:
+    """Score every video that has features with the configured sampler, or with one trained here on the clicks."""
+
+    name = "score"
+    record_type = Scores
+
+    def __init__(self, workspace: Workspace, config: SamplerConfig) -> None:
+        self._workspace = workspace
+        self._config = config
+        self._files = ArrayFiles(workspace, "scores")
+
+    @cached_property
+    def _identity(self) -> str:
+        if self._config.weights is not None:
+            from pipeline.sampler.model_io import weights_digest
+
+            return weights_digest(Path(self._config.weights))
+        from pipeline.sampler.data import load_corpus
+        from pipeline.sampler.training import training_key
+
+        return training_key(load_corpus(self._workspace), self._config)
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"code": 1, "sampler": self._identity}
+
+    def units(self) -> Iterator[Unit[FeaturedVideo]]:
+        videos = {video.video_id: video for video in self._workspace.videos.records()}
+        for features in self._workspace.features.records():
+            video = videos.get(features.video_id)
+            if video is not None:
+                payload = FeaturedVideo(video=video, features=features)
+                yield Unit(key=content_key(features), record_id=features.video_id, payload=payload)
+
+    def run(self, units: Iterable[Unit[FeaturedVideo]]) -> Iterator[Outcome[Scores]]:
+        sampler: TrainedSampler | None = None
+        for unit in units:
+            # Only now: where nothing is to be scored, nothing has to be trained.
+            sampler = sampler or self._load()
+            try:
+                yield Outcome(rows=[self._score(sampler, unit.payload)])
+            except RecordError as fault:
+                yield Outcome(rejected=[(unit.record_id, fault)])
+
+    def is_intact(self, row: Scores) -> bool:
+        """Tell whether the file of a row is there."""
+        return self._files.has(row.path)
+
+    def finish(self) -> None:
+        """Remove files that belong to no row."""
+        self._files.sweep(self._workspace.scores.arrow(["path"]).column("path").to_pylist())
+
+    def _load(self) -> TrainedSampler:
+        from pipeline.sampler.model_io import load_sampler
+
+        device = pick_device(self._config.device, "sampler.device")
+        if self._config.weights is not None:
+            return load_sampler(Path(self._config.weights), device)
+        from pipeline.sampler.training import ensure_sampler
+
+        folder, _ = ensure_sampler(self._workspace, self._config)
+        return load_sampler(folder, device)
+
+    def _score(self, sampler: TrainedSampler, item: FeaturedVideo) -> Scores:
+        features = item.features
+        if (features.encoder, features.stride_frames) != (sampler.encoder, sampler.stride_frames):
+            raise SetupError(
+                f"the sampler was trained on {sampler.encoder} every {sampler.stride_frames} frames; the features are "
+                f"{features.encoder} every {features.stride_frames} frames"
+            )
+        stored = open_features(self._workspace.storage.local_path(features.path))
+        scores = sampler.score(stored, features.stride_frames / item.video.fps)
+        buffer = io.BytesIO()
+        np.save(buffer, scores)
+        path = self._workspace.scores_file(item.video.video_id)
+        self._workspace.storage.write(path, buffer.getvalue())
+        return Scores(
+            video_id=item.video.video_id,
+            path=path,
+            num_snippets=len(scores),
+            stride_frames=features.stride_frames,
+            sampler=self._identity,
+            sha256=sha256(buffer.getvalue()).hexdigest(),
+        )

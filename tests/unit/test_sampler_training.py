@@ -1,0 +1,279 @@
+"""Training on a small workspace of made features: it learns, repeats itself to the bit, resumes, and never leaks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.config import NetworkConfig, Recipe, SamplerConfig
+from pipeline.errors import DataError, SetupError
+from pipeline.records import NORMAL, FeatureFile, Glance, Video
+from pipeline.sampler import training
+from pipeline.sampler.data import Batches, FeatureSource, LabelledVideo, load_corpus
+from pipeline.sampler.inputs import segment_bounds, to_segments
+from pipeline.sampler.model_io import load_sampler, weights_digest
+from pipeline.sampler.recipes import candidate_recipes
+from pipeline.sampler.selection import glance_auc, make_folds, weighted_auc
+from pipeline.sampler.training import ensure_sampler, train_sampler
+from pipeline.stages.run import run_stage
+from pipeline.stages.score import ScoreStage
+from pipeline.workspace import Workspace
+
+DIM, STRIDE, FPS = 6, 8, 8.0
+EVENT = range(12, 20)
+RECIPE = Recipe(
+    network=NetworkConfig(hidden_dim=16, heads=2, head_dim=8, layers=1, memory_slots=4, shortcut=True),
+    supervision="regions", standardise=True, learning_rate=1e-2, steps=20, batch_videos=4,
+)  # fmt: skip
+CONFIG = SamplerConfig(search="off", recipe=RECIPE, folds=2, evaluate_every=5, smoothing_s=[0.0, 1.0], device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def add_videos(workspace: Workspace, rows: list[dict[str, Any]]) -> None:
+    """Commit videos; an abnormal one has an event at EVENT that the first feature shows, and a click inside."""
+    videos, features, glances = [], [], []
+    for row in rows:
+        name, count, abnormal = row["name"], row.get("snippets", 32), row.get("abnormal", False)
+        rng = np.random.default_rng(row.get("seed", 0))
+        values = rng.normal(size=(row.get("crops", 1), count, DIM)).astype(np.float16)
+        if abnormal:
+            values[:, EVENT.start : EVENT.stop, 0] += 4
+        path = workspace.features_file(name)
+        file = workspace.storage.local_path(path)
+        file.parent.mkdir(exist_ok=True)
+        np.save(file, values)
+        video = Video(
+            video_id=name, path=f"{name}.mp4", sha256=name, fps=FPS, num_frames=count * STRIDE,
+            duration_s=count * STRIDE / FPS, width=32, height=24, codec="h264",
+            label="Fighting" if abnormal else NORMAL, split=row.get("split"), source="test",
+        )  # fmt: skip
+        videos.append(("u", video))
+        stored = FeatureFile(
+            video_id=name, encoder=row.get("encoder", "npy"), crops=len(values), num_snippets=count, dim=DIM,
+            stride_frames=STRIDE, path=path, sha256=str(row.get("seed", name)),
+        )  # fmt: skip
+        features.append(("u", stored))
+        for frame in row.get("clicks", [15 * STRIDE + 3] if abnormal else []):
+            glance = Glance(
+                video_id=name, time_s=frame / FPS, frame_index=frame, category="Fighting", annotator=None, origin="test"
+            )
+            glances.append(("u", glance))
+    workspace.videos.commit(["u"], videos, [], "f")
+    workspace.features.commit(["u"], features, [], "f")
+    workspace.glances.commit(["u"], glances, [], "f")
+
+
+@pytest.fixture
+def filled(workspace: Workspace) -> Workspace:
+    rows = [{"name": f"a{n}", "abnormal": True, "seed": n} for n in range(4)]
+    rows += [{"name": f"n{n}", "seed": 10 + n} for n in range(4)]
+    add_videos(workspace, rows)
+    return workspace
+
+
+def test_learns_from_one_click_an_event(filled: Workspace) -> None:
+    sampler = train_sampler(filled, CONFIG)
+    assert sampler.validation["glance_auc"] > 0.9
+    report = run_stage(ScoreStage(filled, CONFIG), filled.scores)
+    assert report.rows == 8
+    row = next(row for row in filled.scores.records() if row.video_id == "a0")
+    scores = np.load(filled.storage.local_path(row.path))
+    assert scores.dtype == np.float32
+    assert scores.shape == (32,)
+    assert 0 <= scores.min() <= scores.max() <= 1
+    outside = np.delete(scores, EVENT)
+    assert scores[EVENT.start : EVENT.stop].mean() > outside.mean() + 0.2
+
+
+def test_the_same_seed_gives_the_same_bits(filled: Workspace) -> None:
+    folder = filled.storage.local_path("models/sampler")
+    train_sampler(filled, CONFIG)
+    first = weights_digest(folder)
+    torch.manual_seed(99)  # what happened to be drawn before does not matter
+    train_sampler(filled, CONFIG)
+    assert weights_digest(folder) == first
+    train_sampler(filled, CONFIG.model_copy(update={"seed": 1}))
+    assert weights_digest(folder) != first
+
+
+def test_an_interrupted_training_ends_at_the_same_bits(filled: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = filled.storage.local_path("models/sampler")
+    train_sampler(filled, CONFIG)
+    expected = weights_digest(folder)
+    steps = []
+    original = training._Trainer._step
+
+    def interrupted(self: Any, network: Any, optimizer: Any, batch: Any, step: int) -> Any:
+        if len(steps) == 13:
+            raise KeyboardInterrupt
+        steps.append(step)
+        return original(self, network, optimizer, batch, step)
+
+    monkeypatch.setattr(training._Trainer, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_sampler(filled, CONFIG)
+    steps.clear()
+
+    def counted(self: Any, network: Any, optimizer: Any, batch: Any, step: int) -> Any:
+        steps.append(step)
+        return original(self, network, optimizer, batch, step)
+
+    monkeypatch.setattr(training._Trainer, "_step", counted)
+    train_sampler(filled, CONFIG)
+    assert steps[0] == 12  # the last validated step before the interruption
+    assert weights_digest(folder) == expected
+
+
+def test_the_test_split_takes_no_part(workspace: Workspace) -> None:
+    rows = [{"name": f"a{n}", "abnormal": True, "seed": n} for n in range(3)]
+    rows += [{"name": f"n{n}", "seed": 10 + n} for n in range(3)]
+    add_videos(workspace, [*rows, {"name": "t", "abnormal": True, "seed": 77, "split": "test"}])
+    assert "t" not in {video.video_id for video in load_corpus(workspace).videos}
+
+
+def test_a_trained_sampler_is_kept_until_its_inputs_change(filled: Workspace) -> None:
+    folder, _ = ensure_sampler(filled, CONFIG)
+    made = (folder / "model.safetensors").stat().st_mtime_ns
+    ensure_sampler(filled, CONFIG)
+    assert (folder / "model.safetensors").stat().st_mtime_ns == made
+    add_videos(filled, [{"name": "a9", "abnormal": True, "seed": 9}])
+    ensure_sampler(filled, CONFIG)
+    assert (folder / "model.safetensors").stat().st_mtime_ns != made
+
+
+def test_a_stored_sampler_scores_as_it_did(filled: Workspace) -> None:
+    sampler = train_sampler(filled, CONFIG)
+    again = load_sampler(filled.storage.local_path("models/sampler"))
+    features = np.random.default_rng(0).normal(size=(2, 9, DIM)).astype(np.float16)
+    np.testing.assert_array_equal(again.score(features, 1.0), sampler.score(features, 1.0))
+    assert again.recipe == RECIPE
+
+
+def test_features_of_another_width_are_refused(filled: Workspace) -> None:
+    sampler = train_sampler(filled, CONFIG)
+    with pytest.raises(SetupError, match="7 values; the sampler takes 6"):
+        sampler.score(np.zeros((1, 3, 7), np.float16), 1.0)
+
+
+def test_a_damaged_or_missing_sampler_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="no trained sampler there"):
+        load_sampler(tmp_path)
+    (tmp_path / "config.json").write_text('{"format": 1}')
+    (tmp_path / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(SetupError, match="not a sampler of this engine"):
+        load_sampler(tmp_path)
+
+
+def test_without_normal_videos_it_says_so(workspace: Workspace) -> None:
+    add_videos(workspace, [{"name": "a", "abnormal": True, "seed": 1}])
+    with pytest.raises(DataError, match="there are 0 and 1"):
+        train_sampler(workspace, CONFIG)
+
+
+def test_features_of_two_encoders_do_not_mix(workspace: Workspace) -> None:
+    add_videos(workspace, [{"name": "a", "abnormal": True, "seed": 1}, {"name": "n", "seed": 2, "encoder": "motion"}])
+    with pytest.raises(DataError, match="several kinds"):
+        load_corpus(workspace)
+
+
+def labelled(name: str, *, abnormal: bool, split: str | None = None, glances: tuple[int, ...] = ()) -> LabelledVideo:
+    return LabelledVideo(
+        video_id=name, path=Path(name), num_snippets=30, snippet_s=1.0, is_abnormal=abnormal, glances=glances,
+        split=split, sha256=name,
+    )  # fmt: skip
+
+
+def test_folds_are_stratified_and_leave_one_of_each_kind() -> None:
+    videos = [labelled(f"a{n}", abnormal=True) for n in range(6)] + [labelled("n0", abnormal=False)]
+    folds = make_folds(videos, SamplerConfig(folds=3))
+    assert sorted(index for fold in folds for index in fold) == [0, 1, 2, 3, 4, 5]  # the only normal video stays
+    assert [len(fold) for fold in folds] == [2, 2, 2]
+    [single] = make_folds(videos + [labelled(f"n{n}", abnormal=False) for n in range(1, 10)], SamplerConfig(folds=1))
+    assert sum(index < 6 for index in single) == 1
+    assert len(single) == 3
+
+
+def test_a_validation_split_of_the_manifest_is_the_only_fold() -> None:
+    videos = [labelled("a", abnormal=True), labelled("n", abnormal=False)]
+    videos += [labelled("v", abnormal=True, split="validation")]
+    assert make_folds(videos, SamplerConfig()) == [[2]]
+
+
+def test_weighted_auc_equals_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(0)
+    values, truth, weights = rng.integers(0, 6, 200) / 5, rng.random(200) < 0.3, rng.random(200)
+    expected = metrics.roc_auc_score(truth, values, sample_weight=weights)
+    assert weighted_auc(values, truth, weights) == pytest.approx(expected)
+    assert weighted_auc(values, np.zeros(200, bool), weights) is None
+
+
+def test_glance_auc_leaves_out_what_is_unknown() -> None:
+    video = labelled("a", abnormal=True, glances=(15,))
+    score = np.zeros(30, np.float32)
+    score[14:17], score[8] = 1.0, 5.0  # 7 s from the click nothing is known
+    assert glance_auc({"a": score}, [video]) == 1.0
+    score[2] = 5.0
+    assert glance_auc({"a": score}, [video]) == pytest.approx(1 - 1 / 9)
+
+
+def test_few_videos_bring_small_recipes_and_many_the_configured_one() -> None:
+    small = candidate_recipes(SamplerConfig(), "motion", 8)
+    assert {recipe.supervision for recipe in small} == {"clicks", "regions"}
+    assert {recipe.pooling for recipe in small} == {"none", "positions"}
+    assert candidate_recipes(SamplerConfig(), "motion", 1600) == [Recipe()]
+    only = candidate_recipes(SamplerConfig(recipe=Recipe(supervision="video-label")), "clip", 8)
+    assert {(recipe.supervision, recipe.pooling) for recipe in only} == {("video-label", "none")}
+
+
+def test_clicks_fall_into_the_segment_that_holds_them(workspace: Workspace) -> None:
+    clicks = [0, 99 * STRIDE + STRIDE - 1, 50 * STRIDE]
+    add_videos(
+        workspace,
+        [{"name": "a", "abnormal": True, "snippets": 100, "clicks": clicks, "seed": 1}, {"name": "n", "snippets": 7}],
+    )
+    recipe = RECIPE.model_copy(update={"segments": 10})
+    corpus = load_corpus(workspace)
+    batch = Batches(corpus.videos, FeatureSource(corpus.videos, recipe), recipe, seed=0).at(0)
+    assert torch.nonzero(batch.targets.glances[0]).squeeze(1).tolist() == [0, 5, 9]
+    assert batch.targets.lengths.tolist() == [7, 10]
+    assert batch.lengths is not None
+    assert not batch.features[0, :, 7:].any()
+
+
+def test_batches_are_a_function_of_the_step_and_take_all_videos_alike(filled: Workspace) -> None:
+    corpus = load_corpus(filled)
+    recipe = RECIPE.model_copy(update={"batch_videos": 3})
+    batches = Batches(corpus.videos, FeatureSource(corpus.videos, recipe), recipe, seed=0)
+    assert torch.equal(batches.at(5).features, batches.at(5).features)
+    drawn = np.concatenate([batches._draw(4, step, 0) for step in range(8)])
+    assert np.bincount(drawn).tolist() == [6, 6, 6, 6]
+
+
+def test_segments_are_means_and_short_videos_stay_as_they_are() -> None:
+    values = np.arange(10, dtype=np.float32).reshape(1, 10, 1)
+    assert to_segments(values, segment_bounds(10, 20)).ravel().tolist() == list(range(10))
+    assert to_segments(values, segment_bounds(10, 5)).ravel().tolist() == [0.5, 2.5, 4.5, 6.5, 8.5]
+    assert segment_bounds(7, 3).tolist() == [0, 2, 4, 7]
+
+
+def test_crops_and_padding_and_half_precision_train(workspace: Workspace) -> None:
+    rows = [{"name": f"a{n}", "abnormal": True, "seed": n, "crops": 3, "snippets": 25 + n} for n in range(3)]
+    rows += [{"name": f"n{n}", "seed": 10 + n, "crops": 3, "snippets": 9 + n} for n in range(3)]
+    add_videos(workspace, rows)
+    recipe = RECIPE.model_copy(update={"supervision": "clicks", "crops": 2, "steps": 4})
+    config = CONFIG.model_copy(update={"recipe": recipe, "precision": "bfloat16", "folds": 1})
+    sampler = train_sampler(workspace, config)
+    assert len(sampler.members) == 1
+    assert np.isfinite(sampler.score(np.zeros((3, 5, DIM), np.float16), 1.0)).all()
