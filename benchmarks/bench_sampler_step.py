@@ -175,7 +175,7 @@ def run_scale(clicks_file: Path, videos: int, crops: int) -> None:
             f"corpus: {abnormal} abnormal + {len(corpus.videos) - abnormal} normal videos, {clicks} clicked snippets, "
         )
         print(
-            f"        read in {loaded:.2f} s; a batch {shape} in {seconds:.2f} s, beside the step that uses the last one"
+            f"        read in {loaded:.2f} s; a batch {shape} in {seconds:.2f} s, beside the step that uses the last"
         )
 
 

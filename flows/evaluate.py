@@ -98,7 +98,7 @@ def evaluate_workspace(
         which = "no videos" if chosen == ALL else f"no video of the split {chosen!r}"
         raise ConfigError(f"{workspace.url}: {which}")
     run = workspace.read_json("run.json")
-    clips = ClipsConfig() if run is None else read_run_config(workspace).clips
+    clips = ClipsConfig() if run is None else read_run_config(workspace)[0].clips
     # Every ingested video is known to the index, or an event of one left out would fall to another of its name.
     index = VideoIndex(workspace.videos.records(), [rejected.record_id for rejected in workspace.videos.rejected()])
     truth = read_ground_truth(ground_truth, index)

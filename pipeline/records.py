@@ -129,8 +129,8 @@ class Glance(Record):
 class FeatureFile(Record):
     """The features of a video: a file of float16, shape (crops, num_snippets, dim).
 
-    Snippet t covers the frames [t * stride_frames, (t + 1) * stride_frames), the last one as many as are left. `path` is
-    relative to the workspace; `sha256` is that of the file.
+    Snippet t covers the frames [t * stride_frames, (t + 1) * stride_frames), the last one as many as are left. `path`
+    is relative to the workspace; `sha256` is that of the file.
     """
 
     video_id: str
