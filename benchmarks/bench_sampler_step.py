@@ -174,9 +174,7 @@ def run_scale(clicks_file: Path, videos: int, crops: int) -> None:
         print(
             f"corpus: {abnormal} abnormal + {len(corpus.videos) - abnormal} normal videos, {clicks} clicked snippets, "
         )
-        print(
-            f"        read in {loaded:.2f} s; a batch {shape} in {seconds:.2f} s, beside the step that uses the last"
-        )
+        print(f"        read in {loaded:.2f} s; a batch {shape} in {seconds:.2f} s, beside the step that uses the last")
 
 
 def main() -> None:

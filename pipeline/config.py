@@ -116,7 +116,7 @@ class FeaturesConfig(Section):
 
     encoder: str = Field(
         "motion",
-        description="motion: measured, no model; npy: features of others, from files; else a vision model's id or folder",
+        description="motion: measured, no model; npy: others' features from files; else a vision model's id or folder",
     )
     stride_frames: int = Field(16, ge=1, le=4096, description="frames of one snippet; of a 10 fps video take 8")
     folders: list[str] = Field([], description="npy: folders of .npy files, <video> or <video>__<crop>")
