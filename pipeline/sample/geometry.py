@@ -79,6 +79,12 @@ class Camera:
         aside = abs(x * right[0] + z * right[1])
         return (aside - 1.1 * reach_m) * self.focal_px > WIDTH / 2 * max(self.depth(place) + reach_m, NEAR_M)
 
+    def glimpses(self, place: Place) -> bool:
+        """Tell whether at least the shoulders of a person on `place` are in the picture."""
+        pixels, depths = self.project(np.array([[place[0], 1.4, place[1]]]))
+        x, y = pixels[0]
+        return bool(depths[0] > NEAR_M and 0 < x < WIDTH * SUPERSAMPLE and 0 < y < HEIGHT * SUPERSAMPLE)
+
     def sees(self, place: Place, margin: float = 0.06) -> bool:
         """Tell whether a person on `place` stands wholly in the picture, less a margin (fraction of its width)."""
         x, z = place

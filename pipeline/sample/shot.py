@@ -127,7 +127,7 @@ class Shot:
         room = self.layout.room
         for time_s in np.arange(from_s, from_s + 2.4, 0.08).tolist():
             place = track.place(time_s)
-            if place is None or not self.camera.sees(place, -0.04) or (room and place[1] > room[3]):
+            if place is None or not self.camera.glimpses(place) or (room and place[1] > room[3]):
                 return float(time_s)
         return from_s + 2.4
 
