@@ -171,10 +171,11 @@ def run_scale(clicks_file: Path, videos: int, crops: int) -> None:
         step = iter(range(1000))
         seconds = timed(lambda: batches.at(next(step)), "cpu", 3)
         shape = tuple(batches.at(0).features.shape)
+        normal = len(corpus.videos) - abnormal
         print(
-            f"corpus: {abnormal} abnormal + {len(corpus.videos) - abnormal} normal videos, {clicks} clicked snippets, "
+            f"corpus: {abnormal} abnormal + {normal} normal videos, {clicks} clicked snippets, read in {loaded:.2f} s"
         )
-        print(f"        read in {loaded:.2f} s; a batch {shape} in {seconds:.2f} s, beside the step that uses the last")
+        print(f"batch of shape {shape}: {seconds:.2f} s, in a thread beside the step before it")
 
 
 def main() -> None:

@@ -28,8 +28,9 @@ _ENCODER_OPTIONS = {
     "bf": "0",
     # Players and trainers that jump to a frame decode two seconds at most.
     "g": "50",
-    # More threads would change the bytes from machine to machine.
+    # More threads, or code chosen for the processor at hand, would change the bytes from run to run.
     "threads": "1",
+    "x264-params": "cpu-independent=1",
 }
 
 _MAX_SIDE = 4096

@@ -164,3 +164,16 @@ def test_a_video_without_clicks_says_nothing_about_its_snippets(supervision: str
     (gradient,) = torch.autograd.grad(terms["glance"], output.scores, allow_unused=True, retain_graph=True)
     assert gradient is None or not gradient[HALF:].any()
     assert terms["mil_abnormal"].item() > 0  # its label still counts
+
+
+def test_dropout_keeps_the_mean_and_drops_its_share() -> None:
+    from pipeline.sampler.network import _Dropout
+
+    torch.manual_seed(0)
+    dropout = _Dropout(0.25)
+    dropped = dropout(torch.ones(999, 1001))
+    assert (dropped == 0).float().mean().item() == pytest.approx(0.25, abs=0.003)
+    assert dropped.mean().item() == pytest.approx(1.0, abs=0.003)
+    assert (dropped[0] == 0).any()
+    assert not torch.equal(dropped[0], dropped[1])
+    assert torch.equal(dropout.eval()(torch.ones(3)), torch.ones(3))
