@@ -2,8 +2,8 @@
 
 The videos are split into folds; each fold is scored by samplers trained on the others, which also chose their recipe
 there. The ground truth is read once, at the end. Beside the sampler stand the same without clicks, and what needs no
-training of ours: the speed of the fastest patch, the logistic regression on clicks that
-FINDINGS of the project describe (pooled over positions, smoothed over time), and click-centred windows for the spans.
+training of ours: the speed of the fastest patch, a logistic regression on clicks (pooled over positions, smoothed over
+time), and click-centred windows for the spans.
 
     python benchmarks/bench_ped2.py DATA [--folds 4] [--workspace FOLDER] [--json FILE]
 
