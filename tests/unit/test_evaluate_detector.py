@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,16 @@ from pipeline.records import NORMAL, Glance, Scores, Video, digest
 from pipeline.sampler.curve import ScoreCurve
 from pipeline.sampler.proposals import GlanceMark
 from pipeline.workspace import Workspace
+
+
+@pytest.fixture(autouse=True)
+def log_as_before() -> Any:
+    """Take away the log handler that the command sets up: it writes to a stream that ends with the test."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = before[0], before[1]
+
 
 ANNOTATIONS = Path(__file__).resolve().parents[3] / "shared/data/annotations"
 FPS = 10.0
