@@ -1,7 +1,7 @@
 """Real-time factor of the `motion` encoder on 320x240 at 30 fps, from the file to the features.
 
-The processor's time of one worker is measured; on n idle cores n workers are n times as fast. Peak memory is printed for
-one and for ten times the length: it must not grow with it.
+The processor's time of one worker is measured; on n idle cores n workers are n times as fast. Peak memory is printed
+for one and for ten times the length: it must not grow with it.
 
     python benchmarks/bench_motion.py [--seconds 60]
 """

@@ -2,8 +2,8 @@
 
 A video's features lie in one file `<name>.npy` of shape (T, D), (T, crops, D) or (crops, T, D), or in a file per crop
 of shape (T, D): `<name>__0.npy` and so on, where UCF-Crime writes the first crop as `<name>.npy` (10 crops) and
-XD-Violence all of them with a number (5 crops). <name> is the video's id or the stem of its file; `_x264` may be missing
-or followed by `_i3d`, as some archives have it. The snippets are the features' own: usually 16 frames each.
+XD-Violence all of them with a number (5 crops). <name> is the video's id or the stem of its file; `_x264` may be
+missing or followed by `_i3d`, as some archives have it. The snippets are the features' own: usually 16 frames each.
 """
 
 from __future__ import annotations
