@@ -9,7 +9,7 @@ _SMALL_NETWORK = {"hidden_dim": 32, "heads": 2, "head_dim": 16, "layers": 1, "me
 
 
 def candidate_recipes(config: SamplerConfig, encoder: str, num_videos: int) -> list[Recipe]:
-    """Return the recipes to try.
+    """Return the recipes to try, the preferred ones first: of two that do equally well the earlier one is taken.
 
     With many videos, or where search is off, that is the configured one. With few, UR-DMU is too wide and remembers
     places and crowds: small recipes vary supervision, pooling over positions, and context, one at a time.

@@ -41,6 +41,10 @@ logger = logging.getLogger(__name__)
 
 MODEL_FOLDER = "models/sampler"
 _VERSION = 1
+_INDISTINCT = 0.01
+"""Difference in glance AUC below which the recipe that knows less is taken: a handful of clicks cannot tell them apart
+(the one-standard-error rule of Breiman et al., 1984)."""
+
 _RUNS = "runs"
 _LOG = "tensorboard"
 
@@ -124,8 +128,7 @@ def train_on(
     folds = make_folds(corpus.videos, config)
     recipes = candidate_recipes(config, corpus.encoder, len(corpus.videos))
     device = pick_device(config.device, "sampler.device")
-    best: tuple[Choice, list[FoldRun]] | None = None
-    tried = []
+    tried: list[tuple[Choice, list[FoldRun]]] = []
     for number, recipe in enumerate(recipes):
         trained = []
         for place, fold in enumerate(folds):
@@ -140,12 +143,12 @@ def train_on(
             number + 1, len(recipes), recipe.supervision, recipe.pooling, recipe.context, choice.auc, choice.step,
             choice.smoothing_s,
         )  # fmt: skip
-        tried.append(choice)
-        if best is None or choice.auc > best[0].auc:
-            best = (choice, trained)
-    if best is None:
-        raise RuntimeError("no recipe to train")
-    return _assemble(corpus, *best, tried, device=device, key=training_key(corpus, config))
+        tried.append((choice, trained))
+    best_auc = max(choice.auc for choice, _ in tried)
+    chosen, trained = next(pair for pair in tried if pair[0].auc >= best_auc - _INDISTINCT)
+    return _assemble(
+        corpus, chosen, trained, [choice for choice, _ in tried], device=device, key=training_key(corpus, config)
+    )
 
 
 def choose(recipe: Recipe, trained: list[FoldRun], videos: tuple[LabelledVideo, ...], config: SamplerConfig) -> Choice:
