@@ -83,9 +83,10 @@ def filled(workspace: Workspace) -> Workspace:
 
 
 def test_learns_from_one_click_an_event(filled: Workspace) -> None:
-    sampler = train_sampler(filled, CONFIG)
+    config = CONFIG.model_copy(update={"recipe": RECIPE.model_copy(update={"steps": 60})})
+    sampler = train_sampler(filled, config)
     assert sampler.validation["glance_auc"] > 0.9
-    report = run_stage(ScoreStage(filled, CONFIG), filled.scores)
+    report = run_stage(ScoreStage(filled, config), filled.scores)
     assert report.rows == 8
     row = next(row for row in filled.scores.records() if row.video_id == "a0")
     scores = np.load(filled.storage.local_path(row.path))
