@@ -20,10 +20,7 @@ from urllib.parse import unquote
 from annotation.source import show
 from pipeline.errors import RecordError
 from pipeline.records import Reason, Video
-
-VIDEO_SUFFIXES = frozenset(
-    ".mp4 .m4v .mov .avi .mkv .webm .ts .mts .m2ts .mpg .mpeg .wmv .flv .3gp .ogv .gif .h264 .hevc .y4m".split()  # noqa: SIM905
-)
+from pipeline.stages.listing import VIDEO_SUFFIXES
 
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _LOCAL_FILES = re.compile(r"^(?:[a-z]+://[^/]+)?/?data/local-files/?\?(?:.*&)?d=(?P<path>[^&]+)", re.IGNORECASE)
