@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
@@ -28,7 +27,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.plan import BuildSummary, check_inputs, finish_build, run_step, step_names, write_run
+from flows.plan import BuildSummary, run_step, run_steps
 from pipeline.config import BuildConfig, apply_override, load_config, parse_config
 from pipeline.errors import ConfigError, HolmesError, UnavailableError
 from pipeline.stages.base import StageReport
@@ -107,19 +106,12 @@ def choose_config(
 
 def run_plan(config: BuildConfig) -> BuildSummary:
     """Run every stage of the plan as a task of its own, under one lock, and publish what came out."""
-    check_inputs(config)
-    workspace = Workspace(config.workspace)
-    reports: list[StageReport] = []
-    started_at = datetime.now(UTC).isoformat(timespec="seconds")
-    with workspace.locked():
-        try:
-            for name in step_names(config):
-                reports.append(run_stage_task.with_options(name=name)(name, config))  # noqa: PERF401 - see finally
-        finally:
-            # Also after a failure: the counts up to there say where it stopped.
-            write_run(workspace, config, reports, started_at)
-            _publish_counts(config, reports)
-        summary = finish_build(workspace, config, reports)
+    summary = run_steps(
+        config,
+        lambda name, _: run_stage_task.with_options(name=name)(name, config),
+        # Also after a failure: the counts up to there say where it stopped.
+        on_end=lambda reports: _publish_counts(config, reports),
+    )
     create_link_artifact(
         summary.report.resolve().as_uri(),
         key="build-instruct-report",

@@ -202,6 +202,18 @@ def build(config: BuildConfig, on_progress: Progress | None = None) -> BuildSumm
         DataError: if no listed video is readable, or nothing is left to export.
         SetupError: if the configuration or the environment is at fault.
     """
+    return run_steps(config, lambda name, workspace: run_step(name, workspace, config, on_progress))
+
+
+def run_steps(
+    config: BuildConfig,
+    run: Callable[[str, Workspace], StageReport],
+    on_end: Callable[[Sequence[StageReport]], None] | None = None,
+) -> BuildSummary:
+    """Call `run` for every stage of the plan under one lock, and leave `run.json` and the report page.
+
+    `on_end` is given the reports of the stages that ended well, also where the next one failed. Raises as `build`.
+    """
     check_inputs(config)
     workspace = Workspace(config.workspace)
     with workspace.locked():
@@ -209,21 +221,18 @@ def build(config: BuildConfig, on_progress: Progress | None = None) -> BuildSumm
         reports: list[StageReport] = []
         try:
             for name in step_names(config):
-                reports.append(run_step(name, workspace, config, on_progress))  # noqa: PERF401 - kept when a step fails
+                reports.append(run(name, workspace))  # noqa: PERF401 - kept when a stage fails
         finally:
-            write_run(workspace, config, reports, started_at)
-        return finish_build(workspace, config, reports)
-
-
-def finish_build(workspace: Workspace, config: BuildConfig, reports: Sequence[StageReport]) -> BuildSummary:
-    """Write the report page over what the stages did."""
-    page = write_build_report(workspace, reports, config.model_dump(mode="json"))
+            _write_run(workspace, config, reports, started_at)
+            if on_end is not None:
+                on_end(reports)
+        page = write_build_report(workspace, reports, config.model_dump(mode="json"))
     return BuildSummary(
         workspace=config.workspace, dataset=workspace.dataset_folder, report=page, stages=tuple(reports)
     )
 
 
-def write_run(workspace: Workspace, config: BuildConfig, reports: Sequence[StageReport], started_at: str) -> None:
+def _write_run(workspace: Workspace, config: BuildConfig, reports: Sequence[StageReport], started_at: str) -> None:
     """Leave `run.json`: settings, versions and counts of the latest run, complete or not."""
     workspace.write_json(
         "run.json",
