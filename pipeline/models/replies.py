@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -36,7 +37,7 @@ class ReplyError(ValueError):
     """A reply is not the JSON object that was asked for; the message tells the model what to mend."""
 
 
-class Reply(BaseModel):
+class Reply(BaseModel, ABC):
     """What every reply has in common: no fields but those of its schema."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -45,9 +46,9 @@ class Reply(BaseModel):
         """Return "abnormal" or "normal", None where the task asks for no judgement."""
         return None
 
+    @abstractmethod
     def answer(self) -> str:
         """Return the answer in the look of the dataset."""
-        raise NotImplementedError
 
 
 class JudgeExplainReply(Reply):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason, Scores, Video
+from pipeline.sampler.smoothing import gaussian
 from pipeline.storage import Storage
 
 TRUNCATE_SIGMAS = 4.0
@@ -79,12 +80,7 @@ class ScoreCurve:
         values: NDArray[np.float64] = np.interp(np.arange(self.num_frames), middles, self.scores.astype(np.float64))
         sigma = sigma_s * self.fps
         radius = round(TRUNCATE_SIGMAS * sigma)
-        if radius < 1:
-            return values
-        kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
-        padded = np.pad(values, radius, mode="edge")
-        smoothed: NDArray[np.float64] = np.convolve(padded, kernel / kernel.sum(), mode="valid")
-        return smoothed
+        return values if radius < 1 else gaussian(values, sigma, radius)
 
 
 def read_curve(storage: Storage, video: Video, scores: Scores) -> ScoreCurve:

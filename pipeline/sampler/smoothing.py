@@ -13,7 +13,12 @@ def smooth(scores: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     reach = int(np.ceil(_REACH * sigma))
     if reach == 0:
         return scores
+    return np.clip(gaussian(scores.astype(np.float64), sigma, reach), 0.0, 1.0).astype(np.float32)
+
+
+def gaussian(values: NDArray[np.float64], sigma: float, reach: int) -> NDArray[np.float64]:
+    """Return values, shape (N,), under a Gaussian of `sigma` cut off after `reach` places, the ends continued."""
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    padded = np.pad(scores.astype(np.float64), reach, mode="edge")
-    smoothed = np.convolve(padded, kernel / kernel.sum(), mode="valid")
-    return np.clip(smoothed, 0.0, 1.0).astype(np.float32)
+    padded = np.pad(values, reach, mode="edge")
+    smoothed: NDArray[np.float64] = np.convolve(padded, kernel / kernel.sum(), mode="valid")
+    return smoothed

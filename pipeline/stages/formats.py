@@ -19,7 +19,7 @@ from typing import IO, Any
 
 from pipeline.errors import ConfigError, DataError, SetupError
 from pipeline.stages import dataset
-from pipeline.storage import describe_os_error
+from pipeline.storage import TEMPORARY, describe_os_error
 
 FORMATS = ("llava", "sharegpt", "messages", "webdataset")
 
@@ -218,7 +218,7 @@ def _chunks(rows: Iterator[Row], size: int) -> Iterator[Iterator[Row]]:
 @contextlib.contextmanager
 def _whole_or_not(path: Path) -> Iterator[IO[bytes]]:
     """Open a file that takes its name once it is finished."""
-    unfinished = path.with_name(f"_tmp-{path.name}")
+    unfinished = path.with_name(f"{TEMPORARY}{path.name}")
     try:
         with unfinished.open("wb") as file:
             yield file

@@ -19,6 +19,7 @@ from pipeline.errors import RecordError
 from pipeline.records import NORMAL, Reason, Video, digest, readable_id
 from pipeline.stages.base import Outcome, TableOnly, Unit
 from pipeline.stages.listing import BadSource, Source, list_sources
+from pipeline.storage import TEMPORARY
 from pipeline.taxonomy import canonical, label_from_name, nearest_class
 from pipeline.workspace import Workspace
 
@@ -109,7 +110,7 @@ class IngestStage(TableOnly):
         target = self._workspace.storage.local_path(f"videos/{digest(path)[:16]}/{posixpath.basename(path)}")
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(f"_tmp-{target.name}")
+            partial = target.with_name(f"{TEMPORARY}{target.name}")
             try:
                 fs, remote = fsspec.core.url_to_fs(path)
                 fs.get_file(remote, str(partial))
