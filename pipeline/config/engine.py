@@ -1,0 +1,152 @@
+"""Settings of the stages that read videos and annotations, cut clips, filter and export."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.config.section import Fraction, Seconds, Section, operational
+
+Reader = Literal["auto", "pyav", "decord"]
+
+
+class VideoConfig(Section):
+    """How video files are read, in worker processes that can neither hang nor exhaust the machine."""
+
+    reader: Reader = Field(
+        "auto", description="decoder; auto takes decord only where it is exact and pyav everywhere else"
+    )
+    workers: int = operational(0, ge=0, description="worker processes that decode; 0 is one per core")
+    timeout_s: Seconds = operational(600.0, description="seconds one file may take before its worker is killed")
+    memory_mb: int = operational(4096, ge=512, description="memory one worker may use above its start, in MiB")
+
+
+class IngestConfig(Section):
+    """Which videos are taken and what is known of them."""
+
+    label_from_name: bool = Field(
+        True, description="read the label from UCF-Crime and XD-Violence file names where the manifest gives none"
+    )
+    unlabelled: Literal["skip", "normal"] = Field(
+        "skip", description="what a video without a label and without a glance counts as"
+    )
+    verify: Literal["packets", "decode"] = Field(
+        "packets",
+        description="packets compares index and packets and decodes both ends; decode decodes every frame once",
+    )
+
+
+class GlancesConfig(Section):
+    """How clicks become glances."""
+
+    taxonomy: str = Field(
+        "auto", description="class names to accept: auto, or the name of a file in datasets/taxonomies"
+    )
+    frame_rate: float | None = Field(
+        None, gt=0, description="frame rate of Label Studio projects whose tasks record none; None asks the video"
+    )
+
+
+class ProposalConfig(Section):
+    """How spans are read from anomaly scores. Fractions count from a video's calm level up to a glance's score."""
+
+    smooth_s: float = Field(
+        0.5, ge=0, description="standard deviation of the smoothing over time, in seconds; 0 is none"
+    )
+    level: Fraction = Field(0.2, description="quantile of a video's smoothed scores that counts as its calm level")
+    peak_s: float = Field(
+        1.0, ge=0, description="a glance's score is the highest smoothed one within this many seconds of it"
+    )
+    low: Fraction = Field(
+        0.5,
+        description="a span reaches as far as the scores stay above this fraction; half-way is where smoothing "
+        "leaves the edges of an event",
+    )
+    high: Fraction = Field(0.7, description="beyond a dip below low, a span goes on only where scores exceed this one")
+    alpha: Fraction = Field(
+        0.9, description="no threshold exceeds alpha times the glance's score: a video may be abnormal throughout"
+    )
+    gap_s: float = Field(1.0, ge=0, description="longest dip below low inside a span, in seconds")
+    max_s: Seconds = Field(60.0, description="longest span; of a longer one the part with the highest scores is kept")
+    nested: int = Field(1, ge=1, le=10, description="proposals a glance: the widest, then tighter ones inside it")
+
+    @model_validator(mode="after")
+    def _order(self) -> ProposalConfig:
+        if self.low > self.high:
+            raise ValueError(f"low={self.low} exceeds high={self.high}")
+        return self
+
+
+class ClipsConfig(Section):
+    """Which spans become event clips."""
+
+    method: Literal["window", "sampler"] = Field(
+        "window", description="window: centred on the click; sampler: the span that the anomaly scores support"
+    )
+    window_s: Seconds = Field(10.0, description="length of a click-centred window in seconds")
+    proposal: ProposalConfig = Field(ProposalConfig(), description="sampler: from scores to spans")
+    min_s: Seconds = Field(1.0, description="shortest clip kept, in seconds")
+    whole_max_s: float = Field(
+        20.0, ge=0, description="an abnormal video without a click and at most this long is taken whole; 0 takes none"
+    )
+    normal_per_video: Annotated[float, Field(ge=0, le=100)] | None = Field(
+        None, description="mean number of random segments of a normal video; null is as many as an abnormal one has"
+    )
+    files: Literal["encode", "reference"] = Field(
+        "encode", description="encode writes an H.264 file per clip; reference reads the span from the source video"
+    )
+    seed: int = Field(0, description="seed of the random segments")
+
+    @model_validator(mode="after")
+    def _lengths(self) -> ClipsConfig:
+        if self.min_s > self.window_s:
+            raise ValueError(f"min_s={self.min_s} exceeds window_s={self.window_s}")
+        if self.min_s > self.proposal.max_s:
+            raise ValueError(f"min_s={self.min_s} exceeds proposal.max_s={self.proposal.max_s}")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that decide what the stage makes: of the proposals only where they are used."""
+        kept = super().identity()
+        if self.method == "window":
+            del kept["proposal"]
+        return kept
+
+
+class FilterConfig(Section):
+    """Which answers are dropped by rule, and where human verdicts come from."""
+
+    verdicts: list[str] = Field([], description="files of human verdicts: Parquet, CSV or JSONL of Verdict rows")
+    min_words: int = Field(5, ge=1, description="shortest answer in words")
+    max_words: int = Field(200, ge=1, description="longest answer in words")
+    near_duplicate: Fraction = Field(
+        0.9,
+        description="Jaccard similarity of word trigrams from which a later answer of one video and task is dropped",
+    )
+
+    @model_validator(mode="after")
+    def _lengths(self) -> FilterConfig:
+        if self.min_words > self.max_words:
+            raise ValueError(f"min_words={self.min_words} exceeds max_words={self.max_words}")
+        return self
+
+
+class ExportConfig(Section):
+    """How the dataset is written."""
+
+    embed_videos: bool = Field(False, description="put the bytes of the clip files into the Parquet shards")
+    rows_per_shard: int = Field(10_000, ge=1, description="rows of one Parquet shard")
+    row_group_rows: int = Field(500, ge=1, description="rows of one row group")
+    validation_fraction: Fraction = Field(0.1, description="share of videos without a split that go to validation")
+    test_fraction: Fraction = Field(0.0, description="share of videos without a split that go to test")
+    name: str = Field("", description="title of the dataset card; empty is the name of the workspace")
+    license: str = Field("other", description="license field of the dataset card: that of your footage")
+
+    @model_validator(mode="after")
+    def _fractions(self) -> ExportConfig:
+        if self.validation_fraction + self.test_fraction > 1:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} + test_fraction={self.test_fraction} exceed 1"
+            )
+        return self

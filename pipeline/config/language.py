@@ -1,0 +1,56 @@
+"""Settings of the stages that put clips into words: captioning and synthesis."""
+
+from __future__ import annotations
+
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from pipeline.config.section import Seconds, Section, operational
+from pipeline.records import Task
+
+
+class CaptionConfig(Section):
+    """Who describes the clips."""
+
+    backend: Literal["motion", "human", "hf"] = Field(
+        "motion", description="motion: measured facts, no model; human: sentences from files; hf: a video MLLM"
+    )
+    model: str | None = Field(None, description="hf: model id or folder")
+    revision: str | None = Field(None, description="hf: revision of the model")
+    prompt: str = Field("caption", description="hf: id of the prompt in prompts/")
+    files: list[str] = Field([], description="human: UCA, HIVAU-70k or CSV (video_id,start_s,end_s,sentence) files")
+    num_frames: int = Field(8, ge=2, le=512, description="hf: frames shown to the model, evenly spaced in time")
+    max_new_tokens: int = Field(128, ge=1, description="hf: longest caption in tokens")
+    batch_size: int = operational(4, ge=1, description="hf: clips in one batch")
+    device: str = operational("auto", description="hf: auto, cpu, cuda, cuda:1, ...")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="hf: auto is bfloat16 on GPU")
+
+
+class SynthesizeConfig(Section):
+    """Who writes the answers."""
+
+    backend: Literal["template", "openai"] = Field(
+        "template", description="template: deterministic sentences; openai: any OpenAI-compatible endpoint"
+    )
+    tasks: list[Task] = Field([Task.JUDGE_EXPLAIN, Task.DESCRIPTION], min_length=1, description="tasks of every clip")
+    model: str | None = Field(None, description="openai: name of the model")
+    base_url: str | None = operational(
+        None, description="openai: URL of the endpoint; None is OPENAI_BASE_URL or OpenAI"
+    )
+    temperature: float = Field(0.0, ge=0, le=2, description="openai: sampling temperature")
+    max_tokens: int = Field(400, ge=16, description="openai: longest answer in tokens")
+    concurrency: int = operational(8, ge=1, le=1024, description="openai: requests in flight")
+    timeout_s: Seconds = operational(120.0, description="openai: seconds one request may take")
+    max_retries: int = operational(
+        5, ge=0, le=50, description="openai: retries on 408, 409, 429, 5xx and lost connections"
+    )
+    seed: int = Field(0, description="seed of the choice of questions and wordings")
+
+    @field_validator("base_url")
+    @classmethod
+    def _no_secret(cls, url: str | None) -> str | None:
+        if url is not None and "@" in urlsplit(url).netloc:
+            raise ValueError("credentials do not belong into a URL that reports show; use OPENAI_API_KEY")
+        return url
