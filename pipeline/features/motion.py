@@ -8,7 +8,10 @@ grids, each cell by
   Dalal, Triggs and Schmid, ECCV 2006),
 - a histogram of speeds (the magnitude half of HOFM: Colque et al., IEEE TCSVT 2017),
 - the fastest patch, and means of speed over the cell, over what moves and over the foreground,
-- foreground statistics against a background that is the median of the last half minute.
+- how much the flow of a patch changes from one frame to the next, which tells blows and shoves from walking (ViF:
+  Hassner, Itcher and Kliper-Gross, CVPRW 2012), in the mean and at most,
+- foreground statistics against a background that is the median of the last half minute: its share, what of it stands
+  still, as things left behind do, and how much brighter it is, as fire is.
 
 Speeds are picture widths per second, so that resolution and frame rate cancel out. A snippet's features are the means
 over its frames, except the last statistic, which is a deviation over them.
@@ -35,11 +38,17 @@ GRIDS: tuple[tuple[int, int], ...] = ((6, 8), (3, 4), (1, 1))
 
 ORIENTATIONS = 8
 SPEED_EDGES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
-STATISTICS = ORIENTATIONS + len(SPEED_EDGES) + 8
-FASTEST = STATISTICS - 8  # index of the fastest patch's speed among the statistics of a cell
+SCALARS = (
+    "fastest_patch", "fastest_mover", "speed", "mover_speed", "turn", "sharpest_turn", "foreground",
+    "foreground_speed", "still_foreground", "bright_foreground", "change", "deviation_of_fastest_patch",
+)  # fmt: skip
+"""What stands after the two histograms among the statistics of a cell."""
+
+STATISTICS = ORIENTATIONS + len(SPEED_EDGES) + len(SCALARS)
+FASTEST = ORIENTATIONS + len(SPEED_EDGES)  # index of the fastest patch's speed among the statistics of a cell
 DIM = STATISTICS * sum(rows * columns for rows, columns in GRIDS)
 
-_VERSION = 1
+_VERSION = 2
 _RATE_HZ = 8.0
 _LONG_SIDE = 240
 _PATCH_WIDTH, _PATCH_HEIGHT = 0.06, 0.1  # in picture widths
@@ -167,6 +176,7 @@ def _summed(measured: list[Floats]) -> Floats:
 class _Last:
     grey: NDArray[np.uint8]
     time_s: float
+    patch_velocity: Floats | None = None
 
 
 class _MotionMeter:
@@ -184,7 +194,7 @@ class _MotionMeter:
         row = np.arange(height) * rows // height
         column = np.arange(width) * columns // width
         self._cell_of = (row[:, None] * columns + column[None, :]).ravel()
-        self._cell_pixels = np.bincount(self._cell_of, minlength=self._cells).astype(np.float32)
+        self._cell_pixels = height * width // self._cells
         self._last: _Last | None = None
         self._background: NDArray[np.float32] | None = None
         self._history: deque[NDArray[np.uint8]] = deque(maxlen=_BACKGROUND_FRAMES)
@@ -197,39 +207,56 @@ class _MotionMeter:
         """
         grey = self._cv2.cvtColor(frame, self._cv2.COLOR_RGB2GRAY)
         background = self._updated_background(grey)
-        last, self._last = self._last, _Last(grey, time_s)
+        last = self._last
         if last is None or time_s <= last.time_s:
+            self._last = _Last(grey, time_s)
             return None
         velocity = self._flow.calc(last.grey, grey, None) / np.float32(self._width * (time_s - last.time_s))
-        foreground = (np.abs(grey - background) > _FOREGROUND_CONTRAST).astype(np.float32)
-        change = self._cv2.absdiff(grey, last.grey).astype(np.float32) / 255.0
-        return self._statistics(velocity, foreground.ravel(), change.ravel())
-
-    def _statistics(self, velocity: Floats, foreground: Floats, change: Floats) -> Floats:
-        speed = self._cv2.magnitude(velocity[..., 0], velocity[..., 1])
+        speed = self._magnitude(velocity)
         moving = (speed > _MOVING).astype(np.float32)
         patch_velocity = self._cv2.boxFilter(velocity * moving[..., None], -1, self._patch)
+        turn = np.zeros_like(speed)
+        if last.patch_velocity is not None:
+            turn = self._magnitude(patch_velocity - last.patch_velocity)
+        self._last = _Last(grey, time_s, patch_velocity)
+        change = self._cv2.absdiff(grey, last.grey).astype(np.float32) / 255.0
+        measured = [self._of_motion(speed, moving, patch_velocity, turn), self._of_foreground(grey - background, speed)]
+        return np.column_stack([*measured, self._mean(change)]).astype(np.float32)
+
+    def _magnitude(self, vectors: Floats) -> Floats:
+        length: Floats = self._cv2.magnitude(vectors[..., 0], vectors[..., 1])
+        return length
+
+    def _of_motion(self, speed: Floats, moving: Floats, patch_velocity: Floats, turn: Floats) -> Floats:
         patch_speed, angle = self._cv2.cartToPolar(patch_velocity[..., 0], patch_velocity[..., 1])
         # Of what moves in the patch; a fifth of it at least, or a few noisy pixels would be the fastest thing.
         mover_speed = patch_speed / np.maximum(self._cv2.boxFilter(moving, -1, self._patch), 0.2)
-        pixels = self._cell_pixels
-        speed, patch_speed, moving = speed.ravel(), patch_speed.ravel(), moving.ravel()
-        total_speed = self._sum(speed)
-        foreground_pixels = self._sum(foreground)
-        measured = np.column_stack(
+        mean_speed = self._mean(speed)
+        flat_speed = patch_speed.ravel()
+        return np.column_stack(
             [
-                self._orientations(patch_speed, angle.ravel()) / pixels[:, None],
-                self._speeds(patch_speed) / pixels[:, None],
+                self._orientations(flat_speed, angle.ravel()) / self._cell_pixels,
+                self._speeds(flat_speed) / self._cell_pixels,
                 self._largest(patch_speed),
-                self._largest(mover_speed.ravel()),
-                total_speed / pixels,
-                self._sum(speed * speed) / np.maximum(total_speed, _MOVING),
-                foreground_pixels / pixels,
-                self._sum(speed * foreground) / np.maximum(foreground_pixels, 1.0),
-                self._sum(change) / pixels,
+                self._largest(mover_speed),
+                mean_speed,
+                self._mean(speed * speed) / np.maximum(mean_speed, _MOVING / self._cell_pixels),
+                self._mean(turn),
+                self._largest(turn),
             ]
         )
-        return measured.astype(np.float32)
+
+    def _of_foreground(self, contrast: Floats, speed: Floats) -> Floats:
+        foreground = (np.abs(contrast) > _FOREGROUND_CONTRAST).astype(np.float32)
+        share = self._mean(foreground)
+        return np.column_stack(
+            [
+                share,
+                self._mean(speed * foreground) / np.maximum(share, 1 / self._cell_pixels),
+                self._mean(foreground * (speed <= _MOVING)),
+                self._mean(np.maximum(contrast, 0.0) * foreground) / 255.0,
+            ]
+        )
 
     def _orientations(self, speed: Floats, angle: Floats) -> NDArray[np.float64]:
         """Return the speed that goes each way, summed over each cell, shape (cells, ORIENTATIONS)."""
@@ -245,13 +272,15 @@ class _MotionMeter:
         return counts.reshape(self._cells, bins)[:, 1:]
 
     def _largest(self, values: Floats) -> Floats:
-        rows, columns = GRIDS[0]
-        height = len(values) // self._width // rows
-        cells = values.reshape(rows, height, columns, self._width // columns)
-        return np.asarray(cells.max(axis=(1, 3)).reshape(-1), dtype=np.float32)
+        return np.asarray(self._by_cell(values).max(axis=(1, 3)).reshape(-1), dtype=np.float32)
 
-    def _sum(self, values: Floats) -> NDArray[np.float64]:
-        return np.asarray(np.bincount(self._cell_of, weights=values, minlength=self._cells), dtype=np.float64)
+    def _mean(self, values: Floats) -> Floats:
+        return np.asarray(self._by_cell(values).mean(axis=(1, 3)).reshape(-1), dtype=np.float32)
+
+    def _by_cell(self, values: Floats) -> Floats:
+        rows, columns = GRIDS[0]
+        height, width = values.shape
+        return values.reshape(rows, height // rows, columns, width // columns)
 
     def _updated_background(self, grey: NDArray[np.uint8]) -> NDArray[np.float32]:
         if self._background is None or self._seen % _BACKGROUND_EVERY == 0:

@@ -18,6 +18,7 @@ from pipeline.features.motion import (
     FASTEST,
     GRIDS,
     ORIENTATIONS,
+    SCALARS,
     STATISTICS,
     MotionEncoder,
     encode_motion,
@@ -32,8 +33,20 @@ from pipeline.workspace import Workspace
 FPS = 8
 
 
-def make_video(path: Path, frames: int, speed: float = 0.25, *, fps: int = FPS, size: int = 96) -> Video:
-    """Write a textured square that moves right at `speed` picture widths per second over a textured ground."""
+def make_video(
+    path: Path,
+    frames: int,
+    speed: float = 0.25,
+    *,
+    fps: int = FPS,
+    size: int = 96,
+    turns_every: int = 0,
+    appears_at: int = 0,
+) -> Video:
+    """Write a textured square that moves right at `speed` picture widths per second over a textured ground.
+
+    It turns back every `turns_every` frames, if at all, and is there from frame `appears_at` on.
+    """
     import av
 
     rng = np.random.default_rng(0)
@@ -44,8 +57,13 @@ def make_video(path: Path, frames: int, speed: float = 0.25, *, fps: int = FPS, 
         stream.width, stream.height, stream.pix_fmt = 2 * size, size, "yuv420p"
         for index in range(frames):
             picture = ground.copy()
-            left = round(index * speed * 2 * size / fps) % (2 * size - size // 4)
-            picture[size // 8 : size // 8 + size // 4, left : left + size // 4] = square
+            travelled = index
+            if turns_every:
+                back, travelled = divmod(index, turns_every)
+                travelled = turns_every - travelled if back % 2 else travelled
+            left = round(travelled * speed * 2 * size / fps) % (2 * size - size // 4)
+            if index >= appears_at:
+                picture[size // 8 : size // 8 + size // 4, left : left + size // 4] = square
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = index, Fraction(1, fps)
             container.mux(stream.encode(frame))
@@ -80,6 +98,27 @@ def test_motion_measures_speed_direction_and_place(tmp_path: Path) -> None:
     rightward = moving[1, ..., [0, ORIENTATIONS - 1]].sum()
     leftward = moving[1, ..., ORIENTATIONS // 2 - 1 : ORIENTATIONS // 2 + 1].sum()
     assert rightward > 5 * leftward
+
+
+def scalar(features: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+    return fine(features)[..., FASTEST + SCALARS.index(name)]
+
+
+def test_what_turns_back_and_forth_differs_from_what_goes_on(tmp_path: Path) -> None:
+    onward = motion_of(make_video(tmp_path / "on.mp4", 24, speed=0.2), tmp_path)
+    shaking = motion_of(make_video(tmp_path / "shake.mp4", 24, speed=0.2, turns_every=2), tmp_path)
+    assert scalar(shaking, "sharpest_turn")[1].max() > 2 * scalar(onward, "sharpest_turn")[1].max()
+    assert scalar(shaking, "turn")[1].sum() > 2 * scalar(onward, "turn")[1].sum()
+
+
+def test_what_appears_and_stays_is_still_foreground(tmp_path: Path) -> None:
+    moving = motion_of(make_video(tmp_path / "m.mp4", 32, speed=0.2), tmp_path)
+    left_behind = motion_of(make_video(tmp_path / "l.mp4", 32, speed=0.0, appears_at=20), tmp_path)
+    place = scalar(left_behind, "still_foreground")[3].argmax()
+    assert scalar(left_behind, "still_foreground")[3].max() > 0.1
+    assert scalar(left_behind, "still_foreground")[1].max() == 0
+    assert scalar(left_behind, "bright_foreground")[3].reshape(-1)[place] > 0
+    assert scalar(moving, "speed")[3].max() > 10 * scalar(left_behind, "speed")[3].max()
 
 
 def test_motion_is_the_same_at_another_frame_rate(tmp_path: Path) -> None:
