@@ -232,7 +232,9 @@ def test_glance_auc_leaves_out_what_is_unknown() -> None:
 def test_few_videos_bring_small_recipes_and_many_the_configured_one() -> None:
     small = candidate_recipes(SamplerConfig(), "motion", 8)
     assert {recipe.supervision for recipe in small} == {"clicks", "regions"}
-    assert {recipe.pooling for recipe in small} == {"none", "positions"}
+    assert {recipe.pooling for recipe in small} == {"positions"}
+    assert {recipe.context for recipe in small} == {"none", "video"}
+    assert {recipe.loss.positive_s for recipe in small} == {1.0, 4.0}
     assert candidate_recipes(SamplerConfig(), "motion", 1600) == [Recipe()]
     only = candidate_recipes(SamplerConfig(recipe=Recipe(supervision="video-label")), "clip", 8)
     assert {(recipe.supervision, recipe.pooling) for recipe in only} == {("video-label", "none")}
