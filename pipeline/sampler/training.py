@@ -139,9 +139,9 @@ def train_on(
                 on_progress("train sampler", number * len(folds) + place + 1, len(recipes) * len(folds))
         choice = choose(recipe, trained, corpus.videos, config)
         logger.info(
-            "recipe %d of %d: %s, pooling %s, context %s: glance AUC %.4f at step %d, smoothing %g s",
-            number + 1, len(recipes), recipe.supervision, recipe.pooling, recipe.context, choice.auc, choice.step,
-            choice.smoothing_s,
+            "recipe %d of %d: %s, pooling %s, context %s, events %g s: glance AUC %.4f at step %d, smoothing %g s",
+            number + 1, len(recipes), recipe.supervision, recipe.pooling, recipe.context, recipe.loss.positive_s,
+            choice.auc, choice.step, choice.smoothing_s,
         )  # fmt: skip
         tried.append((choice, trained))
     best_auc = max(choice.auc for choice, _ in tried)
@@ -193,8 +193,8 @@ def _assemble(
             "tried": [
                 {
                     "supervision": other.recipe.supervision, "pooling": other.recipe.pooling,
-                    "context": other.recipe.context, "glance_auc": other.auc, "step": other.step,
-                    "smoothing_s": other.smoothing_s,
+                    "context": other.recipe.context, "positive_s": other.recipe.loss.positive_s,
+                    "glance_auc": other.auc, "step": other.step, "smoothing_s": other.smoothing_s,
                 }
                 for other in tried
             ],
