@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -147,6 +147,24 @@ class Batch:
     features: torch.Tensor
     lengths: torch.Tensor | None
     targets: Targets
+
+    def parts(self, snippets: int) -> Iterator[Batch]:
+        """Yield parts that hold at most so many snippets, all crops counted, but at least a pair of videos."""
+        pairs = self.targets.pairs
+        _, crops, count, _ = self.features.shape
+        # No loss looks across pairs, so that nothing smaller than a pair would give the gradient of the whole.
+        at_once = max(1, snippets // (2 * crops * count))
+        for first in range(0, pairs, at_once):
+            end = min(pairs, first + at_once)
+            if end - first == pairs:
+                yield self
+                return
+            rows = [slice(first, end), slice(pairs + first, pairs + end)]
+            yield Batch(
+                features=torch.cat([self.features[row] for row in rows]),
+                lengths=None if self.lengths is None else torch.cat([self.lengths[row] for row in rows]),
+                targets=self.targets.part(first, end),
+            )
 
 
 class Batches:
