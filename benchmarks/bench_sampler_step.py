@@ -41,12 +41,14 @@ CLICKS_PER_VIDEO = 2.5  # of UCF-Crime's published clicks
 MINED_STEP = 1000  # past the first steps, which train on raw clicks
 
 
-def timed_in_turn(functions: list[Callable[[], object]], device: str, repeats: int) -> list[float]:
-    """Return the median seconds of a call of each function, after one to warm up.
+def pick_clock(device: str) -> Callable[[], float]:
+    """Return what to measure by: with one thread the processor's time, which other work on the machine leaves alone."""
+    return time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
 
-    With one thread it is the processor's time that counts, which other work on the machine leaves alone.
-    """
-    clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+
+def timed_in_turn(functions: list[Callable[[], object]], device: str, repeats: int) -> list[float]:
+    """Return the median seconds of a call of each function, after one to warm up."""
+    clock = pick_clock(device)
     seconds: list[list[float]] = [[] for _ in functions]
     for _ in range(repeats + 1):
         for function, of_function in zip(functions, seconds, strict=True):
@@ -204,7 +206,10 @@ def run_scale(clicks_file: Path, videos: int, crops: int, device: str, half: boo
         )
         before_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         ours = OurStep(device, half)
-        step_s = timed(lambda: ours.take(batch), device, 1)
+        clock = pick_clock(device)
+        started = clock()
+        ours.take(batch)
+        step_s = clock() - started
         peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(f"step on it: {step_s:.1f} s; peak {before_mb:.0f} MB with the batch, {peak_mb:.0f} MB with the step")
 
