@@ -20,6 +20,11 @@ from typing import Any
 
 from video_bench import loop, memory_mb
 
+from pipeline.features.base import FeatureJob
+from pipeline.features.motion import encode_motion
+from pipeline.records import Video
+from pipeline.video.probe import probe
+
 FPS, WIDTH, HEIGHT = 30, 320, 240
 SCENE_S = 10
 
@@ -47,34 +52,29 @@ def make_scene(path: Path) -> None:
 
 def repeat(scene: Path, path: Path, minutes: float) -> Path:
     """Write at least so many minutes of a scene."""
-    from pipeline.video.probe import probe
-
     loop(scene, path, int(-(-minutes * 60 // probe(scene).duration_s)))
     return path
 
 
-def encode(path: Path) -> tuple[float, float, float]:
-    """Return the seconds of a video, the processor's seconds and the peak memory in MiB that encoding it takes."""
-    from pipeline.features.base import FeatureJob
-    from pipeline.features.motion import encode_motion
-    from pipeline.records import Video
-    from pipeline.video.probe import probe
-
+def probed(path: Path) -> Video:
+    """Return the record of a video."""
     found = probe(path)
-    video = Video(
+    return Video(
         video_id="v", path=str(path), sha256="", fps=found.fps, num_frames=found.num_frames,
         duration_s=found.duration_s, width=found.width, height=found.height, codec=found.codec, label=None, split=None,
         source="",
     )  # fmt: skip
+
+
+def encode(video: Video) -> tuple[float, float]:
+    """Return the processor's seconds and the peak memory in MiB that encoding a video takes."""
     started = time.process_time()
-    encode_motion((FeatureJob(video=video, stride_frames=16, path=path.with_suffix(".npy")), "auto"))
-    return found.duration_s, time.process_time() - started, memory_mb("VmHWM")
+    encode_motion((FeatureJob(video=video, stride_frames=16, path=Path(video.path).with_suffix(".npy")), "auto"))
+    return time.process_time() - started, memory_mb("VmHWM")
 
 
 def ready(_: int) -> None:
-    """Import what encoding needs, so that it is not measured."""
-    import pipeline.features.motion
-    import pipeline.video.readers  # noqa: F401
+    """Let a worker start and import what encoding needs, so that neither is measured."""
 
 
 def pool(workers: int) -> Any:
@@ -97,23 +97,26 @@ def main() -> None:
         scene = arguments.video or folder / "scene.mp4"
         if arguments.video is None:
             make_scene(scene)
-        paths = [repeat(scene, folder / f"worker{n}.mp4", arguments.short) for n in range(arguments.workers)]
+        videos = [probed(repeat(scene, folder / f"{n}.mp4", arguments.short)) for n in range(arguments.workers)]
         with pool(arguments.workers) as workers:
             started = time.perf_counter()
-            encoded = workers.map(encode, paths, chunksize=1)
+            encoded = workers.map(encode, videos, chunksize=1)
             wall_s = time.perf_counter() - started
-        video_s, busy_s = (sum(of_video[n] for of_video in encoded) for n in (0, 1))
+        video_s, busy_s = sum(video.duration_s for video in videos), sum(busy_s for busy_s, _ in encoded)
         print(
             f"{arguments.workers} workers, {video_s / 60:.0f} minutes of video: {video_s / wall_s:.1f}x real time by "
             f"the clock, {arguments.workers * video_s / busy_s:.1f}x by processor time, {video_s / busy_s:.1f}x a core"
         )
         peaks = []
         for minutes in (arguments.short, arguments.long):
-            path = repeat(scene, folder / f"long{minutes}.mp4", minutes)
+            video = probed(repeat(scene, folder / f"long{minutes}.mp4", minutes))
             with pool(1) as workers:
-                [(video_s, busy_s, peak_mb)] = workers.map(encode, [path])
+                [(busy_s, peak_mb)] = workers.map(encode, [video])
             peaks.append(peak_mb)
-            print(f"{video_s / 60:.0f} minutes: {video_s / busy_s:.1f}x real time on one core, peak {peak_mb:.0f} MB")
+            print(
+                f"{video.duration_s / 60:.0f} minutes: {video.duration_s / busy_s:.1f}x real time on one core, "
+                f"peak {peak_mb:.0f} MB"
+            )
         print(f"peak of the longer over the shorter: {peaks[1] / peaks[0]:.2f}")
 
 

@@ -156,15 +156,16 @@ class Batch:
         at_once = max(1, snippets // (2 * crops * count))
         for first in range(0, pairs, at_once):
             end = min(pairs, first + at_once)
+            targets = self.targets.part(first, end)
             if end - first == pairs:
-                yield self
-                return
-            rows = [slice(first, end), slice(pairs + first, pairs + end)]
-            yield Batch(
-                features=torch.cat([self.features[row] for row in rows]),
-                lengths=None if self.lengths is None else torch.cat([self.lengths[row] for row in rows]),
-                targets=self.targets.part(first, end),
-            )
+                features = self.features
+            else:
+                # Of the padding only what this part's longest video leaves.
+                longest = targets.glances.shape[1]
+                rows = [slice(first, end), slice(pairs + first, pairs + end)]
+                features = torch.cat([self.features[row, :, :longest] for row in rows])
+            padded = bool((targets.lengths < features.shape[2]).any())
+            yield Batch(features=features, lengths=targets.lengths if padded else None, targets=targets)
 
 
 class Batches:

@@ -36,11 +36,16 @@ class Targets:
         return len(self.lengths) // 2
 
     def part(self, first: int, end: int) -> Targets:
-        """Return the targets of the normal videos [first, end) and of as many abnormal ones."""
+        """Return the targets of the normal videos [first, end) and of as many abnormal ones.
+
+        All videos keep their axis; of some, it ends with the longest of them.
+        """
+        lengths = torch.cat([self.lengths[first:end], self.lengths[self.pairs + first : self.pairs + end]])
+        longest = self.glances.shape[1] if end - first == self.pairs else int(lengths.max())
         return Targets(
-            lengths=torch.cat([self.lengths[first:end], self.lengths[self.pairs + first : self.pairs + end]]),
-            glances=self.glances[first:end],
-            glance_distance_s=self.glance_distance_s[first:end],
+            lengths=lengths,
+            glances=self.glances[first:end, :longest],
+            glance_distance_s=self.glance_distance_s[first:end, :longest],
         )
 
     def to(self, device: torch.device) -> Targets:

@@ -14,6 +14,7 @@ import torch
 from pipeline.config import LossConfig, NetworkConfig, Recipe
 from pipeline.sampler.data import Batch
 from pipeline.sampler.losses import Targets, sampler_loss
+from pipeline.sampler.mining import valid_mask
 from pipeline.sampler.model_io import score_with
 from pipeline.sampler.network import UrDmu
 from pipeline.sampler.step import add_gradient
@@ -97,8 +98,10 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(supervision: str) -> Non
     torch.nn.init.zeros_(network.latent_log_variance.weight)
     torch.nn.init.constant_(network.latent_log_variance.bias, -200.0)
     features, glances = batch()
-    glances[0] = 0  # a video without clicks weighs nothing, and its part less than the others
-    lengths = torch.tensor([SNIPPETS, 21, SNIPPETS, 30, SNIPPETS, 9])
+    # A video without clicks weighs nothing, and its part less than the others; parts end with their longest video.
+    lengths = torch.tensor([SNIPPETS, 21, 12, 30, 25, 9])
+    features *= valid_mask(lengths, SNIPPETS)[:, None, :, None]
+    glances[0], glances[1, 30], glances[2] = 0, 0, torch.arange(SNIPPETS) == 5
     distance_s = torch.where(glances.any(dim=1, keepdim=True), torch.arange(SNIPPETS) / 2.0, torch.inf)
     targets = Targets(lengths=lengths, glances=glances.bool(), glance_distance_s=distance_s)
     whole = Batch(features=features, lengths=lengths, targets=targets)
@@ -108,7 +111,8 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(supervision: str) -> Non
         terms = add_gradient(network, whole, recipe, 100, snippets_at_once=snippets_at_once, half_precision=False)
         return terms, [p.grad.clone() for p in network.parameters() if p.grad is not None]
 
-    assert [len(part.features) for part in whole.parts(4 * CROPS * SNIPPETS)] == [4, 2]
+    parts = [tuple(part.features.shape) for part in whole.parts(4 * CROPS * SNIPPETS)]
+    assert parts == [(4, CROPS, SNIPPETS, DIM), (2, CROPS, 12, DIM)]
     expected_terms, expected = gradient(10**6)
     for at_once in (1, 4 * CROPS * SNIPPETS):
         terms, found = gradient(at_once)
