@@ -3,7 +3,7 @@
 Two workers encode a video each, a few minutes of 320x240 at 30 fps made by repeating --video, real footage, without
 encoding it anew; without --video a noisy scene with moving blocks is repeated. The factor is given by the clock, which
 other work on the machine slows, and by the workers' processor time, as idle cores would show it. Then one video of
---short and one of --long minutes are encoded, each in a process of its own: their peak memory must not differ.
+--short and one of --long minutes are encoded, each in a process of its own, and their peaks of memory compared.
 
     python benchmarks/bench_motion.py [--video FILE] [--workers 2] [--short 5] [--long 60]
 """
