@@ -1,11 +1,14 @@
 """A training step of the sampler against a plain PyTorch transcription of UR-DMU and GlanceVAD with its Python loops.
 
 Both sides get the same batch of the papers' shape: as many normal as abnormal videos, 200 segments, 1024 values, clicks
-distributed as those of UCF-Crime are, and scores that make mining walk. The step is forward, loss, backward and Adam.
-Crops multiply everything but mining alike; on a small machine take fewer than the papers' ten.
+distributed as those of UCF-Crime are, and scores that make mining walk. The step is forward, loss, backward and Adam,
+in float32 on both sides; each is measured in turn, so that other work on the machine slows both. Crops multiply
+everything but mining alike. The plain step keeps all activations of the batch: some 3 GB a crop at 64 + 64 videos.
 
 With --clicks FILE (a GlanceVAD CSV of UCF-Crime) it also runs the annotation side at the paper's size: all videos of
-the file and as many normal ones with fake features in one workspace, and the steps of real batches from it.
+the file and 800 normal ones with fake features of --scale-crops crops in one workspace, from reading the tables to a
+training step on a batch of them, with the memory that takes. --only-scale does nothing else, so that the peak is its
+own.
 
     python benchmarks/bench_sampler_step.py [--videos 64] [--crops 1] [--device cpu] [--clicks FILE]
 """
@@ -26,10 +29,11 @@ from reference_urdmu import PlainUrDmu, mine_in_loops, plain_loss, render_in_loo
 
 from pipeline.config import Recipe
 from pipeline.records import NORMAL, FeatureFile, Glance, Rejected, Video
-from pipeline.sampler.data import Batches, FeatureSource, load_corpus
-from pipeline.sampler.losses import Targets, sampler_loss
+from pipeline.sampler.data import Batch, Batches, FeatureSource, load_corpus
+from pipeline.sampler.losses import Targets
 from pipeline.sampler.mining import mine_events, render
 from pipeline.sampler.network import UrDmu
+from pipeline.sampler.step import add_gradient, pick_snippets_at_once
 from pipeline.workspace import Workspace
 
 SEGMENTS, DIM = 200, 1024
@@ -37,20 +41,29 @@ CLICKS_PER_VIDEO = 2.5  # of UCF-Crime's published clicks
 MINED_STEP = 1000  # past the first steps, which train on raw clicks
 
 
-def timed(function: Callable[[], object], device: str, repeats: int) -> float:
-    """Return the median seconds of a call, after one to warm up.
+def pick_clock(device: str) -> Callable[[], float]:
+    """Return what to measure by: with one thread the processor's time, which other work on the machine leaves alone."""
+    return time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
 
-    With one thread it is the processor's time that counts, which other work on the machine leaves alone.
-    """
-    clock = time.process_time if device == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
-    seconds = []
+
+def timed_in_turn(functions: list[Callable[[], object]], device: str, repeats: int) -> list[float]:
+    """Return the median seconds of a call of each function, after one to warm up."""
+    clock = pick_clock(device)
+    seconds: list[list[float]] = [[] for _ in functions]
     for _ in range(repeats + 1):
-        started = clock()
-        function()
-        if device.startswith("cuda"):
-            torch.cuda.synchronize()
-        seconds.append(clock() - started)
-    return statistics.median(seconds[1:])
+        for function, of_function in zip(functions, seconds, strict=True):
+            started = clock()
+            function()
+            if device.startswith("cuda"):
+                torch.cuda.synchronize()
+            of_function.append(clock() - started)
+    return [statistics.median(of_function[1:]) for of_function in seconds]
+
+
+def timed(function: Callable[[], object], device: str, repeats: int) -> float:
+    """Return the median seconds of a call, after one to warm up."""
+    [seconds] = timed_in_turn([function], device, repeats)
+    return seconds
 
 
 def make_clicks(videos: int) -> torch.Tensor:
@@ -76,30 +89,36 @@ def compare_mining(videos: int) -> tuple[float, float]:
     return loops, ours
 
 
+class OurStep:
+    """A network and its optimiser, ready to take training steps."""
+
+    def __init__(self, device: str, half: bool) -> None:
+        self._recipe = Recipe()
+        self._half = half
+        self._at_once = pick_snippets_at_once(0, device)
+        self._network = UrDmu(DIM, self._recipe.network).to(device)
+        self._optimizer = torch.optim.Adam(self._network.parameters(), lr=1e-4, weight_decay=5e-5)
+
+    def take(self, batch: Batch) -> None:
+        """Take a step as training does."""
+        self._optimizer.zero_grad(set_to_none=True)
+        add_gradient(
+            self._network, batch, self._recipe, MINED_STEP, snippets_at_once=self._at_once, half_precision=self._half
+        )
+        self._optimizer.step()
+
+
 def compare_steps(videos: int, crops: int, device: str, half: bool, repeats: int) -> tuple[float, float]:
-    """Time a whole training step of both sides."""
-    features = torch.randn(2 * videos, crops, SEGMENTS, DIM, device=device)
+    """Time a whole training step of both sides; of ours alone where it runs on a GPU."""
+    features = torch.randn(2 * videos, crops, SEGMENTS, DIM)
     clicks = make_clicks(videos)
     targets = Targets(
-        lengths=torch.full((2 * videos,), SEGMENTS, device=device),
-        glances=clicks.to(device),
-        glance_distance_s=torch.zeros(videos, SEGMENTS, device=device),
+        lengths=torch.full((2 * videos,), SEGMENTS), glances=clicks, glance_distance_s=torch.zeros(videos, SEGMENTS)
     )
-    recipe = Recipe()
-    network = UrDmu(DIM, recipe.network).to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4, weight_decay=5e-5)
-
-    def our_step() -> None:
-        with torch.autocast(device.partition(":")[0], dtype=torch.bfloat16, enabled=half):
-            output = network.training_output(features)
-        loss = torch.stack(list(sampler_loss(output, targets, recipe, MINED_STEP).values())).sum()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-
-    ours = timed(our_step, device, repeats)
+    batch = Batch(features=features, lengths=None, targets=targets)
+    ours = OurStep(device, half)
     if device != "cpu":
-        return float("nan"), ours
+        return float("nan"), timed(lambda: ours.take(batch), device, repeats)
     plain = PlainUrDmu(DIM)
     plain_optimizer = torch.optim.Adam(plain.parameters(), lr=1e-4, weight_decay=5e-5)
     as_float = clicks.float()
@@ -110,26 +129,34 @@ def compare_steps(videos: int, crops: int, device: str, half: bool, repeats: int
         loss.backward()
         plain_optimizer.step()
 
-    return timed(plain_step, device, repeats), ours
+    plain_s, ours_s = timed_in_turn([plain_step, lambda: ours.take(batch)], device, repeats)
+    return plain_s, ours_s
 
 
 def make_scale_workspace(folder: Path, clicks_file: Path, crops: int, stride: int = 16) -> Workspace:
-    """Fill the tables with the videos of a click file and 800 normal ones; their features are noise."""
+    """Fill the tables with the videos of a click file and 800 normal ones; their features are noise.
+
+    The click file tells no lengths: an abnormal video ends 20 snippets after its last click, a normal one has 600 to
+    8000 frames, 20 seconds to 4.5 minutes, and none is longer than 2000 snippets, 18 minutes.
+    """
     workspace = Workspace(str(folder))
     clicks: dict[str, list[int]] = {}
     for line in clicks_file.read_text().splitlines()[1:]:
         name, frame = line.split(",")
         clicks.setdefault(name, []).append(int(frame))
     rng = np.random.default_rng(0)
-    # All videos share one file: what is measured is the reading of that many rows and videos, not the disk.
-    longest = max(max(frames) for frames in clicks.values()) // stride + 64
-    shared = folder / "features" / "shared.npy"
-    shared.parent.mkdir()
-    np.save(shared, rng.normal(size=(crops, min(longest, 2000), DIM)).astype(np.float16))
+    (folder / "features").mkdir()
+    # Videos of a like length share a file, longer than each of them by less than an eighth: what is measured is the
+    # reading of so many rows and videos, not the room on the disk.
+    lengths = np.unique(np.ceil(40 * 1.125 ** np.arange(35)).clip(max=2000).astype(int))
+    for length in lengths:
+        noise = rng.standard_normal((1, length, DIM), dtype=np.float32).astype(np.float16)
+        np.save(folder / "features" / f"shared{length}.npy", np.concatenate([noise] * crops))
     videos, features, glances = [], [], []
     names = [(name, "Fighting") for name in clicks] + [(f"Normal{n:04d}", NORMAL) for n in range(800)]
     for name, label in names:
-        snippets = min(2000, max(clicks.get(name, [int(rng.integers(600, 8000))])) // stride + 20)
+        least = max(clicks.get(name, [int(rng.integers(600, 8000))])) // stride + 20
+        snippets = int(lengths[min(np.searchsorted(lengths, least), len(lengths) - 1)])
         videos.append(
             Video(
                 video_id=name, path="", sha256="", fps=30.0, num_frames=snippets * stride,
@@ -137,9 +164,7 @@ def make_scale_workspace(folder: Path, clicks_file: Path, crops: int, stride: in
                 split=None, source="",
             )
         )  # fmt: skip
-        path = folder / "features" / f"{name}.npy"
-        header = np.load(shared, mmap_mode="r")
-        np.save(path, header[:, :snippets])
+        (folder / "features" / f"{name}.npy").hardlink_to(folder / "features" / f"shared{snippets}.npy")
         features.append(
             FeatureFile(
                 video_id=name, encoder="npy", crops=crops, num_snippets=snippets, dim=DIM, stride_frames=stride,
@@ -157,25 +182,48 @@ def make_scale_workspace(folder: Path, clicks_file: Path, crops: int, stride: in
     return workspace
 
 
-def run_scale(clicks_file: Path, videos: int, crops: int) -> None:
-    """Read the published clicks at the paper's size and time the making of batches."""
+def run_scale(clicks_file: Path, videos: int, crops: int, device: str, half: bool) -> None:
+    """Read the published clicks at the paper's size, make batches and take a training step on each."""
     with tempfile.TemporaryDirectory() as name:
         workspace = make_scale_workspace(Path(name), clicks_file, crops)
         started = time.perf_counter()
         corpus = load_corpus(workspace)
-        loaded = time.perf_counter() - started
+        loaded_s = time.perf_counter() - started
         clicks = sum(len(video.glances) for video in corpus.videos)
         abnormal = sum(video.is_abnormal for video in corpus.videos)
+        normal = len(corpus.videos) - abnormal
+        print(
+            f"corpus: {abnormal} abnormal + {normal} normal videos, {clicks} clicked snippets, read in {loaded_s:.2f} s"
+        )
         recipe = Recipe(batch_videos=videos)
         batches = Batches(corpus.videos, FeatureSource(corpus.videos, recipe), recipe, seed=0)
         step = iter(range(1000))
-        seconds = timed(lambda: batches.at(next(step)), "cpu", 3)
-        shape = tuple(batches.at(0).features.shape)
-        normal = len(corpus.videos) - abnormal
+        read_s = timed(lambda: batches.at(next(step)), "cpu", 2)
+        batch = batches.at(0)
+        shape, lengths = tuple(batch.features.shape), batch.targets.lengths.float()
         print(
-            f"corpus: {abnormal} abnormal + {normal} normal videos, {clicks} clicked snippets, read in {loaded:.2f} s"
+            f"batch of shape {shape}, {lengths.mean():.0f} segments a video: {read_s:.1f} s, beside the step before it"
         )
-        print(f"batch of shape {shape}: {seconds:.2f} s, in a thread beside the step before it")
+        before_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        ours = OurStep(device, half)
+        clock = pick_clock(device)
+        started = clock()
+        ours.take(batch)
+        step_s = clock() - started
+        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"step on it: {step_s:.1f} s; peak {before_mb:.0f} MB with the batch, {peak_mb:.0f} MB with the step")
+
+
+def run_comparison(videos: int, crops: int, device: str, half: bool, repeats: int) -> None:
+    """Compare with the plain transcription and print the ratios."""
+    loops, ours = compare_mining(videos)
+    print(f"mining + rendering: loops {loops * 1e3:.0f} ms, ours {ours * 1e3:.1f} ms: {loops / ours:.0f}x")
+    plain, step = compare_steps(videos, crops, device, half, repeats)
+    precision = "bfloat16 against float32" if half else "float32"
+    print(f"step, {videos}+{videos} videos x {crops} crops x {SEGMENTS} x {DIM}, {device} {precision}:")
+    print(f"    plain {plain:.2f} s, ours {step:.2f} s: {plain / step:.2f}x")
+    peak = torch.cuda.max_memory_allocated() / 2**20 if device != "cpu" else 0
+    print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB host, {peak:.0f} MB device")
 
 
 def main() -> None:
@@ -188,20 +236,16 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--clicks", type=Path, help="GlanceVAD CSV of UCF-Crime")
+    parser.add_argument("--scale-crops", type=int, default=10)
+    parser.add_argument("--only-scale", action="store_true", help="without the comparison")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    loops, ours = compare_mining(arguments.videos)
-    print(f"mining + rendering: loops {loops * 1e3:.0f} ms, ours {ours * 1e3:.1f} ms: {loops / ours:.0f}x")
     half = arguments.precision == "bfloat16"
-    plain, step = compare_steps(arguments.videos, arguments.crops, arguments.device, half, arguments.repeats)
-    shape = f"{arguments.videos}+{arguments.videos} videos x {arguments.crops} crops x {SEGMENTS} x {DIM}"
-    print(f"step, {shape}, {arguments.device} {arguments.precision}:")
-    print(f"    plain {plain:.2f} s, ours {step:.2f} s: {plain / step:.2f}x")
-    peak = torch.cuda.max_memory_allocated() / 2**20 if arguments.device != "cpu" else 0
-    print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB host, {peak:.0f} MB device")
+    if not arguments.only_scale:
+        run_comparison(arguments.videos, arguments.crops, arguments.device, half, arguments.repeats)
     if arguments.clicks:
-        run_scale(arguments.clicks, arguments.videos, arguments.crops)
+        run_scale(arguments.clicks, arguments.videos, arguments.scale_crops, arguments.device, half)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def video(minutes: int) -> Path:
         segment = folder / "segment.mp4"
         if not segment.exists():
             _encode_segment(segment)
-        _loop(segment, path, minutes * 60 // SEGMENT_S)
+        loop(segment, path, minutes * 60 // SEGMENT_S)
     return path
 
 
@@ -69,7 +69,8 @@ def _encode_segment(path: Path) -> None:
         output.mux(stream.encode(None))
 
 
-def _loop(segment: Path, path: Path, times: int) -> None:
+def loop(segment: Path, path: Path, times: int) -> None:
+    """Write a video that shows another so many times; nothing is encoded."""
     import av
 
     partial = path.with_suffix(".partial.mp4")
@@ -95,7 +96,7 @@ def _cpu_s() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def _memory_mb(field: str) -> float:
+def memory_mb(field: str) -> float:
     """Read VmRSS, resident memory now, or VmHWM, its peak; `ru_maxrss` would hold the peak of the parent as well."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
@@ -138,6 +139,6 @@ def main(title: str, contenders: Mapping[str, tuple[Contender, Path]], targets: 
 
 def _measure(contender: Contender, path: Path) -> Measures:
     with tempfile.TemporaryDirectory() as folder:
-        start_mb, start_s = _memory_mb("VmRSS"), _cpu_s()
+        start_mb, start_s = memory_mb("VmRSS"), _cpu_s()
         measured = contender(path, Path(folder))
-        return {"cpu_s": _cpu_s() - start_s, "memory_mb": _memory_mb("VmHWM") - start_mb, **measured}
+        return {"cpu_s": _cpu_s() - start_s, "memory_mb": memory_mb("VmHWM") - start_mb, **measured}

@@ -108,4 +108,10 @@ class SamplerConfig(Section):
     )
     seed: int = Field(0, ge=0, description="seed of weights, batches, dropout and folds")
     device: str = operational("auto", description="auto, cpu, cuda, cuda:1, ...")
+    snippets_at_once: int = Field(
+        0,
+        ge=0,
+        description="snippets, all crops counted, that a step works on at once, a pair of videos at least; its "
+        "gradient is that of the whole step, its memory less; 0: 4096 on CPU, 65536 on GPU",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto is bfloat16 on GPU")

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +84,7 @@ class FeatureWriter:
         self._count = count
         self._name = name
         self._written = 0
-        self._array: np.memmap[Any, np.dtype[np.float16]] | None = None
+        self._shape: tuple[int, int, int] | None = None
         self._temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
 
     def write(self, block: Floats) -> None:
@@ -96,15 +96,18 @@ class FeatureWriter:
         if not np.isfinite(block).all():
             at = self._written + int(np.argwhere(~np.isfinite(block))[0][1])
             raise RecordError(Reason.BAD_FEATURES, f"{self._name}: snippet {at} holds a value that is not finite")
-        if self._array is None:
+        mode: Literal["w+", "r+"] = "r+"
+        if self._shape is None:
             crops, _, dim = block.shape
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._array = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-                self._temporary, mode="w+", dtype=np.float16, shape=(crops, self._count, dim)
-            )
+            self._shape, mode = (crops, self._count, dim), "w+"
+        # Mapped for one block at a time: pages that stay mapped count as the worker's memory.
+        array = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+            self._temporary, mode=mode, dtype=np.float16, shape=self._shape
+        )
         end = self._written + block.shape[1]
         # float16 ends at 65,504; a clipped outlier is worth more than an infinite one.
-        self._array[:, self._written : end] = np.clip(block, -_LARGEST, _LARGEST)
+        array[:, self._written : end] = np.clip(block, -_LARGEST, _LARGEST)
         self._written = end
 
     def close(self) -> EncodedVideo:
@@ -113,11 +116,9 @@ class FeatureWriter:
         Raises:
             RecordError: BAD_FEATURES where the number of snippets is not the announced one.
         """
-        if self._array is None or self._written != self._count:
+        if self._shape is None or self._written != self._count:
             raise RecordError(Reason.BAD_FEATURES, f"{self._name}: {self._written} snippets of {self._count}")
-        crops, count, dim = self._array.shape
-        self._array.flush()
-        self._array = None
+        crops, count, dim = self._shape
         with self._temporary.open("rb") as file:
             os.fsync(file.fileno())
         sha256 = file_sha256(self._temporary)
@@ -126,7 +127,6 @@ class FeatureWriter:
 
     def discard(self) -> None:
         """Remove what was written so far; does nothing after `close`."""
-        self._array = None
         self._temporary.unlink(missing_ok=True)
 
 

@@ -1,4 +1,7 @@
-"""Features of a frame per snippet from any vision tower of transformers: CLIP, SigLIP, DINOv2, a video MLLM's own."""
+"""Features of a frame per snippet from any vision tower of transformers: CLIP, SigLIP, DINOv2, a video MLLM's own.
+
+Towers that attend over time (`language_bind`) see the frames of several snippets in a row as one clip.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from pipeline.config import FeaturesConfig, VideoConfig
 from pipeline.devices import pick_device, pick_dtype
 from pipeline.errors import RecordError, SetupError
 from pipeline.features.base import EncodedVideo, FeatureJob, FeatureWriter, Floats, num_snippets
+from pipeline.features.language_bind import load_time_tower
 from pipeline.models.hf_model import model_identity
 from pipeline.models.torchvision_mend import mend_torchvision
 from pipeline.records import Video
@@ -65,8 +69,10 @@ class VisionTowerEncoder:
         def chunks() -> Iterator[_Chunk]:
             for job in jobs:
                 count = num_snippets(job.video.num_frames, job.stride_frames)
-                for first in range(0, count, _CHUNK):
-                    end = min(count, first + _CHUNK)
+                # Whole windows, so that they fall alike whatever a worker reads at once.
+                size = -(-_CHUNK // tower.window_frames) * tower.window_frames
+                for first in range(0, count, size):
+                    end = min(count, first + size)
                     chunk = _Chunk(job, first, end, round(tower.side * _LARGER), self._video.reader)
                     begun.append(chunk)
                     yield chunk
@@ -123,6 +129,7 @@ class VisionTower:
 
     Attributes:
         side: side in pixels of the square that the tower sees.
+        window_frames: frames that the tower sees as one clip, 1 where it sees each alone.
 
     Raises:
         SetupError: if there is no such model, or it has no vision tower.
@@ -138,26 +145,37 @@ class VisionTower:
         self._device = pick_device(config.device, "features.device")
         self._dtype = pick_dtype(config.dtype, self._device)
         name, revision = config.encoder, config.revision
+        self.window_frames = 1
         try:
-            self._processor: Any = AutoImageProcessor.from_pretrained(name, revision=revision)
-            model: Any = AutoModel.from_pretrained(name, revision=revision, dtype=self._dtype)
+            over_time = load_time_tower(name, revision, self._dtype)
+            if over_time is not None:
+                model, self._processor, self.window_frames = (
+                    over_time.model, over_time.processor, over_time.window_frames,
+                )  # fmt: skip
+            else:
+                self._processor = AutoImageProcessor.from_pretrained(name, revision=revision)
+                model = AutoModel.from_pretrained(name, revision=revision, dtype=self._dtype)
         except (OSError, ValueError, ImportError, KeyError, RuntimeError) as fault:
             lines = str(fault).strip().splitlines() or [type(fault).__name__]
             raise SetupError(f"features.encoder={name}: cannot be loaded: {lines[0]}") from None
-        self._tower = _vision_part(model).to(self._device).eval()
+        self._tower: Any = _vision_part(model).to(self._device).eval()
         side = getattr(self._tower.config, "image_size", 224)
         self.side: int = side if isinstance(side, int) else min(side)
         logger.info("%s: %s on %s", name, type(self._tower).__name__, self._device)
 
     def encode(self, frames: NDArray[np.uint8]) -> Floats:
         """Return the features of frames, float32, shape (n, dim)."""
+        window = self.window_frames
         parts = []
-        for first in range(0, len(frames), self._config.batch_size):
-            batch = list(frames[first : first + self._config.batch_size])
+        size = max(1, self._config.batch_size // window) * window
+        for first in range(0, len(frames), size):
+            batch = list(frames[first : first + size])
+            count = len(batch)
+            batch += batch[-1:] * (-count % window)  # the last frame fills the last window
             pixels = self._processor(images=batch, return_tensors="pt")["pixel_values"]
             with self._torch.inference_mode():
                 output = self._tower(pixel_values=pixels.to(self._device, dtype=self._dtype))
-            parts.append(self._pooled(output.last_hidden_state).float().cpu().numpy())
+            parts.append(self._pooled(output.last_hidden_state)[:count].float().cpu().numpy())
         return np.concatenate(parts)
 
     def _pooled(self, hidden: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -147,6 +147,25 @@ class Batch:
     features: torch.Tensor
     lengths: torch.Tensor | None
     targets: Targets
+
+    def parts(self, snippets: int) -> Iterator[Batch]:
+        """Yield parts that hold at most so many snippets, all crops counted, but at least a pair of videos."""
+        pairs = self.targets.pairs
+        _, crops, count, _ = self.features.shape
+        # No loss looks across pairs, so that nothing smaller than a pair would give the gradient of the whole.
+        at_once = max(1, snippets // (2 * crops * count))
+        for first in range(0, pairs, at_once):
+            end = min(pairs, first + at_once)
+            targets = self.targets.part(first, end)
+            if end - first == pairs:
+                features = self.features
+            else:
+                # Of the padding only what this part's longest video leaves.
+                longest = targets.glances.shape[1]
+                rows = [slice(first, end), slice(pairs + first, pairs + end)]
+                features = torch.cat([self.features[row, :, :longest] for row in rows])
+            padded = bool((targets.lengths < features.shape[2]).any())
+            yield Batch(features=features, lengths=targets.lengths if padded else None, targets=targets)
 
 
 class Batches:

@@ -1,8 +1,9 @@
 """UR-DMU (Zhou et al., AAAI 2023): dual memory units with uncertainty regulation, for scores per snippet.
 
-The mathematics is the published one, over sequences of different lengths. Two identities make it cheaper: a memory is
-read by sigmoid attention without normalisation, so a linear map of what is read equals reading the mapped slots; and
-whatever follows a mean over chosen snippets and is linear may be applied to the mean.
+The mathematics is the published one, over sequences of different lengths. Three identities make it cheaper: a memory is
+read by sigmoid attention without normalisation, so a linear map of what is read equals reading the mapped slots;
+whatever follows a mean over chosen snippets and is linear may be applied to the mean; and the local branch of the
+attention is linear all through, so that its two projections are one.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ class UrDmu(nn.Module):
         videos, crops, count, _ = features.shape
         flat, mask = _by_crop(features, lengths)
         hidden = self._encode(flat, mask)
-        latent = self._mapped_read(self.normal_memory, self.normal_memory.attend(hidden))
-        latent = latent + self._mapped_read(self.abnormal_memory, self.abnormal_memory.attend(hidden))
+        by_normal, by_abnormal = self._attend(hidden)
+        latent = self._latent_part(self.normal_memory, by_normal) + self._latent_part(self.abnormal_memory, by_abnormal)
         return self._score(flat, hidden, latent).view(videos, crops, count).mean(dim=1)
 
     def training_output(self, features: Tensor, lengths: Tensor | None = None) -> TrainingOutput:
@@ -98,65 +99,85 @@ class UrDmu(nn.Module):
             lengths: shape (2B,), or None.
         """
         videos, crops, count, _ = features.shape
-        half = videos // 2
+        half, rows = videos // 2, videos // 2 * crops
         flat, mask = _by_crop(features, lengths)
+        normal_mask, abnormal_mask = (None, None) if mask is None else (mask[:rows], mask[rows:])
         hidden = self._encode(flat, mask)
-        normal, abnormal = hidden[: half * crops], hidden[half * crops :]
-        normal_mask, abnormal_mask = (None, None) if mask is None else (mask[: half * crops], mask[half * crops :])
-        n_by_n, n_by_a = self.normal_memory.attend(normal), self.abnormal_memory.attend(normal)
-        a_by_n, a_by_a = self.normal_memory.attend(abnormal), self.abnormal_memory.attend(abnormal)
+        by_normal, by_abnormal = self._attend(hidden)
+        normal_level, abnormal_level = slot_mean(by_normal), slot_mean(by_abnormal)
+        anchors = top_weights(normal_level[:rows].detach(), normal_mask).to(hidden.dtype)
+        positives = top_weights(normal_level[rows:].detach(), abnormal_mask).to(hidden.dtype)
+        negatives = top_weights(abnormal_level[rows:].detach(), abnormal_mask).to(hidden.dtype)
 
-        def per_video(attention: Tensor) -> Tensor:
-            return slot_mean(attention).view(half, crops, count).mean(dim=1)
+        def per_video(level: Tensor) -> Tensor:
+            return level.view(-1, crops, count).mean(dim=1)
 
-        def chosen_mean(values: Tensor, weights: Tensor) -> Tensor:
-            """Average over the chosen snippets, then over crops, shape (half, width)."""
-            return torch.einsum("bt,btd->bd", weights.to(values.dtype), values).view(half, crops, -1).mean(dim=1)
+        def over_crops(vectors: Tensor) -> Tensor:
+            return vectors.view(half, crops, -1).mean(dim=1)
 
-        anchors = top_weights(slot_mean(n_by_n).detach(), normal_mask)
-        positives = top_weights(slot_mean(a_by_n).detach(), abnormal_mask)
-        negatives = top_weights(slot_mean(a_by_a).detach(), abnormal_mask)
+        # One product for all that is chosen of the embeddings; of a normal video that is the anchor alone.
+        wanted = torch.cat([torch.stack([anchors, anchors], dim=1), torch.stack([positives, negatives], dim=1)])
+        embeddings = torch.bmm(wanted, hidden)
 
-        mean = self._mapped_read(self.normal_memory, n_by_n)
-        log_variance = self._mapped_read(self.normal_memory, n_by_n, self.latent_log_variance)
+        mean = self._mapped_read(by_normal[:rows], self.latent_mean)
+        log_variance = self._mapped_read(by_normal[:rows], self.latent_log_variance)
         sampled = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
-        normal_latent = sampled + self._mapped_read(self.abnormal_memory, n_by_a)
-        abnormal_latent = self._mapped_read(self.abnormal_memory, a_by_a) + self._mapped_read(
-            self.normal_memory, a_by_n
+        latent = self._latent_part(self.abnormal_memory, by_abnormal) + torch.cat(
+            [F.linear(sampled, self._head_halves()[1]), self._latent_part(self.normal_memory, by_normal[rows:])]
         )
-        negative_attention = torch.einsum("bt,btk->bk", negatives.to(a_by_a.dtype), a_by_a)
-        negative_latent = self._mapped_read(self.abnormal_memory, negative_attention)
-        scores = self._score(flat, hidden, torch.cat([normal_latent, abnormal_latent]))
+        negative_attention = torch.einsum("bt,btk->bk", negatives.to(by_abnormal.dtype), by_abnormal[rows:])
+        negative_latent = self.latent_mean(negative_attention @ self.abnormal_memory.slots)
+        scores = self._score(flat, hidden, latent)
+        level_of_normal, level_of_abnormal = per_video(normal_level), per_video(abnormal_level)
         return TrainingOutput(
-            scores=scores.view(videos, crops, count).mean(dim=1),
-            normal_by_normal=per_video(n_by_n),
-            normal_by_abnormal=per_video(n_by_a),
-            abnormal_by_normal=per_video(a_by_n),
-            abnormal_by_abnormal=per_video(a_by_a),
-            anchor=chosen_mean(normal, anchors),
-            positive=chosen_mean(abnormal, positives),
-            negative=chosen_mean(abnormal, negatives),
-            anchor_latent=chosen_mean(sampled, anchors),
-            negative_latent=negative_latent.view(half, crops, -1).mean(dim=1),
+            scores=per_video(scores),
+            normal_by_normal=level_of_normal[:half],
+            normal_by_abnormal=level_of_abnormal[:half],
+            abnormal_by_normal=level_of_normal[half:],
+            abnormal_by_abnormal=level_of_abnormal[half:],
+            anchor=over_crops(embeddings[:rows, 0]),
+            positive=over_crops(embeddings[rows:, 0]),
+            negative=over_crops(embeddings[rows:, 1]),
+            anchor_latent=over_crops(torch.einsum("bt,btd->bd", anchors.to(sampled.dtype), sampled)),
+            negative_latent=over_crops(negative_latent),
             kl=_divergence(mean, log_variance, normal_mask),
         )
 
     def _encode(self, flat: Tensor, mask: Tensor | None) -> Tensor:
-        hidden = F.relu(self.embed(flat.transpose(1, 2)).transpose(1, 2))
+        # Only on a CPU do the products outweigh what passes through memory for them.
+        embedded = _conv3(flat, self.embed) if flat.is_cpu else self.embed(flat.transpose(1, 2)).transpose(1, 2)
+        hidden = F.relu(embedded)
         if self.layers:
             nearness = _nearness(hidden.shape[1], mask, hidden)
             for layer in self.layers:
                 hidden = layer(hidden, nearness, mask)
         return hidden
 
-    def _mapped_read(self, memory: _Memory, attention: Tensor, linear: nn.Linear | None = None) -> Tensor:
-        """Read a memory and map what is read, the latent's mean by default."""
-        linear = linear or self.latent_mean
-        return F.linear(attention, F.linear(memory.slots, linear.weight).t(), linear.bias)
+    def _attend(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Return attention in [0, 1] to the slots of the normal and of the abnormal memory, each (..., slots)."""
+        slots = torch.cat([self.normal_memory.slots, self.abnormal_memory.slots])
+        attention = torch.sigmoid(F.linear(hidden, slots / math.sqrt(slots.shape[1])))
+        by_normal, by_abnormal = attention.chunk(2, dim=-1)
+        return by_normal, by_abnormal
+
+    def _mapped_read(self, attention: Tensor, linear: nn.Linear) -> Tensor:
+        """Read the normal memory and map what is read."""
+        return F.linear(attention, F.linear(linear.weight, self.normal_memory.slots), linear.bias)
+
+    def _head_halves(self) -> tuple[Tensor, Tensor]:
+        """Return the head's weights for embeddings and for latents."""
+        of_hidden, of_latent = self.head_in.weight.chunk(2, dim=1)
+        return of_hidden, of_latent
+
+    def _latent_part(self, memory: _Memory, attention: Tensor) -> Tensor:
+        """Return what the latent of a memory's read adds inside the head, shape (..., _HEAD_DIM)."""
+        of_latent = self._head_halves()[1]
+        mapped = of_latent @ F.linear(self.latent_mean.weight, memory.slots)
+        return F.linear(attention, mapped, of_latent @ self.latent_mean.bias)
 
     def _score(self, flat: Tensor, hidden: Tensor, latent: Tensor) -> Tensor:
-        of_hidden, of_latent = self.head_in.weight.chunk(2, dim=1)
-        inner = F.linear(hidden, of_hidden, self.head_in.bias) + F.linear(latent, of_latent)
+        """Return scores from embeddings and the latents' part in the head."""
+        inner = F.linear(hidden, self._head_halves()[0], self.head_in.bias) + latent
         logit = self.head_out(F.relu(inner)).squeeze(-1).float()
         if self.shortcut is not None:
             logit = logit + self.shortcut(flat).squeeze(-1).float()
@@ -170,10 +191,6 @@ class _Memory(nn.Module):
         super().__init__()
         bound = 1 / math.sqrt(width)
         self.slots = nn.Parameter(torch.empty(slots, width).uniform_(-bound, bound))
-
-    def attend(self, hidden: Tensor) -> Tensor:
-        """Return attention in [0, 1], shape (..., slots)."""
-        return torch.sigmoid(F.linear(hidden, self.slots) / math.sqrt(self.slots.shape[1]))
 
 
 class _Layer(nn.Module):
@@ -197,21 +214,28 @@ class _Layer(nn.Module):
         self.dropout = _Dropout(config.dropout)
 
     def forward(self, hidden: Tensor, nearness: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        batch, count, _ = hidden.shape
-        query, key, value, local = self.project_in(self.attention_norm(hidden)).chunk(4, dim=-1)
+        batch, count, width = hidden.shape
+        inner = self.project_in.weight.shape[0] // 4
+        # A head's columns of project_out: what it attended to, then what is near.
+        of_attended, of_nearby = self.project_out.weight.view(width, self.heads, 2, -1).unbind(dim=2)
+        local_weight = of_nearby.reshape(width, inner) @ self.project_in.weight[3 * inner :]
+        weight = torch.cat([self.project_in.weight[: 3 * inner], local_weight])
+        projected = F.linear(self.attention_norm(hidden), weight)
+        query, key, value, local = projected.split([inner] * 3 + [width], dim=-1)  # type: ignore[no-untyped-call]
 
         def by_head(projected: Tensor) -> Tensor:
             return projected.view(batch, count, self.heads, -1).transpose(1, 2)
 
         key_mask = None if mask is None else mask[:, None, None, :]
         attended = F.scaled_dot_product_attention(by_head(query), by_head(key), by_head(value), attn_mask=key_mask)
+        attended = attended.transpose(1, 2).reshape(batch, count, inner)
         # The local branch weighs by distance alone: the same matrix for all heads and videos.
         weights, sums = nearness
         if mask is not None:
             local = local * mask[..., None]
-        nearby = by_head(torch.matmul(weights, local) / sums)
-        both = torch.cat([attended, nearby], dim=-1).transpose(1, 2).reshape(batch, count, -1)
-        hidden = hidden + self.dropout(self.project_out(both))
+        nearby = torch.matmul(weights, local) / sums
+        both = F.linear(attended, of_attended.reshape(width, inner), self.project_out.bias) + nearby
+        hidden = hidden + self.dropout(both)
         return hidden + self.block(hidden)  # type: ignore[no-any-return]
 
 
@@ -264,6 +288,24 @@ def _by_crop(features: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor |
     if lengths is None:
         return flat, None
     return flat, valid_mask(lengths, count).repeat_interleave(crops, dim=0)
+
+
+def _conv3(values: Tensor, conv: nn.Conv1d) -> Tensor:
+    """Apply a convolution of width 3 with padding 1 along time, shape (B, T, dim) to (B, T, width).
+
+    Winograd's F(2, 3) (Lavin and Gray, CVPR 2016): two outputs from four products instead of six.
+    """
+    batch, count, dim = values.shape
+    pairs = F.pad(values, (0, 0, 1, 1 + count % 2)).view(batch, -1, 2, dim)
+    first, second = pairs[:, :-1].unbind(dim=2)
+    third, fourth = pairs[:, 1:].unbind(dim=2)
+    before, here, after = conv.weight.unbind(dim=2)
+    outer, inner = (before + after) / 2, here / 2
+    both = F.linear(second + third, outer + inner, conv.bias)
+    difference = F.linear(third - second, outer - inner)
+    even = F.linear(first - third, before) + both + difference
+    odd = both - difference - F.linear(second - fourth, after)
+    return torch.stack([even, odd], dim=2).view(batch, -1, even.shape[-1])[:, :count]
 
 
 def _nearness(count: int, mask: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,12 +28,12 @@ from pipeline.devices import pick_device
 from pipeline.records import digest
 from pipeline.sampler.data import Batch, Batches, Corpus, FeatureSource, LabelledVideo, load_corpus
 from pipeline.sampler.inputs import Floats, InputScale
-from pipeline.sampler.losses import Targets, sampler_loss
 from pipeline.sampler.model_io import TrainedSampler, read_config, score_with
 from pipeline.sampler.network import UrDmu
 from pipeline.sampler.recipes import candidate_recipes
 from pipeline.sampler.selection import glance_auc, make_folds
 from pipeline.sampler.smoothing import smooth
+from pipeline.sampler.step import add_gradient, pick_snippets_at_once
 from pipeline.storage import write_atomically
 from pipeline.workspace import Workspace
 
@@ -221,6 +221,7 @@ class _Trainer:
         # At least ten looks, however short the training.
         self._evaluate_every = max(1, min(config.evaluate_every, recipe.steps // 10))
         self._half_precision = wanted == "bfloat16" or (wanted == "auto" and device.startswith("cuda"))
+        self._snippets_at_once = pick_snippets_at_once(config.snippets_at_once, device)
 
     def identity(self) -> dict[str, Any]:
         """Return what the run's result depends on, for telling whether a checkpoint is of this run."""
@@ -228,6 +229,7 @@ class _Trainer:
             "recipe": self._recipe.model_dump(mode="json"),
             "seed": self._config.seed,
             "half_precision": self._half_precision,
+            "snippets_at_once": self._snippets_at_once,
             "evaluate_every": self._evaluate_every,
             "smoothing_s": self._config.smoothing_s,
             "training": [(video.video_id, video.sha256, video.glances) for video in self._training],
@@ -261,20 +263,12 @@ class _Trainer:
 
     def _step(self, network: UrDmu, optimizer: torch.optim.Optimizer, batch: Batch, step: int) -> dict[str, Tensor]:
         network.train()
-        features = batch.features.to(self._device, non_blocking=True)
-        lengths = None if batch.lengths is None else batch.lengths.to(self._device)
-        targets = Targets(
-            lengths=batch.targets.lengths.to(self._device),
-            glances=batch.targets.glances.to(self._device),
-            glance_distance_s=batch.targets.glance_distance_s.to(self._device),
-        )
+        optimizer.zero_grad(set_to_none=True)
         with _seeded(self._seed + step + 1):
-            kind = self._device.partition(":")[0]
-            with torch.autocast(kind, dtype=torch.bfloat16, enabled=self._half_precision):
-                output = network.training_output(features, lengths)
-            terms = sampler_loss(output, targets, self._recipe, step, network.shortcut)
-            optimizer.zero_grad(set_to_none=True)
-            torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+            terms = add_gradient(
+                network, batch, self._recipe, step,
+                snippets_at_once=self._snippets_at_once, half_precision=self._half_precision,
+            )  # fmt: skip
             optimizer.step()
         return terms
 

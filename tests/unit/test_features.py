@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from pipeline.config import FeaturesConfig, VideoConfig, parse_config
-from pipeline.errors import ConfigError, RecordError
+from pipeline.errors import ConfigError, RecordError, SetupError
 from pipeline.features.base import EncodedVideo, FeatureJob, FeatureWriter, num_snippets, open_features
 from pipeline.features.motion import (
     DIM,
@@ -274,6 +275,91 @@ def test_any_vision_tower(tmp_path: Path, kind: str) -> None:
     assert [(m.num_snippets, m.dim) for m in made if isinstance(m, EncodedVideo)] == [(3, 16), (1, 16)]
     first = open_features(jobs[0].path)[0]
     assert not np.array_equal(*itertools.islice(first, 2))
+
+
+def save_time_tower(folder: Path) -> dict[str, Any]:
+    """Save small random weights in LanguageBind's layout and return them by name."""
+    import torch
+    import transformers
+
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision = {**size, "image_size": 32, "patch_size": 16, "num_frames": 4, "add_time_attn": True}
+    torch.manual_seed(0)
+    model = transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**size, image_size=32, patch_size=16))
+    weights = {f"vision_model.{k.removeprefix('vision_model.')}": v for k, v in model.state_dict().items()}
+    for number in range(2):
+        layer = f"vision_model.encoder.layers.{number}."
+        weights[f"{layer}temporal_embedding"] = torch.randn(1, 4, 16)
+        for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
+            weights[f"{layer}temporal_attn.{name}.weight"] = torch.randn(16, 16) / 4
+            weights[f"{layer}temporal_attn.{name}.bias"] = torch.randn(16)
+        weights[f"{layer}temporal_layer_norm1.weight"] = torch.rand(16) + 0.5
+        weights[f"{layer}temporal_layer_norm1.bias"] = torch.randn(16)
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "LanguageBindVideo", "vision_config": vision}))
+    torch.save({**weights, "text_model.final_layer_norm.weight": torch.ones(3)}, folder / "pytorch_model.bin")
+    return weights
+
+
+def attend_over_time(hidden: Any, weights: dict[str, Any], layer: str) -> Any:
+    """The published order of operations for one clip, hidden of shape (4, tokens, 16), with 2 heads."""
+    import torch
+
+    hidden = hidden + weights[f"{layer}temporal_embedding"].transpose(0, 1)
+    norm = [weights[f"{layer}temporal_layer_norm1.{part}"] for part in ("weight", "bias")]
+    normed = torch.nn.functional.layer_norm(hidden, (16,), *norm, 1e-5)
+
+    def projected(name: str, values: Any) -> Any:
+        return torch.nn.functional.linear(
+            values, *(weights[f"{layer}temporal_attn.{name}.{part}"] for part in ("weight", "bias"))
+        )
+
+    q, k, v = (projected(name, normed).view(4, -1, 2, 8).permute(1, 2, 0, 3) for name in ("q_proj", "k_proj", "v_proj"))
+    mixed = torch.softmax(q @ k.transpose(-1, -2) / 8**0.5, dim=-1) @ v
+    return hidden + projected("out_proj", mixed.permute(2, 0, 1, 3).reshape(4, -1, 16))
+
+
+def test_a_tower_in_the_layout_of_languagebind(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from pipeline.features.vision_tower import VisionTower
+    from pipeline.models.torchvision_mend import mend_torchvision
+
+    mend_torchvision()
+    import transformers
+
+    weights = save_time_tower(tmp_path / "bind")
+    tower = VisionTower(FeaturesConfig(encoder=str(tmp_path / "bind"), batch_size=6, device="cpu"))
+    assert tower.window_frames == 4
+    frames = np.random.default_rng(0).integers(0, 255, (7, 40, 48, 3), dtype=np.uint8)
+    features = tower.encode(frames)
+    assert features.shape == (7, 16)
+
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    plain: Any = transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**size, image_size=32, patch_size=16))
+    plain = getattr(plain, "vision_model", plain).eval()
+    plain.load_state_dict({k.removeprefix("vision_model."): v for k, v in weights.items() if "temporal" not in k})
+    pixels = transformers.CLIPImageProcessor(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, resample=2
+    )(images=[*frames[4:], frames[6]], return_tensors="pt")["pixel_values"]  # fmt: skip
+    with torch.inference_mode():
+        hidden = plain.pre_layrnorm(plain.embeddings(pixels))
+        for number, layer in enumerate(plain.encoder.layers):
+            hidden = layer(attend_over_time(hidden, weights, f"vision_model.encoder.layers.{number}."), None)
+    np.testing.assert_allclose(features[4:], hidden[:3, 0].numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_weight_missing_from_the_layout_is_named(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from pipeline.features.vision_tower import VisionTower
+
+    folder = tmp_path / "bind"
+    weights = save_time_tower(folder)
+    del weights["vision_model.encoder.layers.1.temporal_attn.q_proj.bias"]
+    torch.save(weights, folder / "pytorch_model.bin")
+    with pytest.raises(SetupError, match=r"1 weights are missing.*layers\.1\.temporal_attn\.q_proj\.bias"):
+        VisionTower(FeaturesConfig(encoder=str(folder), device="cpu"))
 
 
 def test_files_are_described_by_their_content(tmp_path: Path) -> None:

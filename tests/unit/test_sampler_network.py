@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import NetworkConfig, Recipe
+from pipeline.config import LossConfig, NetworkConfig, Recipe
+from pipeline.sampler.data import Batch
 from pipeline.sampler.losses import Targets, sampler_loss
+from pipeline.sampler.mining import valid_mask
 from pipeline.sampler.model_io import score_with
 from pipeline.sampler.network import UrDmu
+from pipeline.sampler.step import add_gradient
 
 DIM, SNIPPETS, CROPS, HALF = 12, 40, 2, 3
 
@@ -79,6 +82,52 @@ def test_loss_and_gradients_equal_the_plain_transcription(reference: ModuleType,
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     torch.testing.assert_close(ours.embed.weight.grad, plain.embedding[0].weight.grad, rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(ours.normal_memory.slots.grad, plain.normal_memory.block.grad, rtol=1e-3, atol=1e-6)
+    for layer, block in zip(ours.layers, plain.blocks, strict=True):
+        into, out = block.attention.to_qkvt, block.attention.to_out[0]
+        torch.testing.assert_close(layer.project_in.weight.grad, into.weight.grad, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(layer.project_out.weight.grad, out.weight.grad, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("supervision", ["clicks", "video-label", "regions"])
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(supervision: str) -> None:
+    network_config = NetworkConfig(hidden_dim=16, heads=2, head_dim=8, memory_slots=4, dropout=0.0, shortcut=True)
+    recipe = Recipe(supervision=supervision, network=network_config, loss=LossConfig(shortcut=0.1))
+    torch.manual_seed(0)
+    network = UrDmu(DIM, network_config)
+    # The latent's noise, drawn part by part, must not show.
+    torch.nn.init.zeros_(network.latent_log_variance.weight)
+    torch.nn.init.constant_(network.latent_log_variance.bias, -200.0)
+    features, glances = batch()
+    # A video without clicks weighs nothing, and its part less than the others; parts end with their longest video.
+    lengths = torch.tensor([SNIPPETS, 21, 12, 30, 25, 9])
+    features *= valid_mask(lengths, SNIPPETS)[:, None, :, None]
+    glances[0], glances[1, 30], glances[2] = 0, 0, torch.arange(SNIPPETS) == 5
+    distance_s = torch.where(glances.any(dim=1, keepdim=True), torch.arange(SNIPPETS) / 2.0, torch.inf)
+    targets = Targets(lengths=lengths, glances=glances.bool(), glance_distance_s=distance_s)
+    whole = Batch(features=features, lengths=lengths, targets=targets)
+
+    def gradient(snippets_at_once: int) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
+        network.zero_grad()
+        terms = add_gradient(network, whole, recipe, 100, snippets_at_once=snippets_at_once, half_precision=False)
+        return terms, [p.grad.clone() for p in network.parameters() if p.grad is not None]
+
+    parts = [tuple(part.features.shape) for part in whole.parts(4 * CROPS * SNIPPETS)]
+    assert parts == [(4, CROPS, SNIPPETS, DIM), (2, CROPS, 12, DIM)]
+    expected_terms, expected = gradient(10**6)
+    for at_once in (1, 4 * CROPS * SNIPPETS):
+        terms, found = gradient(at_once)
+        torch.testing.assert_close(terms, expected_terms, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8])
+def test_the_convolution_by_products_is_the_convolution(count: int) -> None:
+    from pipeline.sampler.network import _conv3
+
+    torch.manual_seed(0)
+    conv = torch.nn.Conv1d(DIM, 5, kernel_size=3, padding=1)
+    values = torch.randn(3, count, DIM)
+    torch.testing.assert_close(_conv3(values, conv), conv(values.transpose(1, 2)).transpose(1, 2))
 
 
 def test_mining_and_rendering_equal_the_loops(reference: ModuleType) -> None:
