@@ -22,10 +22,27 @@ class CaptionConfig(Section):
     prompt: str = Field("caption", description="hf: id of the prompt in prompts/")
     files: list[str] = Field([], description="human: UCA, HIVAU-70k or CSV (video_id,start_s,end_s,sentence) files")
     num_frames: int = Field(8, ge=2, le=512, description="hf: frames shown to the model, evenly spaced in time")
+    max_side: int = Field(
+        768, ge=32, le=4096, description="hf: longest side of these frames in pixels; smaller videos stay as they are"
+    )
     max_new_tokens: int = Field(128, ge=1, description="hf: longest caption in tokens")
-    batch_size: int = operational(4, ge=1, description="hf: clips in one batch")
-    device: str = operational("auto", description="hf: auto, cpu, cuda, cuda:1, ...")
+    temperature: float = Field(0.0, ge=0, le=2, description="hf: 0 takes the likeliest token")
+    top_p: float = Field(1.0, gt=0, le=1, description="hf: above temperature 0, likeliest tokens to sample from")
+    seed: int = Field(0, description="hf: seed of the sampling, which draws the same for a clip in any batch")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="hf: auto is bfloat16 on GPU")
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"] = operational(
+        "auto", description="hf: attention kernels; auto is sdpa wherever the model has it"
+    )
+    device: str = operational(
+        "auto",
+        description="hf: auto, cpu, cuda, cuda:1; map spreads one model over all GPUs; cuda:0,cuda:1 runs one model "
+        "on each, and all does so on every GPU",
+    )
+    batch_size: int = operational(16, ge=1, description="hf: most clips in one batch")
+    batch_tokens: int = operational(
+        32_768, ge=1, description="hf: most prompt tokens in one batch, visual ones and padding included"
+    )
+    buffer_mb: int = operational(2048, ge=64, description="hf: frames decoded ahead of the model, in MiB")
 
 
 class SynthesizeConfig(Section):

@@ -13,15 +13,14 @@ from pipeline.records import EventClip, Reason, Video
 from pipeline.video.readers import ReaderName, open_reader
 from pipeline.video.timeline import Timeline
 
-_MAX_SIDE = 1280  # processors scale down further; larger pictures only cost memory on the way to them
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameJob:
-    """Which frames to read: `num_frames` of a clip, evenly spaced in time."""
+    """Which frames to read: `num_frames` of a clip, evenly spaced in time, with sides of at most `max_side` pixels."""
 
     request: CaptionRequest
     num_frames: int
+    max_side: int
     reader: ReaderName
 
 
@@ -46,7 +45,7 @@ def read_clip_frames(job: FrameJob) -> ClipFrames:
         RecordError: the video cannot be read, or the clip lies outside of it.
     """
     clip, video = job.request.clip, job.request.video
-    with open_reader(video.path, job.reader, size=_bounded(video)) as reader:
+    with open_reader(video.path, job.reader, size=_bounded(video, job.max_side)) as reader:
         timeline = reader.timeline
         if not 0 <= clip.start_frame < clip.end_frame <= timeline.num_frames:
             span = f"[{clip.start_frame}, {clip.end_frame})"
@@ -72,6 +71,6 @@ def evenly_spaced(timeline: Timeline, clip: EventClip, num_frames: int) -> list[
     return [min(max(timeline.frame_at(float(s)), clip.start_frame), clip.end_frame - 1) for s in middles_s]
 
 
-def _bounded(video: Video) -> tuple[int, int] | None:
-    scale = _MAX_SIDE / max(video.width, video.height)
+def _bounded(video: Video, max_side: int) -> tuple[int, int] | None:
+    scale = max_side / max(video.width, video.height)
     return None if scale >= 1 else (max(1, round(video.width * scale)), max(1, round(video.height * scale)))
