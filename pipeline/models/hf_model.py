@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -167,7 +168,10 @@ def load_weights(source: ModelSource, device: str) -> tuple[Any, str, Any]:
         SetupError: no such model or device, or a package is missing that the model needs.
     """
     from transformers import AutoModelForImageTextToText
+    from transformers.utils.logging import disable_progress_bar
 
+    if not sys.stderr.isatty():
+        disable_progress_bar()
     is_spread = device == MAP
     device = pick_device("auto" if is_spread else device, "caption.device")
     dtype = pick_dtype(source.dtype, device)
