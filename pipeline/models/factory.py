@@ -25,6 +25,10 @@ def make_synthesizer(config: SynthesizeConfig, workspace: Workspace) -> Synthesi
             from pipeline.models.openai_synthesizer import OpenAISynthesizer
 
             return OpenAISynthesizer(config, workspace.journal_folder("synthesize"))
+        case "hf":
+            from pipeline.models.hf_synthesizer import HfSynthesizer
+
+            return HfSynthesizer(config, workspace.journal_folder("synthesize"))
         case unknown:
             assert_never(unknown)
 

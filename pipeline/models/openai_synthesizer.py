@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from pipeline.config import SynthesizeConfig
 from pipeline.errors import RecordError, SetupError
-from pipeline.models.base import Draft, SynthesisRequest
+from pipeline.models.base import Draft, Spending, SynthesisRequest
+from pipeline.models.chat.batch import BatchRunner
 from pipeline.models.chat.runner import ChatRunner
-from pipeline.models.chat.settings import ChatSettings
+from pipeline.models.chat.settings import Budget, ChatSettings
 from pipeline.models.drafts import Drafter, prompt_ids
 from pipeline.prompts import hash_prompts
 
@@ -38,8 +38,18 @@ class OpenAISynthesizer:
             concurrency=config.concurrency,
             timeout_s=config.timeout_s,
             max_retries=config.max_retries,
+            budget=Budget(
+                max_requests=config.max_requests,
+                max_total_tokens=config.max_total_tokens,
+                max_cost=config.max_cost,
+            ),
+            price=config.prices.get(config.model),
         )
-        self._runner = ChatRunner(settings, journal)
+        self._runner: ChatRunner | BatchRunner
+        if config.transport == "batch":
+            self._runner = BatchRunner(settings, journal, size=config.batch_requests, poll_s=config.poll_s)
+        else:
+            self._runner = ChatRunner(settings, journal)
         self._drafter = Drafter(settings)
         self._prompt_hashes = hash_prompts(prompt_ids(config.tasks))
 
@@ -55,11 +65,11 @@ class OpenAISynthesizer:
             "seed": self._config.seed,
         }
 
-    def spent(self) -> Mapping[str, Any]:
-        return self._runner.report()
+    def spent(self) -> Spending:
+        return self._runner.spent()
 
     def synthesize(self, requests: Iterable[SynthesisRequest]) -> Iterator[Draft | RecordError]:
-        """Yield in the order of `requests`, with up to `concurrency` of them in flight.
+        """Yield in the order of `requests`, with up to `concurrency` of them in flight, or a batch at a time.
 
         Raises:
             SetupError: key or model are refused, nothing answers before the first success, or everything fails.

@@ -60,7 +60,9 @@ class ChatServer:
                 finally:
                     with chat._lock:
                         chat._in_flight -= 1
-                status, headers, payload = reply if isinstance(reply, tuple) else (200, {}, completion(reply))
+                status, headers, payload = (
+                    reply if isinstance(reply, tuple) else (200, {}, completion(reply, number=number))
+                )
                 if self.path != "/v1/chat/completions":
                     status, payload = 404, {"error": {"message": "no such path"}}
                 raw = payload.encode() if isinstance(payload, str) else json.dumps(payload).encode()
@@ -86,10 +88,10 @@ class ChatServer:
         self._thread.join()
 
 
-def completion(text: str, finish_reason: str = "stop") -> dict[str, Any]:
+def completion(text: str, finish_reason: str = "stop", number: int = 0) -> dict[str, Any]:
     message = {"role": "assistant", "content": text}
     return {
-        "id": "x",
+        "id": f"x{number}",
         "object": "chat.completion",
         "created": 0,
         "model": "m",

@@ -162,7 +162,6 @@ class ChatClient:
             if self._broken is not None:
                 raise self._broken
             reserve = await self._purse.reserve(request)
-            self._account.requests += 1
             usage: Usage | None = None
             try:
                 body = await self._endpoint.post(request.body(self._settings))

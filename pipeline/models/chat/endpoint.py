@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import ssl
 import time
+from collections import deque
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -12,6 +15,11 @@ from pipeline.models.chat.settings import Access
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
+
+_ID = re.compile(r'"id"\s*:\s*"[^"]')
+
+# Responses of a connection that are known again; a copy does not come much later than the original.
+_SEEN = 16
 
 
 class AttemptError(Exception):
@@ -32,10 +40,49 @@ class AttemptError(Exception):
 
 
 class Endpoint:
-    """Sends requests, each once."""
+    """Sends requests, each once, and each on a connection that no other request uses at the same time.
+
+    HTTP/1.1 does not say which request a response belongs to. Where a server or proxy delivers one twice, a client that
+    keeps connections open takes the copy for the answer to the next request, and every answer from there on for the
+    wrong one. A connection to oneself lets one see it: the copy equals a response before it, id and all, and the
+    connection is given up. One that brought a response without an id, e.g. an error, is not used again.
+    """
 
     def __init__(self, access: Access, timeout_s: float) -> None:
-        from openai import AsyncOpenAI
+        self._access = access
+        self._timeout_s = timeout_s
+        self._idle: list[_Line] = []
+        self._ssl = ssl.create_default_context()
+
+    async def post(self, body: Mapping[str, Any]) -> str:
+        """Send a request to `/chat/completions` and return the body of the answer as it came.
+
+        Raises:
+            AttemptError: no answer, or one that is no success.
+        """
+        line = self._idle.pop() if self._idle else _Line(self._access, self._timeout_s, self._ssl)
+        try:
+            text = await line.post(body)
+        except BaseException:
+            await line.close()
+            raise
+        if _ID.search(text):
+            self._idle.append(line)
+        else:
+            await line.close()
+        return text
+
+    async def close(self) -> None:
+        """Close the connections."""
+        while self._idle:
+            await self._idle.pop().close()
+
+
+class _Line:
+    """One connection."""
+
+    def __init__(self, access: Access, timeout_s: float, context: ssl.SSLContext) -> None:
+        from openai import AsyncOpenAI, DefaultAioHttpClient
 
         self._timeout_s = timeout_s
         self._client: AsyncOpenAI = AsyncOpenAI(
@@ -44,22 +91,19 @@ class Endpoint:
             base_url=access.base_url,
             timeout=timeout_s,
             max_retries=0,
+            http_client=DefaultAioHttpClient(verify=context),
         )
+        self._seen: deque[int] = deque(maxlen=_SEEN)
 
     async def post(self, body: Mapping[str, Any]) -> str:
-        """Send a request to `/chat/completions` and return the body of the answer as it came.
-
-        Raises:
-            AttemptError: no answer, or one that is no success.
-        """
+        from httpx2 import Response
         from openai import APIError, APIStatusError
 
-        # the package's overloads cannot be met by settings that are put together
-        create: Any = self._client.chat.completions.with_raw_response.create
         try:
             async with asyncio.timeout(self._timeout_s):
-                response = await create(**body)
-                return str(response.http_response.text)
+                # The typed method would turn every message and answer into objects of the package first, at twice the
+                # cost of all the rest.
+                response = await self._client.post("/chat/completions", cast_to=Response, body=body)
         except TimeoutError:
             raise AttemptError(f"Request timed out after {self._timeout_s:g} s.") from None
         except APIStatusError as fault:
@@ -72,9 +116,14 @@ class Endpoint:
         except APIError as fault:
             cause = f" ({fault.__cause__})" if fault.__cause__ else ""
             raise AttemptError(f"{fault.message}{cause}") from None
+        text = response.text
+        seen = hash(text)
+        if seen in self._seen:
+            raise AttemptError("the response to another request came a second time")
+        self._seen.append(seen)
+        return text
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._client.close()
 
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from pipeline.errors import BudgetError
+from pipeline.models.base import Spending
 from pipeline.models.chat.account import Account
 from pipeline.models.chat.client import ChatClient
 from pipeline.models.chat.journal import Journal
@@ -44,9 +45,9 @@ class ChatRunner:
         self._journal = Journal(folder)
         self.account = Account()
 
-    def report(self) -> dict[str, Any]:
+    def spent(self) -> Spending:
         """Return what was spent by this runner, and in its workspace altogether."""
-        return self.account.as_report(self._settings, self._journal.paid)
+        return self.account.spending(self._settings, self._journal.paid)
 
     def run(self, items: Iterable[Q], work: Work[Q, A]) -> Iterator[A]:
         """Yield the result of each item, in their order, with up to `concurrency` requests in flight.

@@ -7,21 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipeline.config.language import TokenPrice
 from pipeline.errors import SetupError
 
 _OPENAI = "https://api.openai.com/v1"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
-    """What a model costs, per million tokens; the currency is that of `Budget.max_cost`."""
-
-    input: float
-    output: float
-
-    def of(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Return the cost of so many tokens."""
-        return (prompt_tokens * self.input + completion_tokens * self.output) / 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +41,7 @@ class ChatSettings:
     max_retries: int = 5
     retry_base_s: float = 0.5
     budget: Budget = Budget()
-    price: Price | None = None
+    price: TokenPrice | None = None
 
     def sampling(self) -> dict[str, Any]:
         """Return the fields of a request that, with its messages, decide its answer."""
