@@ -99,7 +99,7 @@ PLAN: tuple[Step, ...] = (
     Step(
         name="synthesize",
         make_stage=lambda workspace, config: SynthesizeStage(
-            workspace, make_synthesizer(config.synthesize), config.synthesize.tasks, config.synthesize.seed
+            workspace, make_synthesizer(config.synthesize, workspace), config.synthesize.tasks, config.synthesize.seed
         ),
         table=lambda workspace: workspace.pairs,
     ),
