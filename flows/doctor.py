@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import BuildConfig
+from pipeline.config import BuildConfig, CaptionConfig, SynthesizeConfig
 from pipeline.errors import HolmesError
 
 PACKAGES = ("torch", "transformers", "av", "decord", "datasets", "openai", "prefect", "label-studio-sdk")
@@ -36,8 +36,10 @@ def examine(config: BuildConfig | None) -> Iterator[Check]:
         yield _inputs(config)
         if config.caption.backend == "hf":
             yield _caption_model(config)
+        if config.caption.backend == "openai":
+            yield _endpoint("caption", config.caption)
         if config.synthesize.backend == "openai":
-            yield _endpoint(config)
+            yield _endpoint("synthesize", config.synthesize)
 
 
 def _package(name: str) -> Check:
@@ -86,13 +88,13 @@ def _caption_model(config: BuildConfig) -> Check:
     return Check(name="caption.model", ok=True, required=True, detail=detail)
 
 
-def _endpoint(config: BuildConfig) -> Check:
+def _endpoint(section: str, config: CaptionConfig | SynthesizeConfig) -> Check:
     import openai
 
     key = "set" if os.environ.get("OPENAI_API_KEY") else "not set"
     try:
         client = openai.OpenAI(
-            base_url=config.synthesize.base_url,
+            base_url=config.base_url,
             api_key=os.environ.get("OPENAI_API_KEY") or "none",
             max_retries=0,
             timeout=10,
@@ -100,7 +102,7 @@ def _endpoint(config: BuildConfig) -> Check:
         models = [model.id for model in client.models.list().data]
     except openai.OpenAIError as fault:
         detail = f"no answer ({type(fault).__name__}); OPENAI_API_KEY is {key}"
-        return Check(name="synthesize.base_url", ok=False, required=True, detail=detail)
-    known = config.synthesize.model in models
-    detail = f"{len(models)} models; {config.synthesize.model} is {'among' if known else 'not among'} them"
-    return Check(name="synthesize.base_url", ok=known, required=False, detail=f"{detail}; OPENAI_API_KEY is {key}")
+        return Check(name=f"{section}.base_url", ok=False, required=True, detail=detail)
+    known = config.model in models
+    detail = f"{len(models)} models; {config.model} is {'among' if known else 'not among'} them"
+    return Check(name=f"{section}.base_url", ok=known, required=False, detail=f"{detail}; OPENAI_API_KEY is {key}")

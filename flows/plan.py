@@ -58,7 +58,7 @@ def _wants_scores(config: BuildConfig) -> bool:
 def _captioner(workspace: Workspace, config: BuildConfig) -> Captioner:
     if config.caption.backend == "human":
         return HumanCaptioner(read_sentences(config.caption.files, workspace.videos.records()))
-    return make_captioner(config.caption, config.video)
+    return make_captioner(config.caption, config.video, workspace)
 
 
 PLAN: tuple[Step, ...] = (

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config import CaptionConfig
 from pipeline.errors import RecordError
 from pipeline.models.base import CaptionRequest
 from pipeline.records import EventClip, Reason, Video
+from pipeline.video.pool import VideoPool
 from pipeline.video.readers import ReaderName, open_reader
 from pipeline.video.timeline import Timeline
+
+Job = TypeVar("Job")
+Shown = TypeVar("Shown")
+
+_CLIPS_AHEAD_PER_WORKER = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +46,32 @@ class ClipFrames:
     clip_frames: int
     fps: float
     duration_s: float
+
+
+def read_clips(
+    requests: Iterable[CaptionRequest],
+    read: Callable[[Job], Shown],
+    job_of: Callable[[CaptionRequest], Job],
+    pool: VideoPool,
+    config: CaptionConfig,
+) -> Iterator[tuple[EventClip, Shown | RecordError]]:
+    """Yield what `read` makes of every clip in a worker process, in order, a bounded number of clips ahead."""
+    begun: deque[EventClip] = deque()
+
+    def jobs() -> Iterator[Job]:
+        for request in requests:
+            begun.append(request.clip)
+            yield job_of(request)
+
+    largest_bytes = config.num_frames * config.max_side**2 * 3
+    ahead = min(pool.workers * _CLIPS_AHEAD_PER_WORKER, (config.buffer_mb << 20) // largest_bytes)
+    for shown in pool.map(read, jobs(), ahead_max=max(pool.workers, ahead)):
+        yield begun.popleft(), shown
+
+
+def frame_job(request: CaptionRequest, config: CaptionConfig, reader: ReaderName) -> FrameJob:
+    """Return the job of reading the frames that the settings ask for."""
+    return FrameJob(request=request, num_frames=config.num_frames, max_side=config.max_side, reader=reader)
 
 
 def read_clip_frames(job: FrameJob) -> ClipFrames:

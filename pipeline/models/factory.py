@@ -33,8 +33,10 @@ def make_synthesizer(config: SynthesizeConfig, workspace: Workspace) -> Synthesi
             assert_never(unknown)
 
 
-def make_captioner(config: CaptionConfig, video: VideoConfig) -> Captioner:
+def make_captioner(config: CaptionConfig, video: VideoConfig, workspace: Workspace) -> Captioner:
     """Build the captioner of `config.backend`; `human` is made by the application, which reads its files.
+
+    What is paid for is journaled in `workspace`.
 
     Raises:
         SetupError: the backend lacks something, e.g. the id of a model.
@@ -48,6 +50,10 @@ def make_captioner(config: CaptionConfig, video: VideoConfig) -> Captioner:
             from pipeline.models.hf_caption import HfCaptioner
 
             return HfCaptioner(config, video)
+        case "openai":
+            from pipeline.models.openai_caption import OpenAICaptioner
+
+            return OpenAICaptioner(config, video, workspace.journal_folder("caption"))
         case "human":
             raise ConfigError("caption.backend=human needs sentences: HumanCaptioner takes them already read")
         case unknown:

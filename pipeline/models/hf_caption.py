@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pipeline.config import CaptionConfig, VideoConfig
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.base import CaptionRequest
-from pipeline.models.clip_frames import ClipFrames, FrameJob, read_clip_frames
+from pipeline.models.clip_frames import frame_job, read_clip_frames, read_clips
 from pipeline.models.clip_queue import ClipQueue, QueueLimits
 from pipeline.models.hf_devices import DeviceModels, ModelCall, ModelUse, list_devices
 from pipeline.models.hf_inputs import ClipProcessor
@@ -23,7 +22,6 @@ from pipeline.video.pool import VideoPool
 logger = logging.getLogger(__name__)
 
 _VERSION = 2
-_CLIPS_AHEAD_PER_WORKER = 4
 
 
 class HfCaptioner:
@@ -83,7 +81,10 @@ class HfCaptioner:
             DeviceModels(self._call(), devices, processor) as models,
         ):
             queue = ClipQueue(models.submit, processor.footprint, limits, len(devices))
-            for clip, answer in queue.run(self._read(requests, pool)):
+            read = read_clips(
+                requests, read_clip_frames, lambda request: frame_job(request, config, self._video.reader), pool, config
+            )
+            for clip, answer in queue.run(read):
                 yield self._outcome(clip, answer)
         self.use.add(models.use)
         logger.info(
@@ -93,27 +94,6 @@ class HfCaptioner:
             models.use.new_tokens / max(models.use.working_s, 1e-9),
             100 * models.use.waiting_share,
         )
-
-    def _read(
-        self, requests: Iterable[CaptionRequest], pool: VideoPool
-    ) -> Iterator[tuple[EventClip, ClipFrames | RecordError]]:
-        config = self._config
-        begun: deque[EventClip] = deque()
-
-        def jobs() -> Iterator[FrameJob]:
-            for request in requests:
-                begun.append(request.clip)
-                yield FrameJob(
-                    request=request,
-                    num_frames=config.num_frames,
-                    max_side=config.max_side,
-                    reader=self._video.reader,
-                )
-
-        largest_clip_bytes = config.num_frames * config.max_side**2 * 3
-        ahead = min(pool.workers * _CLIPS_AHEAD_PER_WORKER, (config.buffer_mb << 20) // largest_clip_bytes)
-        for frames in pool.map(read_clip_frames, jobs(), ahead_max=max(pool.workers, ahead)):
-            yield begun.popleft(), frames
 
     def _call(self) -> ModelCall:
         config = self._config

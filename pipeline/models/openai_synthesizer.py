@@ -10,7 +10,7 @@ from pipeline.errors import RecordError, SetupError
 from pipeline.models.base import Draft, Spending, SynthesisRequest
 from pipeline.models.chat.batch import BatchRunner
 from pipeline.models.chat.runner import ChatRunner
-from pipeline.models.chat.settings import Budget, ChatSettings
+from pipeline.models.chat.settings import chat_settings
 from pipeline.models.drafts import Drafter, prompt_ids
 from pipeline.prompts import hash_prompts
 
@@ -28,22 +28,13 @@ class OpenAISynthesizer:
             raise SetupError("synthesize.backend=openai needs synthesize.model, the name of a model of the endpoint")
         self.name = config.model
         self._config = config
-        settings = ChatSettings(
-            section="synthesize",
+        settings = chat_settings(
+            "synthesize",
+            config,
             model=config.model,
-            base_url=config.base_url,
             temperature=config.temperature,
             max_tokens=config.max_tokens,
             seed=config.seed,
-            concurrency=config.concurrency,
-            timeout_s=config.timeout_s,
-            max_retries=config.max_retries,
-            budget=Budget(
-                max_requests=config.max_requests,
-                max_total_tokens=config.max_total_tokens,
-                max_cost=config.max_cost,
-            ),
-            price=config.prices.get(config.model),
         )
         self._runner: ChatRunner | BatchRunner
         if config.transport == "batch":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.config.language import TokenPrice
+from pipeline.config.language import EndpointConfig, TokenPrice
 from pipeline.errors import SetupError
 
 _OPENAI = "https://api.openai.com/v1"
@@ -54,6 +54,29 @@ class ChatSettings:
             # without sampling a seed changes nothing, and some endpoints refuse the field
             fields["seed"] = self.seed
         return fields
+
+
+def chat_settings(
+    section: str, config: EndpointConfig, *, model: str, temperature: float, max_tokens: int, seed: int
+) -> ChatSettings:
+    """Return the settings of a section of the configuration that names an endpoint."""
+    return ChatSettings(
+        section=section,
+        model=model,
+        base_url=config.base_url,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        seed=seed,
+        concurrency=config.concurrency,
+        timeout_s=config.timeout_s,
+        max_retries=config.max_retries,
+        budget=Budget(
+            max_requests=config.max_requests,
+            max_total_tokens=config.max_total_tokens,
+            max_cost=config.max_cost,
+        ),
+        price=config.prices.get(model),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
