@@ -153,9 +153,9 @@ def test_a_server_that_is_not_there_stops_the_run(footage: Video, tmp_path: Path
 
 
 def test_settings_are_checked_before_any_clip(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="needs caption.model"):
+    with pytest.raises(SetupError, match=r"needs caption\.model"):
         captioner("http://127.0.0.1:9/v1", tmp_path, model=None)
-    with pytest.raises(SetupError, match="set OPENAI_API_KEY, or caption.base_url"):
+    with pytest.raises(SetupError, match=r"set OPENAI_API_KEY, or caption\.base_url"):
         captioner("", tmp_path)
     with pytest.raises(ValueError, match="credentials do not belong"):
         captioner("http://user:secret@host/v1", tmp_path)
