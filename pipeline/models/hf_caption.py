@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 from pipeline.config import CaptionConfig, VideoConfig
@@ -69,6 +70,11 @@ class HfCaptioner:
         return None
 
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
+        requests = iter(requests)
+        first = next(requests, None)
+        if first is None:
+            # Whoever has nothing to describe need not wait for a model.
+            return
         config = self._config
         check_folder(self._name)
         processor = ClipProcessor(self._name, config.revision, self._messages)
@@ -82,7 +88,11 @@ class HfCaptioner:
         ):
             queue = ClipQueue(models.submit, processor.footprint, limits, len(devices))
             read = read_clips(
-                requests, read_clip_frames, lambda request: frame_job(request, config, self._video.reader), pool, config
+                chain([first], requests),
+                read_clip_frames,
+                lambda request: frame_job(request, config, self._video.reader),
+                pool,
+                config,
             )
             for clip, answer in queue.run(read):
                 yield self._outcome(clip, answer)

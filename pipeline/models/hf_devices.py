@@ -10,6 +10,7 @@ import functools
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -80,6 +81,8 @@ class DeviceModels:
 
     def __init__(self, call: ModelCall, devices: Sequence[str], processor: ClipProcessor) -> None:
         self.use = ModelUse()
+        # Batches end in a thread of each device.
+        self._lock = threading.Lock()
         self._call = call
         self._processor = processor
         self._names = list(devices)
@@ -103,32 +106,43 @@ class DeviceModels:
             device.executor.shutdown(wait=True, cancel_futures=True)
 
     def submit(self, clips: Sequence[ClipFrames]) -> Future[list[str | RecordError]]:
-        """Begin a batch; its future raises SetupError where a model cannot be loaded or its process died."""
-        device = min(self._devices, key=lambda one: one.unfinished)
-        device.unfinished += 1
+        """Begin a batch.
+
+        Raises:
+            SetupError: here or from the future: a model cannot be loaded, or its process died.
+        """
+        with self._lock:
+            device = min(self._devices, key=lambda one: one.unfinished)
+            device.unfinished += 1
         answered: Future[list[str | RecordError]] = Future()
 
         def finish(done: Future[tuple[list[str | RecordError], ModelUse]]) -> None:
-            device.unfinished -= 1
+            with self._lock:
+                device.unfinished -= 1
+                if not done.cancelled() and done.exception() is None:
+                    self.use.add(done.result()[1])
             if done.cancelled():
                 answered.cancel()
-                return
-            fault = done.exception()
-            if fault is None:
-                answers, use = done.result()
-                self.use.add(use)
-                answered.set_result(answers)
-            elif isinstance(fault, BrokenProcessPool):
-                answered.set_exception(SetupError(f"the process of the model on {device.name} died"))
-            else:
+            elif isinstance(fault := done.exception(), BrokenProcessPool):
+                answered.set_exception(_died(device))
+            elif fault is not None:
                 answered.set_exception(fault)
+            else:
+                answered.set_result(done.result()[0])
 
-        if device.model is not None:
-            future = device.executor.submit(device.model.answer, clips)
-        else:
-            future = device.executor.submit(_answer, self._call, device.name, clips)
+        try:
+            if device.model is not None:
+                future = device.executor.submit(device.model.answer, clips)
+            else:
+                future = device.executor.submit(_answer, self._call, device.name, clips)
+        except BrokenProcessPool:
+            raise _died(device) from None
         future.add_done_callback(finish)
         return answered
+
+
+def _died(device: _Device) -> SetupError:
+    return SetupError(f"caption.device: the process of the model on {device.name} died")
 
 
 class _Server:

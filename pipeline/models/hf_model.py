@@ -6,6 +6,7 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,7 @@ class VideoModel:
         settings = self._generation
         inputs = self._processor.inputs(clips, self.device).to(self.device, dtype=self._dtype)
         sampling = [ClipwiseSampling(clips, settings)] if settings.temperature > 0 else []
-        with self._torch.inference_mode():
+        with self._torch.inference_mode(), self._current_device():
             tokens = self._model.generate(
                 **inputs,
                 max_new_tokens=settings.max_new_tokens,
@@ -152,6 +153,10 @@ class VideoModel:
         if tokens.shape[1] >= asked.shape[1] and bool((tokens[:, : asked.shape[1]] == asked).all()):
             tokens = tokens[:, asked.shape[1] :]
         return [self._read(row) for row in tokens.tolist()]
+
+    def _current_device(self) -> AbstractContextManager[Any]:
+        """Make the model's GPU the current one: kernels written in Triton are launched there, whatever their inputs."""
+        return self._torch.cuda.device(self.device) if self.device.startswith("cuda") else nullcontext()
 
     def _read(self, row: list[int]) -> str:
         ends = self._model.generation_config.eos_token_id

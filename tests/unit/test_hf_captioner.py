@@ -17,7 +17,8 @@ from pipeline.errors import RecordError, SetupError
 from pipeline.models.base import CaptionRequest
 from pipeline.models.clip_frames import ClipFrames, evenly_spaced
 from pipeline.models.hf_caption import HfCaptioner
-from pipeline.models.hf_devices import list_devices
+from pipeline.models.hf_devices import DeviceModels, ModelCall, list_devices
+from pipeline.models.hf_inputs import ClipProcessor
 from pipeline.models.hf_model import ModelSource, VideoModel, model_identity
 from pipeline.models.hf_sampling import Generation
 from pipeline.prompts import load_prompt
@@ -166,6 +167,25 @@ def test_two_models_share_the_work(video_model: Callable[[str], str], footage: V
     assert list(of_two.caption(iter(requests))) == expected
     assert (of_two.use.clips, of_two.use.batches) == (len(requests), 5)
     assert of_two.use.new_tokens == of_one.use.new_tokens > 0
+
+
+def test_a_model_process_that_fails_or_dies_ends_the_run(video_model: Callable[[str], str]) -> None:
+    generation = Generation(max_new_tokens=1)
+    call = ModelCall(source=ModelSource(name="/nowhere/model"), prompt="caption", generation=generation)
+    processor = ClipProcessor(video_model("llava_onevision"), None, PROMPT)
+    with DeviceModels(call, ["cpu", "cpu"], processor) as models:
+        with pytest.raises(SetupError, match=r"caption\.model=/nowhere/model: no such folder"):
+            models.submit(numbered(1)).result()
+        # The other device has not started its process yet.
+        for process in list(models._devices[0].executor._processes.values()):
+            process.kill()
+            process.join()
+        with pytest.raises(SetupError, match="the process of the model on cpu died"):
+            models.submit(numbered(1)).result()
+
+
+def test_nothing_to_describe_loads_nothing(tmp_path: Path) -> None:
+    assert list(HfCaptioner(settings("/nowhere/model"), VideoConfig(workers=1)).caption([])) == []
 
 
 def numbered(*numbers: int) -> list[ClipFrames]:

@@ -82,10 +82,13 @@ def test_frames_arrive_complete_and_in_order(footage: Video, number_of: Callable
 def test_the_clip_as_video(footage: Video, number_of: Callable[..., int], tmp_path: Path) -> None:
     model = VisionModel(number_of)
     with HttpServer(model.handle) as server:
-        (outcome,) = captioner(server.url, tmp_path, send="video").caption([request(footage, 30, 40)])
+        requests = [request(footage, 30, 40), request(footage, 90, 120)]
+        outcome, outside = captioner(server.url, tmp_path, send="video").caption(requests)
     assert isinstance(outcome, Caption)
     assert outcome.text == f"Frames {' '.join(map(str, range(30, 40)))} are seen."
     assert [part["type"] for part in model.bodies[0]["messages"][-1]["content"]] == ["video_url", "text"]
+    assert isinstance(outside, RecordError)
+    assert outside.reason is Reason.FRAME_OUT_OF_RANGE
 
 
 def test_size_and_quality_of_pictures(footage: Video, number_of: Callable[..., int], tmp_path: Path) -> None:
