@@ -15,7 +15,7 @@ _ROLES = "assistant|user|human|system"
 # Where one turn ends and another may begin: a control token, or the name of a role in one of its guises.
 _TURN = re.compile(
     rf"{_END}|(?:^|\n)[ \t]*(?i:{_ROLES})[ \t]*(?::|(?=\n))"
-    rf"|(?:(?<=[.!?])[ \t]+(?i:{_ROLES})|\b(?:{_ROLES.upper()})):"
+    rf"|(?:(?<=[.!?])[ \t]+(?i:{_ROLES})|\b(?:ASSISTANT|USER)):"
 )
 _PLACEHOLDER = re.compile(r"</?(?:image|video|img|pad|unk|IMG_CONTEXT)>")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")

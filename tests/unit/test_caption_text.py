@@ -45,6 +45,7 @@ def test_what_remains_is_the_caption(text: str) -> None:
         "A human walks by. A system of pipes leaks.",
         "Two men <fight> in front of a [shop].",
         "It is visible.",
+        "A sign on the wall reads SYSTEM: OFF in red.",
     ],
 )
 def test_ordinary_words_stay(text: str) -> None:
