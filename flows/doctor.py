@@ -35,11 +35,13 @@ def examine(config: BuildConfig | None) -> Iterator[Check]:
     if config is not None:
         yield _inputs(config)
         if config.caption.backend == "hf":
-            yield _caption_model(config)
+            yield _local_model("caption.model", str(config.caption.model))
         if config.caption.backend == "openai":
             yield _endpoint("caption", config.caption)
         if config.synthesize.backend == "openai":
             yield _endpoint("synthesize", config.synthesize)
+        if config.synthesize.backend == "hf":
+            yield _local_model("synthesize.model", str(config.synthesize.model))
 
 
 def _package(name: str) -> Check:
@@ -77,15 +79,14 @@ def _inputs(config: BuildConfig) -> Check:
     return Check(name="inputs", ok=True, required=True, detail=f"{len(config.videos)} videos entries, files found")
 
 
-def _caption_model(config: BuildConfig) -> Check:
-    model = str(config.caption.model)
+def _local_model(setting: str, model: str) -> Check:
     if Path(model).is_dir():
-        return Check(name="caption.model", ok=True, required=True, detail=f"folder {model}")
+        return Check(name=setting, ok=True, required=True, detail=f"folder {model}")
     from huggingface_hub import try_to_load_from_cache
 
     cached = isinstance(try_to_load_from_cache(model, "config.json"), str)
     detail = f"{model}: {'in the local cache' if cached else 'not here yet: will be downloaded from the hub'}"
-    return Check(name="caption.model", ok=True, required=True, detail=detail)
+    return Check(name=setting, ok=True, required=True, detail=detail)
 
 
 def _endpoint(section: str, config: CaptionConfig | SynthesizeConfig) -> Check:

@@ -161,6 +161,8 @@ def check_inputs(config: BuildConfig) -> None:
         raise ConfigError("caption.backend=hf needs caption.model: a model id or folder")
     if config.synthesize.backend == "openai" and not config.synthesize.model:
         raise ConfigError("synthesize.backend=openai needs synthesize.model: a model name of the endpoint")
+    if config.synthesize.backend == "hf" and not config.synthesize.model:
+        raise ConfigError("synthesize.backend=hf needs synthesize.model: the id or folder of a chat model")
 
 
 def run_step(name: str, workspace: Workspace, config: BuildConfig, on_progress: Progress | None = None) -> StageReport:

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping
 
 from pipeline.errors import RecordError
 from pipeline.models.base import Draft, SynthesisRequest
+from pipeline.models.chat.journal import ANSWERS
 from pipeline.models.chat.messages import Chat, ChatRequest, Completion
 from pipeline.models.chat.settings import ChatSettings
-from pipeline.models.replies import ReplyError, check_verdict, parse_reply, quote, response_format
+from pipeline.models.replies import Reply, ReplyError, check_verdict, parse_reply, quote, response_format
 from pipeline.prompts import Message, Prompt, load_prompt
 from pipeline.records import NORMAL, Reason, Task
 from pipeline.taxonomy import describe_class
@@ -71,11 +72,8 @@ class Drafter:
                 reply = parse_reply(request.task, completion.text)
             except ReplyError as fault:
                 completion = await chat.complete(self._repair(asked, completion, fault))
-                reply = parse_reply(request.task, completion.text)
-            check_verdict(reply, request.clip.label, completion.text)
-        except ReplyError as fault:
-            where = f"; in full in the journal under {completion.key}"
-            return RecordError(Reason.BAD_RESPONSE, f"{fault}, after one repair: {quote(completion.text)}{where}")
+                reply = _read_repaired(request.task, completion)
+            _check(reply, request.clip.label, completion)
         except RecordError as fault:
             return fault
         return Draft(answer=reply.answer(), raw_response=completion.text, prompt_hash=prompt.hash)
@@ -90,3 +88,23 @@ class Drafter:
             # the fault in the words of a later parser is no new request
             stands_for=f"{prompt.hash} of {asked.key(self._settings)}",
         )
+
+
+def _read_repaired(task: Task, completion: Completion) -> Reply:
+    try:
+        return parse_reply(task, completion.text)
+    except ReplyError as fault:
+        detail = f"{fault}, after one repair: {quote(completion.text)}"
+        raise RecordError(Reason.BAD_RESPONSE, detail + _in_full(completion)) from None
+
+
+def _check(reply: Reply, label: str, completion: Completion) -> None:
+    try:
+        check_verdict(reply, label, completion.text)
+    except RecordError as fault:
+        raise RecordError(fault.reason, fault.detail + _in_full(completion)) from None
+
+
+def _in_full(completion: Completion) -> str:
+    """Say where the whole text is, of which a fault quotes the beginning."""
+    return f"; in full in {ANSWERS} of the journal under {completion.key}"

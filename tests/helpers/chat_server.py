@@ -108,7 +108,7 @@ class ChatModel:
             completion["choices"] = []
         status = 500 if fault == "500_billed" else 200
         reply = Reply(body=json.dumps(completion).encode(), status=status, delay_s=self._latency_s)
-        if fault in ("cut", "twice", "twice_late"):
+        if fault in ("cut", *COPIES):
             reply.wire = fault
 
         def sent() -> None:

@@ -228,9 +228,12 @@ class ChatClient:
         if self._failures_in_a_row >= max(_MAX_FAILURES_IN_A_ROW, self._settings.concurrency):
             kind = UnavailableError if fault.is_transient else SetupError
             return kind(f"{host}: {self._failures_in_a_row} requests failed one after the other: {what}")
-        return RecordError(Reason.BAD_RESPONSE if fault.status == 200 else Reason.REQUEST_FAILED, what)
+        return RecordError(Reason.REQUEST_FAILED, what)
 
     async def _keep_synced(self) -> None:
         while True:
             await asyncio.sleep(_SYNC_EVERY_S)
-            await asyncio.to_thread(self._journal.sync)
+            try:
+                await asyncio.to_thread(self._journal.sync)
+            except SetupError as fault:
+                self._broken = fault

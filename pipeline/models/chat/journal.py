@@ -99,10 +99,17 @@ class Journal:
         self._is_dirty = True
 
     def sync(self) -> None:
-        """Make what was written so far outlast a loss of power."""
+        """Make what was written so far outlast a loss of power.
+
+        Raises:
+            SetupError: the disk cannot be written.
+        """
         if self._is_dirty:
             self._is_dirty = False
-            os.fsync(self._file)
+            try:
+                os.fsync(self._file)
+            except OSError as fault:
+                raise SetupError(f"{self.path}: {describe_os_error(fault)}") from None
 
     def _scan(self) -> None:
         self._offsets.clear()

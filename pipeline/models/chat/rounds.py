@@ -115,7 +115,7 @@ class _Recall:
                 try:
                     read_completion(key, body)
                 except ValueError:
-                    self._failures[key] = RecordError(Reason.BAD_RESPONSE, "the answer is not a chat completion")
+                    self._failures[key] = RecordError(Reason.REQUEST_FAILED, "the answer is not a chat completion")
                 self._known.add(key)
 
 

@@ -105,17 +105,17 @@ def test_a_killed_process_loses_nothing_that_it_wrote(tmp_path: Path) -> None:
 # --- slots and waits
 
 
-async def test_slots_halve_once_a_round_and_grow_by_one_a_round() -> None:
+async def test_slots_shrink_once_a_round_and_grow_by_four_a_round() -> None:
     slots = Slots(16)
     moments = [await slots.acquire() for _ in range(16)]
     for moment in moments:
         slots.refuse(moment)
-    assert slots.limit == 8
+    assert slots.limit == 11
     for _ in range(16):
         slots.release()
-    for _ in range(9):
+    for _ in range(12):
         slots.succeed()
-    assert slots.limit == 9
+    assert slots.limit == 14
     for _ in range(500):
         slots.succeed()
     assert slots.limit == 16
