@@ -307,6 +307,9 @@ def _print_summary(summary: BuildSummary) -> None:
     for stage in summary.stages:
         rejected = sum(stage.rejected.values())
         typer.echo(f"{stage.stage:<11}{stage.made:>8}{stage.kept:>8}{stage.rows:>8}{rejected:>10}{stage.seconds:>9.1f}")
+    for stage in summary.stages:
+        if stage.spent is not None:
+            typer.echo(f"{stage.stage:<11}{stage.spent}")
     typer.echo(f"dataset  {summary.dataset}")
     typer.echo(f"report   {summary.report}")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import BuildConfig
+from pipeline.config import BuildConfig, CaptionConfig, SynthesizeConfig
 from pipeline.errors import HolmesError
 
 PACKAGES = ("torch", "transformers", "av", "decord", "datasets", "openai", "prefect", "label-studio-sdk")
@@ -35,9 +35,13 @@ def examine(config: BuildConfig | None) -> Iterator[Check]:
     if config is not None:
         yield _inputs(config)
         if config.caption.backend == "hf":
-            yield _caption_model(config)
+            yield _local_model("caption.model", str(config.caption.model))
+        if config.caption.backend == "openai":
+            yield _endpoint("caption", config.caption)
         if config.synthesize.backend == "openai":
-            yield _endpoint(config)
+            yield _endpoint("synthesize", config.synthesize)
+        if config.synthesize.backend == "hf":
+            yield _local_model("synthesize.model", str(config.synthesize.model))
 
 
 def _package(name: str) -> Check:
@@ -75,24 +79,23 @@ def _inputs(config: BuildConfig) -> Check:
     return Check(name="inputs", ok=True, required=True, detail=f"{len(config.videos)} videos entries, files found")
 
 
-def _caption_model(config: BuildConfig) -> Check:
-    model = str(config.caption.model)
+def _local_model(setting: str, model: str) -> Check:
     if Path(model).is_dir():
-        return Check(name="caption.model", ok=True, required=True, detail=f"folder {model}")
+        return Check(name=setting, ok=True, required=True, detail=f"folder {model}")
     from huggingface_hub import try_to_load_from_cache
 
     cached = isinstance(try_to_load_from_cache(model, "config.json"), str)
     detail = f"{model}: {'in the local cache' if cached else 'not here yet: will be downloaded from the hub'}"
-    return Check(name="caption.model", ok=True, required=True, detail=detail)
+    return Check(name=setting, ok=True, required=True, detail=detail)
 
 
-def _endpoint(config: BuildConfig) -> Check:
+def _endpoint(section: str, config: CaptionConfig | SynthesizeConfig) -> Check:
     import openai
 
     key = "set" if os.environ.get("OPENAI_API_KEY") else "not set"
     try:
         client = openai.OpenAI(
-            base_url=config.synthesize.base_url,
+            base_url=config.base_url,
             api_key=os.environ.get("OPENAI_API_KEY") or "none",
             max_retries=0,
             timeout=10,
@@ -100,7 +103,7 @@ def _endpoint(config: BuildConfig) -> Check:
         models = [model.id for model in client.models.list().data]
     except openai.OpenAIError as fault:
         detail = f"no answer ({type(fault).__name__}); OPENAI_API_KEY is {key}"
-        return Check(name="synthesize.base_url", ok=False, required=True, detail=detail)
-    known = config.synthesize.model in models
-    detail = f"{len(models)} models; {config.synthesize.model} is {'among' if known else 'not among'} them"
-    return Check(name="synthesize.base_url", ok=known, required=False, detail=f"{detail}; OPENAI_API_KEY is {key}")
+        return Check(name=f"{section}.base_url", ok=False, required=True, detail=detail)
+    known = config.model in models
+    detail = f"{len(models)} models; {config.model} is {'among' if known else 'not among'} them"
+    return Check(name=f"{section}.base_url", ok=known, required=False, detail=f"{detail}; OPENAI_API_KEY is {key}")

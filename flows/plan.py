@@ -58,7 +58,7 @@ def _wants_scores(config: BuildConfig) -> bool:
 def _captioner(workspace: Workspace, config: BuildConfig) -> Captioner:
     if config.caption.backend == "human":
         return HumanCaptioner(read_sentences(config.caption.files, workspace.videos.records()))
-    return make_captioner(config.caption, config.video)
+    return make_captioner(config.caption, config.video, workspace)
 
 
 PLAN: tuple[Step, ...] = (
@@ -99,7 +99,7 @@ PLAN: tuple[Step, ...] = (
     Step(
         name="synthesize",
         make_stage=lambda workspace, config: SynthesizeStage(
-            workspace, make_synthesizer(config.synthesize), config.synthesize.tasks, config.synthesize.seed
+            workspace, make_synthesizer(config.synthesize, workspace), config.synthesize.tasks, config.synthesize.seed
         ),
         table=lambda workspace: workspace.pairs,
     ),
@@ -161,6 +161,8 @@ def check_inputs(config: BuildConfig) -> None:
         raise ConfigError("caption.backend=hf needs caption.model: a model id or folder")
     if config.synthesize.backend == "openai" and not config.synthesize.model:
         raise ConfigError("synthesize.backend=openai needs synthesize.model: a model name of the endpoint")
+    if config.synthesize.backend == "hf" and not config.synthesize.model:
+        raise ConfigError("synthesize.backend=hf needs synthesize.model: the id or folder of a chat model")
 
 
 def run_step(name: str, workspace: Workspace, config: BuildConfig, on_progress: Progress | None = None) -> StageReport:

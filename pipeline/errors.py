@@ -32,6 +32,10 @@ class UnavailableError(SetupError):
     """Something outside does not answer now, e.g. an endpoint: the same call may succeed later."""
 
 
+class BudgetError(SetupError):
+    """The next request could cost more than the caller allows: what is finished is kept, the next run goes on."""
+
+
 class ConfigError(SetupError):
     """The configuration names an unknown key, a wrong type or a value outside its range."""
 

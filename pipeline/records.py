@@ -55,6 +55,7 @@ class Reason(StrEnum):
     BAD_FEATURES = "bad_features"
     # caption and synthesize
     NO_CAPTION = "no_caption"
+    UNFIT_INPUT = "unfit_input"
     EMPTY_TEXT = "empty_text"
     BAD_RESPONSE = "bad_response"
     REQUEST_FAILED = "request_failed"

@@ -112,6 +112,14 @@ class Workspace:
         """Return the path of a video's scores relative to the workspace; distinct ids never share one."""
         return f"scores/{readable_id(video_id)}.npy"
 
+    def journal_folder(self, stage: str) -> Path:
+        """Return the folder where a stage keeps what it paid for.
+
+        Raises:
+            SetupError: if the workspace is remote; an object store cannot append.
+        """
+        return self.storage.local_path(f"journal/{stage}")
+
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the workspace, whole or not at all."""
         self.storage.write(name, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())

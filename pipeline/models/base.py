@@ -4,10 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pipeline.errors import RecordError
 from pipeline.records import Caption, EventClip, Task, Video
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spending:
+    """What the requests of one stage came to, as the endpoint's own figures say.
+
+    `requests` counts everything that was sent, `retries` the part of it that repeats a failed one. `answers` were paid
+    for in this run, `from_journal` in an earlier one; `shared` asked for what another request in flight asked for too.
+    `unmetered` requests ended without telling any usage, e.g. by a lost connection: whether they are billed is unknown.
+    Costs are None where the model has no price. What begins with `workspace_` is the sum of all runs, killed ones too.
+    """
+
+    model: str
+    requests: int
+    retries: int
+    answers: int
+    from_journal: int
+    shared: int
+    unmetered: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None
+    workspace_prompt_tokens: int
+    workspace_completion_tokens: int
+    workspace_cost: float | None
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        money = "" if self.cost is None else f", cost {self.cost:,.4f} ({self.workspace_cost:,.4f} in all runs)"
+        return (
+            f"{self.requests:,} requests ({self.retries:,} retries), {self.from_journal:,} answers from the journal, "
+            f"{self.prompt_tokens:,} prompt and {self.completion_tokens:,} completion tokens{money}"
+        )
+
+
+@runtime_checkable
+class Pays(Protocol):
+    """Whatever asks models that count or bill their tokens."""
+
+    def spent(self) -> Spending | None:
+        """Return what was spent in this run; None where nothing of the kind happens."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

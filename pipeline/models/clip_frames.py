@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config import CaptionConfig
 from pipeline.errors import RecordError
 from pipeline.models.base import CaptionRequest
 from pipeline.records import EventClip, Reason, Video
+from pipeline.video.pool import VideoPool
 from pipeline.video.readers import ReaderName, open_reader
 from pipeline.video.timeline import Timeline
 
-_MAX_SIDE = 1280  # processors scale down further; larger pictures only cost memory on the way to them
+Job = TypeVar("Job")
+Shown = TypeVar("Shown")
+
+_CLIPS_AHEAD_PER_WORKER = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameJob:
-    """Which frames to read: `num_frames` of a clip, evenly spaced in time."""
+    """Which frames to read: `num_frames` of a clip, evenly spaced in time, with sides of at most `max_side` pixels."""
 
     request: CaptionRequest
     num_frames: int
+    max_side: int
     reader: ReaderName
 
 
@@ -39,6 +48,32 @@ class ClipFrames:
     duration_s: float
 
 
+def read_clips(
+    requests: Iterable[CaptionRequest],
+    read: Callable[[Job], Shown],
+    job_of: Callable[[CaptionRequest], Job],
+    pool: VideoPool,
+    config: CaptionConfig,
+) -> Iterator[tuple[EventClip, Shown | RecordError]]:
+    """Yield what `read` makes of every clip in a worker process, in order, a bounded number of clips ahead."""
+    begun: deque[EventClip] = deque()
+
+    def jobs() -> Iterator[Job]:
+        for request in requests:
+            begun.append(request.clip)
+            yield job_of(request)
+
+    largest_bytes = config.num_frames * config.max_side**2 * 3
+    ahead = min(pool.workers * _CLIPS_AHEAD_PER_WORKER, (config.buffer_mb << 20) // largest_bytes)
+    for shown in pool.map(read, jobs(), ahead_max=max(pool.workers, ahead)):
+        yield begun.popleft(), shown
+
+
+def frame_job(request: CaptionRequest, config: CaptionConfig, reader: ReaderName) -> FrameJob:
+    """Return the job of reading the frames that the settings ask for."""
+    return FrameJob(request=request, num_frames=config.num_frames, max_side=config.max_side, reader=reader)
+
+
 def read_clip_frames(job: FrameJob) -> ClipFrames:
     """Read the frames of a clip from its source video. Runs in a worker process.
 
@@ -46,7 +81,7 @@ def read_clip_frames(job: FrameJob) -> ClipFrames:
         RecordError: the video cannot be read, or the clip lies outside of it.
     """
     clip, video = job.request.clip, job.request.video
-    with open_reader(video.path, job.reader, size=_bounded(video)) as reader:
+    with open_reader(video.path, job.reader, size=_bounded(video, job.max_side)) as reader:
         timeline = reader.timeline
         if not 0 <= clip.start_frame < clip.end_frame <= timeline.num_frames:
             span = f"[{clip.start_frame}, {clip.end_frame})"
@@ -72,6 +107,6 @@ def evenly_spaced(timeline: Timeline, clip: EventClip, num_frames: int) -> list[
     return [min(max(timeline.frame_at(float(s)), clip.start_frame), clip.end_frame - 1) for s in middles_s]
 
 
-def _bounded(video: Video) -> tuple[int, int] | None:
-    scale = _MAX_SIDE / max(video.width, video.height)
+def _bounded(video: Video, max_side: int) -> tuple[int, int] | None:
+    scale = max_side / max(video.width, video.height)
     return None if scale >= 1 else (max(1, round(video.width * scale)), max(1, round(video.height * scale)))

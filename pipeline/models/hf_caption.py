@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from collections import deque
+import logging
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 from pipeline.config import CaptionConfig, VideoConfig
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.base import CaptionRequest
-from pipeline.models.clip_frames import ClipFrames, FrameJob, read_clip_frames
-from pipeline.models.hf_model import VideoModel, model_identity
+from pipeline.models.clip_frames import frame_job, read_clip_frames, read_clips
+from pipeline.models.clip_queue import ClipQueue, QueueLimits
+from pipeline.models.hf_devices import DeviceModels, ModelCall, ModelUse, list_devices
+from pipeline.models.hf_inputs import ClipProcessor
+from pipeline.models.hf_model import ModelSource, check_folder, model_identity
+from pipeline.models.hf_sampling import Generation
 from pipeline.prompts import load_prompt
 from pipeline.records import Caption, EventClip, Reason
 from pipeline.video.pool import VideoPool
 
-_VERSION = 1
+logger = logging.getLogger(__name__)
+
+_VERSION = 2
 
 
 class HfCaptioner:
-    """Describes clips in batches; worker processes decode the next ones while the model generates."""
+    """Describes clips in batches of like ones; worker processes decode the next ones while the models generate.
+
+    Attributes:
+        use: what the models did in all calls so far.
+    """
 
     name = "hf"
 
@@ -31,6 +42,7 @@ class HfCaptioner:
         """
         if not config.model:
             raise SetupError("caption.backend=hf needs caption.model: the id or folder of a video MLLM")
+        self.use = ModelUse()
         self._name = config.model
         # A folder's place is nobody's business but this machine's: its name goes into the dataset.
         self._captioner = Path(config.model).name if Path(config.model).is_dir() else config.model
@@ -38,77 +50,79 @@ class HfCaptioner:
         self._video = video
         self._prompt = load_prompt(config.prompt)
         self._messages = self._prompt.render()
-        self._model: VideoModel | None = None
 
     def identity(self) -> Mapping[str, object]:
         config = self._config
+        sampling = {"temperature": config.temperature, "top_p": config.top_p, "seed": config.seed}
         return {
             "version": _VERSION,
             "model": model_identity(self._name),
             "revision": config.revision,
             "prompt": self._prompt.hash,
             "num_frames": config.num_frames,
+            "max_side": config.max_side,
             "max_new_tokens": config.max_new_tokens,
             "dtype": config.dtype,
+            "sampling": sampling if config.temperature > 0 else None,
         }
 
     def evidence_of(self, request: CaptionRequest) -> object:  # noqa: ARG002
         return None
 
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
-        waiting: deque[EventClip] = deque()
-
-        def jobs() -> Iterator[FrameJob]:
-            for request in requests:
-                waiting.append(request.clip)
-                yield FrameJob(request=request, num_frames=self._config.num_frames, reader=self._video.reader)
-
-        with VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool:
-            read = ((waiting.popleft(), frames) for frames in pool.map(read_clip_frames, jobs()))
-            for batch in _batches(read, self._config.batch_size):
-                yield from self._describe(batch)
-
-    def _describe(self, batch: list[tuple[EventClip, ClipFrames | RecordError]]) -> Iterator[Caption | RecordError]:
-        readable = [(clip, frames) for clip, frames in batch if isinstance(frames, ClipFrames)]
-        outcomes = dict(zip((clip.clip_id for clip, _ in readable), self._ask([f for _, f in readable]), strict=True))
-        for clip, frames in batch:
-            outcome = frames if isinstance(frames, RecordError) else outcomes[clip.clip_id]
-            if isinstance(outcome, RecordError):
-                yield outcome
-            elif not outcome:
-                yield RecordError(Reason.EMPTY_TEXT, f"{clip.clip_id}: {self._name} generated no text")
-            else:
-                yield Caption(
-                    clip_id=clip.clip_id, text=outcome, captioner=self._captioner, prompt_hash=self._prompt.hash
-                )
-
-    def _ask(self, clips: list[ClipFrames]) -> list[str | RecordError]:
-        if not clips:
-            return []
+        requests = iter(requests)
+        first = next(requests, None)
+        if first is None:
+            # Whoever has nothing to describe need not wait for a model.
+            return
         config = self._config
-        if self._model is None:
-            self._model = VideoModel(self._name, config.revision, config.device, config.dtype)
-        try:
-            return list(self._model.answer(clips, self._messages, config.max_new_tokens))
-        except MemoryError as fault:
-            if len(clips) == 1:
-                return [RecordError(Reason.OUT_OF_MEMORY, str(fault))]
-            # One clip of the batch is too large: the others are asked one by one.
-            return [outcome for clip in clips for outcome in self._ask([clip])]
+        check_folder(self._name)
+        processor = ClipProcessor(self._name, config.revision, self._messages)
+        limits = QueueLimits(
+            batch_clips=config.batch_size, batch_tokens=config.batch_tokens, held_bytes=config.buffer_mb << 20
+        )
+        devices = list_devices(config.device)
+        with (
+            VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool,
+            DeviceModels(self._call(), devices, processor) as models,
+        ):
+            queue = ClipQueue(models.submit, processor.footprint, limits, len(devices))
+            read = read_clips(
+                chain([first], requests),
+                read_clip_frames,
+                lambda request: frame_job(request, config, self._video.reader),
+                pool,
+                config,
+            )
+            for clip, answer in queue.run(read):
+                yield self._outcome(clip, answer)
+        self.use.add(models.use)
+        logger.info(
+            "caption: %d clips in %d batches, %.0f tokens/s, the model waited %.0f%% of the time",
+            models.use.clips,
+            models.use.batches,
+            models.use.new_tokens / max(models.use.working_s, 1e-9),
+            100 * models.use.waiting_share,
+        )
 
+    def _call(self) -> ModelCall:
+        config = self._config
+        return ModelCall(
+            source=ModelSource(
+                name=self._name, revision=config.revision, dtype=config.dtype, attention=config.attention
+            ),
+            prompt=config.prompt,
+            generation=Generation(
+                max_new_tokens=config.max_new_tokens,
+                temperature=config.temperature,
+                top_p=config.top_p,
+                seed=config.seed,
+            ),
+        )
 
-def _batches(
-    read: Iterable[tuple[EventClip, ClipFrames | RecordError]], size: int
-) -> Iterator[list[tuple[EventClip, ClipFrames | RecordError]]]:
-    """Yield runs of clips, in order, with at most `size` readable ones whose frames have one shape."""
-    batch: list[tuple[EventClip, ClipFrames | RecordError]] = []
-    shapes: list[tuple[int, ...]] = []
-    for clip, frames in read:
-        if isinstance(frames, ClipFrames):
-            if len(shapes) == size or (shapes and shapes[0] != frames.frames.shape):
-                yield batch
-                batch, shapes = [], []
-            shapes.append(frames.frames.shape)
-        batch.append((clip, frames))
-    if batch:
-        yield batch
+    def _outcome(self, clip: EventClip, answer: str | RecordError) -> Caption | RecordError:
+        if isinstance(answer, RecordError):
+            return answer
+        if not answer:
+            return RecordError(Reason.EMPTY_TEXT, f"{clip.clip_id}: {self._name} generated no text")
+        return Caption(clip_id=clip.clip_id, text=answer, captioner=self._captioner, prompt_hash=self._prompt.hash)

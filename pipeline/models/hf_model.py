@@ -1,115 +1,207 @@
-"""A video MLLM of transformers, of any family, through the Auto classes alone.
-
-Families differ in how they sample frames and place timestamps; what makes one code path serve all of them is to hand
-over frames that are already sampled, always with their metadata, and to switch the processor's own sampling off.
-"""
+"""A video MLLM of transformers, of any family, through the Auto classes alone."""
 
 from __future__ import annotations
 
 import logging
+import sys
+from collections import deque
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.devices import pick_device, pick_dtype
-from pipeline.errors import SetupError
+from pipeline.errors import RecordError, SetupError
 from pipeline.models.clip_frames import ClipFrames
-from pipeline.models.torchvision_mend import mend_torchvision
+from pipeline.models.hf_inputs import LOAD_FAULTS, ClipProcessor, first_line
+from pipeline.models.hf_sampling import ClipwiseSampling, Generation
 from pipeline.prompts import Message
-from pipeline.records import digest
+from pipeline.records import Reason, digest
 
 logger = logging.getLogger(__name__)
 
+MAP = "map"
+"""The device of a model whose layers are spread over all of them."""
+
 _SAMPLED_BYTES = 1 << 20
+_MEMORY_FAULTS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """Which weights are loaded, in which precision and with which attention; `auto` leaves it to the model."""
+
+    name: str
+    revision: str | None = None
+    dtype: str = "auto"
+    attention: str = "auto"
 
 
 class VideoModel:
-    """Answers a prompt about clips, greedily, so that the same clip gets the same answer."""
+    """Answers one prompt about clips; the same clip gets the same answer.
 
-    def __init__(self, model: str, revision: str | None, device: str, dtype: str) -> None:
-        """Load processor and weights.
+    Attributes:
+        new_tokens: tokens generated so far.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        device: str,
+        prompt: Sequence[Message],
+        generation: Generation,
+        processor: ClipProcessor | None = None,
+    ) -> None:
+        """Load the weights, and the processor where none is given.
 
         Raises:
             SetupError: no such model or device, or a package is missing that the model needs.
         """
-        if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
-            # The hub would answer that a path makes a bad repository id.
-            raise SetupError(f"caption.model={model}: no such folder")
-        mend_torchvision()
+        check_folder(source.name)
+        self._processor = processor or ClipProcessor(source.name, source.revision, prompt)
         import torch
-        from transformers import AutoModelForImageTextToText, AutoProcessor
 
         self._torch = torch
-        self._name = model
-        self.device = pick_device(device, "caption.device")
-        self._dtype = pick_dtype(dtype, self.device)
-        try:
-            self._processor: Any = AutoProcessor.from_pretrained(model, revision=revision)
-            self._model: Any = AutoModelForImageTextToText.from_pretrained(model, revision=revision, dtype=self._dtype)
-            self._model.to(self.device).eval()
-        except (OSError, ValueError, ImportError, KeyError, RuntimeError) as fault:
-            raise SetupError(f"caption.model={model}: cannot be loaded: {_first_line(fault)}") from None
-        if getattr(self._processor, "video_processor", None) is None:
-            raise SetupError(f"caption.model={model}: takes no videos ({type(self._processor).__name__})")
-        self._tokenizer = self._processor.tokenizer
-        # Generation continues at the right end of every row, so that the padding has to stand on the left.
-        self._tokenizer.padding_side = "left"
-        if self._tokenizer.pad_token is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token
-        logger.info("%s on %s in %s", model, self.device, self._dtype)
+        self._name = source.name
+        self._generation = generation
+        self._most_tokens: int | None = None
+        self._has_answered = False
+        self.new_tokens = 0
+        self._model, self.device, self._dtype = load_weights(source, device)
+        logger.info("%s on %s in %s", source.name, self.device, self._dtype)
 
-    def answer(self, clips: Sequence[ClipFrames], prompt: Sequence[Message], max_new_tokens: int) -> list[str]:
-        """Return one text per clip: what the model adds to the prompt, without special tokens.
+    def answer(self, clips: Sequence[ClipFrames]) -> list[str | RecordError]:
+        """Return one text per clip: what the model adds to the prompt, cleaned; it may be empty.
 
-        A batch that does not fit into memory is halved until it does. All clips must have frames of one shape.
+        A batch that does not fit into memory is halved until it does, and none as large is tried again. A clip that
+        does not fit alone, or that the processor cannot take, is an error of its own.
 
         Raises:
-            MemoryError: a single clip does not fit.
             SetupError: the model cannot take such input at all.
         """
-        try:
-            return self._generate(clips, prompt, max_new_tokens)
-        except self._torch.OutOfMemoryError:
-            # The exception holds the frames of the failed call, and they its tensors: leave this block before retrying.
-            pass
-        except (RuntimeError, ValueError, TypeError, IndexError) as fault:
-            raise SetupError(f"caption.model={self._name}: cannot describe clips: {_first_line(fault)}") from fault
-        if self._torch.cuda.is_available():
-            self._torch.cuda.empty_cache()
-        if len(clips) == 1:
-            raise MemoryError(f"{self._name}: one clip of shape {clips[0].frames.shape} does not fit on {self.device}")
-        half = len(clips) // 2
-        logger.warning("%s: out of memory at a batch of %d: halved", self._name, len(clips))
-        return [text for part in (clips[:half], clips[half:]) for text in self.answer(part, prompt, max_new_tokens)]
+        outcomes: list[str | RecordError] = []
+        parts = deque([list(clips)])
+        while parts:
+            part = parts.popleft()
+            if len(part) > 1 and self._most_tokens is not None and self._tokens(part) > self._most_tokens:
+                parts.extendleft(reversed(_halves(part)))
+                continue
+            answers = self._try(part)
+            if answers is None:
+                parts.extendleft(reversed(_halves(part)))
+            else:
+                outcomes += answers
+        if not self._has_answered:
+            fault = next((outcome for outcome in outcomes if isinstance(outcome, RecordError)), None)
+            raise SetupError(f"caption.model={self._name}: cannot describe clips: {fault and fault.detail}")
+        return outcomes
 
-    def _generate(self, clips: Sequence[ClipFrames], prompt: Sequence[Message], max_new_tokens: int) -> list[str]:
-        inputs = self._processor.apply_chat_template(
-            [_conversation(clip, prompt) for clip in clips],
-            tokenize=True,
-            add_generation_prompt=True,
-            return_dict=True,
-            return_tensors="pt",
-            processor_kwargs={
-                "do_sample_frames": False,
-                "video_metadata": [_metadata(clip) for clip in clips],
-                "padding": True,
-            },
-        ).to(self.device, dtype=self._dtype)
-        with self._torch.inference_mode():
+    def _try(self, clips: list[ClipFrames]) -> list[str | RecordError] | None:
+        """Return the answers, or None where the batch has to be halved."""
+        try:
+            answers = self._generate(clips)
+        except (RuntimeError, ValueError, TypeError, LookupError, MemoryError) as fault:
+            message = first_line(fault)
+            is_memory = isinstance(fault, MemoryError | self._torch.OutOfMemoryError) or any(
+                sign in str(fault) for sign in _MEMORY_FAULTS
+            )
+            if isinstance(fault, RuntimeError) and not is_memory:
+                # A device that failed once answers nothing any more.
+                raise SetupError(f"caption.model={self._name}: cannot describe clips: {message}") from fault
+        else:
+            self._has_answered = True
+            return list(answers)
+        # The exception held the frames of the failed call, and they its tensors: they are gone from here on.
+        shape = clips[0].frames.shape
+        if is_memory:
+            if self._torch.cuda.is_available():
+                self._torch.cuda.empty_cache()
+            if len(clips) == 1:
+                detail = f"{self._name}: one clip of shape {shape} does not fit on {self.device}"
+                return [RecordError(Reason.OUT_OF_MEMORY, detail)]
+            self._most_tokens = self._tokens(clips) // 2
+            logger.warning("%s: out of memory at a batch of %d: halved", self._name, len(clips))
+            return None
+        if len(clips) == 1:
+            return [RecordError(Reason.UNFIT_INPUT, f"{self._name}: frames of shape {shape}: {message}")]
+        return None
+
+    def _tokens(self, clips: Sequence[ClipFrames]) -> int:
+        """Return the tokens of a batch, padding included."""
+        return len(clips) * max(self._processor.footprint(clip).tokens for clip in clips)
+
+    def _generate(self, clips: Sequence[ClipFrames]) -> list[str]:
+        settings = self._generation
+        inputs = self._processor.inputs(clips, self.device).to(self.device, dtype=self._dtype)
+        sampling = [ClipwiseSampling(clips, settings)] if settings.temperature > 0 else []
+        with self._torch.inference_mode(), self._current_device():
             tokens = self._model.generate(
                 **inputs,
-                max_new_tokens=max_new_tokens,
+                max_new_tokens=settings.max_new_tokens,
                 do_sample=False,
                 num_beams=1,
                 # Checkpoints carry sampling settings, which greedy decoding would only warn about.
                 temperature=None,
                 top_p=None,
                 top_k=None,
-                pad_token_id=self._tokenizer.pad_token_id,
+                pad_token_id=self._processor.pad_token_id,
+                logits_processor=sampling,
             )
-        added = tokens[:, inputs["input_ids"].shape[1] :]
-        texts: list[str] = self._tokenizer.batch_decode(added, skip_special_tokens=True)
-        return [text.strip() for text in texts]
+        asked = inputs["input_ids"]
+        # Some models return what they added alone.
+        if tokens.shape[1] >= asked.shape[1] and bool((tokens[:, : asked.shape[1]] == asked).all()):
+            tokens = tokens[:, asked.shape[1] :]
+        return [self._read(row) for row in tokens.tolist()]
+
+    def _current_device(self) -> AbstractContextManager[Any]:
+        """Make the model's GPU the current one: kernels written in Triton are launched there, whatever their inputs."""
+        return self._torch.cuda.device(self.device) if self.device.startswith("cuda") else nullcontext()
+
+    def _read(self, row: list[int]) -> str:
+        ends = self._model.generation_config.eos_token_id
+        ends = {self._processor.pad_token_id, *(ends if isinstance(ends, list) else [ends])}
+        length = next((place for place, token in enumerate(row) if token in ends), len(row))
+        self.new_tokens += min(length + 1, len(row))
+        return self._processor.text(row[:length], is_cut_off=length == self._generation.max_new_tokens)
+
+
+def load_weights(source: ModelSource, device: str) -> tuple[Any, str, Any]:
+    """Return the model, the device that takes its inputs, and its dtype.
+
+    Raises:
+        SetupError: no such model or device, or a package is missing that the model needs.
+    """
+    from transformers import AutoModelForImageTextToText
+    from transformers.utils.logging import disable_progress_bar
+
+    if not sys.stderr.isatty():
+        disable_progress_bar()
+    is_spread = device == MAP
+    device = pick_device("auto" if is_spread else device, "caption.device")
+    dtype = pick_dtype(source.dtype, device)
+    settings: dict[str, Any] = {"device_map": "auto"} if is_spread else {}
+    if source.attention != "auto":
+        settings["attn_implementation"] = source.attention
+    try:
+        model: Any = AutoModelForImageTextToText.from_pretrained(
+            source.name, revision=source.revision, dtype=dtype, **settings
+        )
+        if not is_spread:
+            model.to(device)
+    except LOAD_FAULTS as fault:
+        raise SetupError(f"caption.model={source.name}: cannot be loaded: {first_line(fault)}") from None
+    return model.eval(), str(model.device), dtype
+
+
+def check_folder(model: str) -> None:
+    """Refuse a path that leads nowhere: the hub would answer that it makes a bad repository id.
+
+    Raises:
+        SetupError: there is no such folder.
+    """
+    if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
+        raise SetupError(f"caption.model={model}: no such folder")
 
 
 def model_identity(model: str) -> str:
@@ -132,28 +224,6 @@ def _sampled(path: Path, folder: Path) -> tuple[str, int, str]:
     return path.relative_to(folder).as_posix(), size, digest(head.hex(), tail.hex())
 
 
-def _conversation(clip: ClipFrames, prompt: Sequence[Message]) -> list[dict[str, Any]]:
-    turns: list[dict[str, Any]] = []
-    for message in prompt:
-        content: list[dict[str, Any]] = [{"type": "text", "text": message["content"]}]
-        if message["role"] == "user":
-            content.insert(0, {"type": "video", "video": clip.frames})
-        turns.append({"role": message["role"], "content": content})
-    return turns
-
-
-def _metadata(clip: ClipFrames) -> dict[str, Any]:
-    height, width = clip.frames.shape[1:3]
-    return {
-        "total_num_frames": clip.clip_frames,
-        "fps": clip.fps,
-        "duration": clip.duration_s,
-        "frames_indices": list(clip.indices),
-        "height": height,
-        "width": width,
-    }
-
-
-def _first_line(fault: BaseException) -> str:
-    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
-    return lines[0] if lines else type(fault).__name__
+def _halves(clips: list[ClipFrames]) -> list[list[ClipFrames]]:
+    middle = len(clips) // 2
+    return [clips[:middle], clips[middle:]]

@@ -9,6 +9,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError
@@ -120,6 +121,7 @@ REPLIES: Mapping[Task, type[Reply]] = {
 }
 
 
+@cache
 def response_format(task: Task) -> dict[str, Any]:
     """Return the `response_format` that asks an OpenAI-compatible endpoint for the reply of this task."""
     schema = REPLIES[task].model_json_schema()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from pipeline.errors import RecordError
+from pipeline.models.base import Spending
 from pipeline.records import Record, Rejected, digest
 
 P = TypeVar("P")
@@ -70,7 +71,10 @@ class TableOnly:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageReport:
-    """What a run of a stage did. `made` counts units worked on now, `kept` units that were done before."""
+    """What a run of a stage did. `made` counts units worked on now, `kept` units that were done before.
+
+    `spent` is None where the stage asked no model that counts its tokens.
+    """
 
     stage: str
     made: int
@@ -79,6 +83,7 @@ class StageReport:
     rows: int
     rejected: dict[str, int] = field(default_factory=dict)
     seconds: float
+    spent: Spending | None = None
 
 
 def outcome_of(record_id: str, result: R | RecordError) -> Outcome[R]:

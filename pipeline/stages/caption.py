@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pipeline.errors import RecordError
-from pipeline.models.base import Captioner, CaptionRequest
+from pipeline.models.base import Captioner, CaptionRequest, Pays, Spending
 from pipeline.records import Caption, Reason, digest
 from pipeline.schema import content_key
 from pipeline.stages.base import Outcome, TableOnly, Unit, outcome_of
@@ -44,6 +44,9 @@ class CaptionStage(TableOnly):
 
         for caption in self._captioner.caption(requests()):
             yield outcome_of(names.pop(0), _checked(caption))
+
+    def spent(self) -> Spending | None:
+        return self._captioner.spent() if isinstance(self._captioner, Pays) else None
 
 
 def _checked(caption: Caption | RecordError) -> Caption | RecordError:

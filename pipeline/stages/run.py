@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
+from pipeline.models.base import Pays
 from pipeline.records import Reason, Record, Rejected, count_by, digest
 from pipeline.schema import from_arrow
 from pipeline.stages.base import Outcome, Stage, StageReport, TableOnly, Unit, fingerprint_of, to_rejected
@@ -72,6 +73,9 @@ def run_stage(
     finally:
         # Also on the way out of a failure: nothing that is finished is lost.
         shard.commit()
+        spent = stage.spent() if isinstance(stage, Pays) else None
+        if spent is not None:
+            logger.info("%s: %s", stage.name, spent)
     if begun:
         raise RuntimeError(
             f"{stage.name}: {len(begun)} units were taken and gave no outcome, first {begun[0].record_id}"
@@ -86,6 +90,7 @@ def run_stage(
         rows=table.num_rows,
         rejected=count_by(rejected.reason for rejected in table.rejected()),
         seconds=round(time.monotonic() - started, 3),
+        spent=spent,
     )
     logger.info(
         "%s: made=%d kept=%d dropped=%d rows=%d rejected=%d in %.1f s",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import RecordError
-from pipeline.models.base import Draft, SynthesisRequest, Synthesizer
+from pipeline.models.base import Draft, Pays, Spending, SynthesisRequest, Synthesizer
 from pipeline.questions import choose_question, questions_hash
 from pipeline.records import InstructionPair, Task, digest, readable_id
 from pipeline.schema import content_key
@@ -62,6 +62,9 @@ class SynthesizeStage(TableOnly):
             unit = begun.pop(0)
             result = draft if isinstance(draft, RecordError) else self._pair(unit, draft)
             yield outcome_of(unit.record_id, result)
+
+    def spent(self) -> Spending | None:
+        return self._synthesizer.spent() if isinstance(self._synthesizer, Pays) else None
 
     def _pair(self, unit: Unit[SynthesisRequest], draft: Draft) -> InstructionPair:
         request = unit.payload

@@ -43,12 +43,12 @@ class VideoPool:
     """
 
     def __init__(self, workers: int, timeout_s: float, memory_mb: int) -> None:
-        self._workers = workers or _available_cores()
+        self.workers = workers or _available_cores()
         self._timeout_s = timeout_s
         self._memory_mb = memory_mb
 
     def __enter__(self) -> Self:
-        idle = _idle_pools.pop((self._workers, self._memory_mb), None)
+        idle = _idle_pools.pop((self.workers, self._memory_mb), None)
         self._pool = idle if idle is not None and idle.active else self._start()
         return self
 
@@ -57,22 +57,27 @@ class VideoPool:
     ) -> None:
         if kind is None:
             # Starting Python and importing decoders costs a second a worker: the next stage takes these over.
-            _end(_idle_pools.pop((self._workers, self._memory_mb), None))
-            _idle_pools[self._workers, self._memory_mb] = self._pool
+            _end(_idle_pools.pop((self.workers, self._memory_mb), None))
+            _idle_pools[self.workers, self._memory_mb] = self._pool
         else:
             _end(self._pool)
 
     def _start(self) -> ProcessPool:
         # Spawned workers share no thread, lock or model with their parent.
         return ProcessPool(
-            max_workers=self._workers,
+            max_workers=self.workers,
             context=multiprocessing.get_context("spawn"),
             initializer=_start_worker,
             initargs=(self._memory_mb, os.getpid()),
         )
 
     def map(
-        self, fn: Callable[[Item], Result], items: Iterable[Item], *, timeout_s: float | None = None
+        self,
+        fn: Callable[[Item], Result],
+        items: Iterable[Item],
+        *,
+        timeout_s: float | None = None,
+        ahead_max: int | None = None,
     ) -> Generator[Result | RecordError]:
         """Yield `fn(item)` for every item, in order, or the `RecordError` that says why there is no result.
 
@@ -83,17 +88,19 @@ class VideoPool:
                 own is a CRASHED one.
             items: what `fn` is called with; must pickle, as must the results.
             timeout_s: limit for these items; None takes that of the pool.
+            ahead_max: items begun and not yet yielded; None is four per worker.
 
         Raises:
             HolmesError: the first one that `fn` raises, or a SetupError where workers cannot be kept running: the
             environment, not the item, is then at fault.
         """
         limit_s = self._timeout_s if timeout_s is None else timeout_s
+        most = self.workers * _ITEMS_AHEAD_PER_WORKER if ahead_max is None else ahead_max
         ahead: deque[Future[Result | RecordError]] = deque()
         try:
             for item in items:
                 ahead.append(self._pool.schedule(_call, args=(fn, item, self._memory_mb), timeout=limit_s))
-                if len(ahead) >= self._workers * _ITEMS_AHEAD_PER_WORKER:
+                if len(ahead) >= most:
                     yield _outcome(ahead.popleft(), limit_s)
             while ahead:
                 yield _outcome(ahead.popleft(), limit_s)
@@ -159,11 +166,12 @@ def _call(fn: Callable[[Item], Result], item: Item, memory_mb: int) -> Result | 
 
 def _start_worker(memory_mb: int, parent_pid: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _end_with_parent(parent_pid)
+    end_with_parent(parent_pid)
     _limit_memory(memory_mb)
 
 
-def _end_with_parent(parent_pid: int) -> None:
+def end_with_parent(parent_pid: int) -> None:
+    """Make this process end when its parent does, however it dies."""
     if sys.platform == "linux":
         # The kernel does it even while a decoder hangs with the interpreter's lock held.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -14,6 +14,7 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from video_models import save_video_model
 
 from pipeline.workspace import Workspace
 
@@ -22,6 +23,7 @@ WIDTH, HEIGHT, BITS, FRAMES = 128, 64, 16, 100
 
 Film = Callable[[str], Path]
 NumberOf = Callable[[NDArray[np.uint8]], int]
+VideoModelOf = Callable[[str], str]
 
 
 def _picture(number: int, width: int, height: int) -> NDArray[np.uint8]:
@@ -145,6 +147,20 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Film:
 def number_of() -> NumberOf:
     """Return the number that a picture carries."""
     return _number
+
+
+@pytest.fixture(scope="session")
+def video_model(tmp_path_factory: pytest.TempPathFactory) -> VideoModelOf:
+    """Return the folder of a tiny video MLLM of a family, with random but fixed weights; made when first asked for."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def make(family: str) -> str:
+        path = folder / family
+        if not path.exists():
+            save_video_model(family, path)
+        return str(path)
+
+    return make
 
 
 @pytest.fixture

@@ -1,150 +1,33 @@
-"""Video MLLMs of two families, tiny and untrained, describe clips of a real file through the one code path."""
+"""Video MLLMs of six families, tiny and untrained, describe clips of a real file through the one code path."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from video_models import FAMILIES
 
 from pipeline.config import CaptionConfig, VideoConfig
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.base import CaptionRequest
 from pipeline.models.clip_frames import ClipFrames, evenly_spaced
 from pipeline.models.hf_caption import HfCaptioner
-from pipeline.models.hf_model import VideoModel, model_identity
-from pipeline.models.torchvision_mend import mend_torchvision
+from pipeline.models.hf_devices import DeviceModels, ModelCall, list_devices
+from pipeline.models.hf_inputs import ClipProcessor
+from pipeline.models.hf_model import ModelSource, VideoModel, model_identity
+from pipeline.models.hf_sampling import Generation
 from pipeline.prompts import load_prompt
 from pipeline.records import Caption, EventClip, Reason, Video
 from pipeline.video.timeline import Timeline, read_timeline
 
 NUM_FRAMES, FPS = 60, 10
-
-
-def tokenizer(specials: list[str], **named: str) -> Any:
-    """A byte-level BPE tokenizer trained on two sentences; `specials` begin with the padding and the end."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=specials, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-    )
-    bpe.train_from_iterator(["A thing moves from left to right.", "Describe what can be seen."], trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=bpe, pad_token=specials[0], eos_token=specials[1], extra_special_tokens=named
-    )
-
-
-def chat_template(video: str) -> str:
-    return (
-        "{% for m in messages %}{{ m['role'] }}: {% for c in m['content'] %}{% if c['type'] == 'video' %}"
-        + video
-        + "{% else %}{{ c['text'] }}{% endif %}{% endfor %}\n{% endfor %}{% if add_generation_prompt %}assistant: "
-        "{% endif %}"
-    )
-
-
-def lively(model: Any) -> Any:
-    """Scale random weights up, so that what such a small model says depends on what it is shown."""
-    import torch
-
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() > 1:
-                parameter.mul_(8)
-    return model
-
-
-def save_llava_onevision(folder: Path) -> None:
-    import transformers as t
-
-    words = tokenizer(["<pad>", "<eos>", "<image>", "<video>"], image_token="<image>", video_token="<video>")
-    vision = t.SiglipVisionConfig(
-        hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=8,
-        vision_use_head=False,
-    )  # fmt: skip
-    text = t.Qwen2Config(
-        vocab_size=len(words), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=2, bos_token_id=None, eos_token_id=1, pad_token_id=0,
-    )  # fmt: skip
-    config = t.LlavaOnevisionConfig(
-        vision_config=vision.to_dict(), text_config=text.to_dict(), image_grid_pinpoints=[[32, 32]],
-        image_token_index=words.convert_tokens_to_ids("<image>"),
-        video_token_index=words.convert_tokens_to_ids("<video>"),
-    )  # fmt: skip
-    lively(t.LlavaOnevisionForConditionalGeneration(config)).save_pretrained(folder)
-    size = {"height": 32, "width": 32}
-    t.LlavaOnevisionProcessor(
-        image_processor=t.LlavaOnevisionImageProcessor(size=size, image_grid_pinpoints=[[32, 32]]),
-        tokenizer=words,
-        video_processor=t.LlavaOnevisionVideoProcessor(size=size),
-        num_image_tokens=16,
-        vision_feature_select_strategy="full",
-        chat_template=chat_template("<video>"),
-    ).save_pretrained(folder)
-
-
-def save_qwen2_5_vl(folder: Path) -> None:
-    import transformers as t
-
-    specials = ["<|endoftext|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
-    words = tokenizer(specials, image_token="<|image_pad|>", video_token="<|video_pad|>")
-    ids = dict(zip(specials, words.convert_tokens_to_ids(specials), strict=True))
-    config = t.Qwen2_5_VLConfig(
-        vision_config={
-            "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 2, "out_hidden_size": 32,
-            "window_size": 56, "fullatt_block_indexes": [1],
-        },
-        text_config={
-            "vocab_size": len(words), "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-            "num_attention_heads": 2, "num_key_value_heads": 2, "eos_token_id": ids["<|im_end|>"],
-            "bos_token_id": None, "pad_token_id": 0,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 3, 3], "rope_theta": 10000.0},
-        },
-        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
-    )  # fmt: skip
-    lively(t.Qwen2_5_VLForConditionalGeneration(config)).save_pretrained(folder)
-    size = {"shortest_edge": 28 * 28 * 4, "longest_edge": 56 * 56 * 8}
-    t.Qwen2_5_VLProcessor(
-        image_processor=t.Qwen2VLImageProcessor(size=size),
-        tokenizer=words,
-        video_processor=t.Qwen2VLVideoProcessor(size=size, cap_pixels_per_frame=False),
-        chat_template=chat_template("<|vision_start|><|video_pad|><|vision_end|>"),
-    ).save_pretrained(folder)
-
-
-FAMILIES: dict[str, Callable[[Path], None]] = {
-    "llava_onevision": save_llava_onevision,
-    "qwen2_5_vl": save_qwen2_5_vl,
-}
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """Folders of tiny models with random but fixed weights, by family."""
-    mend_torchvision()
-    import torch
-
-    folder = tmp_path_factory.mktemp("models")
-
-    def build(family: str) -> str:
-        path = folder / family
-        if not path.exists():
-            torch.manual_seed(0)
-            FAMILIES[family](path)
-        return str(path)
-
-    return build
+PROMPT = load_prompt("caption").render()
+SPECIAL = ("<eos>", "</s>", "<video>", "<|im_end|>", "<|video_pad|>", "<end_of_utterance>", "<IMG_CONTEXT>")
 
 
 @pytest.fixture(scope="module")
@@ -177,18 +60,24 @@ def request(video: Video, start_frame: int, end_frame: int) -> CaptionRequest:
 
 
 def settings(model: str, **values: Any) -> CaptionConfig:
-    return CaptionConfig(backend="hf", model=model, num_frames=4, max_new_tokens=6, device="cpu", **values)
+    given = {"backend": "hf", "model": model, "num_frames": 4, "max_new_tokens": 6, "device": "cpu", **values}
+    return CaptionConfig(**given)
+
+
+def load(folder: str, *, source: dict[str, str] | None = None, **generation: Any) -> VideoModel:
+    how = Generation(**{"max_new_tokens": 6, **generation})
+    return VideoModel(ModelSource(name=folder, **(source or {})), "cpu", PROMPT, how)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_captions_in_order_faults_in_place(models: Callable[[str], str], footage: Video, family: str) -> None:
+def test_captions_in_order_faults_in_place(video_model: Callable[[str], str], footage: Video, family: str) -> None:
     requests = [
         request(footage, 0, 20),
         request(footage, 50, NUM_FRAMES + 5),
         request(footage, 20, 22),
         request(footage, 30, 60),
     ]
-    captioner = HfCaptioner(settings(models(family), batch_size=2), VideoConfig(workers=1))
+    captioner = HfCaptioner(settings(video_model(family), batch_size=2), VideoConfig(workers=1))
     outcomes = list(captioner.caption(iter(requests)))
     first, outside, short, last = outcomes
     assert isinstance(outside, RecordError)
@@ -199,65 +88,225 @@ def test_captions_in_order_faults_in_place(models: Callable[[str], str], footage
         assert outcome.captioner == family
         assert outcome.prompt_hash == load_prompt("caption").hash
         assert outcome.text
-        assert "Describe" not in outcome.text
-        assert not any(token in outcome.text for token in ("<eos>", "<video>", "<|im_end|>", "<|video_pad|>"))
+        assert "Describe in one" not in outcome.text
+        assert not any(token in outcome.text for token in SPECIAL)
+    assert captioner.use.clips == 3
+    assert captioner.use.batches == 2
+    assert 3 <= captioner.use.new_tokens <= 3 * 6
 
 
-def clip_frames(seed: int, height: int = 64) -> ClipFrames:
-    frames = np.random.default_rng(seed).integers(0, 255, (4, height, 96, 3), dtype=np.uint8)
+def clip_frames(seed: int, height: int = 64, width: int = 96) -> ClipFrames:
+    """Noise with a stripe of one colour, so that clips look different even to a model that sees little."""
+    frames = np.random.default_rng(seed).integers(0, 255, (4, height, width, 3), dtype=np.uint8)
+    frames[:, :, : width // 2] = np.eye(3, dtype=np.uint8)[seed % 3] * 255
     return ClipFrames(frames=frames, indices=(0, 5, 10, 15), clip_frames=20, fps=10.0, duration_s=2.0)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_batch_says_what_single_clips_say(models: Callable[[str], str], family: str) -> None:
-    model = VideoModel(models(family), None, "cpu", "auto")
-    prompt = load_prompt("caption").render()
+def test_a_batch_says_what_single_clips_say(video_model: Callable[[str], str], family: str) -> None:
+    """Also where the clips of a batch differ in resolution and shape."""
+    model = load(video_model(family))
+    clips = [clip_frames(seed, height) for seed, height in enumerate([64, 64, 64, 112, 64, 96])]
+    together = model.answer(clips)
+    assert len(set(map(str, together))) > 1, "the frames make no difference"
+    assert together == [text for clip in clips for text in model.answer([clip])]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sampling_draws_the_same_for_a_clip_in_any_batch(video_model: Callable[[str], str], family: str) -> None:
+    sampled = {"temperature": 1.5, "top_p": 0.95}
     clips = [clip_frames(seed) for seed in range(3)]
-    for column in range(3):
-        striped = np.zeros_like(clips[0].frames)
-        striped[:, :, column * 32 :, column] = 255
-        clips.append(replace(clips[0], frames=striped))
-    together = model.answer(clips, prompt, 6)
-    assert len(set(together)) > 1, "the frames make no difference"
-    assert together == [text for clip in clips for text in model.answer([clip], prompt, 6)]
+    model = load(video_model(family), **sampled)
+    together = model.answer(clips)
+    assert together == [text for clip in clips for text in model.answer([clip])]
+    assert together != load(video_model(family), seed=1, **sampled).answer(clips)
+    greedy = load(video_model(family)).answer(clips)
+    assert together != greedy
+    assert load(video_model(family), temperature=1e-4).answer(clips) == greedy
 
 
-def test_out_of_memory_halves_the_batch(models: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_reach_the_model(video_model: Callable[[str], str]) -> None:
     import torch
 
-    model = VideoModel(models("llava_onevision"), None, "cpu", "float32")
+    model = load(video_model("qwen2_5_vl"), source={"dtype": "bfloat16", "attention": "eager"})
+    assert model._model.dtype is torch.bfloat16
+    assert model._model.config._attn_implementation == "eager"
+    assert model.answer([clip_frames(0)])
+    assert load(video_model("qwen2_5_vl"))._model.config._attn_implementation == "sdpa"
+    if not torch.cuda.is_available():
+        with pytest.raises(SetupError, match=r"(?i)cannot be loaded: .*flash.?attn|flash.?attention"):
+            load(video_model("qwen2_5_vl"), source={"attention": "flash_attention_2"})
+
+
+def test_a_spread_model_says_the_same(video_model: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    folder, clips = video_model("llava_onevision"), [clip_frames(0), clip_frames(1)]
+    expected = load(folder).answer(clips)
+    asked: list[Any] = []
+    original = transformers.AutoModelForImageTextToText.from_pretrained
+
+    def from_pretrained(*args: Any, **kwargs: Any) -> Any:
+        asked.append(kwargs.get("device_map"))
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(transformers.AutoModelForImageTextToText, "from_pretrained", from_pretrained)
+    spread = VideoModel(ModelSource(name=folder), "map", PROMPT, Generation(max_new_tokens=6))
+    assert asked == ["auto"]
+    assert spread.answer(clips) == expected
+
+
+def test_two_models_share_the_work(video_model: Callable[[str], str], footage: Video) -> None:
+    """One process per device; outcomes are those of one model, in order."""
+    requests = [request(footage, start, start + 10) for start in range(0, 50, 5)]
+    of_one, of_two = (
+        HfCaptioner(settings(video_model("llava_onevision"), batch_size=2, device=device), VideoConfig(workers=1))
+        for device in ("cpu", "cpu,cpu")
+    )
+    expected = list(of_one.caption(iter(requests)))
+    assert list(of_two.caption(iter(requests))) == expected
+    assert (of_two.use.clips, of_two.use.batches) == (len(requests), 5)
+    assert of_two.use.new_tokens == of_one.use.new_tokens > 0
+
+
+def test_a_model_process_that_fails_or_dies_ends_the_run(video_model: Callable[[str], str]) -> None:
+    generation = Generation(max_new_tokens=1)
+    call = ModelCall(source=ModelSource(name="/nowhere/model"), prompt="caption", generation=generation)
+    processor = ClipProcessor(video_model("llava_onevision"), None, PROMPT)
+    with DeviceModels(call, ["cpu", "cpu"], processor) as models:
+        with pytest.raises(SetupError, match=r"caption\.model=/nowhere/model: no such folder"):
+            models.submit(numbered(1)).result()
+        # The other device has not started its process yet.
+        for process in list(models._devices[0].executor._processes.values()):
+            process.kill()
+            process.join()
+        with pytest.raises(SetupError, match="the process of the model on cpu died"):
+            models.submit(numbered(1)).result()
+
+
+def test_nothing_to_describe_loads_nothing(tmp_path: Path) -> None:
+    assert list(HfCaptioner(settings("/nowhere/model"), VideoConfig(workers=1)).caption([])) == []
+
+
+def numbered(*numbers: int) -> list[ClipFrames]:
+    pictures = np.zeros((2, 32, 32, 3), np.uint8)
+    return [ClipFrames(frames=pictures, indices=(n, n), clip_frames=200, fps=1, duration_s=1) for n in numbers]
+
+
+def stand_in(model: VideoModel, monkeypatch: pytest.MonkeyPatch, fault: Callable[[list[int]], None]) -> list[int]:
+    """Replace generation by `fault`, which may raise, and return the sizes of the batches to come."""
     sizes: list[int] = []
 
-    def generate(clips: list[ClipFrames], prompt: object, max_new_tokens: int) -> list[str]:
+    def generate(clips: Sequence[ClipFrames]) -> list[str]:
         sizes.append(len(clips))
-        if len(clips) > 1 or clips[0].indices[0] == 99:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return [f"clip {clips[0].indices[0]}"]
+        fault([clip.indices[0] for clip in clips])
+        return [f"clip {clip.indices[0]}" for clip in clips]
 
     monkeypatch.setattr(model, "_generate", generate)
-    clips = [
-        ClipFrames(frames=np.zeros((2, 8, 8, 3), np.uint8), indices=(n, n), clip_frames=9, fps=1, duration_s=1)
-        for n in (1, 2, 3)
-    ]
-    assert model.answer(clips, [], 6) == ["clip 1", "clip 2", "clip 3"]
-    assert sizes == [3, 1, 2, 1, 1]
-    too_large = ClipFrames(frames=clips[0].frames, indices=(99, 99), clip_frames=9, fps=1, duration_s=1)
-    with pytest.raises(MemoryError, match="does not fit"):
-        model.answer([too_large], [], 6)
+    return sizes
 
 
-def test_identity_follows_weights_and_settings(models: Callable[[str], str], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "sign", ["CUDA out of memory", "DefaultCPUAllocator: can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED"]
+)
+def test_out_of_memory_halves_the_batch(
+    video_model: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, sign: str
+) -> None:
+    import torch
+
+    def fault(numbers: list[int]) -> None:
+        if len(numbers) > 2 or 99 in numbers:
+            raise torch.OutOfMemoryError(sign) if "CUDA" in sign else RuntimeError(sign)
+
+    model = load(video_model("llava_onevision"))
+    sizes = stand_in(model, monkeypatch, fault)
+    assert model.answer(numbered(*range(8))) == [f"clip {n}" for n in range(8)]
+    assert sizes == [8, 4, 2, 2, 2, 2], "the half of 4 was not tried as 4 again"
+    sizes.clear()
+    assert model.answer(numbered(*range(8))) == [f"clip {n}" for n in range(8)]
+    assert sizes == [2, 2, 2, 2], "the size that fits is remembered"
+    *fitting, large = model.answer(numbered(1, 99))
+    assert fitting == ["clip 1"]
+    assert isinstance(large, RecordError)
+    assert large.reason is Reason.OUT_OF_MEMORY
+    assert "does not fit on cpu" in large.detail
+
+
+def test_a_clip_that_the_processor_refuses_is_one_fault(
+    video_model: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(numbers: list[int]) -> None:
+        if 7 in numbers:
+            raise ValueError("absolute aspect ratio must be smaller than 200")
+
+    model = load(video_model("llava_onevision"))
+    stand_in(model, monkeypatch, fault)
+    before, refused, after = model.answer(numbered(6, 7, 8))
+    assert (before, after) == ("clip 6", "clip 8")
+    assert isinstance(refused, RecordError)
+    assert refused.reason is Reason.UNFIT_INPUT
+    assert "aspect ratio" in refused.detail
+    never = load(video_model("llava_onevision"))
+    stand_in(never, monkeypatch, fault)
+    with pytest.raises(SetupError, match=r"cannot describe clips: .*aspect ratio"):
+        never.answer(numbered(7, 7))
+
+
+def test_a_broken_device_ends_the_run(video_model: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(numbers: list[int]) -> None:
+        raise RuntimeError("device-side assert triggered\nCompile with ...")
+
+    model = load(video_model("llava_onevision"))
+    stand_in(model, monkeypatch, fault)
+    with pytest.raises(SetupError, match=r"device-side assert triggered$"):
+        model.answer(numbered(1, 2))
+
+
+def test_models_that_echo_and_models_that_do_not(
+    video_model: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`generate` returns the prompt's tokens first, or the new ones alone; a text that repeats the prompt loses it."""
+    import torch
+
+    model = load(video_model("llava_onevision"), max_new_tokens=200)
+    words = model._processor._tokenizer
+
+    def saying(text: str, *, with_prompt: bool) -> str:
+        added = torch.tensor([words(text)["input_ids"]])
+
+        def generate(input_ids: Any, **_: Any) -> Any:
+            return torch.cat([input_ids, added], dim=1) if with_prompt else added
+
+        monkeypatch.setattr(model._model, "generate", generate)
+        return str(model.answer([clip_frames(0)])[0])
+
+    said = "A man runs to the left."
+    for text in (said, f"ASSISTANT: {said}<eos><pad>", f"{PROMPT[0]['content']}\nassistant: {said}\nuser: And?"):
+        assert saying(text, with_prompt=True) == said
+        assert saying(text, with_prompt=False) == said
+
+
+def test_identity_follows_what_changes_text(video_model: Callable[[str], str], tmp_path: Path) -> None:
     import shutil
 
-    source = models("llava_onevision")
+    source = video_model("llava_onevision")
     moved = Path(shutil.copytree(source, tmp_path / "moved"))
     assert model_identity(str(moved)) == model_identity(source)
     weights = moved / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert model_identity(str(moved)) != model_identity(source)
-    one = HfCaptioner(settings(source), VideoConfig()).identity()
-    assert one == HfCaptioner(settings(source, batch_size=1), VideoConfig(workers=3)).identity()
-    assert one != HfCaptioner(settings(source, revision="v2"), VideoConfig()).identity()
+
+    def identity(video: VideoConfig | None = None, **values: Any) -> object:
+        return HfCaptioner(settings(source, **values), video or VideoConfig()).identity()
+
+    one = identity()
+    assert one == identity(
+        VideoConfig(workers=3), batch_size=1, batch_tokens=9, attention="eager", device="cuda:1,cuda:2", buffer_mb=64,
+        seed=5, top_p=0.5,
+    )  # fmt: skip
+    changes = [{"revision": "v2"}, {"max_side": 100}, {"num_frames": 5}, {"dtype": "bfloat16"}, {"temperature": 0.5}]
+    assert all(identity(**values) != one for values in changes)
+    assert identity(temperature=0.5) != identity(temperature=0.5, seed=5)
 
 
 @pytest.mark.parametrize(
@@ -269,18 +318,51 @@ def test_settings_are_checked_before_any_clip(values: dict[str, Any], message: s
         HfCaptioner(CaptionConfig(backend="hf", **values), VideoConfig())
 
 
-def test_unknown_models_stop_with_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_models_stop_with_one_message(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"caption\.model=/nowhere/model: no such folder"):
-        VideoModel("/nowhere/model", None, "cpu", "auto")
+        load("/nowhere/model")
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(SetupError, match="cannot be loaded") as fault:
-        VideoModel(str(tmp_path), None, "cpu", "auto")
+        load(str(tmp_path))
     assert "\n" not in str(fault.value)
 
 
-def test_unusable_device(models: Callable[[str], str]) -> None:
+def test_a_missing_package_is_named(video_model: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = video_model("smolvlm")
+    monkeypatch.setattr("transformers.models.smolvlm.processing_smolvlm.num2words", None)
+    with pytest.raises(SetupError, match="pip install num2words"):
+        load(folder)
+
+
+def test_unusable_devices(video_model: Callable[[str], str]) -> None:
+    import torch
+
     with pytest.raises(SetupError, match=r"caption\.device=gpu1"):
-        VideoModel(models("llava_onevision"), None, "gpu1", "auto")
+        VideoModel(ModelSource(name=video_model("smolvlm")), "gpu1", PROMPT, Generation(max_new_tokens=1))
+    assert list_devices("cuda:0, cuda:1") == ["cuda:0", "cuda:1"]
+    for setting in ("cpu,", "cuda:0,map"):
+        with pytest.raises(SetupError, match="expected one device"):
+            list_devices(setting)
+    if not torch.cuda.is_available():
+        with pytest.raises(SetupError, match=r"caption\.device=all: no CUDA"):
+            list_devices("all")
+
+
+def test_large_frames_are_read_smaller(footage: Video, video_model: Callable[[str], str]) -> None:
+    from pipeline.models.clip_frames import FrameJob, read_clip_frames
+
+    job = FrameJob(request=request(footage, 0, 20), num_frames=4, max_side=48, reader="auto")
+    assert read_clip_frames(job).frames.shape == (4, 32, 48, 3)
+    assert read_clip_frames(replace(job, max_side=768)).frames.shape == (4, 64, 96, 3)
+
+
+def test_the_end_tells_what_the_model_did(
+    video_model: Callable[[str], str], footage: Video, caplog: pytest.LogCaptureFixture
+) -> None:
+    captioner = HfCaptioner(settings(video_model("llava_onevision")), VideoConfig(workers=1))
+    with caplog.at_level(logging.INFO):
+        assert len(list(captioner.caption([request(footage, 0, 20)]))) == 1
+    assert "1 clips in 1 batches" in caplog.text
 
 
 def test_frames_are_spaced_in_time_not_by_index() -> None:
@@ -298,39 +380,3 @@ def test_short_clips_repeat_frames_within_themselves(footage: Video) -> None:
     timeline = read_timeline(footage.path)
     assert evenly_spaced(timeline, request(footage, 20, 22).clip, 4) == [20, 20, 21, 21]
     assert evenly_spaced(timeline, request(footage, 59, 60).clip, 3) == [59, 59, 59]
-
-
-def run_with(path: Path, code: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(path), str(Path(__file__).resolve().parents[2])])}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False, timeout=120
-    )
-    return done.stdout + done.stderr
-
-
-MEND = "from pipeline.models.torchvision_mend import mend_torchvision as mend; "
-BROKEN = """
-import torch
-if not hasattr(torch.ops.torchvision, 'qnms'):
-    raise RuntimeError('operator torchvision::nms does not exist')
-"""
-
-
-def test_mended_torchvision_imports(tmp_path: Path) -> None:
-    assert "True" in run_with(
-        tmp_path, MEND + "mend(); mend(); import torchvision; from torchvision.transforms import v2; print(True)"
-    )
-
-
-@pytest.mark.parametrize(
-    ("module", "expected"),
-    [
-        ("nms = 1", "None"),
-        (BROKEN, "Library"),
-        ("raise RuntimeError('something else')", "something else"),
-    ],
-)
-def test_mend_touches_broken_installs_alone(tmp_path: Path, module: str, expected: str) -> None:
-    (tmp_path / "torchvision").mkdir()
-    (tmp_path / "torchvision" / "__init__.py").write_text(module)
-    assert expected in run_with(tmp_path, MEND + "print(type(mend()).__name__.replace('NoneType', 'None'))")

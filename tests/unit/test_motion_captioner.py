@@ -17,6 +17,7 @@ from pipeline.models.factory import make_captioner
 from pipeline.models.motion import MotionCaptioner
 from pipeline.records import Caption, EventClip, Reason, Video
 from pipeline.video.readers import open_reader
+from pipeline.workspace import Workspace
 
 FPS = 10
 REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -133,11 +134,16 @@ def job(video: Video, spans: list[tuple[float, float]]) -> motion._Job:
     return motion._Job(video, tuple(request(video, *span).clip for span in spans), "auto")
 
 
-def test_the_factory_knows_every_backend() -> None:
-    assert make_captioner(CaptionConfig(), VideoConfig()).name == "motion"
-    assert make_captioner(CaptionConfig(backend="hf", model="some/model"), VideoConfig()).name == "hf"
+def test_the_factory_knows_every_backend(workspace: Workspace) -> None:
+    url = "http://127.0.0.1:9/v1"
+    for config in (
+        CaptionConfig(),
+        CaptionConfig(backend="hf", model="some/model"),
+        CaptionConfig(backend="openai", model="some/model", base_url=url),
+    ):
+        assert make_captioner(config, VideoConfig(), workspace).name == config.backend
     with pytest.raises(ConfigError, match="human"):
-        make_captioner(CaptionConfig(backend="human"), VideoConfig())
+        make_captioner(CaptionConfig(backend="human"), VideoConfig(), workspace)
 
 
 @pytest.mark.skipif(not REAL.exists(), reason=f"no real data at {REAL}")

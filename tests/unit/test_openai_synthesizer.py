@@ -2,11 +2,13 @@
 
 import json
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +16,11 @@ import pytest
 from pipeline.config import SynthesizeConfig
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.base import Draft, SynthesisRequest
+from pipeline.models.drafts import write_messages
 from pipeline.models.factory import make_synthesizer
-from pipeline.models.openai_chat import OpenAISynthesizer, write_messages
+from pipeline.models.openai_synthesizer import OpenAISynthesizer
 from pipeline.records import Caption, EventClip, Reason, Task
+from pipeline.workspace import Workspace
 
 KEY = "sk-very-secret-0123456789"
 GOOD = {
@@ -56,7 +60,9 @@ class ChatServer:
                 finally:
                     with chat._lock:
                         chat._in_flight -= 1
-                status, headers, payload = reply if isinstance(reply, tuple) else (200, {}, completion(reply))
+                status, headers, payload = (
+                    reply if isinstance(reply, tuple) else (200, {}, completion(reply, number=number))
+                )
                 if self.path != "/v1/chat/completions":
                     status, payload = 404, {"error": {"message": "no such path"}}
                 raw = payload.encode() if isinstance(payload, str) else json.dumps(payload).encode()
@@ -82,10 +88,10 @@ class ChatServer:
         self._thread.join()
 
 
-def completion(text: str, finish_reason: str = "stop") -> dict[str, Any]:
+def completion(text: str, finish_reason: str = "stop", number: int = 0) -> dict[str, Any]:
     message = {"role": "assistant", "content": text}
     return {
-        "id": "x",
+        "id": f"x{number}",
         "object": "chat.completion",
         "created": 0,
         "model": "m",
@@ -103,7 +109,8 @@ def serving(respond: Callable[[dict[str, Any], int], Any]) -> Iterator[ChatServe
 
 
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
 
@@ -135,7 +142,17 @@ def ask(server: ChatServer, requests: list[SynthesisRequest], **settings: Any) -
 
 def synthesizer(url: str | None, **settings: Any) -> OpenAISynthesizer:
     settings = {"max_retries": 0, "timeout_s": 5.0, **settings}
-    return OpenAISynthesizer(SynthesizeConfig(backend="openai", model="m", base_url=url, tasks=list(Task), **settings))
+    config = SynthesizeConfig(backend="openai", model="m", base_url=url, tasks=list(Task), **settings)
+    return OpenAISynthesizer(config, fresh_folder())
+
+
+def fresh_folder() -> Path:
+    """A folder inside the test's own."""
+    return Path(tempfile.mkdtemp())
+
+
+def fresh_workspace() -> Workspace:
+    return Workspace(str(fresh_folder()))
 
 
 def only(results: list[Draft | RecordError]) -> Draft | RecordError:
@@ -407,7 +424,7 @@ def test_stopping_early_leaves_no_thread_and_no_request() -> None:
         next(results)
         next(results)
         results.close()
-        assert not [thread for thread in threading.enumerate() if thread.name == "openai"]
+        assert not [thread for thread in threading.enumerate() if thread.name == "chat"]
         done = len(server.bodies)
         time.sleep(0.1)
         assert len(server.bodies) <= done + 1
@@ -421,25 +438,25 @@ async def test_it_works_inside_a_running_event_loop() -> None:
 
 def test_what_is_missing_is_said_before_any_request(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SetupError, match=r"synthesize\.model"):
-        make_synthesizer(SynthesizeConfig(backend="openai", base_url="http://127.0.0.1:1/v1"))
+        make_synthesizer(SynthesizeConfig(backend="openai", base_url="http://127.0.0.1:1/v1"), fresh_workspace())
     with pytest.raises(SetupError, match="OPENAI_API_KEY"):
-        make_synthesizer(SynthesizeConfig(backend="openai", model="m"))
+        make_synthesizer(SynthesizeConfig(backend="openai", model="m"), fresh_workspace())
     for url in ("127.0.0.1:8000/v1", "http://:pass@/v1", "http://[x", "http://a:b@host:port/v1"):
         monkeypatch.setenv("OPENAI_BASE_URL", url)
         with pytest.raises(SetupError, match="base_url") as caught:
-            make_synthesizer(SynthesizeConfig(backend="openai", model="m"))
+            make_synthesizer(SynthesizeConfig(backend="openai", model="m"), fresh_workspace())
         assert "pass" not in str(caught.value)
     monkeypatch.delenv("OPENAI_BASE_URL")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-\u00e9")
     with pytest.raises(SetupError, match="OPENAI_API_KEY") as caught:
-        make_synthesizer(SynthesizeConfig(backend="openai", model="m"))
+        make_synthesizer(SynthesizeConfig(backend="openai", model="m"), fresh_workspace())
     assert "sk-" not in str(caught.value)
 
 
 def test_identity_changes_with_what_changes_the_text_alone() -> None:
     def identity(**settings: Any) -> Any:
         base: dict[str, Any] = {"backend": "openai", "model": "m", "base_url": "http://127.0.0.1:1/v1"}
-        return OpenAISynthesizer(SynthesizeConfig(**{**base, **settings})).identity()
+        return OpenAISynthesizer(SynthesizeConfig(**{**base, **settings}), fresh_folder()).identity()
 
     assert identity() == identity(base_url="http://elsewhere/v1", concurrency=1, timeout_s=1, max_retries=9)
     for change in ({"model": "n"}, {"temperature": 0.5}, {"max_tokens": 50}, {"seed": 1}):

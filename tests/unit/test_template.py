@@ -14,6 +14,7 @@ from pipeline.models.template import TemplateSynthesizer
 from pipeline.records import Caption, EventClip, InstructionPair, Reason, Task
 from pipeline.stages.rules import check_answer
 from pipeline.taxonomy import describe_class, load_taxonomies
+from pipeline.workspace import Workspace
 
 MOTION = (
     "Two people walk from left to right at this camera's usual pace. "
@@ -138,8 +139,8 @@ def test_the_same_clip_gets_the_same_answer_wherever_it_stands_in_a_run() -> Non
     assert any(answer(made, seed=1) != answer(made, seed=0) for made in requests)
 
 
-def test_an_empty_caption_is_a_fault_and_the_rest_goes_on() -> None:
-    first, second = make_synthesizer(SynthesizeConfig()).synthesize([request(text=" \n"), request()])
+def test_an_empty_caption_is_a_fault_and_the_rest_goes_on(workspace: Workspace) -> None:
+    first, second = make_synthesizer(SynthesizeConfig(), workspace).synthesize([request(text=" \n"), request()])
     assert isinstance(first, RecordError)
     assert first.reason is Reason.EMPTY_TEXT
     assert isinstance(second, Draft)

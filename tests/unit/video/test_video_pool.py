@@ -85,7 +85,8 @@ def test_a_fault_of_the_environment_ends_the_run(pool: VideoPool) -> None:
     assert list(pool.map(eval, ["6 * 7"])) == [42]
 
 
-def test_items_are_taken_a_few_at_a_time(pool: VideoPool) -> None:
+@pytest.mark.parametrize(("ahead_max", "most_taken"), [(None, 30), (1, 6)])
+def test_items_are_taken_a_few_at_a_time(pool: VideoPool, ahead_max: int | None, most_taken: int) -> None:
     taken = 0
 
     def items() -> Iterator[str]:
@@ -94,9 +95,9 @@ def test_items_are_taken_a_few_at_a_time(pool: VideoPool) -> None:
             taken += 1
             yield str(index)
 
-    results = pool.map(eval, items())
+    results = pool.map(eval, items(), ahead_max=ahead_max)
     assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]
-    assert taken < 30
+    assert taken < most_taken
     results.close()
     assert list(pool.map(eval, ["1"])) == [1]
 

@@ -1,0 +1,239 @@
+"""`ChatClient`: answers from the journal or from the endpoint, retries, and what failures mean.
+
+A failed attempt is tried again on 408, 409, 429, 5xx, lost connections, timeouts and bodies that are no completion:
+after a wait that doubles and is drawn at random from its upper half, or after the wait that the endpoint asks for,
+which then holds for all requests. Refusals for the rate (429) count apart, for they say nothing against the request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+
+from pipeline.errors import RecordError, SetupError, UnavailableError
+from pipeline.models.chat.account import Account, Purse
+from pipeline.models.chat.endpoint import AttemptError, Endpoint
+from pipeline.models.chat.journal import Journal
+from pipeline.models.chat.messages import ChatRequest, Completion, Usage, read_completion, read_usage
+from pipeline.models.chat.settings import Access, ChatSettings
+from pipeline.models.chat.slots import Slots
+from pipeline.records import Reason
+
+logger = logging.getLogger(__name__)
+
+# From so many failures one after the other, the endpoint is at fault and not the requests.
+_MAX_FAILURES_IN_A_ROW = 50
+
+_LONGEST_BACKOFF_S = 30.0
+
+# Whoever asks for a longer wait than this is not available, rather than busy.
+_LONGEST_ASKED_WAIT_S = 600.0
+
+# Refusals for the rate that a request may meet per retry that it has.
+_REFUSALS_PER_RETRY = 4
+
+_SYNC_EVERY_S = 0.2
+
+
+class ChatClient:
+    """One endpoint in one run: what it was found to support, whether it ever answered, and what its failures mean.
+
+    An equal request is never paid for twice: not after a crash, since answers come from the journal, and not within a
+    run, where the second waits for the first. That loses nothing, since equal requests have equal seeds.
+    """
+
+    def __init__(self, settings: ChatSettings, access: Access, journal: Journal, account: Account) -> None:
+        self.has_answered = False
+        self._settings = settings
+        self._access = access
+        self._journal = journal
+        self._account = account
+        self._endpoint = Endpoint(access, settings.timeout_s)
+        self._first = asyncio.Lock()
+        self._slots = Slots(settings.concurrency)
+        self._purse = Purse(settings, account)
+        self._asked: dict[str, asyncio.Task[Completion]] = {}
+        self._takes_schema = True
+        self._failures_in_a_row = 0
+        self._broken: SetupError | None = None
+        self._jitter = random.Random()
+        self._syncing = asyncio.create_task(self._keep_synced())
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """Return the model's answer, from the journal where it is there.
+
+        Raises:
+            RecordError: this request failed although the endpoint works.
+            SetupError: the endpoint does not work.
+            BudgetError: it could cost more than is left.
+        """
+        key = request.key(self._settings)
+        known = self._recall(key)
+        if known is not None:
+            self._account.from_journal += 1
+            return known
+        task = self._asked.get(key)
+        if task is None:
+            task = asyncio.create_task(self._answer(key, request))
+            task.add_done_callback(lambda _: self._asked.pop(key))
+            self._asked[key] = task
+        else:
+            self._account.shared += 1
+        # whoever else waits for this answer gets it even if this caller is cancelled
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Close the connections; what was answered is on disk."""
+        self._syncing.cancel()
+        await self._endpoint.close()
+
+    def _recall(self, key: str) -> Completion | None:
+        body = self._journal.find(key)
+        if body is None:
+            return None
+        try:
+            return read_completion(key, body)
+        except ValueError:
+            # an answer that was no completion was asked for again then, and is now
+            return None
+
+    async def _answer(self, key: str, request: ChatRequest) -> Completion:
+        if not self.has_answered:
+            # Until the first answer requests go alone, each with all its retries: a wrong set-up costs one request.
+            async with self._first:
+                if not self.has_answered:
+                    return await self._persist(key, request)
+        return await self._persist(key, request)
+
+    async def _persist(self, key: str, request: ChatRequest) -> Completion:
+        faults = refusals = 0
+        while True:
+            try:
+                completion = await self._attempt(key, request)
+            except AttemptError as fault:
+                if fault.status == 429:
+                    refusals += 1
+                else:
+                    faults += 1
+                retries = self._settings.max_retries
+                is_last = faults > retries or refusals > _REFUSALS_PER_RETRY * retries
+                if not fault.is_transient or is_last or self._asks_too_much(fault):
+                    raise self._judge(fault) from None
+                if fault.wait_s is None:
+                    await asyncio.sleep(self._backoff_s(faults + refusals))
+                self._account.retries += 1
+            else:
+                self._account.answers += 1
+                return completion
+
+    def _backoff_s(self, failures: int) -> float:
+        longest = min(_LONGEST_BACKOFF_S, self._settings.retry_base_s * math.ldexp(1.0, failures - 1))
+        return longest * self._jitter.uniform(0.5, 1)
+
+    def _asks_too_much(self, fault: AttemptError) -> bool:
+        return fault.wait_s is not None and fault.wait_s > _LONGEST_ASKED_WAIT_S
+
+    async def _attempt(self, key: str, request: ChatRequest) -> Completion:
+        """Ask once; where that shows that the endpoint takes no schemas, ask once more without."""
+        if request.response_format is None:
+            return await self._send(key, request)
+        if self._takes_schema:
+            try:
+                return await self._send(key, request)
+            except AttemptError as fault:
+                refuses = fault.status in (400, 422) and any(
+                    word in fault.what.lower() for word in ("response_format", "schema")
+                )
+                # some servers crash on a schema instead of refusing it
+                crashes = fault.status is not None and fault.status >= 500 and not self.has_answered
+                if not refuses and not crashes:
+                    raise
+            self._account.retries += 1
+        plain = ChatRequest(messages=request.messages)
+        completion = await self._send(key, plain)
+        self._takes_schema = False
+        return completion
+
+    async def _send(self, key: str, request: ChatRequest) -> Completion:
+        acquired_at = await self._slots.acquire()
+        try:
+            if self._broken is not None:
+                raise self._broken
+            reserve = await self._purse.reserve(request)
+            usage: Usage | None = None
+            try:
+                body = await self._endpoint.post(request.body(self._settings))
+                usage = read_usage(body)
+                self._journal.append(key, self._settings.model, body, usage)
+                completion = read_completion(key, body)
+            except AttemptError as fault:
+                usage = read_usage(fault.body)
+                self._heed(fault, acquired_at)
+                if usage is not None:
+                    self._journal.append(key, self._settings.model, fault.body, usage, status=fault.status or 0)
+                raise
+            except ValueError:
+                raise AttemptError("the answer is not a chat completion", status=200) from None
+            finally:
+                self._purse.settle(reserve, usage)
+            if usage is None and self._purse.counts_tokens:
+                raise SetupError(
+                    f"{self._access.host} tells no usage, so that no limit of tokens or cost can be kept; "
+                    f"{self._settings.section}.max_requests can"
+                )
+        except SetupError as fault:
+            self._broken = fault
+            raise
+        finally:
+            self._slots.release()
+        self.has_answered = True
+        self._failures_in_a_row = 0
+        self._slots.succeed()
+        return completion
+
+    def _heed(self, fault: AttemptError, acquired_at: float) -> None:
+        """Slow down as the endpoint asks."""
+        if fault.status == 429:
+            self._slots.refuse(acquired_at)
+        if fault.wait_s is not None and not self._asks_too_much(fault):
+            if fault.wait_s > 10:
+                logger.warning("%s: asks to wait %.0f s", self._access.host, fault.wait_s)
+            self._slots.pause(fault.wait_s)
+
+    def _judge(self, fault: AttemptError) -> RecordError | SetupError:
+        """Tell a failed request from a set-up that cannot work."""
+        host, model = self._access.host, self._settings.model
+        judged: RecordError | SetupError
+        if fault.status in (401, 403):
+            # the body may repeat the key, so it is not quoted
+            judged = SetupError(f"{host}: HTTP {fault.status}: OPENAI_API_KEY is wrong or may not use {model}")
+        elif fault.status == 404:
+            judged = SetupError(f"{host}: HTTP 404: no model {model!r} or no chat completions there")
+        elif self._asks_too_much(fault):
+            judged = UnavailableError(f"{host}: HTTP {fault.status}: asks to come back in {fault.wait_s:.0f} s")
+        else:
+            judged = self._blame(fault)
+        if isinstance(judged, SetupError):
+            self._broken = judged
+        return judged
+
+    def _blame(self, fault: AttemptError) -> RecordError | SetupError:
+        """Blame the request, or the endpoint where it never answered or answers nothing any more."""
+        host, what = self._access.host, self._access.without_secrets(fault.what)
+        self._failures_in_a_row += 1
+        if fault.is_transient and not self.has_answered:
+            return UnavailableError(f"{host}: {what}; is an OpenAI-compatible server running there?")
+        if self._failures_in_a_row >= max(_MAX_FAILURES_IN_A_ROW, self._settings.concurrency):
+            kind = UnavailableError if fault.is_transient else SetupError
+            return kind(f"{host}: {self._failures_in_a_row} requests failed one after the other: {what}")
+        return RecordError(Reason.REQUEST_FAILED, what)
+
+    async def _keep_synced(self) -> None:
+        while True:
+            await asyncio.sleep(_SYNC_EVERY_S)
+            try:
+                await asyncio.to_thread(self._journal.sync)
+            except SetupError as fault:
+                self._broken = fault

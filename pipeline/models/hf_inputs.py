@@ -1,0 +1,132 @@
+"""From clips and a prompt to the inputs of a video MLLM, and from its tokens back to text.
+
+Families differ in how they sample frames and place timestamps; what makes one code path serve all of them is to hand
+over frames that are already sampled, always with their metadata, and to switch the processor's own sampling off.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import RecordError, SetupError
+from pipeline.models.caption_text import clean_caption
+from pipeline.models.clip_frames import ClipFrames
+from pipeline.models.torchvision_mend import mend_torchvision
+from pipeline.prompts import Message
+from pipeline.records import Reason
+
+LOAD_FAULTS = (OSError, ValueError, ImportError, KeyError, RuntimeError)
+"""What transformers raises for a model or processor that is not there, is malformed, or wants a package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a clip takes in a batch: prompt tokens, most of them visual, and the shape that its pixels must share."""
+
+    tokens: int
+    pixels: tuple[tuple[int, ...], ...]
+
+
+class ClipProcessor:
+    """The processor of a model, used from several threads."""
+
+    def __init__(self, model: str, revision: str | None, prompt: Sequence[Message]) -> None:
+        """Load the processor.
+
+        Raises:
+            SetupError: there is none, it takes no videos, or a package is missing that it needs.
+        """
+        mend_torchvision()
+        from transformers import AutoProcessor
+
+        try:
+            self._processor: Any = AutoProcessor.from_pretrained(model, revision=revision)
+        except LOAD_FAULTS as fault:
+            raise SetupError(f"caption.model={model}: cannot be loaded: {first_line(fault)}") from None
+        if getattr(self._processor, "video_processor", None) is None:
+            raise SetupError(f"caption.model={model}: takes no videos ({type(self._processor).__name__})")
+        self._name = model
+        self._prompt = prompt
+        self._tokenizer = self._processor.tokenizer
+        # Generation continues at the right end of every row, so that the padding has to stand on the left.
+        self._tokenizer.padding_side = "left"
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        self.pad_token_id: int = self._tokenizer.pad_token_id
+        # A fast tokenizer that two threads use at once raises "Already borrowed".
+        self._lock = threading.Lock()
+        self._footprints: dict[tuple[int, ...], Footprint] = {}
+
+    def footprint(self, clip: ClipFrames) -> Footprint:
+        """Return what a clip takes; it is measured on the first clip of every frame shape.
+
+        Raises:
+            RecordError: the processor cannot take frames of this shape.
+            SetupError: nor did it take any other.
+        """
+        shape = clip.frames.shape
+        if shape not in self._footprints:
+            try:
+                inputs = self.inputs([clip], device="cpu")
+            except (RuntimeError, ValueError, TypeError, LookupError) as fault:
+                detail = f"frames of shape {shape}: {first_line(fault)}"
+                if self._footprints:
+                    raise RecordError(Reason.UNFIT_INPUT, detail) from None
+                raise SetupError(f"caption.model={self._name}: cannot describe clips: {detail}") from fault
+            pixels = tuple(tuple(value.shape[1:]) for name, value in sorted(inputs.items()) if "pixel" in name)
+            self._footprints[shape] = Footprint(tokens=inputs["input_ids"].shape[1], pixels=pixels)
+        return self._footprints[shape]
+
+    def inputs(self, clips: Sequence[ClipFrames], device: str) -> Any:
+        """Return the inputs of a batch, padded on the left; frames are scaled and normalised on `device`."""
+        with self._lock:
+            return self._processor.apply_chat_template(
+                [_conversation(clip, self._prompt) for clip in clips],
+                tokenize=True,
+                add_generation_prompt=True,
+                return_dict=True,
+                return_tensors="pt",
+                processor_kwargs={
+                    "do_sample_frames": False,
+                    "video_metadata": [_metadata(clip) for clip in clips],
+                    "padding": True,
+                    "device": device,
+                },
+            )
+
+    def text(self, tokens: Sequence[int], *, is_cut_off: bool) -> str:
+        """Return what the tokens of one row say, without special tokens, role names and echoes of the prompt."""
+        with self._lock:
+            text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        return clean_caption(text, self._prompt, is_cut_off=is_cut_off)
+
+
+def first_line(fault: BaseException) -> str:
+    """Return the first line of a message that may run over many."""
+    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
+    return lines[0] if lines else type(fault).__name__
+
+
+def _conversation(clip: ClipFrames, prompt: Sequence[Message]) -> list[dict[str, Any]]:
+    turns: list[dict[str, Any]] = []
+    for message in prompt:
+        content: list[dict[str, Any]] = [{"type": "text", "text": message["content"]}]
+        if message["role"] == "user":
+            content.insert(0, {"type": "video", "video": clip.frames})
+        turns.append({"role": message["role"], "content": content})
+    return turns
+
+
+def _metadata(clip: ClipFrames) -> dict[str, Any]:
+    height, width = clip.frames.shape[1:3]
+    return {
+        "total_num_frames": clip.clip_frames,
+        "fps": clip.fps,
+        "duration": clip.duration_s,
+        "frames_indices": list(clip.indices),
+        "height": height,
+        "width": width,
+    }
