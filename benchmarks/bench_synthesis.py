@@ -1,10 +1,11 @@
 """Synthesis against a server that takes 200 ms for every answer: requests per second, and memory at 50,000 requests.
 
 The server is a process of its own, and so is each client, so that times and peak memory are its own. The ideal of 64
-requests in flight is 320 a second. Beside the engine stands what one writes first: the openai client in
-`asyncio.gather` behind a semaphore; and distilabel, where the Python of an environment that has it is named.
+requests in flight is 320 a second; bare sockets, which read nothing but lengths, show what the machine gives of it at
+that moment. Beside the engine stands what one writes first: the openai client in `asyncio.gather` behind a semaphore;
+and distilabel, where the Python of an environment that has it is named.
 
-    python benchmarks/bench_synthesis.py [--requests 6400] [--memory 5000,50000] [--distilabel PYTHON] [--json FILE]
+    python benchmarks/bench_synthesis.py [--requests 12800] [--memory 5000,50000] [--distilabel PYTHON] [--json FILE]
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 CONCURRENCY = 64
 LATENCY_S = 0.2
@@ -83,6 +85,28 @@ def run_plain(url: str, count: int) -> int:
     return asyncio.run(main())
 
 
+def run_sockets(url: str, count: int) -> int:
+    """Send one request over and over, read as many bytes as come back, and return how often."""
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "y" * 1500}]}).encode()
+    call = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    turns = iter(range(count))
+
+    async def ask() -> int:
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        made = 0
+        for _ in turns:
+            writer.write(call)
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.split(b"Content-Length: ")[1].split(b"\r")[0]))
+            made += 1
+        return made
+
+    async def main() -> int:
+        return sum(await asyncio.gather(*(ask() for _ in range(CONCURRENCY))))
+
+    return asyncio.run(main())
+
+
 DISTILABEL = """
 import json, resource, sys, time
 from distilabel.models.llms import OpenAILLM
@@ -112,7 +136,7 @@ def measure(client: str, url: str, count: int) -> None:
 
     assert openai.AsyncOpenAI
     started, cpu = time.perf_counter(), time.process_time()
-    made = {"engine": run_engine, "plain": run_plain}[client](url, count)
+    made = {"engine": run_engine, "plain": run_plain, "sockets": run_sockets}[client](url, count)
     seconds = time.perf_counter() - started
     print(
         json.dumps(
@@ -149,7 +173,7 @@ def start(command: list[str], count: int) -> dict[str, float]:
 def main() -> None:
     """Measure all clients and print a table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--requests", type=int, default=6400)
+    parser.add_argument("--requests", type=int, default=12_800)
     parser.add_argument("--memory", default="5000,50000", help="numbers of requests to compare the peak memory of")
     parser.add_argument("--distilabel", help="the Python of an environment that has distilabel[openai]")
     parser.add_argument("--json", type=Path)
@@ -162,6 +186,7 @@ def main() -> None:
     this = [sys.executable, str(Path(__file__))]
     runs = {
         "engine": ([*this, "engine"], arguments.requests),
+        "bare sockets": ([*this, "sockets"], arguments.requests),
         "openai client, asyncio.gather": ([*this, "plain"], arguments.requests),
     }
     if arguments.distilabel:

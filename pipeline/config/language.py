@@ -117,4 +117,4 @@ class SynthesizeConfig(EndpointConfig):
     batch_size: int = operational(8, ge=1, description="hf: answers generated together")
     device: str = operational("auto", description="hf: auto, cpu, cuda, cuda:1, ...")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="hf: auto is bfloat16 on GPU")
-    seed: int = Field(0, description="seed of the choice of questions and wordings")
+    seed: int = Field(0, description="seed of the choice of questions and wordings, and of sampling")

@@ -395,6 +395,18 @@ def test_a_server_without_schemas_is_asked_without_and_that_is_remembered(status
     assert ["response_format" in body for body in server.bodies] == [True] + [False] * 5
 
 
+def test_a_model_that_wants_the_newer_name_of_the_limit_gets_it() -> None:
+    said = "Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."
+
+    def respond(body: dict[str, Any], number: int) -> Any:
+        return (400, {}, {"error": {"message": said}}) if "max_tokens" in body else json.dumps(GOOD)
+
+    with serving(respond) as server:
+        assert all(isinstance(draft, Draft) for draft in ask(server, [request(i) for i in range(3)], max_tokens=77))
+    assert [body.get("max_completion_tokens") for body in server.bodies] == [None, 77, 77, 77]
+    assert all("response_format" in body for body in server.bodies)
+
+
 def test_order_is_kept_and_requests_are_bounded_and_lazy() -> None:
     asked: list[int] = []
 

@@ -23,7 +23,7 @@ from pipeline.models.chat.batch_state import BatchNote, BatchState
 from pipeline.models.chat.journal import Journal
 from pipeline.models.chat.messages import ChatRequest, read_usage
 from pipeline.models.chat.rounds import Rounds
-from pipeline.models.chat.runner import Work
+from pipeline.models.chat.runner import Work, unless_empty
 from pipeline.models.chat.settings import Access, ChatSettings, find_access
 from pipeline.records import Reason, digest
 
@@ -270,8 +270,12 @@ class BatchRunner:
             SetupError: from `BatchDesk.answer`; what came back before is in the journal.
         """
         with self._journal:
+            pending = unless_empty(items)
+            if pending is None:
+                return
             desk = BatchDesk(self._settings, self._access, self._journal, self.account, poll_s=self._poll_s)
+            rounds = Rounds(self._settings, self._journal, self.account, desk.answer, self._size)
             try:
-                yield from Rounds(self._settings, self._journal, self.account, desk.answer, self._size).run(items, work)
+                yield from rounds.run(pending, work)
             finally:
                 desk.close()

@@ -16,7 +16,7 @@ from pipeline.errors import RecordError, SetupError, UnavailableError
 from pipeline.models.chat.account import Account, Purse
 from pipeline.models.chat.endpoint import AttemptError, Endpoint
 from pipeline.models.chat.journal import Journal
-from pipeline.models.chat.messages import ChatRequest, Completion, Usage, read_completion, read_usage
+from pipeline.models.chat.messages import ChatRequest, Completion, Lack, Usage, read_completion, read_usage
 from pipeline.models.chat.settings import Access, ChatSettings
 from pipeline.models.chat.slots import Slots
 from pipeline.records import Reason
@@ -55,7 +55,7 @@ class ChatClient:
         self._slots = Slots(settings.concurrency)
         self._purse = Purse(settings, account)
         self._asked: dict[str, asyncio.Task[Completion]] = {}
-        self._takes_schema = True
+        self._lacks: frozenset[Lack] = frozenset()
         self._failures_in_a_row = 0
         self._broken: SetupError | None = None
         self._jitter = random.Random()
@@ -136,27 +136,35 @@ class ChatClient:
         return fault.wait_s is not None and fault.wait_s > _LONGEST_ASKED_WAIT_S
 
     async def _attempt(self, key: str, request: ChatRequest) -> Completion:
-        """Ask once; where that shows that the endpoint takes no schemas, ask once more without."""
-        if request.response_format is None:
-            return await self._send(key, request)
-        if self._takes_schema:
+        """Ask once; where that shows that the endpoint lacks a field, ask once more in the way that it takes."""
+        lacks = self._lacks
+        while True:
             try:
-                return await self._send(key, request)
+                completion = await self._send(key, request, lacks)
             except AttemptError as fault:
-                refuses = fault.status in (400, 422) and any(
-                    word in fault.what.lower() for word in ("response_format", "schema")
-                )
-                # some servers crash on a schema instead of refusing it
-                crashes = fault.status is not None and fault.status >= 500 and not self.has_answered
-                if not refuses and not crashes:
+                found = self._find_lacking(fault, request) - lacks
+                if not found:
                     raise
-            self._account.retries += 1
-        plain = ChatRequest(messages=request.messages)
-        completion = await self._send(key, plain)
-        self._takes_schema = False
-        return completion
+                lacks |= found
+                self._account.retries += 1
+            else:
+                self._lacks |= lacks
+                return completion
 
-    async def _send(self, key: str, request: ChatRequest) -> Completion:
+    def _find_lacking(self, fault: AttemptError, request: ChatRequest) -> frozenset[Lack]:
+        said = fault.what.lower()
+        refuses = fault.status in (400, 422)
+        if refuses and "max_completion_tokens" in said:
+            return frozenset({"max_tokens"})
+        # some servers crash on a schema instead of refusing it
+        crashes = fault.status is not None and fault.status >= 500 and not self.has_answered
+        if request.response_format is not None and (
+            crashes or (refuses and any(word in said for word in ("response_format", "schema")))
+        ):
+            return frozenset({"response_format"})
+        return frozenset()
+
+    async def _send(self, key: str, request: ChatRequest, lacks: frozenset[Lack]) -> Completion:
         acquired_at = await self._slots.acquire()
         try:
             if self._broken is not None:
@@ -164,7 +172,7 @@ class ChatClient:
             reserve = await self._purse.reserve(request)
             usage: Usage | None = None
             try:
-                body = await self._endpoint.post(request.body(self._settings))
+                body = await self._endpoint.post(request.body(self._settings, lacks))
                 usage = read_usage(body)
                 self._journal.append(key, self._settings.model, body, usage)
                 completion = read_completion(key, body)

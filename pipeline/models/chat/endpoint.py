@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.models.chat.settings import Access
 
 if TYPE_CHECKING:
+    import ssl
+
     from openai import AsyncOpenAI
 
 _ID = re.compile(r'"id"\s*:\s*"[^"]')
@@ -49,10 +50,13 @@ class Endpoint:
     """
 
     def __init__(self, access: Access, timeout_s: float) -> None:
+        from httpx2 import create_ssl_context
+
         self._access = access
         self._timeout_s = timeout_s
         self._idle: list[_Line] = []
-        self._ssl = ssl.create_default_context()
+        # reading the certificates once takes as long as ten requests
+        self._ssl = create_ssl_context()
 
     async def post(self, body: Mapping[str, Any]) -> str:
         """Send a request to `/chat/completions` and return the body of the answer as it came.

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pipeline.models.chat.settings import ChatSettings
 from pipeline.records import digest
+
+Lack = Literal["response_format", "max_tokens"]
+"""A field that some endpoints refuse: schemas, or `max_tokens` in the place of its newer name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +35,13 @@ class ChatRequest:
         asked = self.messages if self.stands_for is None else self.stands_for
         return digest("chat", asked, self.response_format, settings.sampling())
 
-    def body(self, settings: ChatSettings) -> dict[str, Any]:
-        """Return the JSON object to send."""
+    def body(self, settings: ChatSettings, lacks: frozenset[Lack] = frozenset()) -> dict[str, Any]:
+        """Return the JSON object to send to an endpoint that lacks some fields."""
         body: dict[str, Any] = {"messages": self.messages, **settings.sampling()}
-        if self.response_format is not None:
+        if self.response_format is not None and "response_format" not in lacks:
             body["response_format"] = self.response_format
+        if "max_tokens" in lacks:
+            body["max_completion_tokens"] = body.pop("max_tokens")
         return body
 
     def most_prompt_tokens(self) -> int | None:

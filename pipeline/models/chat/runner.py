@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future, wait
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -59,9 +59,14 @@ class ChatRunner:
             SetupError: key or model are refused, nothing answers before the first success, or everything fails.
             BudgetError: the next request could exceed the budget.
         """
-        pending = iter(items)
         size = self._settings.concurrency * _WINDOW_PER_SLOT
-        with self._journal, _LoopThread() as loop:
+        with self._journal:
+            pending = unless_empty(items)
+            if pending is not None:
+                yield from self._run(pending, work, size)
+
+    def _run(self, pending: Iterator[Q], work: Work[Q, A], size: int) -> Iterator[A]:
+        with _LoopThread() as loop:
             client = loop.submit(_connect(self._settings, self._access, self._journal, self.account)).result()
             window: deque[Future[A]] = deque()
             try:
@@ -76,6 +81,13 @@ class ChatRunner:
             finally:
                 loop.cancel_all()
                 loop.submit(client.close()).result()
+
+
+def unless_empty(items: Iterable[Q]) -> Iterator[Q] | None:
+    """Return an iterator over `items`, None where there are none: a run with nothing to ask connects to nothing."""
+    pending = iter(items)
+    first = list(islice(pending, 1))
+    return chain(first, pending) if first else None
 
 
 async def _connect(settings: ChatSettings, access: Access, journal: Journal, account: Account) -> ChatClient:

@@ -11,10 +11,14 @@ from chat_server import CONTENT, COPIES, WIRE, ChatModel
 from http_server import HttpServer
 
 from pipeline.config import SynthesizeConfig
-from pipeline.errors import RecordError
+from pipeline.errors import BudgetError, RecordError
 from pipeline.models.base import Draft, SynthesisRequest
 from pipeline.models.openai_synthesizer import OpenAISynthesizer
-from pipeline.records import Reason
+from pipeline.records import Reason, Task
+from pipeline.stages.base import StageReport
+from pipeline.stages.run import run_stage
+from pipeline.stages.synthesize import SynthesizeStage
+from pipeline.workspace import Workspace
 
 Requests = Callable[[int], Iterator[SynthesisRequest]]
 
@@ -72,3 +76,33 @@ def test_a_copy_of_a_response_is_never_taken_for_the_next_answer(tmp_path: Path,
     drafts = [result for result in results if isinstance(result, Draft)]
     assert len(drafts) == 200
     assert len({draft.raw_response for draft in drafts}) == 200
+
+
+def test_a_stage_that_its_budget_stops_keeps_what_is_done_and_the_report_tells_what_it_cost(
+    workspace: Workspace, requests: Requests
+) -> None:
+    clips = [request.clip for request in requests(12)]
+    captions = [request.caption for request in requests(12)]
+    names = [clip.clip_id for clip in clips]
+    workspace.clips.commit(names, list(zip(names, clips, strict=True)), [], "f")
+    workspace.captions.commit(names, list(zip(names, captions, strict=True)), [], "f")
+    model = ChatModel()
+    with HttpServer(model.handle) as server:
+
+        def run() -> StageReport:
+            synth = synthesizer(server, workspace.journal_folder("synthesize"), max_requests=7)
+            return run_stage(SynthesizeStage(workspace, synth, [Task.JUDGE_EXPLAIN], 0), workspace.pairs)
+
+        with pytest.raises(BudgetError, match=r"synthesize\.max_requests=7.* 7 requests, \d+ prompt and \d+ comp"):
+            run()
+        assert workspace.pairs.num_rows == 7
+        report = run()
+        assert report.rows == 12
+        assert report.spent is not None
+        assert (report.spent.requests, report.spent.answers) == (5, 5)
+        assert report.spent.workspace_prompt_tokens == model.books.prompt_tokens
+        assert model.books.calls.total() == 12
+        nothing = run()
+    assert nothing.made == 0
+    assert nothing.spent is not None
+    assert (nothing.spent.requests, nothing.spent.workspace_prompt_tokens) == (0, model.books.prompt_tokens)
