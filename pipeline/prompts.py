@@ -15,7 +15,7 @@ A file looks like this; without a `# System` heading the whole body is the user 
     </caption>
 
 Values put in for placeholders are data. They stand between tags, and since angle brackets inside a value are escaped,
-no value can close its tag or forge a control token such as `<|im_end|>`.
+no value can close its tag or forge a control token such as `<|im_end|>` or `[INST]`. Characters that no person sees go.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,13 @@ PROMPTS = Path(pipeline.__file__).resolve().parents[1] / "prompts"
 
 _FILE = re.compile(r"\A---\n(?P<front>.*?)\n---\n(?P<body>.*)\Z", re.DOTALL)
 _PARTS = re.compile(r"\A(?:# System\n(?P<system>.*?)\n# User\n)?(?P<user>.*)\Z", re.DOTALL)
-_ESCAPES = str.maketrans({"<": "&lt;", ">": "&gt;"})
+# Beside the plain brackets those that tokenizers with NFKC turn into them.
+_ESCAPES = str.maketrans(
+    {"<": "&lt;", "\uff1c": "&lt;", "\ufe64": "&lt;", ">": "&gt;", "\uff1e": "&gt;", "\ufe65": "&gt;"}
+)
+_BRACKET_TOKEN = re.compile(r"[\[\uff3b](/?[A-Z_]{3,})[\]\uff3d]")
+_VISIBLE_CONTROLS = "\n\t"
+_JOINERS = "\u200c\u200d"
 
 
 class Message(TypedDict):
@@ -78,11 +85,19 @@ class Prompt:
                 f"{kind} {', '.join(names)}" for kind, names in (("missing", missing), ("unknown", extra)) if names
             ]
             raise SetupError(f"prompt {self.id}: variables {'; '.join(faults)}")
-        safe = {name: value.translate(_ESCAPES) for name, value in values.items()}
+        safe = {name: as_data(value) for name, value in values.items()}
         user = Message(role="user", content=Template(self.user).substitute(safe))
         if not self.system:
             return [user]
         return [Message(role="system", content=Template(self.system).substitute(safe)), user]
+
+
+def as_data(text: str) -> str:
+    """Return `text` as it may stand in a prompt: no tag, no control token, nothing that only a machine reads."""
+    seen = "".join(
+        c for c in text if c in _VISIBLE_CONTROLS or c in _JOINERS or unicodedata.category(c) not in ("Cc", "Cf", "Cs")
+    )
+    return _BRACKET_TOKEN.sub(r"&#91;\1&#93;", seen.translate(_ESCAPES))
 
 
 class _FrontMatter(BaseModel):

@@ -120,6 +120,7 @@ class FilterConfig(Section):
     verdicts: list[str] = Field([], description="files of human verdicts: Parquet, CSV or JSONL of Verdict rows")
     min_words: int = Field(5, ge=1, description="shortest answer in words")
     max_words: int = Field(200, ge=1, description="longest answer in words")
+    language: Literal["en", "any"] = Field("en", description="language that answers must be in; any takes all")
     near_duplicate: Fraction = Field(
         0.9,
         description="Jaccard similarity of word trigrams from which a later answer of one video and task is dropped",

@@ -35,6 +35,7 @@ class Candidate:
     pair: InstructionPair
     caption: Caption
     verdict: Verdict | None
+    clip_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,23 +58,24 @@ class FilterStage(TableOnly):
 
     def identity(self) -> Mapping[str, Any]:
         # The files of verdicts are no setting that decides: what they say of a pair is part of its unit's key.
-        return {"code": 1, **self._config.model_dump(mode="json", exclude={"verdicts"})}
+        return {"code": 2, **self._config.model_dump(mode="json", exclude={"verdicts"})}
 
     def units(self) -> Iterator[Unit[Sequence[Candidate] | BadVerdict]]:
         pairs = self._workspace.pairs
         clip_ids = pairs.arrow(["clip_id"]).column("clip_id").to_pylist()
-        videos = _video_of_clips(self._workspace)
-        expected = Counter(videos[clip_id] for clip_id in clip_ids)
+        clips = _clips(self._workspace)
+        expected = Counter(clips[clip_id][0] for clip_id in clip_ids)
         verdicts, bad = self._read_verdicts(set(pairs.arrow(["pair_id"]).column("pair_id").to_pylist()))
         captions = self._workspace.captions.lookup("clip_id")
         gathered: dict[str, list[Candidate]] = {}
         for pair in pairs.records():
-            video_id = videos[pair.clip_id]
+            video_id, clip_s = clips[pair.clip_id]
             caption = captions.get(pair.clip_id)
             if caption is None:
                 raise RuntimeError(f"{pair.pair_id}: its caption is gone; run the build again")
             group = gathered.setdefault(video_id, [])
-            group.append(Candidate(pair=pair, caption=caption, verdict=verdicts.get(pair.pair_id)))
+            verdict = verdicts.get(pair.pair_id)
+            group.append(Candidate(pair=pair, caption=caption, verdict=verdict, clip_s=clip_s))
             # Handing a video on as soon as it is complete keeps memory flat: its pairs mostly stand together.
             if len(group) == expected[video_id]:
                 yield _unit(video_id, gathered.pop(video_id))
@@ -113,7 +115,7 @@ def judge(candidates: Sequence[Candidate], config: FilterConfig) -> Outcome[Verd
         else:
             if verdict is not None and verdict.edited_answer is not None:
                 pair = dataclasses.replace(pair, answer=verdict.edited_answer)
-            fault = check_answer(pair, candidate.caption, config)
+            fault = check_answer(pair, candidate.caption, config, candidate.clip_s)
         if fault is not None:
             rejected.append((pair.pair_id, fault))
         else:
@@ -137,10 +139,15 @@ def _reviewed_at(verdict: Verdict | None) -> str:
 def _unit(video_id: str, candidates: list[Candidate]) -> Unit[Sequence[Candidate] | BadVerdict]:
     # In a fixed order, so that a resumed build and an undisturbed one find the same duplicates.
     candidates.sort(key=lambda candidate: candidate.pair.pair_id)
-    contents = [(content_key(c.pair), content_key(c.caption), c.verdict and content_key(c.verdict)) for c in candidates]
+    contents = [
+        (content_key(c.pair), content_key(c.caption), c.clip_s, c.verdict and content_key(c.verdict))
+        for c in candidates
+    ]
     return Unit(key=digest(contents), record_id=video_id, payload=candidates)
 
 
-def _video_of_clips(workspace: Workspace) -> dict[str, str]:
-    table = workspace.clips.arrow(["clip_id", "video_id"])
-    return dict(zip(table.column("clip_id").to_pylist(), table.column("video_id").to_pylist(), strict=True))
+def _clips(workspace: Workspace) -> dict[str, tuple[str, float]]:
+    """Return video id and length in seconds of every clip."""
+    table = workspace.clips.arrow(["clip_id", "video_id", "start_s", "end_s"])
+    columns: list[list[Any]] = [table.column(name).to_pylist() for name in ("clip_id", "video_id", "start_s", "end_s")]
+    return {clip_id: (video_id, end_s - start_s) for clip_id, video_id, start_s, end_s in zip(*columns, strict=True)}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pipeline.config import FilterConfig
 from pipeline.errors import RecordError
 from pipeline.records import NORMAL, Caption, InstructionPair, Reason, Task
+from pipeline.stages.slips import find_broken_text, find_first_person, find_invented_time, find_other_language
 
 _Check = Callable[[InstructionPair, Caption | None, FilterConfig], RecordError | None]
 
@@ -89,10 +90,21 @@ _DULL_WORDS = 30
 _DULL_SHARE = 0.5
 
 
-def check_answer(pair: InstructionPair, caption: Caption | None, config: FilterConfig) -> RecordError | None:
-    """Return the first rule that an answer breaks, with the text that breaks it, or None."""
+def check_answer(
+    pair: InstructionPair, caption: Caption | None, config: FilterConfig, clip_s: float | None = None
+) -> RecordError | None:
+    """Return the first rule that an answer breaks, with the text that breaks it, or None.
+
+    `clip_s` is the length of the clip in seconds; without it no time in the answer is too late.
+    """
+    if broken := find_broken_text(pair.answer):
+        return RecordError(Reason.BROKEN_TEXT, broken)
     faults = (check(pair, caption, config) for check in _CHECKS)
-    return next((fault for fault in faults if fault is not None), None)
+    if fault := next((fault for fault in faults if fault is not None), None):
+        return fault
+    if time := find_invented_time(_plain(pair.answer), caption.text if caption else "", clip_s):
+        return RecordError(Reason.INVENTED_TIME, time)
+    return None
 
 
 def near_duplicates(pairs: Iterable[InstructionPair], config: FilterConfig) -> dict[str, RecordError]:
@@ -114,6 +126,18 @@ def near_duplicates(pairs: Iterable[InstructionPair], config: FilterConfig) -> d
         else:
             kept[pair.task].append((pair.pair_id, shingles))
     return faults
+
+
+def _check_speaker(pair: InstructionPair, caption: Caption | None, config: FilterConfig) -> RecordError | None:  # noqa: ARG001
+    speaker = find_first_person(_unquoted(pair.answer))
+    if speaker and speaker.casefold() not in (_plain(caption.text).casefold() if caption else ""):
+        return RecordError(Reason.FIRST_PERSON, f"{speaker!r} is the writer, not the video")
+    return None
+
+
+def _check_language(pair: InstructionPair, caption: Caption | None, config: FilterConfig) -> RecordError | None:  # noqa: ARG001
+    other = find_other_language(_unquoted(pair.answer)) if config.language == "en" else None
+    return RecordError(Reason.OTHER_LANGUAGE, f"{other}; filter.language=en") if other else None
 
 
 def _check_length(pair: InstructionPair, caption: Caption | None, config: FilterConfig) -> RecordError | None:  # noqa: ARG001
@@ -174,7 +198,9 @@ def _check_repetition(pair: InstructionPair, caption: Caption | None, config: Fi
 
 
 # A refusal or a leak tells more about what went wrong than the length or the missing verdict that come with it.
-_CHECKS: Sequence[_Check] = (_check_refusal, _check_leak, _check_length, _check_verdict, _check_repetition)
+_CHECKS: Sequence[_Check] = (
+    _check_refusal, _check_leak, _check_language, _check_speaker, _check_length, _check_verdict, _check_repetition,
+)  # fmt: skip
 
 
 def _stated_verdicts(text: str) -> set[str]:
