@@ -76,12 +76,12 @@ def by_sampler(config: SamplerConfig, folder: Path) -> Scorer:
 
     def score(corpus: Corpus, held_out: Sequence[LabelledVideo]) -> dict[str, NDArray[np.float32]]:
         sampler = train_on(corpus, config, folder)
-        print(
-            f"   held out {', '.join(v.video_id for v in held_out)}: {sampler.recipe.supervision}, pooling "
-            f"{sampler.recipe.pooling}, context {sampler.recipe.context}, step {sampler.validation['step']}, smoothing "
-            f"{sampler.smoothing_s:g} s, glance AUC {sampler.validation['glance_auc']:.3f}",
-            flush=True,
-        )
+        used = [
+            f"{row['supervision']}/{row['context']} {row['glance_auc']:.3f}"
+            for row in sampler.validation["tried"]
+            if row["used"]
+        ]
+        print(f"   held out {', '.join(v.video_id for v in held_out)}: {'; '.join(used)}", flush=True)
         return {v.video_id: sampler.score(open_features(v.path), v.snippet_s) for v in held_out}
 
     return score

@@ -25,10 +25,37 @@ from pipeline.storage import write_atomically
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
-_FORMAT = 1
+_FORMAT = 2
 
 _WINDOW = 1024  # snippets seen at once: attention grows with the square of a video's length
 _MARGIN = 64  # snippets of context on either side of a window, whose scores are thrown away
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrainedRecipe:
+    """The networks of one recipe, one a fold; what they say together is their mean.
+
+    Attributes:
+        recipe: how they were trained.
+        networks: in evaluation mode.
+        scales: the input scale of each network, None where the recipe has none.
+        smoothing_s: standard deviation of the Gaussian that smooths scores over time, in seconds; 0 leaves them.
+    """
+
+    recipe: Recipe
+    networks: Sequence[UrDmu]
+    scales: Sequence[InputScale | None]
+    smoothing_s: float
+
+    def score(self, features: NDArray[np.floating], snippet_s: float, device: str) -> Floats:
+        """Return scores as `TrainedSampler.score`."""
+        arranged = arrange(features, self.recipe)
+        scores = [
+            score_with(network, scaled(arranged, scale), device)
+            for network, scale in zip(self.networks, self.scales, strict=True)
+        ]
+        mean: Floats = np.stack(scores).mean(axis=0, dtype=np.float64).astype(np.float32)
+        return smooth(mean, self.smoothing_s / snippet_s)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -36,23 +63,17 @@ class TrainedSampler:
     """Networks that score snippets together, and everything that their input went through.
 
     Attributes:
-        recipe: how they were trained.
+        recipes: those that validation could not tell from the best; scores are their mean.
         encoder, dim, stride_frames: the features that they take.
-        members: the networks; scores are their mean.
-        scales: the input scale of each member, None where the recipe has none.
-        smoothing_s: standard deviation of the Gaussian that smooths scores over time, in seconds; 0 leaves them.
         trained_on: hash of the videos, clicks and settings of the training.
         validation: what selection measured, for the record.
         device: where the networks are.
     """
 
-    recipe: Recipe
+    recipes: Sequence[TrainedRecipe]
     encoder: str
     dim: int
     stride_frames: int
-    members: Sequence[UrDmu]
-    scales: Sequence[InputScale | None]
-    smoothing_s: float
     trained_on: str
     validation: Mapping[str, Any]
     device: str = "cpu"
@@ -69,32 +90,35 @@ class TrainedSampler:
         """
         if features.shape[-1] != self.dim:
             raise SetupError(f"features of {features.shape[-1]} values; the sampler takes {self.dim} ({self.encoder})")
-        arranged = arrange(features, self.recipe)
-        scores = [
-            score_with(member, scaled(arranged, scale), self.device)
-            for member, scale in zip(self.members, self.scales, strict=True)
-        ]
+        scores = [recipe.score(features, snippet_s, self.device) for recipe in self.recipes]
         mean: Floats = np.stack(scores).mean(axis=0, dtype=np.float64).astype(np.float32)
-        return smooth(mean, self.smoothing_s / snippet_s)
+        return mean
 
     def save(self, folder: Path) -> None:
         """Write weights and config; the config comes last, so that a folder with one is complete."""
         tensors: dict[str, Tensor] = {}
-        for index, (member, scale) in enumerate(zip(self.members, self.scales, strict=True)):
-            tensors |= {f"member{index}.{name}": value.cpu() for name, value in member.state_dict().items()}
-            if scale is not None:
-                tensors[f"member{index}.scale.mean"] = torch.from_numpy(scale.mean)
-                tensors[f"member{index}.scale.deviation"] = torch.from_numpy(scale.deviation)
+        for place, trained in enumerate(self.recipes):
+            for index, (network, scale) in enumerate(zip(trained.networks, trained.scales, strict=True)):
+                own = f"recipe{place}.network{index}"
+                tensors |= {f"{own}.{name}": value.cpu() for name, value in network.state_dict().items()}
+                if scale is not None:
+                    tensors[f"{own}.scale.mean"] = torch.from_numpy(scale.mean)
+                    tensors[f"{own}.scale.deviation"] = torch.from_numpy(scale.deviation)
         config = {
             "format": _FORMAT,
             "encoder": self.encoder,
             "dim": self.dim,
-            "input_dim": self.members[0].embed.in_channels,
             "stride_frames": self.stride_frames,
-            "members": len(self.members),
-            "smoothing_s": self.smoothing_s,
+            "recipes": [
+                {
+                    "networks": len(trained.networks),
+                    "input_dim": trained.networks[0].embed.in_channels,
+                    "smoothing_s": trained.smoothing_s,
+                    "recipe": trained.recipe.model_dump(mode="json"),
+                }
+                for trained in self.recipes
+            ],
             "trained_on": self.trained_on,
-            "recipe": self.recipe.model_dump(mode="json"),
             "validation": dict(self.validation),
         }
         folder.mkdir(parents=True, exist_ok=True)
@@ -123,37 +147,38 @@ def load_sampler(folder: Path, device: str = "cpu") -> TrainedSampler:
         tensors = load_file(folder / WEIGHTS_FILE, device=device)
         if config["format"] != _FORMAT:
             raise SetupError(f"{folder}: a sampler of format {config['format']}; this engine reads {_FORMAT}")
-        recipe = Recipe.model_validate(config["recipe"])
-        members, scales = [], []
-        for index in range(config["members"]):
-            own = {
-                name.removeprefix(f"member{index}."): value
-                for name, value in tensors.items()
-                if name.startswith(f"member{index}.")
-            }
-            mean, deviation = own.pop("scale.mean", None), own.pop("scale.deviation", None)
-            scales.append(
-                None if mean is None or deviation is None else InputScale(mean.cpu().numpy(), deviation.cpu().numpy())
-            )
-            member = UrDmu(config["input_dim"], recipe.network)
-            member.load_state_dict(own)
-            members.append(member.to(device).eval())
+        recipes = [
+            _load_recipe(entry, tensors, f"recipe{place}", device) for place, entry in enumerate(config["recipes"])
+        ]
         return TrainedSampler(
-            recipe=recipe,
+            recipes=recipes,
             encoder=config["encoder"],
             dim=config["dim"],
             stride_frames=config["stride_frames"],
-            members=members,
-            scales=scales,
-            smoothing_s=config["smoothing_s"],
             trained_on=config["trained_on"],
             validation=config["validation"],
             device=device,
         )
     except FileNotFoundError as fault:
         raise SetupError(f"{folder}: no trained sampler there: {fault.filename} is missing") from None
-    except (SafetensorError, KeyError, ValueError, RuntimeError) as fault:
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as fault:
         raise SetupError(f"{folder}: not a sampler of this engine: {fault}") from None
+
+
+def _load_recipe(entry: dict[str, Any], tensors: dict[str, Tensor], prefix: str, device: str) -> TrainedRecipe:
+    recipe = Recipe.model_validate(entry["recipe"])
+    networks, scales = [], []
+    for index in range(entry["networks"]):
+        lead = f"{prefix}.network{index}."
+        own = {name.removeprefix(lead): value for name, value in tensors.items() if name.startswith(lead)}
+        mean, deviation = own.pop("scale.mean", None), own.pop("scale.deviation", None)
+        scales.append(
+            None if mean is None or deviation is None else InputScale(mean.cpu().numpy(), deviation.cpu().numpy())
+        )
+        network = UrDmu(entry["input_dim"], recipe.network)
+        network.load_state_dict(own)
+        networks.append(network.to(device).eval())
+    return TrainedRecipe(recipe=recipe, networks=networks, scales=scales, smoothing_s=entry["smoothing_s"])
 
 
 def weights_digest(folder: Path) -> str:

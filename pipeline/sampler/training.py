@@ -1,8 +1,10 @@
 """Training of the temporal sampler on the clicks of a workspace.
 
-Each candidate recipe is trained once per fold, on the videos outside of the fold. Validation scores of all folds
-together choose recipe, number of steps and smoothing; the networks of the chosen recipe at the chosen step are the
-sampler. With one fold this is the usual choice of a checkpoint. The test split takes no part in any of it.
+Each candidate recipe is trained once per fold, on the videos outside of the fold, and the folds together validate it.
+With one recipe they choose the number of steps and the smoothing; with one fold that is the usual choice of a
+checkpoint. Where recipes compete, videos are few, and a handful of clicks can choose neither a step nor the best of
+several good recipes: all train to the end, and the sampler is the mean of those that do about as well as the best. The
+test split takes no part in any of it.
 
 A step is a function of seed and step number alone, so that an interrupted training ends, on a CPU, at the same bits as
 one that was not.
@@ -18,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -28,7 +30,7 @@ from pipeline.devices import pick_device
 from pipeline.records import digest
 from pipeline.sampler.data import Batch, Batches, Corpus, FeatureSource, LabelledVideo, load_corpus
 from pipeline.sampler.inputs import Floats, InputScale
-from pipeline.sampler.model_io import TrainedSampler, read_config, score_with
+from pipeline.sampler.model_io import TrainedRecipe, TrainedSampler, read_config, score_with
 from pipeline.sampler.network import UrDmu
 from pipeline.sampler.recipes import candidate_recipes
 from pipeline.sampler.selection import glance_auc, make_folds
@@ -40,10 +42,13 @@ from pipeline.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 MODEL_FOLDER = "models/sampler"
-_VERSION = 1
+_VERSION = 2
 _INDISTINCT = 0.01
-"""Difference in glance AUC below which the recipe that knows less is taken: a handful of clicks cannot tell them apart
-(the one-standard-error rule of Breiman et al., 1984)."""
+"""Difference in glance AUC up to which recipes count as equally good: a handful of clicks cannot tell them apart."""
+
+Keep = Literal["best", "all", "last"]
+"""Which weights of a training may still be wanted: of the step that validates best, of every validated step because
+other folds have a say in it, or of the last step."""
 
 _RUNS = "runs"
 _LOG = "tensorboard"
@@ -128,34 +133,47 @@ def train_on(
     folds = make_folds(corpus.videos, config)
     recipes = candidate_recipes(config, corpus.encoder, len(corpus.videos))
     device = pick_device(config.device, "sampler.device")
+    keep: Keep = "last" if len(recipes) > 1 else "all" if len(folds) > 1 else "best"
     tried: list[tuple[Choice, list[FoldRun]]] = []
     for number, recipe in enumerate(recipes):
         trained = []
         for place, fold in enumerate(folds):
-            trainer = _Trainer(corpus, fold, recipe, config, device, keeps_all=len(folds) > 1)
+            trainer = _Trainer(corpus, fold, recipe, config, device, keep=keep)
             with _board(folder / _LOG / f"recipe{number}-fold{place}") as board:
                 trained.append(trainer.run(folder / _RUNS / digest(trainer.identity())[:16], board))
             if on_progress is not None:
                 on_progress("train sampler", number * len(folds) + place + 1, len(recipes) * len(folds))
-        choice = choose(recipe, trained, corpus.videos, config)
+        choice = choose(recipe, trained, corpus.videos, config, keep)
         logger.info(
-            "recipe %d of %d: %s, pooling %s, context %s, events %g s: glance AUC %.4f at step %d, smoothing %g s",
-            number + 1, len(recipes), recipe.supervision, recipe.pooling, recipe.context, recipe.loss.positive_s,
-            choice.auc, choice.step, choice.smoothing_s,
+            "recipe %d of %d: %s, context %s, events of %g s: glance AUC %.4f at step %d, smoothing %g s",
+            number + 1, len(recipes), recipe.supervision, recipe.context, recipe.loss.positive_s, choice.auc,
+            choice.step, choice.smoothing_s,
         )  # fmt: skip
         tried.append((choice, trained))
     best_auc = max(choice.auc for choice, _ in tried)
-    chosen, trained = next(pair for pair in tried if pair[0].auc >= best_auc - _INDISTINCT)
-    return _assemble(
-        corpus, chosen, trained, [choice for choice, _ in tried], device=device, key=training_key(corpus, config)
+    used = [choice.auc >= best_auc - _INDISTINCT for choice, _ in tried]
+    return TrainedSampler(
+        recipes=[_assemble(*pair, device) for pair, is_used in zip(tried, used, strict=True) if is_used],
+        encoder=corpus.encoder,
+        dim=corpus.dim,
+        stride_frames=corpus.stride_frames,
+        trained_on=training_key(corpus, config),
+        validation={
+            "glance_auc": best_auc,
+            "tried": [_told(choice, is_used) for (choice, _), is_used in zip(tried, used, strict=True)],
+        },
+        device=device,
     )
 
 
-def choose(recipe: Recipe, trained: list[FoldRun], videos: tuple[LabelledVideo, ...], config: SamplerConfig) -> Choice:
-    """Return the step and the smoothing at which the folds together do best on their held-out videos."""
-    held_out = [video for video in videos if any(video.video_id in run.scores[_first(run)] for run in trained)]
+def choose(
+    recipe: Recipe, trained: list[FoldRun], videos: tuple[LabelledVideo, ...], config: SamplerConfig, keep: Keep
+) -> Choice:
+    """Return the step, the last one where only that is kept, and the smoothing that do best on held-out videos."""
+    steps = list(trained[0].scores)
+    held_out = [video for video in videos if any(video.video_id in run.scores[steps[0]] for run in trained)]
     found = []
-    for step in trained[0].scores:
+    for step in steps[-1:] if keep == "last" else steps:
         raw = {video_id: score for run in trained for video_id, score in run.scores[step].items()}
         for smoothing_s in config.smoothing_s:
             smoothed = {v.video_id: smooth(raw[v.video_id], smoothing_s / v.snippet_s) for v in held_out}
@@ -165,49 +183,35 @@ def choose(recipe: Recipe, trained: list[FoldRun], videos: tuple[LabelledVideo, 
     return max(found, key=lambda choice: choice.auc)
 
 
-def _first(run: FoldRun) -> int:
-    return next(iter(run.scores))
-
-
-def _assemble(
-    corpus: Corpus, choice: Choice, trained: list[FoldRun], tried: list[Choice], *, device: str, key: str
-) -> TrainedSampler:
-    members = []
+def _assemble(choice: Choice, trained: list[FoldRun], device: str) -> TrainedRecipe:
+    networks = []
     for run in trained:
         state = run.states[choice.step]
-        member = UrDmu(state["embed.weight"].shape[1], choice.recipe.network)
-        member.load_state_dict(state)
-        members.append(member.to(device).eval())
-    return TrainedSampler(
+        network = UrDmu(state["embed.weight"].shape[1], choice.recipe.network)
+        network.load_state_dict(state)
+        networks.append(network.to(device).eval())
+    return TrainedRecipe(
         recipe=choice.recipe,
-        encoder=corpus.encoder,
-        dim=corpus.dim,
-        stride_frames=corpus.stride_frames,
-        members=members,
+        networks=networks,
         scales=[run.scale for run in trained],
         smoothing_s=choice.smoothing_s,
-        trained_on=key,
-        validation={
-            "glance_auc": choice.auc,
-            "step": choice.step,
-            "tried": [
-                {
-                    "supervision": other.recipe.supervision, "pooling": other.recipe.pooling,
-                    "context": other.recipe.context, "positive_s": other.recipe.loss.positive_s,
-                    "glance_auc": other.auc, "step": other.step, "smoothing_s": other.smoothing_s,
-                }
-                for other in tried
-            ],
-        },
-        device=device,
-    )  # fmt: skip
+    )
+
+
+def _told(choice: Choice, is_used: bool) -> dict[str, Any]:
+    recipe = choice.recipe
+    return {
+        "supervision": recipe.supervision, "pooling": recipe.pooling, "context": recipe.context,
+        "positive_s": recipe.loss.positive_s, "mil_abnormal": recipe.loss.mil_abnormal, "glance_auc": choice.auc,
+        "step": choice.step, "smoothing_s": choice.smoothing_s, "used": is_used,
+    }  # fmt: skip
 
 
 class _Trainer:
     """Trains one network on the videos outside of a fold."""
 
     def __init__(
-        self, corpus: Corpus, fold: list[int], recipe: Recipe, config: SamplerConfig, device: str, *, keeps_all: bool
+        self, corpus: Corpus, fold: list[int], recipe: Recipe, config: SamplerConfig, device: str, *, keep: Keep
     ) -> None:
         held = set(fold)
         self._training = [video for index, video in enumerate(corpus.videos) if index not in held]
@@ -215,7 +219,7 @@ class _Trainer:
         self._recipe = recipe
         self._config = config
         self._device = device
-        self._keeps_all = keeps_all
+        self._keep: Keep = keep
         self._seed = int(digest(config.seed, sorted(held))[:8], 16)
         wanted = config.precision
         # At least ten looks, however short the training.
@@ -232,6 +236,7 @@ class _Trainer:
             "snippets_at_once": self._snippets_at_once,
             "evaluate_every": self._evaluate_every,
             "smoothing_s": self._config.smoothing_s,
+            "keep": self._keep,
             "training": [(video.video_id, video.sha256, video.glances) for video in self._training],
             "held_out": [(video.video_id, video.sha256, video.glances) for video in self._held_out],
         }
@@ -280,9 +285,9 @@ class _Trainer:
         state = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
         kept.add(step, scores, state)
         auc = glance_auc(scores, self._held_out)
-        if not self._keeps_all:
+        if self._keep != "all":
             run = FoldRun(scores=kept.scores, states={}, scale=None)
-            kept.keep_only(choose(self._recipe, [run], tuple(self._held_out), self._config).step)
+            kept.keep_only(choose(self._recipe, [run], tuple(self._held_out), self._config, self._keep).step)
         for name, value in terms.items():
             board.add_scalar(f"loss/{name}", value.item(), step)
         if auc is not None:
