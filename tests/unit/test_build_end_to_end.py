@@ -109,6 +109,27 @@ def holmes(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProc
     )
 
 
+def test_clips_from_a_sampler_that_the_build_trains(built: BuildConfig, tmp_path: Path) -> None:
+    config = copy_of(built, tmp_path)
+    trained = BuildConfig.model_validate(
+        config.model_dump()
+        | {
+            "clips": config.clips.model_dump() | {"method": "sampler"},
+            "features": {"stride_frames": 8},
+            "sampler": {"recipe": {"steps": 3}, "folds": 2, "device": "cpu"},
+        }
+    )
+    first = made(trained)
+    assert first["ingest"] == first["glances"] == 0
+    assert first["features"] == first["score"] == 6
+    workspace = Workspace(trained.workspace)
+    assert {row.method for row in workspace.clips.records() if row.glance_time_s is not None} == {"sampler"}
+    assert all(row.anomaly_score is not None for row in workspace.clips.records())
+    assert validate_dataset(Path(trained.workspace)) == []
+    assert set(made(trained).values()) == {0}
+    assert made(config)["clips"] == 6  # and back to windows, scores or not
+
+
 def test_dataset_loads_and_is_valid(built: BuildConfig) -> None:
     folder = Path(built.workspace) / "dataset"
     assert validate_dataset(folder) == []
