@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 import typer.core
 
+from flows.review_commands import review_app
 from pipeline.errors import HolmesError, SetupError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ eval_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measur
 app.add_typer(eval_app, name="eval")
 train_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train on what was clicked or built.")
 app.add_typer(train_app, name="train")
+app.add_typer(review_app, name="review")
 
 _debug = False
 
