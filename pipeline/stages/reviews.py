@@ -106,7 +106,9 @@ def stored_reviews(workspace: Workspace) -> Iterator[tuple[str, ReviewItem]]:
     for name in _files(workspace):
         try:
             with workspace.storage.open(f"{FOLDER}/{name}") as file:
-                rows = list(from_arrow(ReviewItem, pq.read_table(file).to_batches()))
+                # Threads of Arrow that hold a Python file now and then abort the process as it ends.
+                table = pq.read_table(file, use_threads=False, pre_buffer=False)
+            rows = list(from_arrow(ReviewItem, table.to_batches()))
         except (pa.ArrowException, KeyError) as fault:
             path = workspace.storage.path(f"{FOLDER}/{name}")
             raise DataError(f"{path}: no longer readable ({fault}); restore it, or remove it and import anew") from None
@@ -149,8 +151,10 @@ def _decided(place: str, row: Row | RecordError, item_of: Callable[[str], Review
     item = item_of(pair_id)
     if item is None:
         raise RecordError(Reason.MISSING_PAIR, f"{place}: no pair {pair_id} in this workspace")
-    if not decision and edited is None:
-        return None
+    if not decision:
+        if edited is None:
+            return None
+        raise RecordError(Reason.MALFORMED_ROW, f"{place}: pair {pair_id}: an edited_answer without a decision")
     if decision not in set(Decision):
         known = ", ".join(Decision)
         raise RecordError(Reason.MALFORMED_ROW, f"{place}: pair {pair_id}: decision={decision!r} is none of {known}")
