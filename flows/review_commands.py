@@ -24,7 +24,7 @@ def export_(
     ] = 100.0,
     seed: Annotated[int, typer.Option(help="the same seed draws the same pairs")] = 0,
     only_undecided: Annotated[
-        bool, typer.Option("--only-undecided", help="leave out pairs whose review was imported")
+        bool, typer.Option("--only-undecided", help="leave out what people have decided")
     ] = False,
     all_: Annotated[bool, typer.Option("--all", help="also pairs that the rules dropped")] = False,
 ) -> None:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import ConfigError, DataError, SetupError
 from pipeline.records import Reason, ReviewItem, Task, digest
 from pipeline.schema import PROVENANCE, field_names, to_arrow
+from pipeline.stages.filter import RULES
 from pipeline.stages.reviews import current_reviews
 from pipeline.storage import TEMPORARY, describe_os_error
 from pipeline.workspace import Workspace
@@ -100,20 +101,21 @@ def select_pairs(workspace: Workspace, selection: Selection) -> list[str]:
     if not 0 < selection.sample_percent <= 100:
         raise ConfigError(f"sample={selection.sample_percent}: a share in (0, 100] percent is expected")
     chosen = _in_order(workspace)
+    verdicts = workspace.verdicts.arrow(["pair_id", "reviewer"]).to_pylist()
+    rejected_by_people = {
+        rejected.record_id for rejected in workspace.verdicts.rejected() if rejected.reason == Reason.REVIEWER_REJECTED
+    }
     if not selection.unchecked:
-        passed = set(workspace.verdicts.arrow(["pair_id"]).column("pair_id").to_pylist())
-        passed.update(
-            rejected.record_id
-            for rejected in workspace.verdicts.rejected()
-            if rejected.reason == Reason.REVIEWER_REJECTED
-        )
+        passed = rejected_by_people.union(row["pair_id"] for row in verdicts)
         chosen = [pair_id for pair_id in chosen if pair_id in passed]
     if selection.sample_percent < 100:
         count = math.ceil(len(chosen) * selection.sample_percent / 100)
         drawn = set(sorted(chosen, key=lambda pair_id: digest("review", selection.seed, pair_id))[:count])
         chosen = [pair_id for pair_id in chosen if pair_id in drawn]
     if selection.only_undecided:
-        decided = {review.pair_id for _, review in current_reviews(workspace)}
+        # By people, in files that the build was given or in reviews that no build has read yet.
+        decided = rejected_by_people.union(row["pair_id"] for row in verdicts if row["reviewer"] != RULES)
+        decided.update(review.pair_id for _, review in current_reviews(workspace))
         chosen = [pair_id for pair_id in chosen if pair_id not in decided]
     return chosen
 

@@ -29,6 +29,7 @@ from pipeline.records import (
     digest,
 )
 from pipeline.schema import field_names
+from pipeline.stages.base import to_rejected
 from pipeline.stages.dataset import read_rows
 from pipeline.stages.review_items import ReviewItems, Selection, export_items, select_pairs
 from pipeline.stages.reviews import ReviewImport, import_reviews, stored_reviews, stored_verdicts
@@ -189,6 +190,20 @@ def test_a_sample_is_drawn_by_seed_and_stays_while_it_is_worked_off(
     assert left == [pair_id for pair_id in samples[seed] if pair_id != "pair_0"]
 
 
+def test_what_files_of_verdicts_decided_is_not_asked_again(space: Workspace) -> None:
+    by_ann = Verdict(
+        pair_id="pair_7", decision="accept", edited_answer=None, original_answer=pair_of(7).answer, reviewer="ann",
+        reviewed_at=None,
+    )  # fmt: skip
+    fault = RecordError(Reason.REVIEWER_REJECTED, "rejected by ann")
+    space.verdicts.drop(["unit_0"])
+    rejected = to_rejected("filter", "pair_0", fault)
+    space.verdicts.commit(["a", "b"], [("a", by_ann)], [("b", rejected)], "f")
+    everything = {f"pair_{number}" for number in range(ITEMS)}
+    assert set(select_pairs(space, Selection())) == everything
+    assert set(select_pairs(space, Selection(only_undecided=True))) == everything - {"pair_0", "pair_7"}
+
+
 @pytest.mark.parametrize(
     ("values", "reason", "message"),
     [
@@ -329,6 +344,7 @@ def test_a_build_takes_edits_and_rejections_and_remakes_only_those_videos(built:
     assert verdicts[edit["pair_id"]].original_answer == edit["answer"]
     assert {verdict.reviewer for verdict in verdicts.values()} == {"rules", "unknown", "ada"}
     assert validate_dataset(Path(built.workspace)) == []
+    assert len(select_pairs(space, Selection(only_undecided=True))) == len(rows) - 3
     assert set(select_pairs(space, Selection())) == {row["pair_id"] for row in rows}
     assert {report.made for report in build(built).stages} == {0}
     imported(space, tmp_path / "back.csv")
