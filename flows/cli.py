@@ -17,6 +17,7 @@ import typer
 import typer.core
 
 from flows.prompt_commands import prompts_app
+from flows.review_commands import review_app
 from pipeline.errors import HolmesError, SetupError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ app.add_typer(eval_app, name="eval")
 train_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train on what was clicked or built.")
 app.add_typer(train_app, name="train")
 app.add_typer(prompts_app, name="prompts")
+app.add_typer(review_app, name="review")
 
 _debug = False
 

@@ -73,6 +73,7 @@ class Reason(StrEnum):
     NEAR_DUPLICATE = "near_duplicate"
     REVIEWER_REJECTED = "reviewer_rejected"
     MISSING_PAIR = "missing_pair"
+    STALE_ANSWER = "stale_answer"
 
 
 class Task(StrEnum):
@@ -206,13 +207,45 @@ class InstructionPair(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict(Record):
-    """A decision about a pair; `edited_answer` is set for edits alone, `reviewed_at` (ISO 8601) for people alone."""
+    """A decision about a pair; `edited_answer` is set for edits alone, `reviewed_at` (ISO 8601) for people alone.
+
+    `original_answer` is the answer that a person decided about; None where it is not known, and where rules decided.
+    """
 
     pair_id: str
     decision: str
     edited_answer: str | None
+    original_answer: str | None
     reviewer: str
     reviewed_at: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewItem(Record):
+    """A pair as a reviewer sees it, and from `decision` on what the reviewer says of it: None until then.
+
+    `answer_hash` tells, when the item comes back, whether the answer is still the one that was shown. `clip_path` is
+    the clip's own file, or the video in which it is the span [start_s, end_s). `rating` goes from 1, poor, to 5.
+    """
+
+    pair_id: str
+    clip_id: str
+    video_id: str
+    clip_path: str
+    start_s: float
+    end_s: float
+    label: str
+    caption: str
+    task: str
+    question: str
+    answer: str
+    answer_hash: str
+    decision: str | None
+    edited_answer: str | None
+    reviewer: str | None
+    reviewed_at: str | None
+    rating: int | None
+    reason: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

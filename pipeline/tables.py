@@ -182,7 +182,9 @@ class Table(Generic[R]):
         name = f"{self._folder}{part}{shard.name}.parquet"
         try:
             with self._storage.open(name) as file:
-                return pq.read_table(file, columns=None if columns is None else list(columns))
+                wanted = None if columns is None else list(columns)
+                # Threads of Arrow that hold a Python file now and then abort the process as it ends.
+                return pq.read_table(file, columns=wanted, use_threads=False, pre_buffer=False)
         except (FileNotFoundError, pa.ArrowException) as fault:
             # A commit never leaves such a file: somebody or something else has changed it.
             damage = "is gone" if isinstance(fault, FileNotFoundError) else f"is no longer readable: {fault}"

@@ -7,6 +7,7 @@ and near-duplicates within a video last. Every pair that is dropped leaves a rea
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,8 +19,9 @@ from pipeline.errors import RecordError
 from pipeline.records import Caption, Decision, InstructionPair, Reason, Verdict, digest
 from pipeline.schema import content_key
 from pipeline.stages.base import Outcome, TableOnly, Unit
+from pipeline.stages.reviews import stored_verdicts
 from pipeline.stages.rules import check_answer, near_duplicates
-from pipeline.stages.verdicts import read_verdicts
+from pipeline.stages.verdicts import decided_at, read_verdicts
 from pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -58,7 +60,7 @@ class FilterStage(TableOnly):
 
     def identity(self) -> Mapping[str, Any]:
         # The files of verdicts are no setting that decides: what they say of a pair is part of its unit's key.
-        return {"code": 2, **self._config.model_dump(mode="json", exclude={"verdicts"})}
+        return {"code": 3, **self._config.model_dump(mode="json", exclude={"verdicts"})}
 
     def units(self) -> Iterator[Unit[Sequence[Candidate] | BadVerdict]]:
         pairs = self._workspace.pairs
@@ -90,17 +92,19 @@ class FilterStage(TableOnly):
                 yield judge(unit.payload, self._config)
 
     def _read_verdicts(self, known: set[str]) -> tuple[dict[str, Verdict], list[BadVerdict]]:
-        """Return the latest verdict about each pair, and those that cannot be used."""
+        """Return the latest verdict about each pair, of equally late ones the last, and those that cannot be used."""
         latest: dict[str, Verdict] = {}
         bad = []
-        for place, verdict in read_verdicts(self._config.verdicts):
+        for place, verdict in itertools.chain(read_verdicts(self._config.verdicts), stored_verdicts(self._workspace)):
             if isinstance(verdict, RecordError):
                 bad.append(BadVerdict(place=place, fault=verdict))
             elif verdict.pair_id not in known:
                 fault = RecordError(Reason.MISSING_PAIR, f"{place}: no pair {verdict.pair_id} in this build")
                 bad.append(BadVerdict(place=place, fault=fault))
-            elif _reviewed_at(verdict) >= _reviewed_at(latest.get(verdict.pair_id)):
-                latest[verdict.pair_id] = verdict
+            else:
+                before = latest.get(verdict.pair_id)
+                if before is None or decided_at(verdict.reviewed_at) >= decided_at(before.reviewed_at):
+                    latest[verdict.pair_id] = verdict
         return latest, bad
 
 
@@ -119,7 +123,8 @@ def judge(candidates: Sequence[Candidate], config: FilterConfig) -> Outcome[Verd
         if fault is not None:
             rejected.append((pair.pair_id, fault))
         else:
-            kept.append((pair, verdict))
+            original = candidate.pair.answer
+            kept.append((pair, verdict and dataclasses.replace(verdict, original_answer=original)))
     duplicates = near_duplicates([pair for pair, _ in kept], config)
     rejected.extend(duplicates.items())
     rows = [verdict or _accepted(pair) for pair, verdict in kept if pair.pair_id not in duplicates]
@@ -128,12 +133,13 @@ def judge(candidates: Sequence[Candidate], config: FilterConfig) -> Outcome[Verd
 
 def _accepted(pair: InstructionPair) -> Verdict:
     return Verdict(
-        pair_id=pair.pair_id, decision=Decision.ACCEPT.value, edited_answer=None, reviewer=RULES, reviewed_at=None
+        pair_id=pair.pair_id,
+        decision=Decision.ACCEPT.value,
+        edited_answer=None,
+        original_answer=None,
+        reviewer=RULES,
+        reviewed_at=None,
     )
-
-
-def _reviewed_at(verdict: Verdict | None) -> str:
-    return (verdict.reviewed_at or "") if verdict else ""
 
 
 def _unit(video_id: str, candidates: list[Candidate]) -> Unit[Sequence[Candidate] | BadVerdict]:

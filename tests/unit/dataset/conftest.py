@@ -67,7 +67,10 @@ def make_pair(clip: EventClip, task: str) -> InstructionPair:
 
 
 def accept(pair: InstructionPair) -> Verdict:
-    return Verdict(pair_id=pair.pair_id, decision="accept", edited_answer=None, reviewer="rules", reviewed_at=None)
+    return Verdict(
+        pair_id=pair.pair_id, decision="accept", edited_answer=None, original_answer=None, reviewer="rules",
+        reviewed_at=None,
+    )  # fmt: skip
 
 
 def make_caption(clip: EventClip) -> Caption:
