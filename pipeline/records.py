@@ -71,6 +71,9 @@ class Reason(StrEnum):
     FIRST_PERSON = "first_person"
     INVENTED_TIME = "invented_time"
     NEAR_DUPLICATE = "near_duplicate"
+    CROWDED_QUESTION = "crowded_question"
+    CROWDED_OPENING = "crowded_opening"
+    UNSUPPORTED = "unsupported"
     REVIEWER_REJECTED = "reviewer_rejected"
     MISSING_PAIR = "missing_pair"
     STALE_ANSWER = "stale_answer"
@@ -210,6 +213,8 @@ class Verdict(Record):
     """A decision about a pair; `edited_answer` is set for edits alone, `reviewed_at` (ISO 8601) for people alone.
 
     `original_answer` is the answer that a person decided about; None where it is not known, and where rules decided.
+    `support` is the share of the answer's content words that caption, label and question hold, in [0, 1], as the filter
+    stage measures it.
     """
 
     pair_id: str
@@ -218,6 +223,7 @@ class Verdict(Record):
     original_answer: str | None
     reviewer: str
     reviewed_at: str | None
+    support: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

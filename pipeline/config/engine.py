@@ -121,6 +121,19 @@ class FilterConfig(Section):
     min_words: int = Field(5, ge=1, description="shortest answer in words")
     max_words: int = Field(200, ge=1, description="longest answer in words")
     language: Literal["en", "any"] = Field("en", description="language that answers must be in; any takes all")
+    min_support: Fraction = Field(
+        0.0, description="smallest share of an answer's content words that must stand in caption, label or question"
+    )
+    max_copies: int = Field(
+        20, ge=1, description="answers to a task that may be near-duplicates of one another over all videos"
+    )
+    share_from: int = Field(200, ge=1, description="pairs of a task from which on the two shares below are limits")
+    max_question_share: float = Field(
+        0.5, gt=0, le=1, description="largest share of a task's pairs that may have the same question"
+    )
+    max_opening_share: float = Field(
+        0.5, gt=0, le=1, description="largest share of a task's answers that may open with the same four words"
+    )
     near_duplicate: Fraction = Field(
         0.9,
         description="Jaccard similarity of word trigrams from which a later answer of one video and task is dropped",

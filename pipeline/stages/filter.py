@@ -19,8 +19,10 @@ from pipeline.errors import RecordError
 from pipeline.records import Caption, Decision, InstructionPair, Reason, Verdict, digest
 from pipeline.schema import content_key
 from pipeline.stages.base import Outcome, TableOnly, Unit
+from pipeline.stages.crowding import find_crowded
 from pipeline.stages.reviews import stored_verdicts
 from pipeline.stages.rules import check_answer, near_duplicates
+from pipeline.stages.support import support_of
 from pipeline.stages.verdicts import decided_at, read_verdicts
 from pipeline.workspace import Workspace
 
@@ -38,6 +40,7 @@ class Candidate:
     caption: Caption
     verdict: Verdict | None
     clip_s: float
+    crowd: RecordError | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,7 @@ class FilterStage(TableOnly):
     def __init__(self, workspace: Workspace, config: FilterConfig) -> None:
         self._workspace = workspace
         self._config = config
+        self._crowded: dict[str, RecordError] | None = None
 
     def identity(self) -> Mapping[str, Any]:
         # The files of verdicts are no setting that decides: what they say of a pair is part of its unit's key.
@@ -68,6 +72,8 @@ class FilterStage(TableOnly):
         clips = _clips(self._workspace)
         expected = Counter(clips[clip_id][0] for clip_id in clip_ids)
         verdicts, bad = self._read_verdicts(set(pairs.arrow(["pair_id"]).column("pair_id").to_pylist()))
+        if self._crowded is None:
+            self._crowded = self._find_crowded(verdicts)
         captions = self._workspace.captions.lookup("clip_id")
         gathered: dict[str, list[Candidate]] = {}
         for pair in pairs.records():
@@ -77,7 +83,8 @@ class FilterStage(TableOnly):
                 raise RuntimeError(f"{pair.pair_id}: its caption is gone; run the build again")
             group = gathered.setdefault(video_id, [])
             verdict = verdicts.get(pair.pair_id)
-            group.append(Candidate(pair=pair, caption=caption, verdict=verdict, clip_s=clip_s))
+            crowd = self._crowded.get(pair.pair_id)
+            group.append(Candidate(pair=pair, caption=caption, verdict=verdict, clip_s=clip_s, crowd=crowd))
             # Handing a video on as soon as it is complete keeps memory flat: its pairs mostly stand together.
             if len(group) == expected[video_id]:
                 yield _unit(video_id, gathered.pop(video_id))
@@ -90,6 +97,11 @@ class FilterStage(TableOnly):
                 yield Outcome(rejected=[(unit.payload.place, unit.payload.fault)])
             else:
                 yield judge(unit.payload, self._config)
+
+    def _find_crowded(self, verdicts: Mapping[str, Verdict]) -> dict[str, RecordError]:
+        """Look over the answers of all videos, as they are before people edit them; what people decided is kept."""
+        pairs = (pair for pair in self._workspace.pairs.records() if pair.pair_id not in verdicts)
+        return find_crowded(pairs, self._config)
 
     def _read_verdicts(self, known: set[str]) -> tuple[dict[str, Verdict], list[BadVerdict]]:
         """Return the latest verdict about each pair, of equally late ones the last, and those that cannot be used."""
@@ -110,7 +122,7 @@ class FilterStage(TableOnly):
 
 def judge(candidates: Sequence[Candidate], config: FilterConfig) -> Outcome[Verdict]:
     """Decide about all pairs of one video."""
-    kept: list[tuple[InstructionPair, Verdict | None]] = []
+    kept: list[tuple[InstructionPair, Verdict]] = []
     rejected: list[tuple[str, RecordError]] = []
     for candidate in candidates:
         verdict, pair = candidate.verdict, candidate.pair
@@ -119,15 +131,20 @@ def judge(candidates: Sequence[Candidate], config: FilterConfig) -> Outcome[Verd
         else:
             if verdict is not None and verdict.edited_answer is not None:
                 pair = dataclasses.replace(pair, answer=verdict.edited_answer)
-            fault = check_answer(pair, candidate.caption, config, candidate.clip_s)
+            fault = check_answer(pair, candidate.caption, config, candidate.clip_s) or candidate.crowd
+        support = support_of(pair, candidate.caption)
+        if fault is None and support < config.min_support:
+            detail = f"{support:.2f} of its content words stand in caption, label or question"
+            fault = RecordError(Reason.UNSUPPORTED, f"{detail}; min_support={config.min_support}")
         if fault is not None:
             rejected.append((pair.pair_id, fault))
-        else:
-            original = candidate.pair.answer
-            kept.append((pair, verdict and dataclasses.replace(verdict, original_answer=original)))
+            continue
+        if verdict is not None:
+            verdict = dataclasses.replace(verdict, original_answer=candidate.pair.answer)
+        kept.append((pair, dataclasses.replace(verdict or _accepted(pair), support=round(support, 4))))
     duplicates = near_duplicates([pair for pair, _ in kept], config)
     rejected.extend(duplicates.items())
-    rows = [verdict or _accepted(pair) for pair, verdict in kept if pair.pair_id not in duplicates]
+    rows = [verdict for pair, verdict in kept if pair.pair_id not in duplicates]
     return Outcome(rows=rows, rejected=rejected)
 
 
@@ -146,9 +163,12 @@ def _unit(video_id: str, candidates: list[Candidate]) -> Unit[Sequence[Candidate
     # In a fixed order, so that a resumed build and an undisturbed one find the same duplicates.
     candidates.sort(key=lambda candidate: candidate.pair.pair_id)
     contents = [
-        (content_key(c.pair), content_key(c.caption), c.clip_s, c.verdict and content_key(c.verdict))
+        (
+            content_key(c.pair), content_key(c.caption), c.clip_s, c.verdict and content_key(c.verdict),
+            c.crowd and c.crowd.reason,
+        )
         for c in candidates
-    ]
+    ]  # fmt: skip
     return Unit(key=digest(contents), record_id=video_id, payload=candidates)
 
 

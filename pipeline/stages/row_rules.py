@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from pipeline.records import NORMAL, Decision, Task
 from pipeline.stages.findings import Findings
+from pipeline.stages.rules import stated_verdicts
 
 _REQUIRED_TEXTS = (
     "id", "source_video", "label", "task", "question", "answer", "caption", "captioner", "llm", "verdict",
@@ -83,6 +84,16 @@ def _verdict_disagrees(rows: pa.Table) -> Any:
     return pc.and_(pc.equal(rows.column("task"), Task.JUDGE_EXPLAIN.value), pc.invert(opens_right))
 
 
+def _speaks_against_label(rows: pa.Table) -> Any:
+    columns = (rows.column(name).to_pylist() for name in ("task", "answer", "is_anomaly"))
+    return pa.array(
+        [
+            task != Task.CAPTION and stated_verdicts(answer or "") == {"normal" if is_anomaly else "abnormal"}
+            for task, answer, is_anomaly in zip(*columns, strict=True)
+        ]
+    )
+
+
 def _bad_score(rows: pa.Table) -> Any:
     score = rows.column("anomaly_score")
     inside = pc.and_(pc.greater_equal(score, 0.0), pc.less_equal(score, 1.0))
@@ -134,6 +145,10 @@ def _rules() -> Iterator[_Rule]:
     yield _Rule(
         "polarity", "the judgement must open with Yes where is_anomaly, else with No", _verdict_disagrees,
         ("is_anomaly", "answer"),
+    )  # fmt: skip
+    yield _Rule(
+        "polarity", "no answer may call normal what is_anomaly says is not, or abnormal what is normal",
+        _speaks_against_label, ("is_anomaly", "answer"),
     )  # fmt: skip
     yield _Rule(
         "task", f"task must be one of {', '.join(Task)}",

@@ -176,7 +176,7 @@ def _check_verdict(pair: InstructionPair, caption: Caption | None, config: Filte
             return RecordError(Reason.WRONG_VERDICT, f"it starts with neither Yes nor No: {pair.answer[:60]!r}")
         if (opening.group(1).lower() == "no") != is_normal:
             return RecordError(Reason.WRONG_VERDICT, f"it starts with {opening.group(1)}, the label is {pair.label}")
-    stated = _stated_verdicts(_unquoted(pair.answer))
+    stated = stated_verdicts(pair.answer)
     # a text may well speak of both: "walking is normal here, but ..."
     if stated == {"abnormal" if is_normal else "normal"}:
         return RecordError(Reason.WRONG_VERDICT, f"it speaks of something {stated.pop()}, the label is {pair.label}")
@@ -203,10 +203,10 @@ _CHECKS: Sequence[_Check] = (
 )  # fmt: skip
 
 
-def _stated_verdicts(text: str) -> set[str]:
-    """Return which of "normal" and "abnormal" the text says of the video, negations turned round."""
+def stated_verdicts(text: str) -> set[str]:
+    """Return which of "normal" and "abnormal" the text says of the video, negations turned round, quotes left out."""
     verdicts = set()
-    for sentence in _SENTENCE_END.split(text):
+    for sentence in _SENTENCE_END.split(_unquoted(text)):
         for match in _SAYS_ABNORMAL.finditer(sentence):
             verdicts.add("normal" if _is_negated(sentence[: match.start()]) else "abnormal")
         for match in _SAYS_NORMAL.finditer(sentence):

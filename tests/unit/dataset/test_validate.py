@@ -94,6 +94,20 @@ def test_an_answer_against_the_label_is_found(folder: Path) -> None:
     assert rules(folder) == {"polarity"}
 
 
+def test_a_description_against_the_label_is_found(folder: Path) -> None:
+    changed = []
+
+    def contradict(rows: list[dict[str, Any]]) -> None:
+        row = next(row for row in rows if row["task"] == "description" and row["is_anomaly"])
+        row["answer"] = row["messages"][1]["content"][0]["text"] = "People walk by, and the scene is normal."
+        changed.append(row["id"])
+
+    rewrite(folder, contradict)
+    findings = validate_dataset(folder, probe_files=0)
+    assert [finding.rule for finding in findings] == ["polarity"]
+    assert repr(changed[0]) in str(findings[0])
+
+
 def test_ids_must_be_unique(folder: Path) -> None:
     rewrite(folder, lambda rows: rows[1].update(id=rows[0]["id"]))
     assert rules(folder) == {"unique_id"}
