@@ -74,6 +74,7 @@ class Reason(StrEnum):
     CROWDED_QUESTION = "crowded_question"
     CROWDED_OPENING = "crowded_opening"
     UNSUPPORTED = "unsupported"
+    JUDGED_POOR = "judged_poor"
     REVIEWER_REJECTED = "reviewer_rejected"
     MISSING_PAIR = "missing_pair"
     STALE_ANSWER = "stale_answer"
@@ -214,7 +215,7 @@ class Verdict(Record):
 
     `original_answer` is the answer that a person decided about; None where it is not known, and where rules decided.
     `support` is the share of the answer's content words that caption, label and question hold, in [0, 1], as the filter
-    stage measures it.
+    stage measures it, and `judge_score`, from 1 to 5, what a language model gave it where one was asked.
     """
 
     pair_id: str
@@ -224,6 +225,7 @@ class Verdict(Record):
     reviewer: str
     reviewed_at: str | None
     support: float | None = None
+    judge_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

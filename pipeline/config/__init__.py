@@ -15,7 +15,7 @@ from pipeline.config.engine import (
     Reader,
     VideoConfig,
 )
-from pipeline.config.language import CaptionConfig, SynthesizeConfig
+from pipeline.config.language import CaptionConfig, JudgeConfig, SynthesizeConfig
 from pipeline.config.sampler import FeaturesConfig, LossConfig, NetworkConfig, Recipe, SamplerConfig
 from pipeline.config.section import Fraction, Seconds, Section
 
@@ -29,6 +29,7 @@ __all__ = [
     "Fraction",
     "GlancesConfig",
     "IngestConfig",
+    "JudgeConfig",
     "LossConfig",
     "NetworkConfig",
     "ProposalConfig",

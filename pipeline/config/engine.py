@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from pipeline.config.language import JudgeConfig
 from pipeline.config.section import Fraction, Seconds, Section, operational
 
 Reader = Literal["auto", "pyav", "decord"]
@@ -118,6 +119,7 @@ class FilterConfig(Section):
     """Which answers are dropped by rule, and where human verdicts come from."""
 
     verdicts: list[str] = Field([], description="files of human verdicts: Parquet, CSV or JSONL of Verdict rows")
+    judge: JudgeConfig = Field(JudgeConfig(), description="a language model that judges what the rules let pass")
     min_words: int = Field(5, ge=1, description="shortest answer in words")
     max_words: int = Field(200, ge=1, description="longest answer in words")
     language: Literal["en", "any"] = Field("en", description="language that answers must be in; any takes all")

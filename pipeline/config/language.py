@@ -118,3 +118,18 @@ class SynthesizeConfig(EndpointConfig):
     device: str = operational("auto", description="hf: auto, cpu, cuda, cuda:1, ...")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="hf: auto is bfloat16 on GPU")
     seed: int = Field(0, description="seed of the choice of questions and wordings, and of sampling")
+
+
+class JudgeConfig(EndpointConfig):
+    """An LLM that reads answers as a reviewer would. What people decided is not judged again."""
+
+    backend: Literal["none", "openai"] = Field(
+        "none", description="none: nobody judges; openai: any OpenAI-compatible endpoint"
+    )
+    model: str | None = Field(None, description="openai: name of the model")
+    min_score: float = Field(
+        3.0, ge=1, le=5, description="what the lowest of the scores for support, relevance and clarity must reach"
+    )
+    max_tokens: int = Field(200, ge=16, description="openai: longest reply in tokens")
+    temperature: float = Field(0.0, ge=0, le=2, description="openai: sampling temperature; 0 is greedy")
+    seed: int = Field(0, description="openai: seed of the sampling")

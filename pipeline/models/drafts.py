@@ -24,7 +24,7 @@ _PROMPT_IDS: Mapping[Task, tuple[str, ...]] = {
     Task.ANALYSIS: ("analysis",),
     Task.CAPTION: ("caption_task",),
 }
-_REPAIR = "repair"
+REPAIR = "repair"
 
 # A model that ran wild is shown the beginning of what it wrote: the rest would be paid for once more.
 _MAX_REFUSED_CHARS = 8000
@@ -32,7 +32,7 @@ _MAX_REFUSED_CHARS = 8000
 
 def prompt_ids(tasks: Iterable[Task]) -> list[str]:
     """Return the ids of all prompts that these tasks can need, sorted."""
-    return sorted({_REPAIR, *(prompt_id for task in tasks for prompt_id in _PROMPT_IDS[task])})
+    return sorted({REPAIR, *(prompt_id for task in tasks for prompt_id in _PROMPT_IDS[task])})
 
 
 def write_messages(request: SynthesisRequest) -> tuple[Prompt, list[Message]]:
@@ -42,12 +42,13 @@ def write_messages(request: SynthesisRequest) -> tuple[Prompt, list[Message]]:
     if request.task is Task.JUDGE_EXPLAIN:
         prompt_id = _PROMPT_IDS[request.task][label == NORMAL]
     prompt = load_prompt(prompt_id)
-    values = {
-        "caption": request.caption.text,
-        "question": request.question,
-        "label": label if label == NORMAL else f"{label}: {describe_class(label).phrase}",
-    }
+    values = {"caption": request.caption.text, "question": request.question, "label": say_label(label)}
     return prompt, prompt.render(**{name: values[name] for name in prompt.variables})
+
+
+def say_label(label: str) -> str:
+    """Return a label as prompts name it: its class, and what that is."""
+    return label if label == NORMAL else f"{label}: {describe_class(label).phrase}"
 
 
 class Drafter:
@@ -71,23 +72,25 @@ class Drafter:
             try:
                 reply = parse_reply(request.task, completion.text)
             except ReplyError as fault:
-                completion = await chat.complete(self._repair(asked, completion, fault))
+                completion = await chat.complete(repair_request(asked, completion, fault, self._settings))
                 reply = _read_repaired(request.task, completion)
             _check(reply, request.clip.label, completion)
         except RecordError as fault:
             return fault
         return Draft(answer=reply.answer(), raw_response=completion.text, prompt_hash=prompt.hash)
 
-    def _repair(self, asked: ChatRequest, refused: Completion, fault: ReplyError) -> ChatRequest:
-        error = f"{fault}; it was cut off, so be brief" if refused.is_cut_off else str(fault)
-        prompt = load_prompt(_REPAIR)
-        shown = Message(role="assistant", content=refused.text[:_MAX_REFUSED_CHARS])
-        return ChatRequest(
-            messages=[*asked.messages, shown, *prompt.render(error=error)],
-            response_format=asked.response_format,
-            # the fault in the words of a later parser is no new request
-            stands_for=f"{prompt.hash} of {asked.key(self._settings)}",
-        )
+
+def repair_request(asked: ChatRequest, refused: Completion, fault: ReplyError, settings: ChatSettings) -> ChatRequest:
+    """Return the request that shows a model its reply and what is wrong with it."""
+    error = f"{fault}; it was cut off, so be brief" if refused.is_cut_off else str(fault)
+    prompt = load_prompt(REPAIR)
+    shown = Message(role="assistant", content=refused.text[:_MAX_REFUSED_CHARS])
+    return ChatRequest(
+        messages=[*asked.messages, shown, *prompt.render(error=error)],
+        response_format=asked.response_format,
+        # the fault in the words of a later parser is no new request
+        stands_for=f"{prompt.hash} of {asked.key(settings)}",
+    )
 
 
 def _read_repaired(task: Task, completion: Completion) -> Reply:

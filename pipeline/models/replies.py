@@ -10,13 +10,15 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError
 
 from pipeline.errors import RecordError
 from pipeline.models.sentences import join_clause, tidy
 from pipeline.records import NORMAL, Reason, Task
+
+M = TypeVar("M", bound=BaseModel)
 
 _MAX_REPLY_CHARS = 100_000
 _MAX_QUOTE_CHARS = 500
@@ -124,28 +126,38 @@ REPLIES: Mapping[Task, type[Reply]] = {
 @cache
 def response_format(task: Task) -> dict[str, Any]:
     """Return the `response_format` that asks an OpenAI-compatible endpoint for the reply of this task."""
-    schema = REPLIES[task].model_json_schema()
-    return {"type": "json_schema", "json_schema": {"name": task.value, "strict": True, "schema": schema}}
+    return format_of(task.value, REPLIES[task])
+
+
+def format_of(name: str, kind: type[BaseModel]) -> dict[str, Any]:
+    """Return the `response_format` that asks for a JSON object of a kind."""
+    schema = kind.model_json_schema()
+    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
 
 
 def parse_reply(task: Task, text: str) -> Reply:
-    """Read the last JSON object in `text` that is a reply of this task; fences and prose around it do not matter.
+    """Read the reply of this task out of `text`, as `parse_object` does."""
+    return parse_object(REPLIES[task], text)
+
+
+def parse_object(kind: type[M], text: str) -> M:
+    """Read the last JSON object in `text` that is of a kind; fences and prose around it do not matter.
 
     Raises:
         ReplyError: there is none; the message says what is wrong with the last object that came nearest.
     """
     if len(text) > _MAX_REPLY_CHARS:
         raise ReplyError(f"the reply has {len(text)} characters, more than {_MAX_REPLY_CHARS}")
-    reply: Reply | None = None
+    found: M | None = None
     fault = "the reply holds no complete JSON object"
     for candidate in _objects(text):
         try:
-            reply = REPLIES[task].model_validate(candidate)
+            found = kind.model_validate(candidate)
         except ValidationError as error:
             fault = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-    if reply is None:
+    if found is None:
         raise ReplyError(fault)
-    return reply
+    return found
 
 
 def check_verdict(reply: Reply, label: str, text: str) -> None:

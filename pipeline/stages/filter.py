@@ -1,12 +1,15 @@
 """filter: rule checks and human verdicts decide which instruction pairs go into the dataset.
 
 A person's edit comes first, then the rules read the answer as it would stand in the dataset, a person's rejection
-and near-duplicates within a video last. Every pair that is dropped leaves a reason.
+and near-duplicates within a video last. What the rules let pass a language model may judge. Every pair that is dropped
+leaves a reason.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import functools
 import itertools
 import logging
 from collections import Counter
@@ -16,6 +19,9 @@ from typing import Any
 
 from pipeline.config import FilterConfig
 from pipeline.errors import RecordError
+from pipeline.models.base import Spending
+from pipeline.models.chat.messages import Chat
+from pipeline.models.quality_judge import QualityJudge
 from pipeline.records import Caption, Decision, InstructionPair, Reason, Verdict, digest
 from pipeline.schema import content_key
 from pipeline.stages.base import Outcome, TableOnly, Unit
@@ -51,6 +57,14 @@ class BadVerdict:
     fault: RecordError
 
 
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """What a unit holds, and what rules and people decided about it."""
+
+    payload: Sequence[Candidate] | BadVerdict
+    outcome: Outcome[Verdict]
+
+
 class FilterStage(TableOnly):
     """Judge all pairs of a video together, since near-duplicates are looked for among them."""
 
@@ -61,10 +75,18 @@ class FilterStage(TableOnly):
         self._workspace = workspace
         self._config = config
         self._crowded: dict[str, RecordError] | None = None
+        self._judge: QualityJudge | None = None
+        if config.judge.backend == "openai":
+            self._judge = QualityJudge(config.judge, workspace.journal_folder("filter"))
 
     def identity(self) -> Mapping[str, Any]:
         # The files of verdicts are no setting that decides: what they say of a pair is part of its unit's key.
-        return {"code": 3, **self._config.model_dump(mode="json", exclude={"verdicts"})}
+        settings = self._config.model_dump(mode="json", exclude={"verdicts", "judge"})
+        return {"code": 3, **settings, "judge": None if self._judge is None else self._judge.identity()}
+
+    def spent(self) -> Spending | None:
+        """Return what the judge has cost, None where there is none."""
+        return None if self._judge is None else self._judge.spent()
 
     def units(self) -> Iterator[Unit[Sequence[Candidate] | BadVerdict]]:
         pairs = self._workspace.pairs
@@ -92,11 +114,16 @@ class FilterStage(TableOnly):
             yield Unit(key=digest(item.place, item.fault.detail), record_id=item.place, payload=item)
 
     def run(self, units: Iterable[Unit[Sequence[Candidate] | BadVerdict]]) -> Iterator[Outcome[Verdict]]:
-        for unit in units:
-            if isinstance(unit.payload, BadVerdict):
-                yield Outcome(rejected=[(unit.payload.place, unit.payload.fault)])
-            else:
-                yield judge(unit.payload, self._config)
+        decided = (_Decided(unit.payload, self._decide(unit.payload)) for unit in units)
+        if self._judge is None:
+            yield from (item.outcome for item in decided)
+        else:
+            yield from self._judge.runner.run(decided, functools.partial(_ask, self._judge))
+
+    def _decide(self, payload: Sequence[Candidate] | BadVerdict) -> Outcome[Verdict]:
+        if isinstance(payload, BadVerdict):
+            return Outcome(rejected=[(payload.place, payload.fault)])
+        return judge(payload, self._config)
 
     def _find_crowded(self, verdicts: Mapping[str, Verdict]) -> dict[str, RecordError]:
         """Look over the answers of all videos, as they are before people edit them; what people decided is kept."""
@@ -118,6 +145,24 @@ class FilterStage(TableOnly):
                 if before is None or decided_at(verdict.reviewed_at) >= decided_at(before.reviewed_at):
                     latest[verdict.pair_id] = verdict
         return latest, bad
+
+
+async def _ask(quality: QualityJudge, chat: Chat, decided: _Decided) -> Outcome[Verdict]:
+    """Have a model score what the rules accepted; what people accepted or edited stands."""
+    if isinstance(decided.payload, BadVerdict):
+        return decided.outcome
+    of = {candidate.pair.pair_id: candidate for candidate in decided.payload}
+    accepted = [of[row.pair_id] for row in decided.outcome.rows if row.reviewer == RULES]
+    answers = await asyncio.gather(*(quality.score(chat, item.pair, item.caption) for item in accepted))
+    scores = dict(zip((item.pair.pair_id for item in accepted), answers, strict=True))
+    rows, rejected = [], list(decided.outcome.rejected)
+    for row in decided.outcome.rows:
+        score = scores.get(row.pair_id)
+        if isinstance(score, RecordError):
+            rejected.append((row.pair_id, score))
+        else:
+            rows.append(row if score is None else dataclasses.replace(row, judge_score=float(score.lowest)))
+    return Outcome(rows=rows, rejected=rejected)
 
 
 def judge(candidates: Sequence[Candidate], config: FilterConfig) -> Outcome[Verdict]:
