@@ -14,7 +14,8 @@ from pipeline.models.clip_frames import frame_job, read_clip_frames, read_clips
 from pipeline.models.clip_queue import ClipQueue, QueueLimits
 from pipeline.models.hf_devices import DeviceModels, ModelCall, ModelUse, list_devices
 from pipeline.models.hf_inputs import ClipProcessor
-from pipeline.models.hf_model import ModelSource, check_folder, model_identity
+from pipeline.models.hf_loading import check_folder
+from pipeline.models.hf_model import ModelSource, model_identity
 from pipeline.models.hf_sampling import Generation
 from pipeline.prompts import load_prompt
 from pipeline.records import Caption, EventClip, Reason
@@ -76,7 +77,7 @@ class HfCaptioner:
             # Whoever has nothing to describe need not wait for a model.
             return
         config = self._config
-        check_folder(self._name)
+        check_folder(self._name, "caption.model")
         processor = ClipProcessor(self._name, config.revision, self._messages)
         limits = QueueLimits(
             batch_clips=config.batch_size, batch_tokens=config.batch_tokens, held_bytes=config.buffer_mb << 20

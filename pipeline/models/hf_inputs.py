@@ -14,12 +14,10 @@ from typing import Any
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.caption_text import clean_caption
 from pipeline.models.clip_frames import ClipFrames
+from pipeline.models.hf_loading import LOAD_FAULTS, first_line
 from pipeline.models.torchvision_mend import mend_torchvision
 from pipeline.prompts import Message
 from pipeline.records import Reason
-
-LOAD_FAULTS = (OSError, ValueError, ImportError, KeyError, RuntimeError)
-"""What transformers raises for a model or processor that is not there, is malformed, or wants a package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +100,6 @@ class ClipProcessor:
         with self._lock:
             text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
         return clean_caption(text, self._prompt, is_cut_off=is_cut_off)
-
-
-def first_line(fault: BaseException) -> str:
-    """Return the first line of a message that may run over many."""
-    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
-    return lines[0] if lines else type(fault).__name__
 
 
 def _conversation(clip: ClipFrames, prompt: Sequence[Message]) -> list[dict[str, Any]]:

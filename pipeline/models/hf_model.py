@@ -14,7 +14,8 @@ from typing import Any
 from pipeline.devices import pick_device, pick_dtype
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.clip_frames import ClipFrames
-from pipeline.models.hf_inputs import LOAD_FAULTS, ClipProcessor, first_line
+from pipeline.models.hf_inputs import ClipProcessor
+from pipeline.models.hf_loading import LOAD_FAULTS, check_folder, first_line
 from pipeline.models.hf_sampling import ClipwiseSampling, Generation
 from pipeline.prompts import Message
 from pipeline.records import Reason, digest
@@ -58,7 +59,7 @@ class VideoModel:
         Raises:
             SetupError: no such model or device, or a package is missing that the model needs.
         """
-        check_folder(source.name)
+        check_folder(source.name, "caption.model")
         self._processor = processor or ClipProcessor(source.name, source.revision, prompt)
         import torch
 
@@ -192,16 +193,6 @@ def load_weights(source: ModelSource, device: str) -> tuple[Any, str, Any]:
     except LOAD_FAULTS as fault:
         raise SetupError(f"caption.model={source.name}: cannot be loaded: {first_line(fault)}") from None
     return model.eval(), str(model.device), dtype
-
-
-def check_folder(model: str) -> None:
-    """Refuse a path that leads nowhere: the hub would answer that it makes a bad repository id.
-
-    Raises:
-        SetupError: there is no such folder.
-    """
-    if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
-        raise SetupError(f"caption.model={model}: no such folder")
 
 
 def model_identity(model: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipeline.devices import pick_device, pick_dtype
 from pipeline.errors import SetupError
+from pipeline.models.hf_loading import LOAD_FAULTS, check_folder, first_line
 from pipeline.models.torchvision_mend import mend_torchvision
 
 logger = logging.getLogger(__name__)
@@ -36,9 +36,7 @@ class TextModel:
         Raises:
             SetupError: no such model or device, a package is missing, or the tokenizer has no chat template.
         """
-        if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
-            # The hub would answer that a path makes a bad repository id.
-            raise SetupError(f"{setting}.model={model}: no such folder")
+        check_folder(model, f"{setting}.model")
         mend_torchvision()
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -52,8 +50,8 @@ class TextModel:
                 model, revision=revision, dtype=pick_dtype(dtype, self.device)
             )
             self._model.to(self.device).eval()
-        except (OSError, ValueError, ImportError, KeyError, RuntimeError) as fault:
-            raise SetupError(f"{self._name}: cannot be loaded: {_first_line(fault)}") from None
+        except LOAD_FAULTS as fault:
+            raise SetupError(f"{self._name}: cannot be loaded: {first_line(fault)}") from None
         if not self._tokenizer.chat_template:
             raise SetupError(f"{self._name}: its tokenizer has no chat template: not a chat model")
         # Generation continues at the right end of every row, so that the padding has to stand on the left.
@@ -74,7 +72,7 @@ class TextModel:
             )
         # a template is a program of the model's authors, which raises whatever it likes
         except Exception as fault:
-            raise SetupError(f"{self._name}: its chat template fails: {_first_line(fault)}") from fault
+            raise SetupError(f"{self._name}: its chat template fails: {first_line(fault)}") from fault
         tokens: list[int] = encoded["input_ids"]
         return tokens
 
@@ -93,7 +91,7 @@ class TextModel:
             # The exception holds the tensors of the failed call: leave this block before retrying.
             pass
         except (RuntimeError, ValueError, TypeError, IndexError) as fault:
-            raise SetupError(f"{self._name}: cannot answer: {_first_line(fault)}") from fault
+            raise SetupError(f"{self._name}: cannot answer: {first_line(fault)}") from fault
         if self._torch.cuda.is_available():
             self._torch.cuda.empty_cache()
         if len(prompts) == 1:
@@ -158,8 +156,3 @@ class _GumbelNoise:
         )
         noise = -(-(uniform.clamp_min(1e-20).log())).log()
         return scores.float() / self._temperature + noise.to(scores.device)
-
-
-def _first_line(fault: BaseException) -> str:
-    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
-    return lines[0] if lines else type(fault).__name__
