@@ -65,7 +65,7 @@ def _copies(rows: Iterable[InstructionPair], config: FilterConfig) -> dict[str, 
         near = [
             pair_id for pair_id in index.query(signature) if _jaccard(shingles, kept[pair_id]) >= config.near_duplicate
         ]
-        if len(near) > config.max_copies:
+        if len(near) >= config.max_copies:
             detail = f"{len(near)} answers say the same, one of them {min(near)}; max_copies={config.max_copies}"
             faults[pair.pair_id] = RecordError(Reason.NEAR_DUPLICATE, detail)
             continue

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import random
+from typing import Any, cast
 
 import pytest
 
 from pipeline.config import FilterConfig
 from pipeline.errors import RecordError
-from pipeline.records import NORMAL, Caption, InstructionPair, Reason, Task
+from pipeline.records import NORMAL, Caption, EventClip, InstructionPair, Reason, Record, Task
 from pipeline.stages.crowding import find_crowded
-from pipeline.stages.filter import Candidate, judge
+from pipeline.stages.filter import Candidate, FilterStage, judge
+from pipeline.stages.run import run_stage
 from pipeline.stages.support import support_of
+from pipeline.tables import Table
+from pipeline.workspace import Workspace
 
 WORDS = "car van bus cart dog man woman child guard clerk door wall road shop gate lamp bench stair leaves".split(" ")  # noqa: SIM905
 
@@ -21,7 +25,7 @@ def pair(
 ) -> InstructionPair:
     return InstructionPair(
         pair_id=f"p{number:04d}", clip_id=f"c{number}", task=task, question=question or f"What is seen? ({number})",
-        answer=answer, label=label, llm="x", prompt_hash=None, raw_response="",
+        answer=answer, label=label, llm="x", prompt_hash="0" * 32, raw_response="",
     )  # fmt: skip
 
 
@@ -34,11 +38,11 @@ def test_copies_are_dropped_beyond_a_number_and_near_copies_count() -> None:
     same = "A man in a red coat walks slowly along the wall of the shop, stops at the door and looks in for a while."
     copies = [pair(n, same if n % 2 else same.replace("while", "moment")) for n in range(8)]
     others = [pair(100 + n, own_answer(n)) for n in range(30)]
-    config = FilterConfig(max_copies=3, near_duplicate=0.8)
+    config = FilterConfig(max_copies=4, near_duplicate=0.8)
     found = find_crowded(copies + others, config)
     assert sorted(found) == ["p0004", "p0005", "p0006", "p0007"]
     assert {fault.reason for fault in found.values()} == {Reason.NEAR_DUPLICATE}
-    assert "max_copies=3" in found["p0004"].detail
+    assert "max_copies=4" in found["p0004"].detail
     shuffled = random.Random(1).sample(copies + others, len(copies) + len(others))
     assert find_crowded(shuffled, config).keys() == found.keys()
     assert not find_crowded(copies + others, FilterConfig(max_copies=20))
@@ -87,6 +91,29 @@ def test_the_filter_stores_support_and_drops_what_has_too_little_or_stands_too_o
         "p0002": Reason.UNSUPPORTED, "p0003": Reason.CROWDED_QUESTION,
     }  # fmt: skip
     assert {row.pair_id for row in judge(candidates, FilterConfig()).rows} == {"p0001", "p0002"}
+
+
+def test_the_stage_counts_copies_over_all_videos(workspace: Workspace) -> None:
+    same = "A guard opens the gate and a van drives into the yard of the shop."
+    pairs: list[Record] = [pair(number, same) for number in range(3)]
+    clips: list[Record] = [
+        EventClip(
+            clip_id=f"c{number}", video_id=f"v{number}", start_s=0.0, end_s=5.0, start_frame=0, end_frame=50,
+            glance_time_s=None, label=NORMAL, anomaly_score=None, method="random",
+        )
+        for number in range(3)
+    ]  # fmt: skip
+    captions: list[Record] = [
+        Caption(clip_id=f"c{number}", text=same, captioner="x", prompt_hash=None) for number in range(3)
+    ]
+    for table, rows in ((workspace.clips, clips), (workspace.captions, captions), (workspace.pairs, pairs)):
+        cast("Table[Any]", table).commit(["u0", "u1", "u2"], list(zip(["u0", "u1", "u2"], rows, strict=True)), [], "f")
+    run_stage(FilterStage(workspace, FilterConfig(max_copies=3)), workspace.verdicts)
+    assert workspace.verdicts.num_rows == 3
+    run_stage(FilterStage(workspace, FilterConfig(max_copies=2)), workspace.verdicts)
+    assert [(row.record_id, row.reason) for row in workspace.verdicts.rejected()] == [("p0002", Reason.NEAR_DUPLICATE)]
+    report = run_stage(FilterStage(workspace, FilterConfig(max_copies=2)), workspace.verdicts)
+    assert report.made == 0
 
 
 @pytest.mark.parametrize(
