@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from http_server import Call, HttpServer, Reply
 
 from pipeline.config import FilterConfig, parse_config
-from pipeline.errors import SetupError
+from pipeline.errors import BudgetError, SetupError
 from pipeline.records import Caption, EventClip, InstructionPair, Reason, Record
+from pipeline.stages.base import fingerprint_of
 from pipeline.stages.filter import FilterStage
 from pipeline.stages.run import run_stage
 from pipeline.tables import Table
@@ -33,6 +35,7 @@ class Judge:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.down = True
+        self.delay_s = 0.0
         self._lock = threading.Lock()
 
     def handle(self, call: Call) -> Reply:
@@ -55,7 +58,7 @@ class Judge:
             "created": 0,
             "model": "m",
         }
-        return Reply(body=json.dumps(completion | {"choices": [choice], "usage": usage}).encode())
+        return Reply(body=json.dumps(completion | {"choices": [choice], "usage": usage}).encode(), delay_s=self.delay_s)
 
 
 def fill(table: Table[Any], rows: list[Record]) -> None:
@@ -63,11 +66,10 @@ def fill(table: Table[Any], rows: list[Record]) -> None:
     table.commit(units, list(zip(units, rows, strict=True)), [], "f")
 
 
-@pytest.fixture
-def space(workspace: Workspace) -> Workspace:
+def with_answers(workspace: Workspace, *, in_one_video: bool) -> Workspace:
     clips: list[Record] = [
         EventClip(
-            clip_id=name, video_id=f"cam_{name}", start_s=0.0, end_s=5.0, start_frame=0, end_frame=50,
+            clip_id=name, video_id="cam" if in_one_video else f"cam_{name}", start_s=0.0, end_s=5.0, start_frame=0, end_frame=50,
             glance_time_s=1.0, label="Fighting", anomaly_score=None, method="window",
         )
         for name in ANSWERS
@@ -86,6 +88,11 @@ def space(workspace: Workspace) -> Workspace:
     ]  # fmt: skip
     fill(workspace.pairs, pairs)
     return workspace
+
+
+@pytest.fixture
+def space(workspace: Workspace) -> Workspace:
+    return with_answers(workspace, in_one_video=False)
 
 
 @pytest.fixture
@@ -132,6 +139,52 @@ def test_nobody_is_asked_unless_it_is_wanted(space: Workspace, judge: tuple[Judg
     assert report.spent is None
     assert {row.judge_score for row in space.verdicts.records()} == {None}
     assert space.verdicts.num_rows == len(ANSWERS)
+
+
+def test_what_people_accepted_or_edited_is_not_judged(
+    space: Workspace, judge: tuple[Judge, FilterConfig], tmp_path: Path
+) -> None:
+    model, config = judge
+    rows = [
+        {"pair_id": "poor", "decision": "accept", "reviewer": "ann"},
+        {"pair_id": "rambling", "decision": "edit", "edited_answer": ANSWERS["good"], "reviewer": "ann"},
+        {"pair_id": "down", "decision": "reject", "reviewer": "ann"},
+    ]
+    verdicts = tmp_path / "verdicts.jsonl"
+    verdicts.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_stage(FilterStage(space, config.model_copy(update={"verdicts": [str(verdicts)]})), space.verdicts)
+    assert sorted(model.asked) == ["fenced", "fenced", "good"]
+    assert {row.pair_id: (row.reviewer, row.judge_score) for row in space.verdicts.records()} == {
+        "poor": ("ann", None), "rambling": ("ann", None), "fenced": ("rules", 4.0), "good": ("rules", 4.0),
+    }  # fmt: skip
+    assert [row.reason for row in space.verdicts.rejected()] == [Reason.REVIEWER_REJECTED]
+
+
+def test_where_the_budget_ends_within_a_video_nothing_paid_for_is_lost(
+    workspace: Workspace, judge: tuple[Judge, FilterConfig]
+) -> None:
+    space = with_answers(workspace, in_one_video=True)
+    model, config = judge
+    model.down, model.delay_s = False, 0.2
+    frugal = config.model_copy(update={"judge": config.judge.model_copy(update={"max_requests": 3})})
+    with pytest.raises(BudgetError, match=r"filter\.judge\.max_requests=3"):
+        run_stage(FilterStage(space, frugal), space.verdicts)
+    assert len(model.asked) == 3
+    assert space.verdicts.num_rows == 0
+    run_stage(FilterStage(space, config), space.verdicts)
+    assert sorted(model.asked) == ["down", "fenced", "fenced", "good", "poor", "rambling", "rambling"]
+    assert {row.pair_id for row in space.verdicts.records()} == {"good", "fenced", "down"}
+
+
+def test_only_what_decides_remakes_verdicts(workspace: Workspace, judge: tuple[Judge, FilterConfig]) -> None:
+    def fingerprint(config: FilterConfig, **judging: Any) -> str:
+        changed = config.judge.model_copy(update=judging)
+        return fingerprint_of(FilterStage(workspace, config.model_copy(update={"judge": changed})))
+
+    off, (_, on) = FilterConfig(), judge
+    assert fingerprint(off, model="m", min_score=5.0, seed=7) == fingerprint(off)
+    assert fingerprint(on, concurrency=1, base_url="http://127.0.0.1:1/v1", max_requests=1) == fingerprint(on)
+    assert len({fingerprint(off), fingerprint(on), fingerprint(on, model="n"), fingerprint(on, min_score=5.0)}) == 4
 
 
 def test_a_judge_without_a_model_is_refused(workspace: Workspace) -> None:
