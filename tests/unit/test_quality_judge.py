@@ -69,8 +69,8 @@ def fill(table: Table[Any], rows: list[Record]) -> None:
 def with_answers(workspace: Workspace, *, in_one_video: bool) -> Workspace:
     clips: list[Record] = [
         EventClip(
-            clip_id=name, video_id="cam" if in_one_video else f"cam_{name}", start_s=0.0, end_s=5.0, start_frame=0, end_frame=50,
-            glance_time_s=1.0, label="Fighting", anomaly_score=None, method="window",
+            clip_id=name, video_id="cam" if in_one_video else f"cam_{name}", start_s=0.0, end_s=5.0,
+            start_frame=0, end_frame=50, glance_time_s=1.0, label="Fighting", anomaly_score=None, method="window",
         )
         for name in ANSWERS
     ]  # fmt: skip

@@ -84,6 +84,11 @@ class ChatClient:
         # whoever else waits for this answer gets it even if this caller is cancelled
         return await asyncio.shield(task)
 
+    async def settle(self) -> None:
+        """Wait for what was sent, so that every answer that is paid for is in the journal."""
+        while self._asked:
+            await asyncio.wait(list(self._asked.values()))
+
     async def close(self) -> None:
         """Close the connections; what was answered is on disk."""
         self._syncing.cancel()

@@ -77,6 +77,8 @@ class ChatRunner:
                     yield window.popleft().result()
             except BudgetError:
                 wait(window)
+                # work that gathers several requests ends at the first failure, while the others are in flight
+                loop.submit(client.settle()).result()
                 raise
             finally:
                 loop.cancel_all()
