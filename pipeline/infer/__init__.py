@@ -1,0 +1,1 @@
+"""Finding anomalies in a video and explaining them."""

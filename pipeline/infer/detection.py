@@ -1,0 +1,72 @@
+"""What was found in a video."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectedSpan:
+    """An interval [start_s, end_s) that the scores mark as abnormal.
+
+    Attributes:
+        start_s, end_s: seconds of presentation time.
+        score: the highest anomaly score inside, in [0, 1].
+        answer: what the video model says of it, None where there is no model.
+    """
+
+    start_s: float
+    end_s: float
+    score: float
+    answer: str | None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Detection:
+    """The scores, the spans and the answer of one video.
+
+    Attributes:
+        video: the path or URL as it was given.
+        fps, duration_s: mean frame rate, and length in seconds.
+        is_anomaly: the judgement; None where there is neither a sampler nor a video model.
+        answer: about the whole video, None where there is no video model.
+        spans: in time order.
+        times_s: middle of every scored snippet, shape (T,); empty without a sampler.
+        scores: anomaly score of every snippet, float32 in [0, 1], shape (T,).
+    """
+
+    video: str
+    fps: float
+    duration_s: float
+    is_anomaly: bool | None
+    answer: str | None
+    spans: tuple[DetectedSpan, ...]
+    times_s: NDArray[np.float64]
+    scores: NDArray[np.float32]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `holmes detect --json` prints for the video."""
+        return {
+            "video": self.video,
+            "fps": round(self.fps, 3),
+            "duration_s": round(self.duration_s, 3),
+            "is_anomaly": self.is_anomaly,
+            "answer": self.answer,
+            "spans": [
+                {
+                    "start_s": round(span.start_s, 3),
+                    "end_s": round(span.end_s, 3),
+                    "score": round(span.score, 4),
+                    "answer": span.answer,
+                }
+                for span in self.spans
+            ],
+            "scores": {
+                "times_s": np.round(self.times_s, 3).tolist(),
+                "values": np.round(self.scores.astype(np.float64), 4).tolist(),
+            },
+        }

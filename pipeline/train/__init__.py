@@ -1,0 +1,1 @@
+"""Training of a video MLLM on the dataset of a build."""
