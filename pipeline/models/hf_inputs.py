@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.caption_text import clean_caption
 from pipeline.models.clip_frames import ClipFrames
-from pipeline.models.hf_loading import LOAD_FAULTS, first_line
+from pipeline.models.hf_loading import LOAD_FAULTS, explain_load_fault, first_line
 from pipeline.models.torchvision_mend import mend_torchvision
 from pipeline.prompts import Message
 from pipeline.records import Reason
@@ -32,8 +32,16 @@ class Footprint:
 class ClipProcessor:
     """The processor of a model, used from several threads."""
 
-    def __init__(self, model: str, revision: str | None, prompt: Sequence[Message]) -> None:
-        """Load the processor.
+    def __init__(
+        self,
+        model: str,
+        revision: str | None,
+        prompt: Sequence[Message],
+        *,
+        setting: str = "caption.model",
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Load the processor; `setting` is what named the model, for messages.
 
         Raises:
             SetupError: there is none, it takes no videos, or a package is missing that it needs.
@@ -42,12 +50,14 @@ class ClipProcessor:
         from transformers import AutoProcessor
 
         try:
-            self._processor: Any = AutoProcessor.from_pretrained(model, revision=revision)
+            self._processor: Any = AutoProcessor.from_pretrained(
+                model, revision=revision, trust_remote_code=trust_remote_code
+            )
         except LOAD_FAULTS as fault:
-            raise SetupError(f"caption.model={model}: cannot be loaded: {first_line(fault)}") from None
+            raise explain_load_fault(fault, model, setting) from None
         if getattr(self._processor, "video_processor", None) is None:
-            raise SetupError(f"caption.model={model}: takes no videos ({type(self._processor).__name__})")
-        self._name = model
+            raise SetupError(f"{setting}={model}: takes no videos ({type(self._processor).__name__})")
+        self._title = f"{setting}={model}"
         self._prompt = prompt
         self._tokenizer = self._processor.tokenizer
         # Generation continues at the right end of every row, so that the padding has to stand on the left.
@@ -81,7 +91,7 @@ class ClipProcessor:
                 detail = f"frames of shape {shape}: {first_line(fault)}"
                 if self._footprints:
                     raise RecordError(Reason.UNFIT_INPUT, detail) from None
-                raise SetupError(f"caption.model={self._name}: cannot describe clips: {detail}") from fault
+                raise SetupError(f"{self._title}: cannot describe clips: {detail}") from fault
             pixels = tuple(tuple(value.shape[1:]) for name, value in sorted(inputs.items()) if "pixel" in name)
             self._footprints[shape] = Footprint(tokens=inputs["input_ids"].shape[1], pixels=pixels)
         return self._footprints[shape]
