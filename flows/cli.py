@@ -18,6 +18,7 @@ import typer.core
 
 from flows.prompt_commands import prompts_app
 from flows.review_commands import review_app
+from flows.tiny_command import train_tiny
 from pipeline.errors import HolmesError, SetupError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ eval_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measur
 app.add_typer(eval_app, name="eval")
 train_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train on what was clicked or built.")
 app.add_typer(train_app, name="train")
+train_app.command("tiny")(train_tiny)
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(review_app, name="review")
 
