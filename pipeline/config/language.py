@@ -51,8 +51,12 @@ class CaptionConfig(EndpointConfig):
         description="motion: measured facts, no model; human: sentences from files; hf: a video MLLM; openai: a vision "
         "model behind any OpenAI-compatible endpoint",
     )
-    model: str | None = Field(None, description="hf: model id or folder; openai: name of the model")
+    model: str | None = Field(
+        None, description="hf: model id, folder, holmes-tiny, or folder of an adapter; openai: name of the model"
+    )
     revision: str | None = Field(None, description="hf: revision of the model")
+    trust_remote_code: bool = operational(False, description="hf: run code that comes with the model")
+    allow_pickle: bool = operational(False, description="hf: read weights from pickle files, which can run code")
     prompt: str = Field("caption", description="hf, openai: id of the prompt in prompts/")
     files: list[str] = Field([], description="human: UCA, HIVAU-70k or CSV (video_id,start_s,end_s,sentence) files")
     num_frames: int = Field(8, ge=2, le=512, description="hf, openai: frames shown to the model, evenly spaced in time")

@@ -13,9 +13,8 @@ from pipeline.models.base import CaptionRequest
 from pipeline.models.clip_frames import frame_job, read_clip_frames, read_clips
 from pipeline.models.clip_queue import ClipQueue, QueueLimits
 from pipeline.models.hf_devices import DeviceModels, ModelCall, ModelUse, list_devices
-from pipeline.models.hf_inputs import ClipProcessor
 from pipeline.models.hf_loading import check_folder
-from pipeline.models.hf_model import ModelSource, model_identity
+from pipeline.models.hf_model import find_source, load_processor, source_identity
 from pipeline.models.hf_sampling import Generation
 from pipeline.prompts import load_prompt
 from pipeline.records import Caption, EventClip, Reason
@@ -45,6 +44,14 @@ class HfCaptioner:
             raise SetupError("caption.backend=hf needs caption.model: the id or folder of a video MLLM")
         self.use = ModelUse()
         self._name = config.model
+        self._source = find_source(
+            config.model,
+            revision=config.revision,
+            dtype=config.dtype,
+            attention=config.attention,
+            trust_remote_code=config.trust_remote_code,
+            allow_pickle=config.allow_pickle,
+        )
         # A folder's place is nobody's business but this machine's: its name goes into the dataset.
         self._captioner = Path(config.model).name if Path(config.model).is_dir() else config.model
         self._config = config
@@ -57,7 +64,7 @@ class HfCaptioner:
         sampling = {"temperature": config.temperature, "top_p": config.top_p, "seed": config.seed}
         return {
             "version": _VERSION,
-            "model": model_identity(self._name),
+            "model": source_identity(self._source),
             "revision": config.revision,
             "prompt": self._prompt.hash,
             "num_frames": config.num_frames,
@@ -77,8 +84,8 @@ class HfCaptioner:
             # Whoever has nothing to describe need not wait for a model.
             return
         config = self._config
-        check_folder(self._name, "caption.model")
-        processor = ClipProcessor(self._name, config.revision, self._messages)
+        check_folder(self._source.name, self._source.setting)
+        processor = load_processor(self._source, self._messages)
         limits = QueueLimits(
             batch_clips=config.batch_size, batch_tokens=config.batch_tokens, held_bytes=config.buffer_mb << 20
         )
@@ -109,9 +116,7 @@ class HfCaptioner:
     def _call(self) -> ModelCall:
         config = self._config
         return ModelCall(
-            source=ModelSource(
-                name=self._name, revision=config.revision, dtype=config.dtype, attention=config.attention
-            ),
+            source=self._source,
             prompt=config.prompt,
             generation=Generation(
                 max_new_tokens=config.max_new_tokens,

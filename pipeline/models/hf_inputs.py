@@ -6,6 +6,7 @@ over frames that are already sampled, always with their metadata, and to switch 
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.caption_text import clean_caption
 from pipeline.models.clip_frames import ClipFrames
-from pipeline.models.hf_loading import LOAD_FAULTS, first_line
+from pipeline.models.hf_loading import LOAD_FAULTS, explain_load_fault, first_line
 from pipeline.models.torchvision_mend import mend_torchvision
 from pipeline.prompts import Message
 from pipeline.records import Reason
@@ -31,8 +32,16 @@ class Footprint:
 class ClipProcessor:
     """The processor of a model, used from several threads."""
 
-    def __init__(self, model: str, revision: str | None, prompt: Sequence[Message]) -> None:
-        """Load the processor.
+    def __init__(
+        self,
+        model: str,
+        revision: str | None,
+        prompt: Sequence[Message],
+        *,
+        setting: str = "caption.model",
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Load the processor; `setting` is what named the model, for messages.
 
         Raises:
             SetupError: there is none, it takes no videos, or a package is missing that it needs.
@@ -41,12 +50,14 @@ class ClipProcessor:
         from transformers import AutoProcessor
 
         try:
-            self._processor: Any = AutoProcessor.from_pretrained(model, revision=revision)
+            self._processor: Any = AutoProcessor.from_pretrained(
+                model, revision=revision, trust_remote_code=trust_remote_code
+            )
         except LOAD_FAULTS as fault:
-            raise SetupError(f"caption.model={model}: cannot be loaded: {first_line(fault)}") from None
+            raise explain_load_fault(fault, model, setting) from None
         if getattr(self._processor, "video_processor", None) is None:
-            raise SetupError(f"caption.model={model}: takes no videos ({type(self._processor).__name__})")
-        self._name = model
+            raise SetupError(f"{setting}={model}: takes no videos ({type(self._processor).__name__})")
+        self._title = f"{setting}={model}"
         self._prompt = prompt
         self._tokenizer = self._processor.tokenizer
         # Generation continues at the right end of every row, so that the padding has to stand on the left.
@@ -57,6 +68,13 @@ class ClipProcessor:
         # A fast tokenizer that two threads use at once raises "Already borrowed".
         self._lock = threading.Lock()
         self._footprints: dict[tuple[int, ...], Footprint] = {}
+
+    def asking(self, prompt: Sequence[Message]) -> ClipProcessor:
+        """Return this processor with another prompt."""
+        other = copy.copy(self)
+        other._prompt = prompt
+        other._footprints = {}
+        return other
 
     def footprint(self, clip: ClipFrames) -> Footprint:
         """Return what a clip takes; it is measured on the first clip of every frame shape.
@@ -73,7 +91,7 @@ class ClipProcessor:
                 detail = f"frames of shape {shape}: {first_line(fault)}"
                 if self._footprints:
                     raise RecordError(Reason.UNFIT_INPUT, detail) from None
-                raise SetupError(f"caption.model={self._name}: cannot describe clips: {detail}") from fault
+                raise SetupError(f"{self._title}: cannot describe clips: {detail}") from fault
             pixels = tuple(tuple(value.shape[1:]) for name, value in sorted(inputs.items()) if "pixel" in name)
             self._footprints[shape] = Footprint(tokens=inputs["input_ids"].shape[1], pixels=pixels)
         return self._footprints[shape]
@@ -99,15 +117,20 @@ class ClipProcessor:
         """Return what the tokens of one row say, without special tokens, role names and echoes of the prompt."""
         with self._lock:
             text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        return clean_caption(text, self._prompt, is_cut_off=is_cut_off)
+        # What was answered before may be said again.
+        asked = [message for message in self._prompt if message["role"] != "assistant"]
+        return clean_caption(text, asked, is_cut_off=is_cut_off)
 
 
 def _conversation(clip: ClipFrames, prompt: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return the turns of a chat, the clip at the head of the first one that a user has."""
     turns: list[dict[str, Any]] = []
+    is_shown = False
     for message in prompt:
         content: list[dict[str, Any]] = [{"type": "text", "text": message["content"]}]
-        if message["role"] == "user":
+        if message["role"] == "user" and not is_shown:
             content.insert(0, {"type": "video", "video": clip.frames})
+            is_shown = True
         turns.append({"role": message["role"], "content": content})
     return turns
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from pipeline.errors import SetupError
 
-LOAD_FAULTS = (OSError, ValueError, ImportError, KeyError, RuntimeError)
+LOAD_FAULTS = (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError)
 """What transformers raises for a model or processor that is not there, is malformed, or wants a package."""
+
+_PICKLE_ENDINGS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def check_folder(model: str, setting: str) -> None:
@@ -18,6 +22,32 @@ def check_folder(model: str, setting: str) -> None:
     """
     if model.startswith(("/", ".", "~")) and not Path(model).is_dir():
         raise SetupError(f"{setting}={model}: no such folder")
+
+
+def check_weights(model: str, setting: str, *, allow_pickle: bool) -> None:
+    """Refuse a folder whose only weights are pickle files, which can run code when they are read.
+
+    Raises:
+        SetupError: naming such a file.
+    """
+    folder = Path(model)
+    if allow_pickle or not folder.is_dir() or any(folder.glob("*.safetensors")):
+        return
+    pickled = sorted(path for ending in _PICKLE_ENDINGS for path in folder.glob(ending))
+    if pickled:
+        raise SetupError(
+            f"{setting}={model}: its weights are a pickle file ({pickled[0].name}), which can run code when it is "
+            "read: allow_pickle permits it"
+        )
+
+
+def explain_load_fault(fault: BaseException, model: str, setting: str) -> SetupError:
+    """Return the error that says why a model or processor cannot be loaded."""
+    if "trust_remote_code" in str(fault):
+        return SetupError(f"{setting}={model}: comes with code of its own: trust_remote_code permits running it")
+    if "out of memory" in str(fault):
+        return SetupError(f"{setting}={model}: does not fit into memory: {first_line(fault)}")
+    return SetupError(f"{setting}={model}: cannot be loaded: {first_line(fault)}")
 
 
 def first_line(fault: BaseException) -> str:

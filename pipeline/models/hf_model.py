@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
 from collections import deque
@@ -13,9 +14,10 @@ from typing import Any
 
 from pipeline.devices import pick_device, pick_dtype
 from pipeline.errors import RecordError, SetupError
+from pipeline.models.adapter import apply_adapter, find_model_and_adapter
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.hf_inputs import ClipProcessor
-from pipeline.models.hf_loading import LOAD_FAULTS, check_folder, first_line
+from pipeline.models.hf_loading import LOAD_FAULTS, check_folder, check_weights, explain_load_fault, first_line
 from pipeline.models.hf_sampling import ClipwiseSampling, Generation
 from pipeline.prompts import Message
 from pipeline.records import Reason, digest
@@ -31,12 +33,67 @@ _MEMORY_FAULTS = ("out of memory", "can't allocate memory", "not enough memory",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSource:
-    """Which weights are loaded, in which precision and with which attention; `auto` leaves it to the model."""
+    """Which weights are loaded, in which precision and with which attention; `auto` leaves it to the model.
+
+    Attributes:
+        name: id or folder of the model, or of the base of `adapter`.
+        revision: of that model.
+        adapter: folder of an adapter that goes onto it.
+        processor: where the processor is read from; None is `name`.
+        setting: what named the model, for messages.
+        trust_remote_code: run code that comes with the model.
+        allow_pickle: read weights from pickle files, which may run code.
+    """
 
     name: str
     revision: str | None = None
     dtype: str = "auto"
     attention: str = "auto"
+    adapter: str | None = None
+    processor: str | None = None
+    setting: str = "caption.model"
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+
+    @property
+    def device_setting(self) -> str:
+        """What names the device, beside `setting`."""
+        section, _, _ = self.setting.rpartition(".")
+        return f"{section}.device" if section else "--device"
+
+    @property
+    def title(self) -> str:
+        """The model as messages name it."""
+        adapter = f" with adapter {self.adapter}" if self.adapter else ""
+        return f"{self.setting}={self.name}{adapter}"
+
+
+def find_source(
+    model: str, base: str | None = None, *, setting: str = "caption.model", revision: str | None = None, **how: Any
+) -> ModelSource:
+    """Return where a model is loaded from, by the name that a user gives.
+
+    Args:
+        model: id, folder or bundled name of a model, or the folder of an adapter.
+        base: model that the adapter goes onto; None takes the one that it was trained on.
+        setting: what named the model, for messages.
+        revision: of the model, or of the adapter's base.
+        how: further attributes of the source.
+
+    Raises:
+        SetupError: a base is given although `model` is no adapter, or the adapter's description is damaged.
+    """
+    found = find_model_and_adapter(model, base, setting=setting, revision=revision)
+    if found.adapter is not None:
+        check_folder(found.base, f"{setting}={model}: its base")
+    return ModelSource(
+        name=found.base,
+        revision=found.revision,
+        adapter=found.adapter,
+        processor=found.processor,
+        setting=setting,
+        **how,
+    )
 
 
 class VideoModel:
@@ -59,18 +116,25 @@ class VideoModel:
         Raises:
             SetupError: no such model or device, or a package is missing that the model needs.
         """
-        check_folder(source.name, "caption.model")
-        self._processor = processor or ClipProcessor(source.name, source.revision, prompt)
+        check_folder(source.name, source.setting)
+        self._processor = processor or load_processor(source, prompt)
         import torch
 
         self._torch = torch
         self._name = source.name
+        self._title = source.title
         self._generation = generation
         self._most_tokens: int | None = None
         self._has_answered = False
         self.new_tokens = 0
         self._model, self.device, self._dtype = load_weights(source, device)
         logger.info("%s on %s in %s", source.name, self.device, self._dtype)
+
+    def asking(self, prompt: Sequence[Message]) -> VideoModel:
+        """Return the same model with another prompt; weights are shared."""
+        other = copy.copy(self)
+        other._processor = self._processor.asking(prompt)
+        return other
 
     def answer(self, clips: Sequence[ClipFrames]) -> list[str | RecordError]:
         """Return one text per clip: what the model adds to the prompt, cleaned; it may be empty.
@@ -95,7 +159,7 @@ class VideoModel:
                 outcomes += answers
         if not self._has_answered:
             fault = next((outcome for outcome in outcomes if isinstance(outcome, RecordError)), None)
-            raise SetupError(f"caption.model={self._name}: cannot describe clips: {fault and fault.detail}")
+            raise SetupError(f"{self._title}: cannot describe clips: {fault and fault.detail}")
         return outcomes
 
     def _try(self, clips: list[ClipFrames]) -> list[str | RecordError] | None:
@@ -109,7 +173,7 @@ class VideoModel:
             )
             if isinstance(fault, RuntimeError) and not is_memory:
                 # A device that failed once answers nothing any more.
-                raise SetupError(f"caption.model={self._name}: cannot describe clips: {message}") from fault
+                raise SetupError(f"{self._title}: cannot describe clips: {message}") from fault
         else:
             self._has_answered = True
             return list(answers)
@@ -167,32 +231,77 @@ class VideoModel:
         return self._processor.text(row[:length], is_cut_off=length == self._generation.max_new_tokens)
 
 
+def load_processor(source: ModelSource, prompt: Sequence[Message]) -> ClipProcessor:
+    """Return the processor of a source, for a prompt.
+
+    Raises: as `ClipProcessor`.
+    """
+    name = source.processor or source.name
+    return ClipProcessor(
+        name,
+        source.revision if name == source.name else None,
+        prompt,
+        setting=source.setting,
+        trust_remote_code=source.trust_remote_code,
+    )
+
+
 def load_weights(source: ModelSource, device: str) -> tuple[Any, str, Any]:
     """Return the model, the device that takes its inputs, and its dtype.
 
     Raises:
-        SetupError: no such model or device, or a package is missing that the model needs.
+        SetupError: no such model or device, a package is missing that the model needs, its weights or code are not to
+            be trusted unasked, or the adapter is damaged or of another base.
+    """
+    is_spread = device == MAP
+    device = pick_device("auto" if is_spread else device, source.device_setting)
+    dtype = pick_dtype(source.dtype, device)
+    settings: dict[str, Any] = {"device_map": "auto"} if is_spread else {}
+    model = read_weights(source, dtype, **settings)
+    if not is_spread:
+        model.to(device)
+    if source.adapter is not None:
+        model = apply_adapter(model, Path(source.adapter), allow_pickle=source.allow_pickle)
+    return model.eval(), str(model.device), dtype
+
+
+def read_weights(source: ModelSource, dtype: Any, **settings: Any) -> Any:
+    """Return the model of a source without its adapter.
+
+    Args:
+        source: where it is read from.
+        dtype: torch dtype of its weights.
+        settings: further ones of transformers' `from_pretrained`.
+
+    Raises:
+        SetupError: no such model, a package is missing that it needs, or its weights or code are not to be trusted
+            unasked.
     """
     from transformers import AutoModelForImageTextToText
     from transformers.utils.logging import disable_progress_bar
 
     if not sys.stderr.isatty():
         disable_progress_bar()
-    is_spread = device == MAP
-    device = pick_device("auto" if is_spread else device, "caption.device")
-    dtype = pick_dtype(source.dtype, device)
-    settings: dict[str, Any] = {"device_map": "auto"} if is_spread else {}
+    check_weights(source.name, source.setting, allow_pickle=source.allow_pickle)
     if source.attention != "auto":
         settings["attn_implementation"] = source.attention
     try:
-        model: Any = AutoModelForImageTextToText.from_pretrained(
-            source.name, revision=source.revision, dtype=dtype, **settings
+        return AutoModelForImageTextToText.from_pretrained(
+            source.name,
+            revision=source.revision,
+            dtype=dtype,
+            trust_remote_code=source.trust_remote_code,
+            use_safetensors=None if source.allow_pickle else True,
+            **settings,
         )
-        if not is_spread:
-            model.to(device)
     except LOAD_FAULTS as fault:
-        raise SetupError(f"caption.model={source.name}: cannot be loaded: {first_line(fault)}") from None
-    return model.eval(), str(model.device), dtype
+        raise explain_load_fault(fault, source.name, source.setting) from None
+
+
+def source_identity(source: ModelSource) -> object:
+    """Return what tells a source's weights from others, those of its adapter included."""
+    base = model_identity(source.name)
+    return base if source.adapter is None else [base, model_identity(source.adapter)]
 
 
 def model_identity(model: str) -> str:
