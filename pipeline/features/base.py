@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pipeline.errors import RecordError
 from pipeline.records import Reason, Video
 from pipeline.storage import TEMPORARY
+from pipeline.video.readers import ReaderName
 
 Features = NDArray[np.float16]
 Floats = NDArray[np.float32]
@@ -45,6 +46,21 @@ class EncodedVideo:
     num_snippets: int
     dim: int
     sha256: str
+
+
+class FeatureStream(Protocol):
+    """Computes the features of one video after the other, block by block, in this process.
+
+    What it yields is what an encoder of the same name writes, before it is rounded to float16.
+    """
+
+    def blocks(self, path: str | Path, stride_frames: int, reader: ReaderName) -> Iterator[Floats]:
+        """Yield the features of a few snippets at a time, shape (crops, n, dim), in time order.
+
+        Raises:
+            RecordError: where the video cannot be read.
+        """
+        ...
 
 
 class FeatureEncoder(Protocol):

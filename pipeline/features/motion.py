@@ -22,6 +22,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,7 +58,7 @@ _BACKGROUND_FRAMES = 31
 _BACKGROUND_EVERY = 8  # sampled frames
 _FOREGROUND_CONTRAST = 14.0  # grey levels; below it lie compression and shadows
 _MOVING = 0.02  # widths per second; below it lie noise and compression
-_BLOCK = 512  # snippets written at once
+_BLOCK = 32  # snippets handed on at once
 
 
 class MotionEncoder:
@@ -109,25 +111,34 @@ def encode_motion(work: tuple[FeatureJob, ReaderName]) -> EncodedVideo:
     Raises:
         RecordError: where the video cannot be read.
     """
-    import cv2
-
     job, reader_name = work
-    cv2.setNumThreads(1)  # workers are one per core already
     with open_reader(job.video.path, reader_name, size=_small(job.video.width, job.video.height)) as reader:
         count = num_snippets(reader.timeline.num_frames, job.stride_frames)
         writer = FeatureWriter(job.path, count, job.video.video_id)
         try:
-            block: list[Floats] = []
-            for snippet in _snippets(reader, job.stride_frames, count):
-                block.append(snippet)
-                if len(block) == _BLOCK:
-                    writer.write(np.stack(block)[None])
-                    block.clear()
-            if block:
-                writer.write(np.stack(block)[None])
+            for block in _blocks(reader, job.stride_frames, count):
+                writer.write(block)
             return writer.close()
         finally:
             writer.discard()
+
+
+class MotionStream:
+    """Measures motion in this process. See `FeatureStream`."""
+
+    def blocks(self, path: str | Path, stride_frames: int, reader: ReaderName) -> Iterator[Floats]:
+        """See `FeatureStream.blocks`."""
+        with open_reader(path, reader) as whole:
+            size = _small(whole.width, whole.height)
+        with open_reader(path, reader, size=size) as small:
+            yield from _blocks(small, stride_frames, num_snippets(small.timeline.num_frames, stride_frames))
+
+
+def _blocks(reader: FrameReader, stride_frames: int, count: int) -> Iterator[Floats]:
+    """Yield the features of all `count` snippets, some at a time, shape (1, n, DIM)."""
+    snippets = _snippets(reader, stride_frames, count)
+    while block := list(islice(snippets, _BLOCK)):
+        yield np.stack(block)[None]
 
 
 def _small(width: int, height: int) -> tuple[int, int]:
@@ -186,6 +197,8 @@ class _MotionMeter:
         import cv2
 
         self._cv2 = cv2
+        # The flow is searched in stripes, one a thread, and depends on where they end.
+        cv2.setNumThreads(1)
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
         self._width = width
         self._patch = (max(3, round(width * _PATCH_WIDTH)), max(3, round(width * _PATCH_HEIGHT)))

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,8 @@ from pipeline.features.base import EncodedVideo, FeatureJob, FeatureWriter, Floa
 from pipeline.features.language_bind import load_time_tower
 from pipeline.models.hf_model import model_identity
 from pipeline.models.torchvision_mend import mend_torchvision
-from pipeline.records import Video
 from pipeline.video.pool import VideoPool
-from pipeline.video.readers import ReaderName, open_reader
+from pipeline.video.readers import FrameReader, ReaderName, open_reader
 
 logger = logging.getLogger(__name__)
 
@@ -69,11 +69,8 @@ class VisionTowerEncoder:
         def chunks() -> Iterator[_Chunk]:
             for job in jobs:
                 count = num_snippets(job.video.num_frames, job.stride_frames)
-                # Whole windows, so that they fall alike whatever a worker reads at once.
-                size = -(-_CHUNK // tower.window_frames) * tower.window_frames
-                for first in range(0, count, size):
-                    end = min(count, first + size)
-                    chunk = _Chunk(job, first, end, round(tower.side * _LARGER), self._video.reader)
+                for first, end in tower.parts(count):
+                    chunk = _Chunk(job, first, end, tower.read_side, self._video.reader)
                     begun.append(chunk)
                     yield chunk
 
@@ -111,17 +108,42 @@ def read_middle_frames(chunk: _Chunk) -> NDArray[np.uint8]:
     Raises:
         RecordError: where the video cannot be read.
     """
-    stride = chunk.job.stride_frames
-    with open_reader(chunk.job.video.path, chunk.reader, size=_scaled(chunk.job.video, chunk.short_side)) as reader:
-        last = reader.timeline.num_frames
-        starts = np.arange(chunk.first, chunk.end) * stride
-        middles = (starts + np.minimum(starts + stride, last)) // 2
-        return reader.frames_at(np.clip(middles, 0, last - 1).tolist())
+    video = chunk.job.video
+    size = _scaled(video.width, video.height, chunk.short_side)
+    with open_reader(video.path, chunk.reader, size=size) as reader:
+        return _middle_frames(reader, chunk.first, chunk.end, chunk.job.stride_frames)
 
 
-def _scaled(video: Video, short_side: int) -> tuple[int, int] | None:
-    scale = short_side / min(video.width, video.height)
-    return None if scale >= 1 else (round(video.width * scale), round(video.height * scale))
+def _middle_frames(reader: FrameReader, first: int, end: int, stride: int) -> NDArray[np.uint8]:
+    last = reader.timeline.num_frames
+    starts = np.arange(first, end) * stride
+    middles = (starts + np.minimum(starts + stride, last)) // 2
+    return reader.frames_at(np.clip(middles, 0, last - 1).tolist())
+
+
+def _scaled(width: int, height: int, short_side: int) -> tuple[int, int] | None:
+    scale = short_side / min(width, height)
+    return None if scale >= 1 else (round(width * scale), round(height * scale))
+
+
+class TowerStream:
+    """Encodes the middle frame of every snippet in this process. See `FeatureStream`."""
+
+    def __init__(self, config: FeaturesConfig) -> None:
+        """Load the tower.
+
+        Raises:
+            SetupError: if there is no such model, or it has no vision tower.
+        """
+        self._tower = VisionTower(config)
+
+    def blocks(self, path: str | Path, stride_frames: int, reader: ReaderName) -> Iterator[Floats]:
+        """See `FeatureStream.blocks`."""
+        with open_reader(path, reader) as whole:
+            size = _scaled(whole.width, whole.height, self._tower.read_side)
+        with open_reader(path, reader, size=size) as small:
+            for first, end in self._tower.parts(num_snippets(small.timeline.num_frames, stride_frames)):
+                yield self._tower.encode(_middle_frames(small, first, end, stride_frames))[None]
 
 
 class VisionTower:
@@ -162,6 +184,18 @@ class VisionTower:
         side = getattr(self._tower.config, "image_size", 224)
         self.side: int = side if isinstance(side, int) else min(side)
         logger.info("%s: %s on %s", name, type(self._tower).__name__, self._device)
+
+    @property
+    def read_side(self) -> int:
+        """Shorter side in pixels that frames are read with."""
+        return round(self.side * _LARGER)
+
+    def parts(self, count: int) -> Iterator[tuple[int, int]]:
+        """Yield the stretches [first, end) of `count` snippets that are read at once."""
+        # Whole windows, so that they fall alike whatever is read at once.
+        size = -(-_CHUNK // self.window_frames) * self.window_frames
+        for first in range(0, count, size):
+            yield first, min(count, first + size)
 
     def encode(self, frames: NDArray[np.uint8]) -> Floats:
         """Return the features of frames, float32, shape (n, dim)."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.config import CaptionConfig
 from pipeline.errors import RecordError
 from pipeline.models.base import CaptionRequest
-from pipeline.records import EventClip, Reason, Video
+from pipeline.records import EventClip, Reason
 from pipeline.video.pool import VideoPool
 from pipeline.video.readers import ReaderName, open_reader
 from pipeline.video.timeline import Timeline
@@ -81,7 +81,7 @@ def read_clip_frames(job: FrameJob) -> ClipFrames:
         RecordError: the video cannot be read, or the clip lies outside of it.
     """
     clip, video = job.request.clip, job.request.video
-    with open_reader(video.path, job.reader, size=_bounded(video, job.max_side)) as reader:
+    with open_reader(video.path, job.reader, size=bounded(video.width, video.height, job.max_side)) as reader:
         timeline = reader.timeline
         if not 0 <= clip.start_frame < clip.end_frame <= timeline.num_frames:
             span = f"[{clip.start_frame}, {clip.end_frame})"
@@ -101,12 +101,18 @@ def read_clip_frames(job: FrameJob) -> ClipFrames:
 
 def evenly_spaced(timeline: Timeline, clip: EventClip, num_frames: int) -> list[int]:
     """Return the frames shown in the middle of `num_frames` equal parts of the clip's time."""
-    start_s = timeline.time_of(clip.start_frame)
-    end_s = timeline.end_time_of(clip.end_frame - 1)
+    return evenly_spaced_in(timeline, clip.start_frame, clip.end_frame, num_frames)
+
+
+def evenly_spaced_in(timeline: Timeline, start_frame: int, end_frame: int, num_frames: int) -> list[int]:
+    """Return the frames shown in the middle of `num_frames` equal parts of the time of [start_frame, end_frame)."""
+    start_s = timeline.time_of(start_frame)
+    end_s = timeline.end_time_of(end_frame - 1)
     middles_s = start_s + (np.arange(num_frames) + 0.5) * (end_s - start_s) / num_frames
-    return [min(max(timeline.frame_at(float(s)), clip.start_frame), clip.end_frame - 1) for s in middles_s]
+    return [min(max(timeline.frame_at(float(s)), start_frame), end_frame - 1) for s in middles_s]
 
 
-def _bounded(video: Video, max_side: int) -> tuple[int, int] | None:
-    scale = max_side / max(video.width, video.height)
-    return None if scale >= 1 else (max(1, round(video.width * scale)), max(1, round(video.height * scale)))
+def bounded(width: int, height: int, max_side: int) -> tuple[int, int] | None:
+    """Return the size with sides of at most `max_side` pixels; None where it is small enough."""
+    scale = max_side / max(width, height)
+    return None if scale >= 1 else (max(1, round(width * scale)), max(1, round(height * scale)))

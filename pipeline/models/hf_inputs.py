@@ -6,6 +6,7 @@ over frames that are already sampled, always with their metadata, and to switch 
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,6 +69,13 @@ class ClipProcessor:
         self._lock = threading.Lock()
         self._footprints: dict[tuple[int, ...], Footprint] = {}
 
+    def asking(self, prompt: Sequence[Message]) -> ClipProcessor:
+        """Return this processor with another prompt."""
+        other = copy.copy(self)
+        other._prompt = prompt
+        other._footprints = {}
+        return other
+
     def footprint(self, clip: ClipFrames) -> Footprint:
         """Return what a clip takes; it is measured on the first clip of every frame shape.
 
@@ -109,15 +117,20 @@ class ClipProcessor:
         """Return what the tokens of one row say, without special tokens, role names and echoes of the prompt."""
         with self._lock:
             text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        return clean_caption(text, self._prompt, is_cut_off=is_cut_off)
+        # What was answered before may be said again.
+        asked = [message for message in self._prompt if message["role"] != "assistant"]
+        return clean_caption(text, asked, is_cut_off=is_cut_off)
 
 
 def _conversation(clip: ClipFrames, prompt: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return the turns of a chat, the clip at the head of the first one that a user has."""
     turns: list[dict[str, Any]] = []
+    is_shown = False
     for message in prompt:
         content: list[dict[str, Any]] = [{"type": "text", "text": message["content"]}]
-        if message["role"] == "user":
+        if message["role"] == "user" and not is_shown:
             content.insert(0, {"type": "video", "video": clip.frames})
+            is_shown = True
         turns.append({"role": message["role"], "content": content})
     return turns
 

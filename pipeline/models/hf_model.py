@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
 from collections import deque
@@ -128,6 +129,12 @@ class VideoModel:
         self.new_tokens = 0
         self._model, self.device, self._dtype = load_weights(source, device)
         logger.info("%s on %s in %s", source.name, self.device, self._dtype)
+
+    def asking(self, prompt: Sequence[Message]) -> VideoModel:
+        """Return the same model with another prompt; weights are shared."""
+        other = copy.copy(self)
+        other._processor = self._processor.asking(prompt)
+        return other
 
     def answer(self, clips: Sequence[ClipFrames]) -> list[str | RecordError]:
         """Return one text per clip: what the model adds to the prompt, cleaned; it may be empty.

@@ -13,6 +13,7 @@ from pipeline.features.motion import pool_positions
 Floats = NDArray[np.float32]
 
 _CALM_QUANTILE = 0.25
+_POOLED_AT_ONCE = 4096  # snippets
 _CLIP = 4.0  # standard deviations; a rare extreme must not outweigh everything else
 
 
@@ -34,9 +35,15 @@ def arrange(features: NDArray[np.floating], recipe: Recipe) -> Floats:
     Returns:
         Shape (crops, T, D).
     """
-    values = np.asarray(features, dtype=np.float32)
     if recipe.pooling == "positions":
-        values = pool_positions(values)
+        # Pooled, a video of hours fits into memory easily; as it is stored, it need not.
+        parts = [
+            pool_positions(np.asarray(features[:, first : first + _POOLED_AT_ONCE], dtype=np.float32))
+            for first in range(0, features.shape[1], _POOLED_AT_ONCE)
+        ]
+        values = np.concatenate(parts, axis=1)
+    else:
+        values = np.asarray(features, dtype=np.float32)
     if recipe.standardise:
         values = np.sign(values) * np.sqrt(np.abs(values))
     if recipe.context == "video":

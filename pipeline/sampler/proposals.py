@@ -86,11 +86,17 @@ def propose_around(
 
 
 def detect(curve: ScoreCurve, theta: float, config: ProposalConfig, *, min_s: float) -> list[Proposal]:
-    """Return the spans of a video where the smoothed score is at least `theta`, in time order.
+    """Return the spans of a video in which the smoothed score reaches `theta`, in time order.
 
-    Each is widened to `min_s` as far as the video reaches, and those less than `gap_s` apart become one.
+    As around a glance, a span goes on below `theta` while the score stays above the fraction `low` of the way from the
+    video's calm level to the span's peak, for `max_s` on either side at most. Each is widened to `min_s` as far as the
+    video reaches, and those less than `gap_s` apart become one.
     """
-    return _detect(curve, curve.smoothed(config.smooth_s), theta, config, min_s)
+    support = _Support(curve, config)
+    mask = support.smooth >= theta
+    for start, end in runs(mask).tolist():
+        mask[support.reached_from(start, end)] = True
+    return _spans(curve, mask, config, min_s)
 
 
 def rank_proposals(curve: ScoreCurve, config: ProposalConfig, *, min_s: float) -> list[Proposal]:
@@ -103,7 +109,7 @@ def rank_proposals(curve: ScoreCurve, config: ProposalConfig, *, min_s: float) -
     spans = {
         (found.start_frame, found.end_frame): found.score
         for theta in RANKED_THETAS
-        for found in _detect(curve, smooth, theta, config, min_s)
+        for found in _spans(curve, smooth >= theta, config, min_s)
     }
     contrasts = {span: inner - _margin_mean(curve, *span) for span, inner in spans.items()}
     ranked = sorted(contrasts, key=lambda span: (-contrasts[span], span))
@@ -136,6 +142,7 @@ class _Support:
         self.config = config
         self._reach = round(config.peak_s * curve.fps)
         self._gap = config.gap_s * curve.fps
+        self._fps = curve.fps
 
     def around(self, frame: int, low: float) -> tuple[int, int]:
         """Return the frames around the glance at `frame` that stay above the fraction `low`, dips bridged."""
@@ -150,14 +157,25 @@ class _Support:
         start, end = next(span for span in join(strong, self._gap).tolist() if span[0] <= anchor < span[1])
         return min(start, frame), max(end, frame + 1)
 
+    def reached_from(self, start: int, end: int) -> slice:
+        """Return the frames up to which [start, end) goes on above the fraction `low` of its own peak."""
+        threshold = self._threshold(self.config.low, float(self.smooth[start:end].max()))
+        reach = round(self.config.max_s * self._fps)
+        before = self.smooth[max(0, start - reach) : start][::-1] < threshold
+        after = self.smooth[end : end + reach] < threshold
+        # The first frame below it on each side ends the span; without one it goes on as far as was looked.
+        return slice(
+            start - (int(before.argmax()) if before.any() else len(before)),
+            end + (int(after.argmax()) if after.any() else len(after)),
+        )
+
     def _threshold(self, fraction: float, peak: float) -> float:
         return min(self._level + fraction * (peak - self._level), self.config.alpha * peak)
 
 
-def _detect(
-    curve: ScoreCurve, smooth: NDArray[np.float64], theta: float, config: ProposalConfig, min_s: float
-) -> list[Proposal]:
-    starts, ends = runs(smooth >= theta).T
+def _spans(curve: ScoreCurve, mask: NDArray[np.bool_], config: ProposalConfig, min_s: float) -> list[Proposal]:
+    """Return the stretches in which `mask`, shape (num_frames,), is true, widened and joined."""
+    starts, ends = runs(mask).T
     lengths = np.minimum(curve.num_frames, np.maximum(ends - starts, round(min_s * curve.fps)))
     starts = np.clip(starts - (lengths - (ends - starts)) // 2, 0, curve.num_frames - lengths)
     joined = join(np.column_stack((starts, starts + lengths)), config.gap_s * curve.fps)

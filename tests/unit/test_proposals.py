@@ -191,11 +191,27 @@ def test_promises_hold_on_random_scores() -> None:
 
 
 def test_detection_takes_every_span_at_theta() -> None:
-    curve = curve_of(steps((10, 0.9), (30, 0.1), (20, 0.8), (30, 0.79), (10, 1.0)))
-    found = detect(curve, 0.8, RAW, min_s=0.1)
+    curve = curve_of(steps((10, 0.9), (30, 0.1), (20, 0.8), (30, 0.3), (10, 1.0), (30, 0.79)))
+    found = detect(curve, 0.8, RAW.model_copy(update={"low": 0.7}), min_s=0.1)
+    assert spans(found)[:2] == [(0, 10), (40, 60)]
+    found = detect(curve, 0.8, RAW.model_copy(update={"low": 0.9, "high": 0.9}), min_s=0.1)
     assert spans(found) == [(0, 10), (40, 60), (90, 100)]
     assert [p.score for p in found] == pytest.approx([0.9, 0.8, 1.0])
     assert detect(curve_of(np.zeros(50)), 0.8, RAW, min_s=0.1) == []
+
+
+def test_a_detection_goes_on_half_way_down_from_its_peak() -> None:
+    curve = curve_of(steps((50, 0.1), (10, 0.6), (5, 0.9), (10, 0.55), (25, 0.1), (10, 0.7), (40, 0.1)))
+    assert spans(detect(curve, 0.8, RAW, min_s=0.1)) == [(50, 75)]
+    # At the lower threshold nothing is cut that the higher one keeps.
+    assert spans(detect(curve, 0.6, RAW, min_s=0.1)) == [(50, 75), (100, 110)]
+
+
+def test_a_detection_goes_no_further_than_the_longest_span() -> None:
+    curve = curve_of(steps((100, 0.1), (50, 0.7), (10, 0.9), (50, 0.7), (100, 0.1)))
+    near = RAW.model_copy(update={"max_s": 2.0})
+    assert spans(detect(curve, 0.8, near, min_s=0.1)) == [(130, 180)]
+    assert spans(detect(curve, 0.8, RAW, min_s=0.1)) == [(100, 210)]
 
 
 def test_detections_are_widened_and_joined_within_the_video() -> None:

@@ -1,0 +1,246 @@
+"""Finds the abnormal spans of videos by a trained sampler, and has a video model judge and explain them.
+
+With spans, the model is asked about each of them. A span that it answers No to stays listed with that answer, but does
+not count: the video is abnormal where any other is left, and the highest one speaks for it. Without a span the model is
+asked about the whole video, and the video is what the model says; without a sampler it is asked about every part, and
+those that it answers Yes to are the spans. So `is_anomaly` never contradicts the answer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import RecordError, SetupError
+from pipeline.infer.detection import DetectedSpan, Detection
+from pipeline.infer.frames import Footage, FrameSpan, choose_frames, open_footage, read_clip
+from pipeline.infer.judgement import is_denied, judgement_of, leading_span
+from pipeline.infer.scoring import VideoScorer
+from pipeline.infer.settings import DetectSettings, default_question
+from pipeline.models.adapter import AdapterFacts, read_facts
+from pipeline.models.clip_frames import ClipFrames
+from pipeline.models.hf_chat import VideoChat
+from pipeline.models.hf_model import find_source
+from pipeline.prompts import Message
+from pipeline.records import Reason
+from pipeline.sampler.curve import ScoreCurve
+from pipeline.sampler.proposals import detect
+from pipeline.sampler.sampling import THETA
+from pipeline.video.readers import FrameReader
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+NUM_FRAMES = 8
+"""Frames that a model is shown where nothing says how many it was trained with."""
+
+MAX_SIDE = 448
+"""Longest side in pixels of these frames where nothing says which it was trained with."""
+
+_UNIFORM_SCORE = 1.0
+"""Score of a span that a video model answered Yes to where there is no sampler."""
+
+
+class Detector:
+    """Finds and explains anomalies in one video after the other; models are loaded once.
+
+    Attributes:
+        settings: as given.
+        question: what the video model is asked about every span.
+        theta: the score from which a peak makes a span.
+    """
+
+    def __init__(self, settings: DetectSettings) -> None:
+        """Load the sampler and the video model, whichever the settings name.
+
+        Raises:
+            SetupError: one of them cannot be loaded, or the device is not there.
+        """
+        self.settings = settings
+        self.question = settings.question or default_question()
+        self._scorer: VideoScorer | None = None
+        self._chat: VideoChat | None = None
+        trained: AdapterFacts | None = None
+        if settings.sampler is not None:
+            self._scorer = VideoScorer(Path(settings.sampler), settings.features, settings.device)
+        if settings.model_path is not None:
+            source = find_source(
+                settings.model_path,
+                settings.model_base,
+                setting="--model-path",
+                dtype=settings.dtype,
+                trust_remote_code=settings.trust_remote_code,
+                allow_pickle=settings.allow_pickle,
+            )
+            self._chat = VideoChat(source, settings.device, settings.max_new_tokens)
+            trained = None if source.adapter is None else read_facts(Path(source.adapter))
+        self._num_frames = settings.num_frames or (trained and trained.num_frames) or NUM_FRAMES
+        self._max_side = settings.max_side or (trained and trained.max_side) or MAX_SIDE
+        self.theta = _theta(settings, self._scorer)
+        self._shown: tuple[str, FrameSpan, ClipFrames] | None = None
+
+    @property
+    def explains(self) -> bool:
+        """Whether there is a video model."""
+        return self._chat is not None
+
+    @property
+    def scores(self) -> bool:
+        """Whether there is a sampler."""
+        return self._scorer is not None
+
+    def detect(self, video: str | Path, on_progress: Progress | None = None) -> Detection:
+        """Find the abnormal spans of a video file and explain them.
+
+        The file is decoded once for the scores; then the frames of each span are read by seeking.
+
+        Raises:
+            RecordError: the file is no video that can be read to its end, or the model cannot take its frames.
+            SetupError: the model cannot take such input at all, or the sampler's features are of another kind.
+        """
+        footage = open_footage(Path(video), self.settings.reader)
+        curve = self._curve(footage, on_progress)
+        if curve is None:
+            frames = list(footage.parts(self.settings.window_s))
+        else:
+            found = detect(curve, self.theta, self.settings.proposal, min_s=self.settings.min_span_s)
+            frames = [(proposal.start_frame, proposal.end_frame) for proposal in found]
+        answers = self._answers(footage, curve, frames or [footage.whole], on_progress)
+        spans = [
+            DetectedSpan(start_s=start_s, end_s=end_s, score=_highest(curve, span), answer=answer)
+            for span, (start_s, end_s), answer in zip(frames, map(footage.seconds_of, frames), answers, strict=False)
+        ]
+        timeline = footage.timeline
+        is_anomaly, answer, spans = _judged(spans, answers, has_scores=curve is not None)
+        return Detection(
+            video=str(video),
+            fps=timeline.fps,
+            duration_s=timeline.duration_s,
+            is_anomaly=is_anomaly,
+            answer=answer,
+            spans=tuple(spans),
+            times_s=_middles_s(footage, curve),
+            scores=np.zeros(0, np.float32) if curve is None else curve.scores.astype(np.float32),
+        )
+
+    def ask(
+        self,
+        video: str | Path | Detection,
+        question: str,
+        history: Sequence[Message] = (),
+        span: DetectedSpan | tuple[float, float] | None = None,
+    ) -> str:
+        """Return what the model answers to a question about a video.
+
+        Args:
+            video: the file, or what was detected in it.
+            question: any question.
+            history: turns of user and assistant so far, e.g. the question and answer of the detection.
+            span: what the model is shown, in seconds; None is the span that spoke for the video, otherwise all of it.
+
+        Raises:
+            SetupError: there is no video model, or it cannot take such input at all.
+            RecordError: as `detect`.
+        """
+        if self._chat is None:
+            raise SetupError("a question needs a video model (model_path): there is none")
+        detection = video if isinstance(video, Detection) else None
+        name = str(video) if detection is None else detection.video
+        footage = open_footage(Path(name), self.settings.reader)
+        if span is None and detection is not None:
+            span = leading_span(detection.spans)
+        if isinstance(span, DetectedSpan):
+            span = span.start_s, span.end_s
+        frames = footage.whole if span is None else footage.frames_of(*span)
+        curve = None
+        if detection is not None and self._scorer is not None and len(detection.scores):
+            stride = self._scorer.sampler.stride_frames
+            curve = ScoreCurve(detection.scores, stride, footage.timeline.num_frames, footage.timeline.fps)
+        if self._shown is None or self._shown[:2] != (name, frames):
+            with footage.opened(self._max_side) as reader:
+                self._shown = name, frames, self._clip(reader, frames, curve)
+        return self._chat.answer(self._shown[2], question, history)
+
+    def _curve(self, footage: Footage, on_progress: Progress | None) -> ScoreCurve | None:
+        if self._scorer is None:
+            logger.info("%s: no sampler: frames are sampled uniformly", footage.path)
+            return None
+
+        def scored(done: int, total: int) -> None:
+            if on_progress is not None:
+                on_progress("score", done, total)
+
+        return self._scorer.score(footage.path, footage.timeline, footage.reader, scored)
+
+    def _answers(
+        self, footage: Footage, curve: ScoreCurve | None, frames: Sequence[FrameSpan], on_progress: Progress | None
+    ) -> list[str | None]:
+        """Return what the model answers about each stretch of frames, None where there is no model."""
+        chat = self._chat
+        if chat is None:
+            return [None] * len(frames)
+        answers: list[str | None] = []
+        with footage.opened(self._max_side) as reader:
+            for span in frames:
+                answers.append(self._judgement(chat, footage, span, self._clip(reader, span, curve)))
+                if on_progress is not None:
+                    on_progress("explain", len(answers), len(frames))
+        return answers
+
+    def _judgement(self, chat: VideoChat, footage: Footage, span: FrameSpan, clip: ClipFrames) -> str | None:
+        try:
+            return chat.answer(clip, self.question)
+        except RecordError as fault:
+            if fault.reason is not Reason.EMPTY_TEXT:
+                raise
+            start_s, end_s = footage.seconds_of(span)
+            logger.warning("%s: %.1f s to %.1f s: %s", footage.path, start_s, end_s, fault.detail)
+            return None
+
+    def _clip(self, reader: FrameReader, span: FrameSpan, curve: ScoreCurve | None) -> ClipFrames:
+        method = self.settings.sampling
+        indices = choose_frames(reader.timeline, span, self._num_frames, curve=curve, method=method, theta=self.theta)
+        return read_clip(reader, indices, span)
+
+
+def _theta(settings: DetectSettings, scorer: VideoScorer | None) -> float:
+    if settings.theta is not None:
+        return settings.theta
+    own = None if scorer is None else scorer.sampler.validation.get("theta")
+    return THETA if own is None else float(own)
+
+
+def _judged(
+    spans: list[DetectedSpan], answers: Sequence[str | None], *, has_scores: bool
+) -> tuple[bool | None, str | None, list[DetectedSpan]]:
+    """Return the judgement of a video, the answer about it, and the spans to list."""
+    speaker = leading_span(spans)
+    if speaker is None:
+        # The model was asked about the whole video; what neither says Yes nor No leaves it to the scores.
+        [answer] = answers
+        return bool(judgement_of(answer)), answer, []
+    if has_scores:
+        return not is_denied(speaker), speaker.answer, spans
+    return judgement_of(speaker.answer), speaker.answer, [span for span in spans if judgement_of(span.answer)]
+
+
+def _highest(curve: ScoreCurve | None, span: FrameSpan) -> float:
+    if curve is None:
+        return _UNIFORM_SCORE
+    first, last = span[0] // curve.stride_frames, -(-span[1] // curve.stride_frames)
+    return float(curve.scores[first:last].max())
+
+
+def _middles_s(footage: Footage, curve: ScoreCurve | None) -> NDArray[np.float64]:
+    """Return the time in the middle of every snippet, shape (T,)."""
+    if curve is None:
+        return np.zeros(0)
+    bounds_s = np.append(footage.timeline.times_s[curve.edges[:-1]], footage.timeline.duration_s)
+    middles_s: NDArray[np.float64] = (bounds_s[:-1] + bounds_s[1:]) / 2
+    return middles_s

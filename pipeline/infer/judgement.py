@@ -1,0 +1,36 @@
+"""What an answer judges, and what the answers about the parts of a video say of the whole."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from pipeline.infer.detection import DetectedSpan
+
+_OPENING = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
+
+_RANK = {True: 2, None: 1, False: 0}
+
+
+def judgement_of(answer: str | None) -> bool | None:
+    """Return True where an answer opens with Yes, False where with No, None where with neither or there is none."""
+    opening = _OPENING.match(answer or "")
+    return None if opening is None else opening[1].casefold() == "yes"
+
+
+def is_denied(span: DetectedSpan) -> bool:
+    """Whether the video model says that nothing abnormal happens in the span."""
+    return judgement_of(span.answer) is False
+
+
+def leading_span(spans: Sequence[DetectedSpan]) -> DetectedSpan | None:
+    """Return the span that speaks for the video; None where there is none.
+
+    Of those whose answer says Yes it is the one with the highest score, otherwise of those whose answer judges nothing
+    or that have none, otherwise of those that were denied; of equal scores the first.
+    """
+
+    def rank(span: DetectedSpan) -> tuple[int, float]:
+        return _RANK[judgement_of(span.answer)], span.score
+
+    return max(spans, key=rank, default=None)

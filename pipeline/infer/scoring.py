@@ -1,0 +1,75 @@
+"""The anomaly scores of a video file, in memory that hardly grows with its length."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.config import FeaturesConfig
+from pipeline.devices import pick_device
+from pipeline.features.base import FeatureWriter, num_snippets, open_features
+from pipeline.features.factory import make_stream
+from pipeline.sampler.curve import ScoreCurve
+from pipeline.sampler.model_io import load_sampler
+from pipeline.video.readers import ReaderName
+from pipeline.video.timeline import Timeline
+
+
+class VideoScorer:
+    """A trained sampler and what computes its features; the scores are those that a workspace's score stage writes.
+
+    Attributes:
+        sampler: the trained sampler.
+    """
+
+    def __init__(self, folder: Path, features: FeaturesConfig, device: str) -> None:
+        """Load the sampler, and the encoder of its features.
+
+        Args:
+            folder: of the sampler.
+            features: settings of the encoder; its name and stride are those of the sampler.
+            device: auto, cpu, cuda, ...
+
+        Raises:
+            SetupError: no sampler there, no such encoder or device.
+        """
+        device = pick_device(device, "device")
+        self.sampler = load_sampler(folder, device)
+        own = {"encoder": self.sampler.encoder, "stride_frames": self.sampler.stride_frames, "device": device}
+        self._stream = make_stream(features.model_copy(update=own))
+
+    def score(
+        self,
+        path: Path,
+        timeline: Timeline,
+        reader: ReaderName,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> ScoreCurve:
+        """Return the scores of a video that is decoded once.
+
+        Args:
+            path: the video file.
+            timeline: of its frames.
+            reader: the decoder.
+            on_progress: called with the snippets done and all of them.
+
+        Raises:
+            RecordError: where the video cannot be read to its end.
+            SetupError: where the encoder's features are of another width than the sampler takes.
+        """
+        stride = self.sampler.stride_frames
+        count = num_snippets(timeline.num_frames, stride)
+        # Features lie in a file as they do in a workspace: rounded alike, and no matter how long the video is.
+        with tempfile.TemporaryDirectory(prefix="holmes-") as folder:
+            writer = FeatureWriter(Path(folder) / "features.npy", count, str(path))
+            done = 0
+            for block in self._stream.blocks(path, stride, reader):
+                writer.write(block)
+                done += block.shape[1]
+                if on_progress is not None:
+                    on_progress(done, count)
+            writer.close()
+            features = open_features(Path(folder) / "features.npy")
+            scores = self.sampler.score(features, stride / timeline.fps)
+        return ScoreCurve(scores, stride, timeline.num_frames, timeline.fps)
