@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-IGNORED = -100
-"""Label of a token that no loss is taken of."""
+from pipeline.train.conversation import IGNORED
 
 
 def answer_loss(model: Any, inputs: Mapping[str, Tensor]) -> tuple[Tensor, int]:
