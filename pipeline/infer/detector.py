@@ -21,10 +21,10 @@ from pipeline.infer.frames import Footage, FrameSpan, choose_frames, open_footag
 from pipeline.infer.judgement import is_denied, judgement_of, leading_span
 from pipeline.infer.scoring import VideoScorer
 from pipeline.infer.settings import DetectSettings, default_question
-from pipeline.models.bundled import find_model
+from pipeline.models.adapter import AdapterFacts, read_facts
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.hf_chat import VideoChat
-from pipeline.models.hf_model import ModelSource
+from pipeline.models.hf_model import find_source
 from pipeline.prompts import Message
 from pipeline.records import Reason
 from pipeline.sampler.curve import ScoreCurve
@@ -36,6 +36,12 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
+
+NUM_FRAMES = 8
+"""Frames that a model is shown where nothing says how many it was trained with."""
+
+MAX_SIDE = 448
+"""Longest side in pixels of these frames where nothing says which it was trained with."""
 
 _UNIFORM_SCORE = 1.0
 """Score of a span that a video model answered Yes to where there is no sampler."""
@@ -60,11 +66,22 @@ class Detector:
         self.question = settings.question or default_question()
         self._scorer: VideoScorer | None = None
         self._chat: VideoChat | None = None
+        trained: AdapterFacts | None = None
         if settings.sampler is not None:
             self._scorer = VideoScorer(Path(settings.sampler), settings.features, settings.device)
         if settings.model_path is not None:
-            source = ModelSource(name=find_model(settings.model_path), dtype=settings.dtype)
+            source = find_source(
+                settings.model_path,
+                settings.model_base,
+                setting="--model-path",
+                dtype=settings.dtype,
+                trust_remote_code=settings.trust_remote_code,
+                allow_pickle=settings.allow_pickle,
+            )
             self._chat = VideoChat(source, settings.device, settings.max_new_tokens)
+            trained = None if source.adapter is None else read_facts(Path(source.adapter))
+        self._num_frames = settings.num_frames or (trained and trained.num_frames) or NUM_FRAMES
+        self._max_side = settings.max_side or (trained and trained.max_side) or MAX_SIDE
         self.theta = _theta(settings, self._scorer)
         self._shown: tuple[str, FrameSpan, ClipFrames] | None = None
 
@@ -146,7 +163,7 @@ class Detector:
             stride = self._scorer.sampler.stride_frames
             curve = ScoreCurve(detection.scores, stride, footage.timeline.num_frames, footage.timeline.fps)
         if self._shown is None or self._shown[:2] != (name, frames):
-            with footage.opened(self.settings.max_side) as reader:
+            with footage.opened(self._max_side) as reader:
                 self._shown = name, frames, self._clip(reader, frames, curve)
         return self._chat.answer(self._shown[2], question, history)
 
@@ -169,7 +186,7 @@ class Detector:
         if chat is None:
             return [None] * len(frames)
         answers: list[str | None] = []
-        with footage.opened(self.settings.max_side) as reader:
+        with footage.opened(self._max_side) as reader:
             for span in frames:
                 answers.append(self._judgement(chat, footage, span, self._clip(reader, span, curve)))
                 if on_progress is not None:
@@ -187,10 +204,8 @@ class Detector:
             return None
 
     def _clip(self, reader: FrameReader, span: FrameSpan, curve: ScoreCurve | None) -> ClipFrames:
-        settings = self.settings
-        indices = choose_frames(
-            reader.timeline, span, settings.num_frames, curve=curve, method=settings.sampling, theta=self.theta
-        )
+        method = self.settings.sampling
+        indices = choose_frames(reader.timeline, span, self._num_frames, curve=curve, method=method, theta=self.theta)
         return read_clip(reader, indices, span)
 
 
