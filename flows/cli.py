@@ -17,6 +17,7 @@ import typer
 import typer.core
 
 from flows.answer_commands import eval_answers
+from flows.detect_command import detect
 from flows.prompt_commands import prompts_app
 from flows.review_commands import review_app
 from flows.tiny_command import train_tiny
@@ -57,6 +58,7 @@ train_app.command("lora")(train_lora)
 app.command("merge")(merge)
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(review_app, name="review")
+app.command()(detect)
 
 _debug = False
 

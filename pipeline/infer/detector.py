@@ -69,6 +69,8 @@ class Detector:
         trained: AdapterFacts | None = None
         if settings.sampler is not None:
             self._scorer = VideoScorer(Path(settings.sampler), settings.features, settings.device)
+        else:
+            logger.info("no sampler: frames are sampled uniformly")
         if settings.model_path is not None:
             source = find_source(
                 settings.model_path,
@@ -169,7 +171,6 @@ class Detector:
 
     def _curve(self, footage: Footage, on_progress: Progress | None) -> ScoreCurve | None:
         if self._scorer is None:
-            logger.info("%s: no sampler: frames are sampled uniformly", footage.path)
             return None
 
         def scored(done: int, total: int) -> None:
