@@ -17,6 +17,7 @@ from pipeline.models.caption_text import clean_caption
 from pipeline.models.clip_frames import ClipFrames, bounded, evenly_spaced_in
 from pipeline.models.clip_queue import ClipQueue, QueueLimits
 from pipeline.models.hf_inputs import ClipProcessor
+from pipeline.models.hf_loading import check_folder
 from pipeline.models.hf_model import VideoModel, find_source, load_processor, model_identity
 from pipeline.models.hf_sampling import Generation
 from pipeline.prompts import Message
@@ -82,6 +83,7 @@ class HfAnswerer:
             SetupError: no such folder, a base without an adapter, or a damaged description of an adapter.
         """
         self._settings = settings
+        check_folder(settings.model_path, "--model-path")
         self._source = find_source(
             settings.model_path,
             settings.model_base,
