@@ -48,7 +48,8 @@ def serve(
 
 
 def _name(model: str | None) -> str:
-    return "" if model is None else Path(model).name
+    """Return enough of a name or path to know it by."""
+    return "" if model is None else "/".join(Path(model).parts[-2:])
 
 
 def _wait_for_the_end() -> None:

@@ -108,7 +108,8 @@ class _Layout:
             self._gallery.choose(self.take_example, None, shown, **_TAKING),
         ):
             found = taken.success(self.detect, [self._visit], shown, **_MODEL)
-            found.failure(self.refuse_busy, None, shown, **_AT_ONCE)
+            for waiting in (taken, found):
+                waiting.failure(self.refuse_busy, None, shown, **_AT_ONCE)
         for chooser in (self._results, self._subject):
             chooser.choose(self.select, [self._visit], [self._visit, self._subject], **_AT_ONCE)
         for asked in (self._question.submit, self._send.click):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from page_stub import SPANS, StubDetector
 
 from flows.page import drawing
 from flows.page.gallery import list_offered
@@ -18,7 +19,6 @@ from flows.page.visits import Visit, Visits
 from flows.page.working import Step, Worker
 from pipeline.errors import DataError, RecordError, SetupError
 from pipeline.infer.detection import DetectedSpan, Detection
-from pipeline.prompts import Message
 from pipeline.records import Reason
 
 Film = Callable[[str], Path]
@@ -38,27 +38,6 @@ def detection(
 
 def span(start_s: float, end_s: float, answer: str | None = "Yes, a car hits a cyclist.") -> DetectedSpan:
     return DetectedSpan(start_s=start_s, end_s=end_s, score=0.9, answer=answer)
-
-
-class StubDetector:
-    question = "Is there anything abnormal?"
-    explains = True
-
-    def __init__(self, fault: Exception | None = None) -> None:
-        self.fault = fault
-        self.asked: list[tuple[str, list[Message], Any]] = []
-
-    def detect(self, video: str | Path, on_progress: Any = None) -> Detection:
-        on_progress("score", 1, 2)
-        if self.fault is not None:
-            raise self.fault
-        return detection(str(video), spans=[span(1, 2)], scores=[0.1, 0.9])
-
-    def ask(self, video: Any, question: str, history: Sequence[Message] = (), span: Any = None) -> str:
-        if self.fault is not None:
-            raise self.fault
-        self.asked.append((question, list(history), span))
-        return f"Answer {len(self.asked)}."
 
 
 @pytest.fixture
@@ -163,7 +142,7 @@ def test_a_visit_detects_asks_and_writes_json(tmp_path: Path, intake: Intake, fi
     visits = Visits(detector, intake, [])
     visit = visits.take_upload("visit", uploaded(tmp_path, film("h264.mp4").read_bytes()), "cam.mp4")
     steps, found = finished(visits, visit)
-    assert steps[-1] == Step("score", 1, 2)
+    assert steps[-1] == Step("score", 2, 2)
     written = visits.write_json("visit", visit.video, found)
     assert written is not None
     assert json.loads(written.read_text()) == found.as_json() | {"video": "cam.mp4"}
@@ -171,9 +150,9 @@ def test_a_visit_detects_asks_and_writes_json(tmp_path: Path, intake: Intake, fi
     visit.selected = 0
     visits.ask(visit, found, "Why?")
     visits.ask(visit, found, "Where?")
-    first = [{"role": "user", "content": detector.question}, {"role": "assistant", "content": "Yes, a collision."}]
-    about_span = [first[0], {"role": "assistant", "content": "Yes, a car hits a cyclist."}]
-    told = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "Answer 2."}]
+    first = [{"role": "user", "content": detector.question}, {"role": "assistant", "content": detector.answer}]
+    about_span = [first[0], {"role": "assistant", "content": SPANS[0].answer}]
+    told = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": f"{detector.answer} (2)"}]
     assert detector.asked == [
         ("What colour?", first, None), ("Why?", about_span, found.spans[0]),
         ("Where?", about_span + told, found.spans[0]),
