@@ -22,6 +22,7 @@ from flows.prompt_commands import prompts_app
 from flows.review_commands import review_app
 from flows.tiny_command import train_tiny
 from flows.train_commands import merge, train_lora
+from flows.serve_command import serve
 from pipeline.errors import HolmesError, SetupError
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ app.command("merge")(merge)
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(review_app, name="review")
 app.command()(detect)
+app.command()(serve)
 
 _debug = False
 
