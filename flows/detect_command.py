@@ -185,7 +185,7 @@ def _run(
         else:
             if len(videos) > 1:
                 _say(f"{video.path}:")
-            for line in (*_told(found, detector.theta), *(line for q, a in asked for line in (f"> {q}", a))):
+            for line in (*told(found, detector.theta), *(line for q, a in asked for line in (f"> {q}", a))):
                 _say(line)
         if chat:
             _chat(detector, found, history)
@@ -196,7 +196,7 @@ def _detect(detector: Detector, video: str, show: Progress) -> Detection:
     return detector.detect(video, show)
 
 
-def _told(found: Detection, theta: float) -> Iterator[str]:
+def told(found: Detection, theta: float) -> Iterator[str]:
     """Yield the lines that tell a person what was found."""
     for span in found.spans:
         yield f"[{span.start_s:.1f}s~{span.end_s:.1f}s] {span.answer or f'score {span.score:.2f}'}"
