@@ -103,7 +103,6 @@ def _train(workspace: Workspace, config: Any, on_progress: Progress) -> Path:
 
 def _detect(video: Video, adapter: Path, sampler: Path, plot: Path, on_progress: Progress) -> list[str]:
     """Detect in one video, plot it, and return the lines that `holmes detect` prints."""
-    from flows.detect_command import told
     from pipeline.infer.detector import Detector
     from pipeline.infer.plot import write_plot
     from pipeline.infer.settings import DetectSettings
@@ -112,7 +111,7 @@ def _detect(video: Video, adapter: Path, sampler: Path, plot: Path, on_progress:
     found: Detection = detector.detect(video.path, on_progress)
     plot.parent.mkdir(parents=True, exist_ok=True)
     write_plot(found, detector.theta, plot)
-    return list(told(found, detector.theta))
+    return [str(span) for span in found.spans] or [str(found.answer)]
 
 
 def sample_conversations(dataset: Path, count: int) -> list[str]:

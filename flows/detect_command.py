@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -16,12 +14,10 @@ import typer
 from pipeline.errors import DataError, RecordError, SetupError
 
 if TYPE_CHECKING:
-    from pipeline.infer.detection import Detection
-    from pipeline.infer.detector import Detector, Progress
+    from pipeline.infer.detection import DetectedSpan, Detection
+    from pipeline.infer.detector import Detector
     from pipeline.infer.settings import DetectSettings
     from pipeline.prompts import Message
-
-logger = logging.getLogger(__name__)
 
 _NAME = "{name}"
 _ENDS_CHAT = frozenset({"/quit", "/exit"})
@@ -82,6 +78,7 @@ def detect(
     F is a file; for several videos it is a folder, or holds {name}.
     """
     from pipeline.infer.settings import DetectSettings
+    from pipeline.video.live import is_live
 
     entries = [*(videos or []), *(file or [])]
     if not entries:
@@ -112,6 +109,8 @@ def detect(
         typer.echo(f"holmes: {fault}", err=True)
     if chat and len(found) > 1:
         raise SetupError(f"--chat is about one video, here are {len(found)}")
+    if annotate is not None and any(is_live(video.path) for video in found):
+        raise SetupError("--annotate reads a video again, which a stream does not allow")
     outputs = _Outputs(plot=plot, annotate=annotate, srt=srt, several=len(found) > 1)
     failed = len(faults) + (_run(settings, found, outputs, ask or [], chat=chat, as_json=as_json) if found else 0)
     if failed:
@@ -158,51 +157,74 @@ class _Outputs:
             write_annotated(detection, _target(self.annotate, name, ".mp4"), detector.settings.reader)
 
 
+class _Sheet:
+    """Prints lines about a video as they come, below a heading where there is one."""
+
+    def __init__(self, heading: str | None) -> None:
+        self._heading = heading
+
+    def line(self, text: str) -> None:
+        """Print a line."""
+        if self._heading is not None:
+            _say(self._heading)
+            self._heading = None
+        _say(text)
+
+    def span(self, span: DetectedSpan) -> None:
+        """Print a span with its answer, or its score where there is none."""
+        self.line(str(span))
+
+
 def _run(
     settings: DetectSettings, videos: list[_Named], outputs: _Outputs, ask: list[str], *, chat: bool, as_json: bool
 ) -> int:
     """Detect in every video and print what was found at once; return how many could not be used."""
-    from flows.console import shown_progress
     from pipeline.infer.detector import Detector
 
     detector = Detector(settings)
     failed = 0
     for video in videos:
+        sheet = None if as_json else _Sheet(f"{video.path}:" if len(videos) > 1 else None)
         try:
-            with shown_progress() as show:
-                found = _detect(detector, video.path, show)
+            found = _detect(detector, video.path, sheet)
             history = _opening(detector, found)
-            asked = _asked(detector, found, ask, history)
+            asked = [(question, _answer(detector, found, question, history)) for question in ask]
+            if sheet is None:
+                extra = {"asked": [{"question": q, "answer": a} for q, a in asked]} if ask else {}
+                _say(json.dumps(found.as_json() | extra, ensure_ascii=False))
+            else:
+                for question, answer in asked:
+                    sheet.line(f"> {question}")
+                    sheet.line(answer or "")
             outputs.write(found, video.name, detector)
         except RecordError as fault:
             # The others are looked at all the same.
             typer.echo(f"holmes: {video.path}: {fault}", err=True)
             failed += 1
             continue
-        if as_json:
-            extra = {"asked": [{"question": q, "answer": a} for q, a in asked]} if ask else {}
-            _say(json.dumps(found.as_json() | extra, ensure_ascii=False))
-        else:
-            if len(videos) > 1:
-                _say(f"{video.path}:")
-            for line in (*told(found, detector.theta), *(line for q, a in asked for line in (f"> {q}", a))):
-                _say(line)
         if chat:
             _chat(detector, found, history)
     return failed
 
 
-def _detect(detector: Detector, video: str, show: Progress) -> Detection:
-    return detector.detect(video, show)
+def _detect(detector: Detector, video: str, sheet: _Sheet | None) -> Detection:
+    """Detect in a video and print what was found: of a stream each span when it is over."""
+    from flows.console import shown_progress
+    from pipeline.video.live import is_live
 
-
-def told(found: Detection, theta: float) -> Iterator[str]:
-    """Yield the lines that tell a person what was found."""
-    for span in found.spans:
-        yield f"[{span.start_s:.1f}s~{span.end_s:.1f}s] {span.answer or f'score {span.score:.2f}'}"
-    if not found.spans:
+    if is_live(video):
+        found = detector.watch(video, None if sheet is None else sheet.span)
+    else:
+        with shown_progress() as show:
+            found = detector.detect(video, show)
+        if sheet is not None:
+            for span in found.spans:
+                sheet.span(span)
+    if sheet is not None and not found.spans:
         highest = f"{found.scores.max():.2f}" if len(found.scores) else "unknown"
-        yield found.answer or f"nothing abnormal: the highest score is {highest}, a span needs {theta:g}"
+        calm = f"nothing abnormal: the highest score is {highest}, a span needs {detector.theta:g}"
+        sheet.line(found.answer or calm)
+    return found
 
 
 def _opening(detector: Detector, found: Detection) -> list[Message]:
@@ -212,33 +234,28 @@ def _opening(detector: Detector, found: Detection) -> list[Message]:
     return [{"role": "user", "content": detector.question}, {"role": "assistant", "content": found.answer}]
 
 
-def _asked(
-    detector: Detector, found: Detection, questions: Iterable[str], history: list[Message]
-) -> list[tuple[str, str]]:
-    """Ask one question after the other, each knowing those before, and return them with their answers."""
-    asked = []
-    for question in questions:
+def _answer(detector: Detector, found: Detection, question: str, history: list[Message]) -> str | None:
+    """Ask a question that knows those before; None where it has no answer, which is then told."""
+    try:
         answer = detector.ask(found, question, history)
-        history += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        asked.append((question, answer))
-    return asked
+    except RecordError as fault:
+        typer.echo(f"holmes: {question}: {fault.detail}", err=True)
+        return None
+    history += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return answer
 
 
 def _chat(detector: Detector, found: Detection, history: list[Message]) -> None:
     """Answer what is typed, or piped in, until /quit, an empty line or the end."""
     while True:
         typer.echo("USER: ", nl=False, err=True)
-        line = sys.stdin.readline()
-        question = line.strip()
+        question = sys.stdin.readline().strip()
         if not question or question in _ENDS_CHAT:
             typer.echo("", err=True)
             return
-        try:
-            [(_, answer)] = _asked(detector, found, [question], history)
-        except RecordError as fault:
-            typer.echo(f"holmes: {fault.detail}", err=True)
-            continue
-        _say(answer)
+        answer = _answer(detector, found, question, history)
+        if answer is not None:
+            _say(answer)
 
 
 def _listed(entries: list[str]) -> tuple[list[_Named], list[str]]:
@@ -248,14 +265,19 @@ def _listed(entries: list[str]) -> tuple[list[_Named], list[str]]:
         DataError: they name nothing at all.
     """
     from pipeline.stages.listing import BadSource, list_sources
+    from pipeline.video.live import is_live
 
     paths: list[str] = []
     faults: list[str] = []
-    for source in list_sources(entries):
-        if isinstance(source, BadSource):
-            faults.append(str(source.fault))
-        else:
-            paths.append(source.path)
+    for entry in entries:
+        # A stream is read from where it is, and need not end.
+        for source in [entry] if is_live(entry) else list_sources([entry]):
+            if isinstance(source, BadSource):
+                faults.append(str(source.fault))
+            else:
+                path = source if isinstance(source, str) else source.path
+                if path not in paths:
+                    paths.append(path)
     if not paths and not faults:
         raise DataError(f"{', '.join(entries)}: no video there")
     stems = Counter(Path(path).stem for path in paths)
