@@ -19,6 +19,7 @@ import typer.core
 from flows.answer_commands import eval_answers
 from flows.prompt_commands import prompts_app
 from flows.review_commands import review_app
+from flows.train_commands import merge, train_lora
 from pipeline.errors import HolmesError, SetupError
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ app.add_typer(eval_app, name="eval")
 eval_app.command("answers")(eval_answers)
 train_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train on what was clicked or built.")
 app.add_typer(train_app, name="train")
+train_app.command("lora")(train_lora)
+app.command("merge")(merge)
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(review_app, name="review")
 

@@ -107,7 +107,7 @@ class ClipProcessor:
                 return_tensors="pt",
                 processor_kwargs={
                     "do_sample_frames": False,
-                    "video_metadata": [_metadata(clip) for clip in clips],
+                    "video_metadata": [video_metadata(clip) for clip in clips],
                     "padding": True,
                     "device": device,
                 },
@@ -139,7 +139,8 @@ def _conversation(clip: ClipFrames, prompt: Sequence[Message]) -> list[dict[str,
     return turns
 
 
-def _metadata(clip: ClipFrames) -> dict[str, Any]:
+def video_metadata(clip: ClipFrames) -> dict[str, Any]:
+    """Return what a processor is told of a clip whose frames are already sampled."""
     height, width = clip.frames.shape[1:3]
     return {
         "total_num_frames": clip.clip_frames,
