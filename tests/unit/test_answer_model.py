@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ from flows.cli import app
 from pipeline.config import VideoConfig
 from pipeline.errors import DataError, HolmesError, RecordError, SetupError
 from pipeline.evaluate.answers_file import answer_questions
+from pipeline.models.adapter import AdapterFacts
 from pipeline.models.answering import VideoQuestion
 from pipeline.models.clip_files import ClipJob, read_file_clip
 from pipeline.models.hf_answerer import AnswerSettings, HfAnswerer
-from pipeline.models.hf_model import VideoModel, find_source
+from pipeline.models.hf_model import VideoModel, find_source, load_weights
 from pipeline.models.hf_sampling import Generation
+from pipeline.models.model_parts import probe_weights
 from pipeline.prompts import Message
 from pipeline.records import Reason
+from pipeline.train.adapter import insert_lora, save_adapter
 
 QUESTIONS = ("Is anything abnormal?", "Describe in many words what can be seen from left to right.", "What moves?")
 
@@ -167,6 +171,51 @@ def test_identity_tells_what_decides(video_model: Callable[[str], str]) -> None:
     assert answerer(model, batch_size=1, device="auto").identity() == base
     for change in ({"num_frames": 5}, {"max_side": 64}, {"max_new_tokens": 7}, {"dtype": "float32"}):
         assert answerer(model, **change).identity() != base
+
+
+def test_a_full_disk_keeps_what_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = [ask(tmp_path / "v.mp4", number) for number in range(4)]
+    path = tmp_path / "predictions.jsonl"
+    write, lines = os.write, []
+
+    def full(file: int, data: bytes) -> int:
+        lines.append(data)
+        return write(file, data if len(lines) < 3 else data[:10])
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(SetupError, match=r"predictions\.jsonl: no space left; what was finished is kept"):
+        list(answer_questions(Canned(), questions, path))
+    monkeypatch.undo()
+    assert path.read_bytes() == b"".join(lines[:2])
+    second = Canned()
+    assert len(list(answer_questions(second, questions, path))) == 4
+    assert second.asked == ["q2", "q3"]
+
+
+def test_an_adapter_answers_on_its_base(film: Film, video_model: Callable[[str], str], tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoProcessor
+
+    base = video_model("llava_onevision")
+    model, _, _ = load_weights(find_source(base), "cpu")
+    facts = AdapterFacts(base=base, architecture=type(model).__name__, probe=probe_weights(model), num_frames=3)
+    adapted = insert_lora(model, rank=2, alpha=4, dropout=0.0, target_modules=[], train_projector=True, seed=0)
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.2)
+    save_adapter(adapted, AutoProcessor.from_pretrained(base), facts, tmp_path)
+
+    questions = [ask(film("h264.mp4"), number) for number in range(3)]
+    settings = {"num_frames": None, "model_base": base}
+    tuned = answerer(str(tmp_path), **settings)
+    assert tuned.identity()["num_frames"] == 3
+    assert tuned.identity()["adapter"] is not None
+    answers = [answer for _, answer in tuned.answer(questions)]
+    assert answers == [answer for _, answer in answerer(str(tmp_path), **settings).answer(questions)]
+    assert answers != [answer for _, answer in answerer(base, num_frames=3).answer(questions)]
+    with pytest.raises(SetupError, match=r"--model-path=.*no adapter there"):
+        answerer(base, model_base=base)
 
 
 def run(*arguments: object) -> Any:
