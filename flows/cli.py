@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 import typer.core
 
+from flows.detect_command import detect
 from flows.prompt_commands import prompts_app
 from flows.review_commands import review_app
 from flows.serve_command import serve
@@ -51,6 +52,7 @@ train_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train
 app.add_typer(train_app, name="train")
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(review_app, name="review")
+app.command()(detect)
 app.command()(serve)
 
 _debug = False
