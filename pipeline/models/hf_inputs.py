@@ -99,19 +99,8 @@ class ClipProcessor:
     def inputs(self, clips: Sequence[ClipFrames], device: str) -> Any:
         """Return the inputs of a batch, padded on the left; frames are scaled and normalised on `device`."""
         with self._lock:
-            return self._processor.apply_chat_template(
-                [_conversation(clip, self._prompt_of(clip)) for clip in clips],
-                tokenize=True,
-                add_generation_prompt=True,
-                return_dict=True,
-                return_tensors="pt",
-                processor_kwargs={
-                    "do_sample_frames": False,
-                    "video_metadata": [video_metadata(clip) for clip in clips],
-                    "padding": True,
-                    "device": device,
-                },
-            )
+            conversations = [_conversation(clip, self._prompt_of(clip)) for clip in clips]
+            return chat_inputs(self._processor, conversations, clips, device=device)
 
     def _prompt_of(self, clip: ClipFrames) -> Sequence[Message]:  # noqa: ARG002
         """Return what is asked about a clip."""
@@ -139,8 +128,33 @@ def _conversation(clip: ClipFrames, prompt: Sequence[Message]) -> list[dict[str,
     return turns
 
 
-def video_metadata(clip: ClipFrames) -> dict[str, Any]:
-    """Return what a processor is told of a clip whose frames are already sampled."""
+def chat_inputs(
+    processor: Any, conversations: Sequence[list[dict[str, Any]]], clips: Sequence[ClipFrames], device: str = "cpu"
+) -> Any:
+    """Return the inputs of prompts about clips, one each, as a processor makes and pads them.
+
+    Args:
+        processor: of transformers.
+        conversations: turns of a chat that end where the model is to answer; a part of each holds the frames.
+        clips: whose frames they are.
+        device: where frames are scaled and normalised.
+    """
+    return processor.apply_chat_template(
+        list(conversations),
+        tokenize=True,
+        add_generation_prompt=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs={
+            "do_sample_frames": False,
+            "video_metadata": [_metadata(clip) for clip in clips],
+            "padding": True,
+            "device": device,
+        },
+    )
+
+
+def _metadata(clip: ClipFrames) -> dict[str, Any]:
     height, width = clip.frames.shape[1:3]
     return {
         "total_num_frames": clip.clip_frames,

@@ -1,15 +1,17 @@
 """Training batches streamed from the Parquet shards of a dataset.
 
 Frames are decoded ahead by worker processes and kept while memory allows, since several questions ask about one clip. A
-clip that cannot be read costs its rows, not the run: they are named in `rejected`, and count for nothing.
+clip that cannot be read costs its rows, not the run: they are named in `rejected`, and left out of their batches.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections import OrderedDict, deque
+import multiprocessing
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.errors import DataError, RecordError
-from pipeline.models.clip_files import ClipJob, read_file_clip
+from pipeline.errors import ConfigError, DataError, RecordError
+from pipeline.models.clip_files import ClipJob, InlineDecoding, read_file_clip
 from pipeline.models.clip_frames import ClipFrames
+from pipeline.records import Reason, digest
+from pipeline.train.clip_cache import ClipCache, PendingClip
 from pipeline.train.conversation import Lesson, TrainingProcessor
-from pipeline.train.order import BatchPlan, PlannedBatch
+from pipeline.train.order import BatchPlan, Rows
 from pipeline.train.rows import SplitRows, TrainingRow
 from pipeline.video.pool import VideoPool
 from pipeline.video.readers import ReaderName
@@ -49,6 +53,7 @@ class DataSettings:
         shuffle: in a new order every epoch; False keeps the order of the dataset.
         seed: of the order.
         window_rows: rows that are shuffled together.
+        window_mb: memory for the row groups that are shuffled together; clips embedded in them count.
         length_batches: batches that are sorted by length together; 1 pads more and mixes better.
         workers: processes that decode; 0 is one per core.
         timeout_s, memory_mb: what one clip may take.
@@ -63,6 +68,7 @@ class DataSettings:
     shuffle: bool = True
     seed: int = 0
     window_rows: int = 8192
+    window_mb: int = 512
     length_batches: int = 16
     workers: int = 0
     timeout_s: float = 120.0
@@ -74,9 +80,10 @@ class DataSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingBatch:
-    """A batch: `inputs` of the model with `labels`, and the rows in it that count, in their order.
+    """A batch: `inputs` of the model with `labels`, and the rows in it, in their order.
 
-    Rows that only fill a batch up, and those whose clip cannot be read, are in the inputs with no label.
+    Where no row is left, `ids` is empty and the inputs are those of black frames without a label: every rank takes as
+    many steps, whatever its clips are like.
     """
 
     inputs: dict[str, Tensor]
@@ -92,7 +99,7 @@ class TrainingBatches:
     Attributes:
         epoch: whose batches iteration yields.
         done: batches of it that have been yielded.
-        rejected: what was wrong with rows whose clip cannot be read, by their ids.
+        rejected: what was wrong with rows that are left out, by their ids.
     """
 
     def __init__(
@@ -114,7 +121,9 @@ class TrainingBatches:
         """
         if not 0 <= rank < world_size or batch_size < 1:
             raise ValueError(f"rank={rank}, world_size={world_size}, batch_size={batch_size}")
-        self.rows = SplitRows(dataset, split, tasks=settings.tasks)
+        # Where one window gives way to the next, rows of both are asked for.
+        held_bytes = 2 * settings.window_mb << 20
+        self.rows = SplitRows(dataset, split, tasks=settings.tasks, held_bytes=held_bytes)
         self._processor = processor
         self._settings = settings
         self._rank = rank
@@ -122,6 +131,7 @@ class TrainingBatches:
             batch_size=batch_size,
             world_size=world_size,
             window_rows=settings.window_rows,
+            window_bytes=settings.window_mb << 20,
             length_batches=settings.length_batches,
             shuffle=settings.shuffle,
             seed=settings.seed,
@@ -129,23 +139,40 @@ class TrainingBatches:
         self.epoch = 0
         self.done = 0
         self.rejected: dict[str, RecordError] = {}
-        self._clips = _ClipCache(settings.cache_mb << 20)
+        self._bad_rows = 0
+        facts = self.rows.facts
+        self._order_key = digest(str(self._plan), facts.lengths.tobytes().hex(), facts.clips.tobytes().hex())
+        self._clips = ClipCache(settings.cache_mb << 20)
 
     def __len__(self) -> int:
-        """Return the batches of an epoch, the same number on every rank."""
-        return self._plan.batches_per_rank(self.rows.group_ends, self.epoch)
+        """Return the batches of an epoch, the same number on every rank and in every epoch."""
+        return self._plan.batches_per_rank(len(self.rows))
 
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch at its first batch."""
-        self.epoch, self.done = epoch, 0
+        self.epoch, self.done, self._bad_rows = epoch, 0, 0
 
-    def state_dict(self) -> dict[str, int]:
-        """Return where iteration stands: after the batches that were yielded."""
-        return {"epoch": self.epoch, "done": self.done}
+    def state_dict(self) -> dict[str, Any]:
+        """Return where iteration stands, JSON-able: after the batches that were yielded."""
+        rejected = {row: [fault.reason.value, fault.detail] for row, fault in self.rejected.items()}
+        return {"epoch": self.epoch, "done": self.done, "order": self._order_key, "rejected": rejected}
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go on where another one stood, with the same dataset and settings."""
-        self.epoch, self.done = state["epoch"], state["done"]
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where another one stood.
+
+        Raises:
+            ConfigError: that one had another dataset, batch size, seed or number of ranks, and so another order.
+        """
+        if state["order"] != self._order_key:
+            raise ConfigError(
+                f"{self.rows.folder}: the state after batch {state['done']} of epoch {state['epoch']} is of another "
+                "dataset, batch size, seed or number of ranks: its rows cannot be found again"
+            )
+        self.set_epoch(state["epoch"])
+        self.done = state["done"]
+        self.rejected = {
+            row: RecordError(Reason(reason), detail) for row, (reason, detail) in state["rejected"].items()
+        }
 
     def __iter__(self) -> Iterator[TrainingBatch]:
         """Yield the batches that are left of the epoch.
@@ -154,124 +181,106 @@ class TrainingBatches:
             DataError: a shard cannot be read, or too many clips cannot.
             SetupError: the model's processor cannot take such input.
         """
-        plan = self._plan.deal(self.rows.lengths, self.rows.group_ends, self.epoch, self._rank)
-        left = (batch for number, batch in enumerate(plan) if number >= self.done)
-        settings = self._settings
-        with VideoPool(settings.workers, settings.timeout_s, settings.memory_mb) as pool:
-            ahead = max(_BATCHES_AHEAD, -(-_CLIPS_AHEAD_PER_WORKER * pool.workers // self._plan.batch_size))
+        for batch in self.part(0, 1):
+            self.done += 1
+            yield batch
+
+    def part(self, number: int, of: int) -> Iterator[TrainingBatch]:
+        """Yield every `of`-th of the batches that are left, from `number` on, and leave `done` to the caller.
+
+        In a process that may have no processes of its own, as are the workers of a torch DataLoader, clips are decoded
+        in this one, without limits of time and memory.
+
+        Raises:
+            DataError, SetupError: as `__iter__`.
+        """
+        left = islice(self._plan.deal(self.rows.facts, self.epoch, self._rank), self.done + number, None, of)
+        with self._decoding() as decoding:
+            ahead = max(_BATCHES_AHEAD, -(-_CLIPS_AHEAD_PER_WORKER * decoding.workers // self._plan.batch_size))
             begun: deque[_Begun] = deque()
-            while True:
-                begun.extend(self._begin(pool, planned) for planned in islice(left, ahead + 1 - len(begun)))
-                if not begun:
-                    return
-                batch = self._finish(begun.popleft())
-                self.done += 1
-                yield batch
+            try:
+                while True:
+                    begun.extend(self._begin(decoding, planned) for planned in islice(left, ahead + 1 - len(begun)))
+                    if not begun:
+                        return
+                    yield self._finish(begun.popleft())
+            finally:
+                # What the pool has not read by now it never will.
+                self._clips.forget_pending()
 
-    def _begin(self, pool: VideoPool, planned: PlannedBatch) -> _Begun:
-        rows = self.rows.at(planned.rows)
-        clips = [self._clips.get(row.clip, functools.partial(self._read, pool, row)) for row in rows]
-        return _Begun(planned.counted, rows, clips)
+    def _decoding(self) -> AbstractContextManager[VideoPool | InlineDecoding]:
+        settings = self._settings
+        if multiprocessing.current_process().daemon:
+            return InlineDecoding()
+        return VideoPool(settings.workers, settings.timeout_s, settings.memory_mb)
 
-    def _read(self, pool: VideoPool, row: TrainingRow) -> Callable[[], ClipFrames | RecordError]:
+    def _begin(self, decoding: VideoPool | InlineDecoding, planned: Rows) -> _Begun:
+        rows = self.rows.at(planned.tolist())
+        return _Begun(rows, [self._clips.get(row.clip, functools.partial(self._read, decoding, row)) for row in rows])
+
+    def _read(self, decoding: VideoPool | InlineDecoding, row: TrainingRow) -> Callable[[], ClipFrames | RecordError]:
         settings = self._settings
         job = ClipJob(
             file=row.file, content=row.content, span_s=row.span_s, num_frames=settings.num_frames,
             max_side=settings.max_side, reader=settings.reader,
         )  # fmt: skip
-        return pool.submit(read_file_clip, job)
+        return decoding.submit(read_file_clip, job)
 
     def _finish(self, begun: _Begun) -> TrainingBatch:
         lessons: list[Lesson] = []
         learned: list[TrainingRow] = []
-        for place, (row, pending) in enumerate(zip(begun.rows, begun.clips, strict=True)):
-            clip = pending.wait()
-            counts = place < begun.counted
+        for row, pending in zip(begun.rows, begun.clips, strict=True):
+            clip = self._fault_of(row) or pending.wait()
             if isinstance(clip, RecordError):
                 self._reject(row, clip)
-                lessons.append(Lesson(clip=self._blank(), question=row.question, answer=row.answer, counts=False))
                 continue
-            lessons.append(Lesson(clip=clip, question=row.question, answer=row.answer, counts=counts))
-            if counts:
-                learned.append(row)
+            lessons.append(Lesson(clip=clip, question=row.question, answer=row.answer))
+            learned.append(row)
         self._clips.trim()
         return TrainingBatch(
-            inputs=self._processor.inputs(lessons),
+            inputs=self._processor.inputs(lessons or [self._nothing()]),
             ids=[row.id for row in learned],
             is_anomaly=[row.is_anomaly for row in learned],
             tasks=[row.task for row in learned],
             answers=[row.answer for row in learned],
         )
 
+    def _fault_of(self, row: TrainingRow) -> RecordError | None:
+        """Return what is wrong with the texts of a row."""
+        for name, text in (("question", row.question), ("answer", row.answer)):
+            if not text:
+                return RecordError(Reason.EMPTY_TEXT, f"no {name}")
+            if part := self._processor.unfit_part(text):
+                return RecordError(Reason.UNFIT_INPUT, f"the {name} holds {part}, which means something to the model")
+        return None
+
     def _reject(self, row: TrainingRow, fault: RecordError) -> None:
-        if row.id in self.rejected:
-            return
-        self.rejected[row.id] = fault
-        logger.warning("%s: not trained on: %s: %s", row.id, fault.reason, fault.detail)
-        allowed = max(_FEW_BAD, self._settings.max_bad_share * len(self.rows))
-        if len(self.rejected) > allowed or len(self.rejected) == len(self.rows):
+        if row.id not in self.rejected:
+            self.rejected[row.id] = fault
+            logger.warning("%s: not trained on: %s: %s", row.id, fault.reason, fault.detail)
+        self._bad_rows += 1
+        total = -(-len(self.rows) // self._plan.world_size)
+        if self._bad_rows > max(_FEW_BAD, self._settings.max_bad_share * total) or self._bad_rows == total:
             raise DataError(
-                f"{self.rows.folder}: the clips of {len(self.rejected)} of {len(self.rows)} rows of split "
-                f"{self.rows.split} cannot be read, more than a share of {self._settings.max_bad_share:g}; the last: "
-                f"{row.id}: {fault}"
+                f"{self.rows.folder}: {self._bad_rows} of {total} rows of split {self.rows.split} cannot be trained "
+                f"on, more than a share of {self._settings.max_bad_share:g}; the last: {row.id}: {fault}"
             )
 
-    def _blank(self) -> ClipFrames:
-        """Return black frames, which keep a batch in shape where a clip is missing."""
+    def _nothing(self) -> Lesson:
         count = self._settings.num_frames
-        return ClipFrames(
+        black = ClipFrames(
             frames=np.zeros((count, _BLANK_SIDE, _BLANK_SIDE, 3), np.uint8),
             indices=tuple(range(count)),
             clip_frames=count,
             fps=1.0,
             duration_s=float(count),
         )
+        return Lesson(clip=black, question="?", answer="No.", counts=False)
 
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
     """A batch whose clips are being decoded."""
 
-    counted: int
     rows: list[TrainingRow]
-    clips: list[_Pending]
-
-
-class _Pending:
-    """A clip that is decoded, or will be."""
-
-    def __init__(self, wait: Callable[[], ClipFrames | RecordError]) -> None:
-        self._wait: Callable[[], ClipFrames | RecordError] | None = wait
-        self._clip: ClipFrames | RecordError | None = None
-
-    def wait(self) -> ClipFrames | RecordError:
-        if self._clip is None:
-            assert self._wait is not None  # noqa: S101 - it has not been waited for
-            self._clip, self._wait = self._wait(), None
-        return self._clip
-
-    @property
-    def nbytes(self) -> int:
-        return self._clip.frames.nbytes if isinstance(self._clip, ClipFrames) else 0
-
-
-class _ClipCache:
-    """Clips by what tells them apart; the ones used longest ago leave first where they take too much memory."""
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self._clips: OrderedDict[Any, _Pending] = OrderedDict()
-
-    def get(self, key: Any, begin: Callable[[], Callable[[], ClipFrames | RecordError]]) -> _Pending:
-        """Return a clip, beginning to decode it where it is not there."""
-        if key not in self._clips:
-            self._clips[key] = _Pending(begin())
-        self._clips.move_to_end(key)
-        return self._clips[key]
-
-    def trim(self) -> None:
-        """Forget what does not fit."""
-        taken = sum(pending.nbytes for pending in self._clips.values())
-        while taken > self._most_bytes and len(self._clips) > 1:
-            _, dropped = self._clips.popitem(last=False)
-            taken -= dropped.nbytes
+    clips: list[PendingClip]

@@ -1,25 +1,24 @@
 """From clips with questions and answers to the inputs of a video MLLM in training, for every family alike.
 
-The loss is on the answer and on the token that ends it. Where these are is found by rendering each conversation twice,
-with its answer and as a prompt for it: what the first adds to the second is the answer, whatever the template is.
+A row is the prompt, made by the very call that makes it at inference, then the answer and the token that ends it, which
+alone carry labels. Where the answer begins is found by rendering each conversation twice, with its answer and as a
+prompt for it: what the first adds to the second is the answer as the template writes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import SetupError
 from pipeline.models.clip_frames import ClipFrames
-from pipeline.models.hf_inputs import video_metadata
+from pipeline.models.hf_inputs import chat_inputs
 from pipeline.models.hf_loading import LOAD_FAULTS, explain_load_fault
 from pipeline.models.torchvision_mend import mend_torchvision
 
 IGNORED = -100
 """Label of a token that does not count."""
-
-_MOST_JOINED = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +67,7 @@ class TrainingProcessor:
         self._tokenizer.padding_side = "right"
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
+        self._specials = tuple(token for token in self._tokenizer.all_special_tokens if token)
 
     def inputs(self, lessons: Sequence[Lesson]) -> dict[str, Any]:
         """Return the inputs of a batch and its labels.
@@ -78,90 +78,83 @@ class TrainingProcessor:
         Raises:
             SetupError: the chat template does not render an answer as a continuation of its prompt.
         """
-        prompts = self._render(lessons, with_answers=False)
-        inputs: dict[str, Any] = dict(self._render(lessons, with_answers=True))
-        totals = inputs["attention_mask"].sum(dim=1).tolist()
-        conversations = [inputs["input_ids"][row, :total].tolist() for row, total in enumerate(totals)]
-        starts = [self._answer_start(ids, prompts, row) for row, ids in enumerate(conversations)]
-        ends = [self._answer_end(ids, start) for ids, start in zip(conversations, starts, strict=True)]
-        if None in ends:
-            inputs = self._ended(inputs, [total for total, end in zip(totals, ends, strict=True)], ends)
-        ids = inputs["input_ids"]
-        labels = ids.new_full(ids.shape, IGNORED)
-        for row, lesson in enumerate(lessons):
-            if lesson.counts:
-                answer = slice(starts[row], totals[row] + 1 if ends[row] is None else ends[row])
-                labels[row, answer] = ids[row, answer]
-        inputs["labels"] = labels
-        return inputs
+        turns = [_turns(lesson) for lesson in lessons]
+        prompts = chat_inputs(self.processor, [turn[:1] for turn in turns], [lesson.clip for lesson in lessons])
+        answers = [self._answer_tokens(turn, lesson.answer) for turn, lesson in zip(turns, lessons, strict=True)]
+        return _appended(prompts, answers, [lesson.counts for lesson in lessons], self._tokenizer.pad_token_id)
+
+    def unfit_part(self, text: str) -> str | None:
+        """Return a piece of a text that the tokenizer would take for a token of its own, as `<video>`, or None."""
+        return next((token for token in self._specials if token in text), None)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens, special ones included."""
         text: str = self._tokenizer.decode(tokens)
         return text
 
-    def _answer_start(self, ids: Sequence[int], prompts: Any, row: int) -> int:
-        """Return where the answer begins: where the conversation leaves its prompt.
-
-        A tokenizer may join the prompt's last piece with the answer's first, e.g. a space with a word.
-        """
-        prompt = prompts["input_ids"][row, : int(prompts["attention_mask"][row].sum())].tolist()
-        shared = next((place for place, (a, b) in enumerate(zip(ids, prompt, strict=False)) if a != b), len(prompt))
-        if len(prompt) - shared > _MOST_JOINED or shared >= len(ids):
+    def _answer_tokens(self, turns: list[dict[str, Any]], answer: str) -> list[int]:
+        """Return the tokens that the model has to generate after the prompt, the one that ends them included."""
+        prompt = self._rendered(turns[:1], add_generation_prompt=True)
+        whole = self._rendered(turns, add_generation_prompt=False)
+        if not whole.startswith(prompt) or answer.strip() not in whole[len(prompt) :]:
             raise SetupError(
                 f"{self._title}: its chat template does not continue a prompt by the answer, so that no loss can be "
                 "put on answers alone"
             )
-        return shared
+        text, end = self._up_to_its_end(whole[len(prompt) :])
+        before, together = self._tokens(prompt), self._tokens(prompt + text)
+        # A tokenizer may join the prompt's last space with the answer's first word; at inference the prompt is given.
+        follows = together[: len(before)] == before
+        return [*(together[len(before) :] if follows else self._tokens(text)), end]
 
-    def _answer_end(self, ids: Sequence[int], start: int) -> int | None:
-        """Return the place after the token that ends the answer, None where the template adds none."""
-        end = self._tokenizer.eos_token_id
-        return next((place + 1 for place in range(start, len(ids)) if ids[place] == end), None)
+    def _up_to_its_end(self, text: str) -> tuple[str, int]:
+        """Split off the token that ends a turn; where the template writes none, it is that which ends a text."""
+        places = {text.index(token): token for token in self._specials if token in text}
+        if not places:
+            return text.rstrip(), self._tokenizer.eos_token_id
+        return text[: min(places)], self._tokenizer.convert_tokens_to_ids(places[min(places)])
 
-    def _ended(self, inputs: dict[str, Any], totals: Sequence[int], ends: Sequence[int | None]) -> dict[str, Any]:
-        """Put the token that ends a text after the answers that lack it: without one a model never learns to stop."""
-        shape = inputs["input_ids"].shape
-        fills = {"input_ids": self._tokenizer.pad_token_id}
-        longer = {}
-        for name, value in inputs.items():
-            if tuple(value.shape) == tuple(shape):
-                column = value.new_full((shape[0], 1), fills.get(name, 0))
-                longer[name] = _joined(value, column)
-            else:
-                longer[name] = value
-        for row, (total, end) in enumerate(zip(totals, ends, strict=True)):
-            if end is None:
-                longer["input_ids"][row, total] = self._tokenizer.eos_token_id
-                longer["attention_mask"][row, total] = 1
-        return longer
-
-    def _render(self, lessons: Sequence[Lesson], *, with_answers: bool) -> Any:
-        return self.processor.apply_chat_template(
-            [_turns(lesson, with_answer=with_answers) for lesson in lessons],
-            tokenize=True,
-            add_generation_prompt=not with_answers,
-            return_dict=True,
-            return_tensors="pt",
-            processor_kwargs={
-                "do_sample_frames": False,
-                "video_metadata": [video_metadata(lesson.clip) for lesson in lessons],
-                "padding": True,
-                # some processors pad on the left unless told otherwise
-                "padding_side": "right",
-            },
+    def _rendered(self, turns: list[dict[str, Any]], *, add_generation_prompt: bool) -> str:
+        text: str = self.processor.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=add_generation_prompt
         )
+        return text
+
+    def _tokens(self, text: str) -> list[int]:
+        tokens: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return tokens
 
 
-def _joined(value: Any, column: Any) -> Any:
-    import torch
-
-    return torch.cat([value, column], dim=1)
-
-
-def _turns(lesson: Lesson, *, with_answer: bool) -> list[dict[str, Any]]:
+def _turns(lesson: Lesson) -> list[dict[str, Any]]:
     question = [{"type": "video", "video": lesson.clip.frames}, {"type": "text", "text": lesson.question}]
-    turns: list[dict[str, Any]] = [{"role": "user", "content": question}]
-    if with_answer:
-        turns.append({"role": "assistant", "content": [{"type": "text", "text": lesson.answer}]})
-    return turns
+    answer = [{"type": "text", "text": lesson.answer}]
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def _appended(
+    prompts: Mapping[str, Any], answers: Sequence[Sequence[int]], counts: Sequence[bool], pad_token_id: int
+) -> dict[str, Any]:
+    """Return the inputs with an answer behind each prompt, and the labels."""
+    ids, is_prompt = prompts["input_ids"], prompts["attention_mask"].bool()
+    lengths = is_prompt.sum(dim=1).tolist()
+    width = max(length + len(answer) for length, answer in zip(lengths, answers, strict=True))
+    extended = {}
+    for name, value in prompts.items():
+        if value.shape == ids.shape and not value.is_floating_point():
+            # What else there is for each token marks kinds of input, and text is kind 0.
+            longer = value.new_full((len(ids), width), pad_token_id if name == "input_ids" else 0)
+            for row, length in enumerate(lengths):
+                # Some families pad on the left, whatever their tokenizer is set to.
+                longer[row, :length] = value[row, is_prompt[row]]
+            extended[name] = longer
+        else:
+            extended[name] = value
+    extended["labels"] = ids.new_full((len(ids), width), IGNORED)
+    for row, (length, answer) in enumerate(zip(lengths, answers, strict=True)):
+        place = slice(length, length + len(answer))
+        tokens = ids.new_tensor(answer)
+        extended["input_ids"][row, place] = tokens
+        extended["attention_mask"][row, place] = 1
+        if counts[row]:
+            extended["labels"][row, place] = tokens
+    return extended

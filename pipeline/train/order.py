@@ -1,25 +1,38 @@
 """Which rows make up which batch, the same on every machine and after every restart.
 
-Row groups are shuffled, and rows within a window of several row groups, so that a pass reads every group once and holds
-few of them. Within a window rows of similar length are put together, and the batches shuffled. Every rank gets as many
-batches; where the rows do not come out even, rows are repeated that count for nothing.
+Row groups are shuffled, and clips within a window of several row groups, so that a pass reads every group once and
+holds few of them. The rows of a clip stay near one another, in different batches mostly: its frames are decoded once.
+Within a stretch of batches rows of similar length are put together, and the batches shuffled. Every rank gets as many
+batches, every row comes once, and batches differ by one row at most.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+Rows = NDArray[np.int64]
+"""Indices of rows."""
 
-@dataclass(frozen=True, slots=True)
-class PlannedBatch:
-    """Rows of one batch; the first `counted` of them count, the others only fill it up."""
 
-    rows: tuple[int, ...]
-    counted: int
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowFacts:
+    """What the order depends on.
+
+    Attributes:
+        lengths: length of each row's texts, int32, shape (rows,).
+        clips: a number for each row that rows about the same clip share, int64, shape (rows,).
+        group_ends: index after the last row of each row group, int64, shape (groups,).
+        group_bytes: size of each row group in memory, int64, shape (groups,).
+    """
+
+    lengths: NDArray[np.int32]
+    clips: NDArray[np.int64]
+    group_ends: NDArray[np.int64]
+    group_bytes: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,68 +40,78 @@ class BatchPlan:
     """How the rows of a split are dealt out.
 
     Attributes:
-        batch_size: rows of a batch on one rank.
+        batch_size: most rows of a batch on one rank.
         world_size: ranks.
         window_rows: rows that are shuffled together, at least a row group.
-        length_batches: global batches that are sorted by length together; 1 leaves the order to chance.
-        shuffle: False keeps the order of the dataset, with rows of a global batch dealt out in turn.
+        window_bytes: size in memory of the row groups that are shuffled together, at least one.
+        length_batches: batches of a rank that are sorted by length together; 1 leaves the order to chance.
+        shuffle: False keeps the order of the dataset, the rows of a step dealt out in turn.
         seed: of the shuffling, with the epoch.
     """
 
     batch_size: int
     world_size: int
     window_rows: int
+    window_bytes: int
     length_batches: int
     shuffle: bool
     seed: int
 
-    def batches_per_rank(self, group_ends: NDArray[np.int64], epoch: int) -> int:
-        """Return how many batches each rank gets in an epoch."""
-        step = self.batch_size * self.world_size
-        return sum(-(-rows // step) for rows in self._window_sizes(group_ends, epoch))
+    def batches_per_rank(self, num_rows: int) -> int:
+        """Return how many batches each rank gets in every epoch."""
+        return -(-num_rows // (self.batch_size * self.world_size))
 
-    def deal(
-        self, lengths: NDArray[np.int32], group_ends: NDArray[np.int64], epoch: int, rank: int
-    ) -> Iterator[PlannedBatch]:
-        """Yield the batches of one rank in an epoch."""
-        step = self.batch_size * self.world_size
-        for number, rows in enumerate(self._windows(group_ends, epoch)):
-            rng = np.random.default_rng([self.seed, epoch, number])
-            ordered = rng.permutation(rows) if self.shuffle else rows
-            global_batches = list(self._global_batches(ordered, lengths))
-            order = rng.permutation(len(global_batches)) if self.shuffle else np.arange(len(global_batches))
-            for which in order.tolist():
-                whole = global_batches[which]
-                filled = np.resize(whole, step)
-                mine = filled[rank :: self.world_size]
-                counted = len(range(rank, len(whole), self.world_size))
-                yield PlannedBatch(tuple(mine.tolist()), counted)
+    def deal(self, facts: RowFacts, epoch: int, rank: int) -> Iterator[Rows]:
+        """Yield the batches of one rank in an epoch; with fewer rows than ranks some are empty."""
+        order = self._order(facts, epoch)
+        steps = self.batches_per_rank(len(order))
+        stretch_steps = self.length_batches if self.shuffle else 1
+        for first in range(0, steps, stretch_steps):
+            last = min(first + stretch_steps, steps)
+            # A rank's rows follow one another in the order: the rows of a clip fall to the same rank.
+            ends = self._ends(len(order), steps, first, last, rank)
+            mine = order[ends[0] : ends[-1]]
+            batches = np.split(self._by_length(mine, facts), ends[1:-1] - ends[0])
+            # Steps are shuffled alike on all ranks, which thus have batches of like lengths at the same time.
+            rng = np.random.default_rng([self.seed, epoch, first])
+            for place in rng.permutation(len(batches)) if self.shuffle else range(len(batches)):
+                yield batches[place]
 
-    def _global_batches(self, rows: NDArray[np.int64], lengths: NDArray[np.int32]) -> Iterator[NDArray[np.int64]]:
-        step = self.batch_size * self.world_size
-        for begin in range(0, len(rows), step * self.length_batches):
-            part = rows[begin : begin + step * self.length_batches]
-            if self.shuffle and self.length_batches > 1:
-                # Stable, so that rows of one length keep the order of the shuffle.
-                part = part[np.argsort(lengths[part], kind="stable")]
-            for start in range(0, len(part), step):
-                yield part[start : start + step]
+    def _ends(self, num_rows: int, steps: int, first: int, last: int, rank: int) -> NDArray[np.int64]:
+        """Return where the batches of a rank in steps [first, last) begin and end among the rows in order."""
+        total = steps * self.world_size
+        begin = first * self.world_size + rank * (last - first)
+        return np.arange(begin, begin + (last - first) + 1) * num_rows // total
 
-    def _group_order(self, group_ends: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
-        count = len(group_ends)
-        return np.random.default_rng([self.seed, epoch]).permutation(count) if self.shuffle else np.arange(count)
+    def _by_length(self, rows: Rows, facts: RowFacts) -> Rows:
+        if not self.shuffle or self.length_batches == 1:
+            return rows
+        # Stable, so that rows of one length keep the order of the shuffle.
+        return rows[np.argsort(facts.lengths[rows], kind="stable")]
 
-    def _windows(self, group_ends: NDArray[np.int64], epoch: int) -> Iterator[NDArray[np.int64]]:
+    def _order(self, facts: RowFacts, epoch: int) -> Rows:
+        if not self.shuffle:
+            return np.arange(len(facts.lengths))
+        rng = np.random.default_rng([self.seed, epoch])
+        return np.concatenate([_shuffled(window, facts.clips, rng) for window in self._windows(facts, rng)])
+
+    def _windows(self, facts: RowFacts, rng: np.random.Generator) -> Iterator[Rows]:
         """Yield the rows of each window: whole row groups, in the order of the epoch."""
-        starts = np.append(0, group_ends[:-1])
-        window: list[NDArray[np.int64]] = []
-        for which in self._group_order(group_ends, epoch).tolist():
-            window.append(np.arange(starts[which], group_ends[which]))
-            if sum(map(len, window)) >= self.window_rows:
+        starts = np.append(0, facts.group_ends[:-1])
+        window: list[Rows] = []
+        rows = size = 0
+        for which in rng.permutation(len(starts)).tolist():
+            added = int(facts.group_bytes[which])
+            if window and (rows >= self.window_rows or size + added > self.window_bytes):
                 yield np.concatenate(window)
-                window = []
-        if window:
-            yield np.concatenate(window)
+                window, rows, size = [], 0, 0
+            window.append(np.arange(starts[which], facts.group_ends[which]))
+            rows, size = rows + len(window[-1]), size + added
+        yield np.concatenate(window)
 
-    def _window_sizes(self, group_ends: NDArray[np.int64], epoch: int) -> Sequence[int]:
-        return [len(window) for window in self._windows(group_ends, epoch)]
+
+def _shuffled(rows: Rows, clips: NDArray[np.int64], rng: np.random.Generator) -> Rows:
+    """Return the rows with their clips in a new order, and those of one clip in a new order among themselves."""
+    distinct, clip = np.unique(clips[rows], return_inverse=True)
+    order: Rows = np.lexsort((rng.random(len(rows)), rng.permutation(len(distinct))[clip]))
+    return rows[order]

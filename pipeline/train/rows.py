@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.stages.dataset import CLIP_FOLDER, DataShard, dataset_folder_of, list_shards
+from pipeline.train.order import RowFacts
 
 _COLUMNS = ("id", "video", "start_s", "end_s", "label", "is_anomaly", "task", "question", "answer")
+_MEASURED = ("video.path", "start_s", "end_s", "task", "question", "answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,7 @@ class TrainingRow:
         file: the clip's file, or the source video; None where `content` holds the clip.
         content: the bytes of the clip's file where the dataset embeds them.
         span_s: the part of the file that is the clip, [start, end) in seconds; None is all of it.
+        clip: a number that rows about the same clip share.
         label, is_anomaly, task, question, answer: as in the dataset.
     """
 
@@ -36,25 +39,21 @@ class TrainingRow:
     file: Path | None
     content: bytes | None
     span_s: tuple[float, float] | None
+    clip: int
     label: str
     is_anomaly: bool
     task: str
     question: str
     answer: str
 
-    @property
-    def clip(self) -> tuple[str, tuple[float, float] | None]:
-        """What rows about the same clip share; embedded clips are told apart by their rows."""
-        return (self.id if self.file is None else str(self.file)), self.span_s
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """A row group of a shard: where it is, how many rows are used, and which of them."""
+    """A row group of a shard: where it is, its size in memory, and which of its rows are used."""
 
     shard: DataShard
     number: int
-    first: int
+    num_bytes: int
     kept: NDArray[np.int64]
 
 
@@ -64,12 +63,11 @@ class SplitRows:
     Attributes:
         folder: the dataset folder.
         split: which rows.
-        lengths: characters of question and answer of each row, int32, shape (rows,).
-        group_ends: index after the last row of each row group, int64, shape (groups,).
+        facts: of all rows, what their order depends on; lengths are characters of question and answer.
     """
 
     def __init__(
-        self, path: Path, split: str, *, tasks: Sequence[str] | None = None, held_bytes: int = 256 << 20
+        self, path: Path, split: str, *, tasks: Sequence[str] | None = None, held_bytes: int = 512 << 20
     ) -> None:
         """Read how many rows there are, and how long they are.
 
@@ -86,25 +84,24 @@ class SplitRows:
         self.split = split
         self._held_bytes = held_bytes
         self._held: OrderedDict[int, pa.Table] = OrderedDict()
-        self._groups: list[_Group] = []
-        lengths: list[NDArray[np.int32]] = []
         shards = [shard for shard in list_shards(self.folder)[0] if shard.split == split]
         if shards and len(shards) != shards[0].total:
             raise DataError(f"{self.folder}: {len(shards)} of {shards[0].total} shards of split {split} are there")
-        count = 0
-        for shard in shards:
-            for number, kept, sizes in _measure(shard, tasks):
-                self._groups.append(_Group(shard, number, count, kept))
-                lengths.append(sizes)
-                count += len(kept)
-        if not count:
+        measured = [group for shard in shards for group in _measure(shard, tasks)]
+        if not measured:
             of = f" of tasks {', '.join(tasks)}" if tasks else ""
             raise DataError(f"{self.folder}: split {split} holds no rows{of}")
-        self.lengths: NDArray[np.int32] = np.concatenate(lengths)
-        self.group_ends = np.array([group.first + len(group.kept) for group in self._groups])
+        self._groups = [group for group, _, _ in measured]
+        clips = pa.chunked_array([chunk for _, clips, _ in measured for chunk in clips.chunks])
+        self.facts = RowFacts(
+            lengths=np.concatenate([lengths for _, _, lengths in measured]),
+            clips=clips.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64),
+            group_ends=np.cumsum([len(group.kept) for group in self._groups]),
+            group_bytes=np.array([group.num_bytes for group in self._groups]),
+        )
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.facts.lengths)
 
     def at(self, indices: Sequence[int]) -> list[TrainingRow]:
         """Return rows by index, in the order asked for.
@@ -115,9 +112,11 @@ class SplitRows:
         return [self._row(int(index)) for index in indices]
 
     def _row(self, index: int) -> TrainingRow:
-        which = int(np.searchsorted(self.group_ends, index, side="right"))
+        which = int(np.searchsorted(self.facts.group_ends, index, side="right"))
         group = self._groups[which]
-        row = self._table(which).slice(int(group.kept[index - group.first]), 1).to_pylist()[0]
+        # Counted from the end of the group, whose place is known.
+        place = int(group.kept[index - int(self.facts.group_ends[which])])
+        row = self._table(which).slice(place, 1).to_pylist()[0]
         video: dict[str, Any] = row["video"] or {}
         content, path = video.get("bytes"), video.get("path")
         if content is None and path is None:
@@ -128,6 +127,7 @@ class SplitRows:
             file=None if path is None or content is not None else self.folder / path,
             content=content,
             span_s=None if is_clip else (row["start_s"], row["end_s"]),
+            clip=int(self.facts.clips[index]),
             label=row["label"],
             is_anomaly=row["is_anomaly"],
             task=row["task"],
@@ -147,22 +147,29 @@ class SplitRows:
         return table
 
 
-def _measure(shard: DataShard, tasks: Sequence[str] | None) -> list[tuple[int, NDArray[np.int64], NDArray[np.int32]]]:
-    """Return number, kept rows and lengths of each row group that has any."""
+def _measure(
+    shard: DataShard, tasks: Sequence[str] | None
+) -> Iterator[tuple[_Group, pa.ChunkedArray, NDArray[np.int32]]]:
+    """Yield the row groups that have rows of the tasks, with what tells the clips of these apart and their lengths."""
     try:
-        count = pq.read_metadata(shard.path).num_row_groups
+        metadata = pq.read_metadata(shard.path)
     except (OSError, pa.ArrowException) as fault:
         raise DataError(f"{shard.path}: not a readable Parquet file: {fault}") from None
-    measured = []
-    for number in range(count):
-        table = _read_group(shard, number, ("task", "question", "answer"))
+    for number in range(metadata.num_row_groups):
+        table = _read_group(shard, number, _MEASURED)
         kept = np.arange(table.num_rows)
         if tasks is not None:
             kept = np.flatnonzero(pc.is_in(table.column("task"), value_set=pa.array(list(tasks))).to_numpy())
-        sizes = pc.add(pc.utf8_length(table.column("question")), pc.utf8_length(table.column("answer")))
-        if len(kept):
-            measured.append((number, kept, sizes.to_numpy().astype(np.int32)[kept]))
-    return measured
+        if not len(kept):
+            continue
+        table = table.take(kept)
+        sizes = pc.add(*(pc.fill_null(pc.utf8_length(table.column(name)), 0) for name in ("question", "answer")))
+        path = pc.struct_field(table.column("video"), "path")
+        span = [pc.cast(table.column(name), pa.string()) for name in ("start_s", "end_s")]
+        clips = pc.binary_join_element_wise(path, *span, "|", null_handling="replace")
+        size = metadata.row_group(number).total_byte_size
+        group = _Group(shard=shard, number=number, num_bytes=size, kept=kept)
+        yield group, clips, sizes.to_numpy().astype(np.int32)
 
 
 def _read_group(shard: DataShard, number: int, columns: Sequence[str]) -> pa.Table:

@@ -10,6 +10,7 @@ from video_models import FAMILIES
 
 from pipeline.errors import SetupError
 from pipeline.models.clip_frames import ClipFrames
+from pipeline.models.hf_inputs import ClipProcessor
 from pipeline.train.conversation import IGNORED, Lesson, TrainingProcessor
 
 ANSWERS = ("Yes, a man falls.", "No. Nothing happens here, and nobody moves at all; the door stays shut.")
@@ -37,19 +38,45 @@ def test_the_loss_is_on_answers_and_on_what_ends_them(family: str, video_model: 
     visual = set(tokenizer.convert_tokens_to_ids(["<video>", "<image>", "<|video_pad|>", "<IMG_CONTEXT>"]))
     for row, answer in enumerate(ANSWERS):
         learned = labels[row] != IGNORED
-        # templates differ in the white space between an answer and its end
-        assert "".join(processor.decode(labels[row][learned]).split()) == f"{answer}{tokenizer.eos_token}".replace(
-            " ", ""
-        )
+        # a template may put a space before the answer
+        assert processor.decode(labels[row][learned]).removeprefix(" ") == f"{answer}{tokenizer.eos_token}"
         assert (labels[row][learned] == ids[row][learned]).all()
         assert not visual & set(labels[row][learned].tolist())
         assert mask[row][learned].all()
-        # one stretch; after it, padding and what a template puts behind the end of a turn
+        # one stretch, and nothing but padding after it
         places = learned.nonzero().flatten().tolist()
         assert places == list(range(places[0], places[-1] + 1))
         assert ids[row, places[-1]] == tokenizer.eos_token_id
-        assert int(mask[row].sum()) - 2 <= places[-1] <= int(mask[row].sum()) - 1
+        assert places[-1] == int(mask[row].sum()) - 1
         assert mask[row].tolist() == sorted(mask[row].tolist(), reverse=True)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_the_prompt_is_the_one_that_inference_gives(family: str, video_model: Callable[[str], str]) -> None:
+    folder = video_model(family)
+    taught = lessons()
+    inputs = TrainingProcessor(folder).inputs(taught)
+    for row, lesson in enumerate(taught):
+        asked = ClipProcessor(folder, None, [{"role": "user", "content": lesson.question}]).inputs([lesson.clip], "cpu")
+        is_prompt = inputs["attention_mask"][row].bool() & (inputs["labels"][row] == IGNORED)
+        assert inputs["input_ids"][row][is_prompt].tolist() == asked["input_ids"][0].tolist()
+        # a batch holds the pixels of its clips one after the other
+        for name in (name for name in asked if "pixel_values" in name):
+            part = len(inputs[name]) // len(taught)
+            assert (inputs[name][row * part : (row + 1) * part] == asked[name]).all()
+
+
+def test_what_ends_a_turn_is_learned_where_the_template_writes_it(video_model: Callable[[str], str]) -> None:
+    processor = TrainingProcessor(video_model("qwen2_5_vl"))
+    processor.processor.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}\n{% for c in m['content'] %}{% if c['type'] == 'video' %}"
+        "<|vision_start|><|video_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|endoftext|>\n"
+        "{% endfor %}{% if add_generation_prompt %}assistant\n{% endif %}"
+    )
+    inputs = processor.inputs(lessons())
+    for row, answer in enumerate(ANSWERS):
+        labels = inputs["labels"][row]
+        assert processor.decode(labels[labels != IGNORED]) == f"{answer}<|endoftext|>"
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))

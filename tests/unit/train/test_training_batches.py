@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from training_data import row, write_dataset, write_split
 
-from pipeline.errors import DataError, RecordError
+from pipeline.errors import ConfigError, DataError, RecordError
 from pipeline.models.clip_files import ClipJob, read_file_clip
 from pipeline.records import Reason
 from pipeline.train.batches import DataSettings, TrainingBatch, TrainingBatches
@@ -50,13 +51,13 @@ def test_all_rows_come_once_over_all_ranks(tmp_path: Path, clip: Path, processor
     assert [len(each) for each in ranks] == [len(batches(dataset, processor, 0, 2))] * 2
     found = [batch for each in ranks for batch in each]
     assert sorted(id_ for batch in found for id_ in batch.ids) == [f"pair{n:03d}" for n in range(20)]
-    one = next(batch for batch in found if batch.ids)
+    one = found[0]
     number = int(one.ids[0][4:])
     assert one.is_anomaly[0] is (number % 2 == 1)
     assert one.answers[0].startswith("Yes" if number % 2 else "No")
     assert one.inputs["labels"].shape == one.inputs["input_ids"].shape
-    # what fills a batch up has no label
-    assert sum(int((batch.inputs["labels"] != -100).any(dim=1).sum()) for batch in found) == 20
+    assert all((batch.inputs["labels"] != -100).any(dim=1).all() for batch in found)
+    assert {len(batch.ids) for batch in found} == {2, 3}
 
 
 def test_training_goes_on_at_the_exact_batch(tmp_path: Path, clip: Path, processor: TrainingProcessor) -> None:
@@ -68,12 +69,18 @@ def test_training_goes_on_at_the_exact_batch(tmp_path: Path, clip: Path, process
     first.set_epoch(1)
     stream = iter(first)
     begun = [next(stream) for _ in range(2)]
-    state = first.state_dict()
+    state = json.loads(json.dumps(first.state_dict()))
     resumed = batches(dataset, processor)
     resumed.load_state_dict(state)
     rest = list(resumed)
     assert len(begun) + len(rest) == len(whole)
     assert all(same(a, b) for a, b in zip([*begun, *rest], whole, strict=True))
+    # the one that was left in the middle goes on as well, though its workers are gone
+    stream.close()
+    assert all(same(a, b) for a, b in zip(first, rest, strict=True))
+    assert not first.rejected
+    with pytest.raises(ConfigError, match="state after batch 2 of epoch 1 is of another dataset"):
+        batches(dataset, processor, seed=3).load_state_dict(state)
     straight.set_epoch(2)
     assert [batch.ids for batch in straight] != [batch.ids for batch in whole]
 
@@ -89,8 +96,52 @@ def test_an_unreadable_clip_costs_its_rows_alone(tmp_path: Path, clip: Path, pro
     assert sorted(id_ for batch in found for id_ in batch.ids) == [f"pair{n:03d}" for n in range(12) if n not in (1, 7)]
     for number in range(2, 6):
         (tmp_path / "clips" / f"clip{number}.mp4").write_bytes(b"no video")
-    with pytest.raises(DataError, match=r"of 12 rows of split train cannot be read, more than a share of 0\.1"):
+    with pytest.raises(DataError, match=r"of 12 rows of split train cannot be trained on, more than a share of 0\.1"):
         list(batches(dataset, processor))
+
+
+def test_a_batch_without_a_readable_clip_keeps_its_place(
+    tmp_path: Path, clip: Path, processor: TrainingProcessor
+) -> None:
+    dataset = write_dataset(tmp_path, clip, 12, clips=12)
+    for number in range(3):
+        (tmp_path / "clips" / f"clip{number}.mp4").unlink()
+    found = list(batches(dataset, processor, shuffle=False, max_bad_share=0.5))
+    assert [batch.ids for batch in found][:2] == [[], ["pair003", "pair004", "pair005"]]
+    assert (found[0].inputs["labels"] == -100).all()
+    assert found[0].inputs["input_ids"].shape[0] == 1
+
+
+def test_texts_that_mean_something_to_the_model_are_left_out(
+    tmp_path: Path, clip: Path, processor: TrainingProcessor
+) -> None:
+    rows = [row(n, str(clip)) for n in range(12)]
+    rows[3]["question"] = "What does <video> show?"
+    rows[5]["answer"] = ""
+    stream = batches(write_split(tmp_path, rows), processor, max_bad_share=0.5)
+    assert sorted(id_ for batch in stream for id_ in batch.ids) == [
+        f"pair{n:03d}" for n in range(12) if n not in (3, 5)
+    ]
+    assert {row_id: fault.reason for row_id, fault in stream.rejected.items()} == {
+        "pair003": Reason.UNFIT_INPUT,
+        "pair005": Reason.EMPTY_TEXT,
+    }
+    assert "the question holds <video>" in stream.rejected["pair003"].detail
+
+
+def test_a_data_loader_gives_the_same_batches(tmp_path: Path, clip: Path, processor: TrainingProcessor) -> None:
+    from torch.utils.data import DataLoader
+
+    from pipeline.train.loader import BatchStream
+
+    dataset = write_dataset(tmp_path, clip, 20)
+    straight, loaded = batches(dataset, processor), batches(dataset, processor)
+    expected = list(straight)[2:]
+    loaded.done = 2
+    stream = BatchStream(loaded)
+    assert len(stream) == len(expected)
+    loader: DataLoader[TrainingBatch] = DataLoader(stream, batch_size=None, num_workers=2)
+    assert all(same(a, b) for a, b in zip(loader, expected, strict=True))
 
 
 def test_a_clip_is_decoded_once_for_all_its_questions(

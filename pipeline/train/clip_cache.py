@@ -1,0 +1,63 @@
+"""Frames of clips that are being decoded or may be asked for again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from pipeline.errors import RecordError
+from pipeline.models.clip_frames import ClipFrames
+
+Wait = Callable[[], ClipFrames | RecordError]
+"""Waits for the frames of a clip, or for what is wrong with it."""
+
+
+class PendingClip:
+    """A clip that is decoded, or will be."""
+
+    def __init__(self, wait: Wait) -> None:
+        self._wait = wait
+        self._clip: ClipFrames | RecordError | None = None
+
+    def wait(self) -> ClipFrames | RecordError:
+        """Return the frames, or what is wrong with the clip."""
+        if self._clip is None:
+            self._clip = self._wait()
+        return self._clip
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it has been waited for."""
+        return self._clip is not None
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the frames, 0 while there are none."""
+        return self._clip.frames.nbytes if isinstance(self._clip, ClipFrames) else 0
+
+
+class ClipCache:
+    """Clips by number; the ones used longest ago leave first where they take too much memory."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._clips: OrderedDict[int, PendingClip] = OrderedDict()
+
+    def get(self, clip: int, begin: Callable[[], Wait]) -> PendingClip:
+        """Return a clip, beginning to decode it where it is not there."""
+        if clip not in self._clips:
+            self._clips[clip] = PendingClip(begin())
+        self._clips.move_to_end(clip)
+        return self._clips[clip]
+
+    def trim(self) -> None:
+        """Forget what does not fit."""
+        taken = sum(pending.nbytes for pending in self._clips.values())
+        while taken > self._most_bytes and len(self._clips) > 1:
+            _, dropped = self._clips.popitem(last=False)
+            taken -= dropped.nbytes
+
+    def forget_pending(self) -> None:
+        """Forget what nobody has waited for."""
+        for clip in [clip for clip, pending in self._clips.items() if not pending.is_read]:
+            del self._clips[clip]
