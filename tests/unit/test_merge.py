@@ -9,17 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from random_adapter import make_random_adapter
 from typer.testing import CliRunner
 from video_models import FAMILIES
 
 from flows.cli import app
 from pipeline.errors import ConfigError, SetupError
-from pipeline.models.adapter import AdapterFacts
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.hf_model import ModelSource, find_source, load_weights
 from pipeline.models.merge import merge_adapter
-from pipeline.models.model_parts import probe_weights
-from pipeline.train.adapter import insert_lora, save_adapter
 from pipeline.train.conversation import Lesson, TrainingProcessor
 
 VideoModelOf = Callable[[str], str]
@@ -34,26 +32,10 @@ def adapter(video_model: VideoModelOf, tmp_path_factory: pytest.TempPathFactory)
         path = folder / family
         if not path.exists():
             path.mkdir()
-            _make_adapter(video_model(family), path)
+            make_random_adapter(video_model(family), path)
         return path
 
     return make
-
-
-def _make_adapter(base: str, folder: Path) -> None:
-    import torch
-
-    model, _, _ = load_weights(ModelSource(name=base), "cpu")
-    facts = AdapterFacts(
-        base=base, architecture=type(model).__name__, probe=probe_weights(model), has_projector=True, num_frames=4
-    )
-    adapted = insert_lora(model, rank=2, alpha=4, dropout=0.0, target_modules=[], train_projector=True, seed=0)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in adapted.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
-    save_adapter(adapted, TrainingProcessor(base).processor, facts, folder)
 
 
 def logits(model: Any, base: str) -> Any:
