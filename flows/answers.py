@@ -1,72 +1,184 @@
-"""Evaluation of answers: where references and predictions come from, and what is shown and written of them."""
+"""Evaluation of answers: where they come from, who judges them, and what is written of them."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from annotation.source import Source
-from pipeline.errors import DataError
-from pipeline.evaluate.answers import Accuracy, AnswerEvaluation, JudgedAnswer, Reference
+from pydantic import ValidationError
+
+from annotation.answer_rows import read_predictions
+from annotation.hivau_answers import read_hivau_references
+from flows.answer_tables import METRICS
+from pipeline.config import JudgeConfig
+from pipeline.config.language import TokenPrice
+from pipeline.errors import SetupError
+from pipeline.evaluate.answers import AnswerEvaluation, JudgedAnswer, Reference
+from pipeline.evaluate.answers_dataset import is_embedded, read_dataset_references, write_embedded_clips
+from pipeline.evaluate.answers_file import answer_questions
+from pipeline.evaluate.answers_judge import AnswerGrades, grade_answers
+from pipeline.models.answering import Answerer, VideoQuestion
+from pipeline.models.chat.settings import ChatSettings, chat_settings
 from pipeline.records import digest
+from pipeline.stages.run import Progress
 from pipeline.storage import write_atomically
 
-METRICS = "metrics.json"
+logger = logging.getLogger(__name__)
+
 ROWS = "answers.csv"
 PREDICTIONS = "predictions.jsonl"
+JUDGE_JOURNAL = "judge"
+CLIPS = "clips"
+"""Folder of the clips of a dataset that embeds them."""
 
-Metrics = Mapping[str, Any]
-"""The object that `holmes eval answers --json` prints."""
+_REPLY_TOKENS = 300
+_NAMED = 5
+"""Faults named in the log; the JSON names them all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Questions:
+    """The references, and what they were read from.
+
+    Attributes:
+        references: in the order in which they are measured.
+        read_from: paths and split, for people.
+        videos: folder that the paths of their videos are relative to.
+        dataset: the dataset and its split, where they are rows of one.
+    """
+
+    references: Sequence[Reference]
+    read_from: Mapping[str, str]
+    videos: Path | None = None
+    dataset: tuple[Path, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """Texts by the id of their reference, what gave them, and why the model gave none to others."""
+
+    texts: Mapping[str, str]
+    given_by: Mapping[str, str]
+    faults: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_questions(dataset: Path | None, split: str, file: Path | None, videos: Path | None) -> Questions:
+    """Read the references of a dataset's split or of a file of HIVAU-70k.
+
+    Raises:
+        SetupError: both are named, or none.
+        DataError: as the readers.
+    """
+    if file is not None and dataset is None:
+        return Questions(references=read_hivau_references(file), read_from={"references": str(file)}, videos=videos)
+    if dataset is not None and file is None:
+        read_from = {"references": str(dataset), "split": split}
+        references = read_dataset_references(dataset, split)
+        return Questions(references=references, read_from=read_from, dataset=(dataset, split))
+    raise SetupError("name the right answers: either --dataset FOLDER or --references FILE")
+
+
+def read_answers(path: Path) -> Answers:
+    """Read what a model answered elsewhere. Raises: as `read_predictions`."""
+    return Answers(texts=read_predictions(path), given_by={"predictions": str(path)})
+
+
+def ask_model(answerer: Answerer, questions: Questions, out: Path, on_progress: Progress) -> Answers:
+    """Have a model answer every question; `predictions.jsonl` in `out` keeps what it says, for this run and others.
+
+    Raises:
+        SetupError: the model cannot be loaded, or the file holds answers of another one.
+    """
+    videos = questions.videos
+    if questions.dataset is not None and any(is_embedded(one.video or "") for one in questions.references):
+        videos = out / CLIPS
+        write_embedded_clips(*questions.dataset, videos)
+    asked = [_question(one, videos) for one in questions.references]
+    texts: dict[str, str] = {}
+    faults: dict[str, str] = {}
+    for done, (question, answer) in enumerate(answer_questions(answerer, asked, out / PREDICTIONS), start=1):
+        if isinstance(answer, str):
+            texts[question.id] = answer
+        else:
+            faults[question.id] = f"{answer.reason}: {answer.detail}"
+        on_progress("answer", done, len(asked))
+    for name, fault in list(faults.items())[:_NAMED]:
+        logger.warning("no answer to %s: %s", name, fault)
+    return Answers(texts=texts, given_by={"model": answerer.name, "predictions": str(out / PREDICTIONS)}, faults=faults)
+
+
+def judge_settings(
+    model: str, base_url: str | None, max_tokens: int | None, price: tuple[float, float] | None, max_cost: float | None
+) -> ChatSettings:
+    """Return how a language model is asked to score answers, and what it may cost.
+
+    Raises:
+        SetupError: one of the values is out of its range.
+    """
+    try:
+        prices = {} if price is None else {model: TokenPrice(input=price[0], output=price[1])}
+        config = JudgeConfig(
+            model=model, base_url=base_url, max_total_tokens=max_tokens, max_cost=max_cost, prices=prices
+        )  # fmt: skip
+    except ValidationError as fault:
+        told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in fault.errors())
+        raise SetupError(f"judge: {told}") from None
+    return chat_settings("judge", config, model=model, temperature=0.0, max_tokens=_REPLY_TOKENS, seed=0)
+
+
+def judge_with(settings: ChatSettings, evaluation: AnswerEvaluation, out: Path, most_answers: int) -> AnswerGrades:
+    """Have a language model score answers; its replies are kept in `out`. Raises: as `grade_answers`."""
+    grades = grade_answers(evaluation.answers, settings, out / JUDGE_JOURNAL, most_answers)
+    for name, fault in list(grades.failures.items())[:_NAMED]:
+        logger.warning("no scores for %s: %s", name, fault)
+    return grades
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerReport:
-    """An evaluation, what it was made on, and what a language model says of the answers where one was asked.
-
-    Attributes:
-        made_on: paths, split and model, for people.
-        unanswered: why the model gave no answer, by id of the reference.
-        judge: mean scores and spending; None where nobody was asked.
-        scores: of each judged answer, by id.
-    """
+    """An evaluation, what it was made on, and what a language model says of the answers where one was asked."""
 
     evaluation: AnswerEvaluation
-    made_on: Mapping[str, str]
-    unanswered: Mapping[str, str] = field(default_factory=dict)
-    judge: Mapping[str, Any] | None = None
-    scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    questions: Questions
+    answers: Answers
+    grades: AnswerGrades | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return everything that the command prints as one object."""
+        measured = [answer.reference for answer in self.evaluation.answers]
         return {
-            **self.made_on,
+            **self.questions.read_from,
+            **self.answers.given_by,
             # What runs must share to be compared: the questions and what is held to be right.
-            "references_hash": references_hash([answer.reference for answer in self.evaluation.answers]),
+            "references_hash": references_hash(measured),
             **self.evaluation.metrics.as_json(),
-            "unanswered": dict(self.unanswered),
-            "judge": self.judge,
+            "unanswered": dict(self.answers.faults),
+            "judge": None if self.grades is None else _summary(self.grades),
         }
 
     def write(self, folder: Path) -> None:
         """Write `metrics.json`, and `answers.csv` with a row for every answer, into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / METRICS, (json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n").encode())
+        scores = {} if self.grades is None else self.grades.scores
         with (folder / ROWS).open("w", encoding="utf-8", newline="") as file:
             rows = csv.writer(file, lineterminator="\n")
-            names = list(dict.fromkeys(name for scores in self.scores.values() for name in scores))
-            rows.writerow([*_COLUMNS, *names])
+            rows.writerow([*_COLUMNS, *(_SCORE_COLUMNS if scores else ())])
             for answer in self.evaluation.answers:
-                scores = self.scores.get(answer.reference.id, {})
-                rows.writerow([*_row(answer), *(scores.get(name, "") for name in names)])
+                given = scores.get(answer.reference.id)
+                scored = [getattr(given, name, "") for name in _SCORE_COLUMNS] if scores else []
+                rows.writerow([*_row(answer), *scored])
 
 
 _COLUMNS = (
     "id", "level", "task", "label", "expected", "verdict", "correct", "video", "question", "reference", "prediction",
 )  # fmt: skip
+_SCORE_COLUMNS = ("reasonability", "detail", "consistency", "reason")
 
 
 def references_hash(references: Sequence[Reference]) -> str:
@@ -74,128 +186,35 @@ def references_hash(references: Sequence[Reference]) -> str:
     return digest([[one.id, one.question, one.answer, one.label, one.is_anomaly] for one in references])[:16]
 
 
-def answer_table(metrics: Metrics) -> Iterator[str]:
-    """Yield the lines of a table of one run, for people."""
-    yield (
-        f"{metrics['num']} answers, {metrics['empty']} empty; {metrics['missing']} references without one; "
-        f"{len(metrics['contradicted'])} references contradict their label"
-    )
-    judgement = metrics["judgement"]
-    if judgement is not None:
-        yield ""
-        yield f"{'judgement':<24}{'answers':>8}{'right':>8}{'unreadable':>12}{'accuracy':>10}   95% interval"
-        yield _accuracy_line("all", judgement["overall"])
-        for label, accuracy in judgement["per_class"].items():
-            yield _accuracy_line(label, accuracy)
-        yield f"{'always the larger class':<24}{_number(judgement['larger_class_accuracy']):>38}"
-        yield (
-            f"balanced accuracy {_number(judgement['balanced_accuracy'])}; abnormal: "
-            f"precision {_number(judgement['precision'])}, recall {_number(judgement['recall'])}, "
-            f"F1 {_number(judgement['f1'])}"
-        )
-    if any(group["text"] for group in metrics["groups"]):
-        yield ""
-        yield f"{'texts':<24}{'answers':>8}{'judged':>8}" + "".join(f"{title:>9}" for _, title in _TEXT_COLUMNS)
-    for group in metrics["groups"]:
-        text = group["text"]
-        if text is not None:
-            name = group["level"] if group["task"] is None else f"{group['level']}, {group['task']}"
-            right = group["judgement"] and group["judgement"]["overall"]["accuracy"]
-            numbers = "".join(f"{_number(text[key], 3):>9}" for key, _ in _TEXT_COLUMNS)
-            yield f"{name:<24}{group['num']:>8}{_number(right, 3):>8}{numbers}"
-    if (variant := _meteor_of(metrics)) is not None:
-        yield _METEOR_NOTES[variant]
-    if metrics["judge"] is not None:
-        yield ""
-        yield judge_line(metrics["judge"])
+def _question(reference: Reference, videos: Path | None) -> VideoQuestion:
+    if reference.video is None:
+        raise SetupError(f"{reference.id}: the reference names no video")
+    path = Path(reference.video)
+    if not path.is_absolute():
+        if videos is None:
+            raise SetupError(f"{reference.video}: --videos FOLDER is needed, which this path is relative to")
+        path = videos / path
+        # Raw annotations name videos without their suffix.
+        if not path.suffix or not path.is_file():
+            named = path.with_name(f"{path.name}.mp4")
+            path = named if named.is_file() else path
+    return VideoQuestion(id=reference.id, question=reference.question, path=path, span_s=reference.span_s)
 
 
-def judge_line(judge: Metrics) -> str:
-    """Say in a line what a language model thinks of the answers."""
-    means = ", ".join(f"{name} {_number(value, 2)}" for name, value in judge["means"].items())
-    money = "" if judge["cost"] is None else f", cost {judge['cost']:,.4f}"
-    return (
-        f"{judge['model']} scored {judge['num']} answers from 0 to 5: {means}; {judge['failed']} failed; "
-        f"{judge['requests']} requests{money}"
-    )
-
-
-def read_runs(named: Sequence[str]) -> dict[str, Metrics]:
-    """Read runs to compare, each `NAME=FILE`, the file a metrics.json or what --json printed.
-
-    Raises:
-        DataError: a file is none of that, or the runs were not measured on the same references in the same way.
-    """
-    runs: dict[str, Metrics] = {}
-    for entry in named:
-        name, _, file = entry.rpartition("=")
-        path = Path(file) / METRICS if Path(file).is_dir() else Path(file)
-        metrics = Source(path).json
-        if not isinstance(metrics, dict) or not {"references_hash", "groups", "judgement"} <= metrics.keys():
-            raise DataError(f"{path}: not the metrics of `holmes eval answers`")
-        runs[name or path.parent.name or path.stem] = metrics
-    if len(runs) < len(named):
-        raise DataError(f"two runs have one name: {', '.join(named)}; name them: NAME=FILE")
-    for what, value_of in (("references", _references_of), ("METEOR", _meteor_of)):
-        found = {name: value_of(run) for name, run in runs.items()}
-        if len(set(found.values())) > 1:
-            told = ", ".join(f"{name}: {value}" for name, value in found.items())
-            raise DataError(f"the runs cannot be compared, their {what} differ: {told}")
-    return runs
-
-
-def compare_table(runs: Mapping[str, Metrics]) -> Iterator[str]:
-    """Yield the lines of a table with a row for every run: judgement accuracy, then the texts level by level."""
-    width = max(24, *(len(name) + 2 for name in runs))
-    yield f"{'judgement':<{width}}{'answers':>8}{'right':>8}{'unreadable':>12}{'accuracy':>10}   95% interval"
-    for name, run in runs.items():
-        if run["judgement"] is None:
-            yield f"{name:<{width}}{'no verdicts asked for':>8}"
-        else:
-            yield _accuracy_line(name, run["judgement"]["overall"], width)
-    levels = dict.fromkeys(
-        group["level"] for run in runs.values() for group in run["groups"] if group["text"] is not None
-    )
-    for level in levels:
-        yield ""
-        yield f"{f'texts, {level}':<{width}}{'answers':>8}" + "".join(f"{title:>9}" for _, title in _TEXT_COLUMNS)
-        for name, run in runs.items():
-            group = next((one for one in run["groups"] if one["level"] == level), None)
-            if group is not None and group["text"] is not None:
-                numbers = "".join(f"{_number(group['text'][key], 3):>9}" for key, _ in _TEXT_COLUMNS)
-                yield f"{name:<{width}}{group['num']:>8}{numbers}"
-    variant = next((found for run in runs.values() if (found := _meteor_of(run)) is not None), None)
-    if variant is not None:
-        yield _METEOR_NOTES[variant]
-    judged = {name: run["judge"] for name, run in runs.items() if run.get("judge")}
-    if judged:
-        yield ""
-        yield from (f"{name}: {judge_line(judge)}" for name, judge in judged.items())
-
-
-_TEXT_COLUMNS = (
-    ("bleu", "BLEU"), ("bleu_4", "BLEU-4"), ("cider", "CIDEr"), ("meteor", "METEOR"), ("rouge_l", "ROUGE-L"),
-)  # fmt: skip
-_METEOR_NOTES = {
-    "stem": "BLEU: sum of BLEU-1 to BLEU-4. METEOR: exact and stem matches, no synonyms (NLTK)",
-    "java": "BLEU: sum of BLEU-1 to BLEU-4. METEOR: 1.5 (Java)",
-}
-
-
-def _accuracy_line(name: str, accuracy: Mapping[str, Any], width: int = 24) -> str:
-    found = Accuracy(**accuracy)
-    return (
-        f"{name:<{width}}{found.num:>8}{found.correct:>8}{found.unreadable:>12}{found.accuracy:>10.4f}"
-        f"   {found.low:.4f} to {found.high:.4f}"
-    )
-
-
-def _references_of(run: Metrics) -> str:
-    return str(run["references_hash"])
-
-
-def _meteor_of(run: Metrics) -> str | None:
-    return next((group["text"]["meteor_variant"] for group in run["groups"] if group["text"] is not None), None)
+def _summary(grades: AnswerGrades) -> dict[str, Any]:
+    spent = grades.spent
+    return {
+        "model": spent.model,
+        "means": grades.means(),
+        "num": len(grades.scores),
+        "failed": len(grades.failures),
+        "drawn": grades.drawn,
+        "requests": spent.requests,
+        "from_journal": spent.from_journal,
+        "prompt_tokens": spent.prompt_tokens,
+        "completion_tokens": spent.completion_tokens,
+        "cost": spent.cost,
+    }
 
 
 def _row(answer: JudgedAnswer) -> list[str]:
@@ -206,7 +225,3 @@ def _row(answer: JudgedAnswer) -> list[str]:
         one.id, one.level, one.task, one.label or "", expected, answer.verdict or "", correct,
         Path(one.video or "").name, one.question, one.answer, answer.prediction,
     ]  # fmt: skip
-
-
-def _number(value: float | None, digits: int = 4) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"

@@ -100,7 +100,7 @@ class ClipProcessor:
         """Return the inputs of a batch, padded on the left; frames are scaled and normalised on `device`."""
         with self._lock:
             return self._processor.apply_chat_template(
-                [_conversation(clip, self._prompt) for clip in clips],
+                [_conversation(clip, self._prompt_of(clip)) for clip in clips],
                 tokenize=True,
                 add_generation_prompt=True,
                 return_dict=True,
@@ -112,6 +112,10 @@ class ClipProcessor:
                     "device": device,
                 },
             )
+
+    def _prompt_of(self, clip: ClipFrames) -> Sequence[Message]:  # noqa: ARG002
+        """Return what is asked about a clip."""
+        return self._prompt
 
     def text(self, tokens: Sequence[int], *, is_cut_off: bool) -> str:
         """Return what the tokens of one row say, without special tokens, role names and echoes of the prompt."""

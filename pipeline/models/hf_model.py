@@ -231,13 +231,15 @@ class VideoModel:
         return self._processor.text(row[:length], is_cut_off=length == self._generation.max_new_tokens)
 
 
-def load_processor(source: ModelSource, prompt: Sequence[Message]) -> ClipProcessor:
+def load_processor(
+    source: ModelSource, prompt: Sequence[Message], kind: type[ClipProcessor] = ClipProcessor
+) -> ClipProcessor:
     """Return the processor of a source, for a prompt.
 
     Raises: as `ClipProcessor`.
     """
     name = source.processor or source.name
-    return ClipProcessor(
+    return kind(
         name,
         source.revision if name == source.name else None,
         prompt,
