@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ONE_PRESS_S = 2.0
+"""A launcher of several processes passes a Ctrl-C on that these have already got from the terminal."""
 
 
 class Interruption:
-    """Within its block the first signal is noted; a second one interrupts at once."""
+    """Within its block the first signal is noted; another Ctrl-C, seconds later, interrupts at once."""
 
     def __init__(self) -> None:
         self.is_wanted = False
         self._before: dict[int, Any] = {}
+        self._noted_at = 0.0
 
     def __enter__(self) -> Self:
         # Handlers can be set in the main thread alone.
@@ -30,6 +34,8 @@ class Interruption:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        if self.is_wanted:
+        now = time.monotonic()
+        if not self.is_wanted:
+            self.is_wanted, self._noted_at = True, now
+        elif number == signal.SIGINT and now - self._noted_at > _ONE_PRESS_S:
             raise KeyboardInterrupt
-        self.is_wanted = True

@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from random_adapter import make_random_adapter
 from video_models import FAMILIES
 
 from pipeline.errors import SetupError
-from pipeline.models.adapter import AdapterFacts, read_facts
+from pipeline.models.adapter import read_facts
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.hf_model import ModelSource, VideoModel, find_source, load_weights
 from pipeline.models.hf_sampling import Generation
-from pipeline.models.model_parts import lora_pattern, probe_weights, projector_parameters
+from pipeline.models.model_parts import lora_pattern, projector_parameters
 from pipeline.prompts import load_prompt
-from pipeline.train.adapter import insert_lora, save_adapter
+from pipeline.train.adapter import insert_lora
 
 PROMPT = load_prompt("caption").render()
 VideoModelOf = Callable[[str], str]
@@ -34,28 +35,10 @@ def adapter(video_model: VideoModelOf, tmp_path_factory: pytest.TempPathFactory)
         path = folder / family
         if not path.exists():
             path.mkdir()
-            make_adapter(video_model(family), path)
+            make_random_adapter(video_model(family), path)
         return path
 
     return make
-
-
-def make_adapter(base: str, folder: Path) -> Any:
-    import torch
-    from transformers import AutoProcessor
-
-    model, _, _ = load_weights(ModelSource(name=base), "cpu")
-    facts = AdapterFacts(
-        base=base, architecture=type(model).__name__, probe=probe_weights(model), has_projector=True, num_frames=4
-    )
-    adapted = insert_lora(model, rank=2, alpha=4, dropout=0.0, target_modules=[], train_projector=True, seed=0)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in adapted.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
-    save_adapter(adapted, AutoProcessor.from_pretrained(base), facts, folder)
-    return adapted.eval()
 
 
 def clip() -> ClipFrames:
@@ -122,7 +105,7 @@ def test_an_adapter_loads_onto_its_base(
     import torch
 
     base = video_model(family)
-    trained = make_adapter(base, tmp_path)
+    trained = make_random_adapter(base, tmp_path)
     plain, _, _ = load_weights(ModelSource(name=base), "cpu")
     source = find_source(str(adapter(family)), base, setting="--model-path")
     assert source.processor == str(adapter(family))
