@@ -79,7 +79,8 @@ def read_runs(named: Sequence[str]) -> dict[str, Metrics]:
     if len(runs) < len(named):
         raise DataError(f"two runs have one name: {', '.join(named)}; name them: NAME=FILE")
     for what, value_of in (("references", _references_of), ("METEOR", _meteor_of)):
-        found = {name: value_of(run) for name, run in runs.items()}
+        # A run without text metrics has no METEOR, and so none that differs.
+        found = {name: value for name, run in runs.items() if (value := value_of(run)) is not None}
         if len(set(found.values())) > 1:
             told = ", ".join(f"{name}: {value}" for name, value in found.items())
             raise DataError(f"the runs cannot be compared, their {what} differ: {told}")
@@ -87,7 +88,7 @@ def read_runs(named: Sequence[str]) -> dict[str, Metrics]:
 
 
 def compare_table(runs: Mapping[str, Metrics]) -> Iterator[str]:
-    """Yield the lines of a table with a row for every run: judgement accuracy, then the texts level by level."""
+    """Yield tables with a row for every run: judgement accuracy, then texts level by level; by class, with a column."""
     width = max(24, *(len(name) + 2 for name in runs))
     yield f"{'judgement':<{width}}{'answers':>8}{'right':>8}{'unreadable':>12}{'accuracy':>10}   95% interval"
     for name, run in runs.items():
@@ -95,6 +96,15 @@ def compare_table(runs: Mapping[str, Metrics]) -> Iterator[str]:
             yield f"{name:<{width}}{'no verdicts asked for':>8}"
         else:
             yield _accuracy_line(name, run["judgement"]["overall"], width)
+    by_class = {name: run["judgement"]["per_class"] for name, run in runs.items() if run["judgement"] is not None}
+    if by_class:
+        yield ""
+        widths = {name: max(10, len(name) + 2) for name in by_class}
+        yield f"{'accuracy by class':<{width}}{'answers':>8}" + "".join(f"{n:>{w}}" for n, w in widths.items())
+        # Runs on the same references have the same classes.
+        for label, first in next(iter(by_class.values())).items():
+            cells = (f"{_number(by_class[name][label]['accuracy']):>{w}}" for name, w in widths.items())
+            yield f"{label:<{width}}{first['num']:>8}{''.join(cells)}"
     levels = dict.fromkeys(
         group["level"] for run in runs.values() for group in run["groups"] if group["text"] is not None
     )
@@ -109,10 +119,10 @@ def compare_table(runs: Mapping[str, Metrics]) -> Iterator[str]:
     variant = next((found for run in runs.values() if (found := _meteor_of(run)) is not None), None)
     if variant is not None:
         yield _METEOR_NOTES[variant]
-    judged = {name: run["judge"] for name, run in runs.items() if run.get("judge")}
-    if judged:
+    graded = {name: run["judge"] for name, run in runs.items() if run.get("judge")}
+    if graded:
         yield ""
-        yield from (f"{name}: {judge_line(judge)}" for name, judge in judged.items())
+        yield from (f"{name}: {judge_line(judge)}" for name, judge in graded.items())
 
 
 _TEXT_COLUMNS = (

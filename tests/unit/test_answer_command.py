@@ -106,6 +106,8 @@ def test_runs_side_by_side(dataset: Path, tmp_path: Path) -> None:
     lines = run("--compare", *named).splitlines()
     assert lines[1].split()[-4:-3] + lines[2].split()[-4:-3] + lines[3].split()[-4:-3] == ["0.0000", "0.6667", "1.0000"]
     assert lines[3].startswith("projector + LoRA")
+    fighting = next(line for line in lines if line.startswith("Fighting"))
+    assert fighting.split() == ["Fighting", "1", "0.0000", "0.0000", "1.0000"]
     assert any(line.startswith("texts, clip") for line in lines)
     assert json.loads(run("--compare", *named, "--json")).keys() == answers.keys()
 
@@ -119,6 +121,14 @@ def test_runs_on_other_references_are_not_compared(dataset: Path, tmp_path: Path
     (tmp_path / "c.json").write_text("{}")
     with pytest.raises(DataError, match=r"c\.json: not the metrics"):
         run("--compare", f"c={tmp_path / 'c.json'}")
+    changed = json.loads((tmp_path / "a/metrics.json").read_text())
+    for group in changed["groups"]:
+        group["text"]["meteor_variant"] = "java"
+    (tmp_path / "java.json").write_text(json.dumps(changed))
+    with pytest.raises(DataError, match="their METEOR differ: a: stem, java: java"):
+        run("--compare", f"a={tmp_path / 'a'}", f"java={tmp_path / 'java.json'}")
+    run("--predictions", tmp_path / "p.jsonl", "--dataset", dataset, "--no-text", "--out", tmp_path / "d")
+    assert "texts, clip" in run("--compare", f"a={tmp_path / 'a'}", f"d={tmp_path / 'd'}")
     with pytest.raises(DataError, match="two runs have one name"):
         run("--compare", f"a={tmp_path / 'a'}", f"a={tmp_path / 'a'}")
 
