@@ -43,8 +43,9 @@ def answer_table(metrics: Metrics) -> Iterator[str]:
         if text is not None:
             name = group["level"] if group["task"] is None else f"{group['level']}, {group['task']}"
             right = group["judgement"] and group["judgement"]["overall"]["accuracy"]
-            numbers = "".join(f"{_number(text[key], 3):>9}" for key, _ in _TEXT_COLUMNS)
-            yield f"{name:<24}{group['num']:>8}{_number(right, 3):>8}{numbers}"
+            yield f"{name:<24}{group['num']:>8}{_number(right, 3):>8}{_text_numbers(text)}"
+            if group["text_by_chance"] is not None:
+                yield f"{_BY_CHANCE:<40}{_text_numbers(group['text_by_chance'])}"
     if (variant := _meteor_of(metrics)) is not None:
         yield _METEOR_NOTES[variant]
     if metrics["judge"] is not None:
@@ -111,11 +112,13 @@ def compare_table(runs: Mapping[str, Metrics]) -> Iterator[str]:
     for level in levels:
         yield ""
         yield f"{f'texts, {level}':<{width}}{'answers':>8}" + "".join(f"{title:>9}" for _, title in _TEXT_COLUMNS)
-        for name, run in runs.items():
-            group = next((one for one in run["groups"] if one["level"] == level), None)
-            if group is not None and group["text"] is not None:
-                numbers = "".join(f"{_number(group['text'][key], 3):>9}" for key, _ in _TEXT_COLUMNS)
-                yield f"{name:<{width}}{group['num']:>8}{numbers}"
+        groups = {name: next((g for g in run["groups"] if g["level"] == level), None) for name, run in runs.items()}
+        measured = {name: group for name, group in groups.items() if group is not None and group["text"] is not None}
+        for name, group in measured.items():
+            yield f"{name:<{width}}{group['num']:>8}{_text_numbers(group['text'])}"
+        by_chance = next(iter(measured.values()))["text_by_chance"]
+        if by_chance is not None:
+            yield f"{_BY_CHANCE:<{width + 8}}{_text_numbers(by_chance)}"
     variant = next((found for run in runs.values() if (found := _meteor_of(run)) is not None), None)
     if variant is not None:
         yield _METEOR_NOTES[variant]
@@ -128,6 +131,7 @@ def compare_table(runs: Mapping[str, Metrics]) -> Iterator[str]:
 _TEXT_COLUMNS = (
     ("bleu", "BLEU"), ("bleu_4", "BLEU-4"), ("cider", "CIDEr"), ("meteor", "METEOR"), ("rouge_l", "ROUGE-L"),
 )  # fmt: skip
+_BY_CHANCE = "  right answers about others"
 _METEOR_NOTES = {
     "stem": "BLEU: sum of BLEU-1 to BLEU-4. METEOR: exact and stem matches, no synonyms (NLTK)",
     "java": "BLEU: sum of BLEU-1 to BLEU-4. METEOR: 1.5 (Java)",
@@ -140,6 +144,10 @@ def _accuracy_line(name: str, accuracy: Mapping[str, Any], width: int = 24) -> s
         f"{name:<{width}}{found.num:>8}{found.correct:>8}{found.unreadable:>12}{found.accuracy:>10.4f}"
         f"   {found.low:.4f} to {found.high:.4f}"
     )
+
+
+def _text_numbers(text: Mapping[str, Any]) -> str:
+    return "".join(f"{_number(text[key], 3):>9}" for key, _ in _TEXT_COLUMNS)
 
 
 def _references_of(run: Metrics) -> str:
