@@ -43,8 +43,9 @@ def answer_table(metrics: Metrics) -> Iterator[str]:
         if text is not None:
             name = group["level"] if group["task"] is None else f"{group['level']}, {group['task']}"
             right = group["judgement"] and group["judgement"]["overall"]["accuracy"]
-            numbers = "".join(f"{_number(text[key], 3):>9}" for key, _ in _TEXT_COLUMNS)
-            yield f"{name:<24}{group['num']:>8}{_number(right, 3):>8}{numbers}"
+            yield f"{name:<24}{group['num']:>8}{_number(right, 3):>8}{_text_numbers(text)}"
+            if group["text_by_chance"] is not None:
+                yield f"{_BY_CHANCE:<40}{_text_numbers(group['text_by_chance'])}"
     if (variant := _meteor_of(metrics)) is not None:
         yield _METEOR_NOTES[variant]
     if metrics["judge"] is not None:
@@ -79,7 +80,8 @@ def read_runs(named: Sequence[str]) -> dict[str, Metrics]:
     if len(runs) < len(named):
         raise DataError(f"two runs have one name: {', '.join(named)}; name them: NAME=FILE")
     for what, value_of in (("references", _references_of), ("METEOR", _meteor_of)):
-        found = {name: value_of(run) for name, run in runs.items()}
+        # A run without text metrics has no METEOR, and so none that differs.
+        found = {name: value for name, run in runs.items() if (value := value_of(run)) is not None}
         if len(set(found.values())) > 1:
             told = ", ".join(f"{name}: {value}" for name, value in found.items())
             raise DataError(f"the runs cannot be compared, their {what} differ: {told}")
@@ -87,7 +89,7 @@ def read_runs(named: Sequence[str]) -> dict[str, Metrics]:
 
 
 def compare_table(runs: Mapping[str, Metrics]) -> Iterator[str]:
-    """Yield the lines of a table with a row for every run: judgement accuracy, then the texts level by level."""
+    """Yield tables with a row for every run: judgement accuracy, then texts level by level; by class, with a column."""
     width = max(24, *(len(name) + 2 for name in runs))
     yield f"{'judgement':<{width}}{'answers':>8}{'right':>8}{'unreadable':>12}{'accuracy':>10}   95% interval"
     for name, run in runs.items():
@@ -95,29 +97,41 @@ def compare_table(runs: Mapping[str, Metrics]) -> Iterator[str]:
             yield f"{name:<{width}}{'no verdicts asked for':>8}"
         else:
             yield _accuracy_line(name, run["judgement"]["overall"], width)
+    by_class = {name: run["judgement"]["per_class"] for name, run in runs.items() if run["judgement"] is not None}
+    if by_class:
+        yield ""
+        widths = {name: max(10, len(name) + 2) for name in by_class}
+        yield f"{'accuracy by class':<{width}}{'answers':>8}" + "".join(f"{n:>{w}}" for n, w in widths.items())
+        # Runs on the same references have the same classes.
+        for label, first in next(iter(by_class.values())).items():
+            cells = (f"{_number(by_class[name][label]['accuracy']):>{w}}" for name, w in widths.items())
+            yield f"{label:<{width}}{first['num']:>8}{''.join(cells)}"
     levels = dict.fromkeys(
         group["level"] for run in runs.values() for group in run["groups"] if group["text"] is not None
     )
     for level in levels:
         yield ""
         yield f"{f'texts, {level}':<{width}}{'answers':>8}" + "".join(f"{title:>9}" for _, title in _TEXT_COLUMNS)
-        for name, run in runs.items():
-            group = next((one for one in run["groups"] if one["level"] == level), None)
-            if group is not None and group["text"] is not None:
-                numbers = "".join(f"{_number(group['text'][key], 3):>9}" for key, _ in _TEXT_COLUMNS)
-                yield f"{name:<{width}}{group['num']:>8}{numbers}"
+        groups = {name: next((g for g in run["groups"] if g["level"] == level), None) for name, run in runs.items()}
+        measured = {name: group for name, group in groups.items() if group is not None and group["text"] is not None}
+        for name, group in measured.items():
+            yield f"{name:<{width}}{group['num']:>8}{_text_numbers(group['text'])}"
+        by_chance = next(iter(measured.values()))["text_by_chance"]
+        if by_chance is not None:
+            yield f"{_BY_CHANCE:<{width + 8}}{_text_numbers(by_chance)}"
     variant = next((found for run in runs.values() if (found := _meteor_of(run)) is not None), None)
     if variant is not None:
         yield _METEOR_NOTES[variant]
-    judged = {name: run["judge"] for name, run in runs.items() if run.get("judge")}
-    if judged:
+    graded = {name: run["judge"] for name, run in runs.items() if run.get("judge")}
+    if graded:
         yield ""
-        yield from (f"{name}: {judge_line(judge)}" for name, judge in judged.items())
+        yield from (f"{name}: {judge_line(judge)}" for name, judge in graded.items())
 
 
 _TEXT_COLUMNS = (
     ("bleu", "BLEU"), ("bleu_4", "BLEU-4"), ("cider", "CIDEr"), ("meteor", "METEOR"), ("rouge_l", "ROUGE-L"),
 )  # fmt: skip
+_BY_CHANCE = "  right answers about others"
 _METEOR_NOTES = {
     "stem": "BLEU: sum of BLEU-1 to BLEU-4. METEOR: exact and stem matches, no synonyms (NLTK)",
     "java": "BLEU: sum of BLEU-1 to BLEU-4. METEOR: 1.5 (Java)",
@@ -130,6 +144,10 @@ def _accuracy_line(name: str, accuracy: Mapping[str, Any], width: int = 24) -> s
         f"{name:<{width}}{found.num:>8}{found.correct:>8}{found.unreadable:>12}{found.accuracy:>10.4f}"
         f"   {found.low:.4f} to {found.high:.4f}"
     )
+
+
+def _text_numbers(text: Mapping[str, Any]) -> str:
+    return "".join(f"{_number(text[key], 3):>9}" for key, _ in _TEXT_COLUMNS)
 
 
 def _references_of(run: Metrics) -> str:

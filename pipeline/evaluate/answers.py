@@ -98,7 +98,10 @@ class JudgementMetrics:
 class GroupMetrics:
     """The answers of one level, or of one level and task (`task` is None for all of them).
 
-    `judgement` is None where no verdict was asked for, `text` where texts were not measured.
+    Attributes:
+        judgement: None where no verdict was asked for.
+        text: None where texts were not measured.
+        text_by_chance: what the reference answers to other questions of the group reach; None of a single answer too.
     """
 
     level: str
@@ -106,6 +109,7 @@ class GroupMetrics:
     num: int
     judgement: JudgementMetrics | None
     text: TextMetrics | None
+    text_by_chance: TextMetrics | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,10 +268,21 @@ def _measure_groups(answers: Sequence[JudgedAnswer], measure_texts: MeasureTexts
 def _measure_group(
     level: str, task: str | None, answers: Sequence[JudgedAnswer], measure_texts: MeasureTexts | None
 ) -> GroupMetrics:
-    text = None
+    text = by_chance = None
     if measure_texts is not None:
-        text = measure_texts([one.reference.answer for one in answers], [one.prediction for one in answers])
-    return GroupMetrics(level=level, task=task, num=len(answers), judgement=measure_judgements(answers), text=text)
+        wanted = [one.reference.answer for one in answers]
+        text = measure_texts(wanted, [one.prediction for one in answers])
+        # Half the group away stands another video.
+        half = len(wanted) // 2
+        by_chance = measure_texts(wanted, wanted[half:] + wanted[:half]) if half else None
+    return GroupMetrics(
+        level=level,
+        task=task,
+        num=len(answers),
+        judgement=measure_judgements(answers),
+        text=text,
+        text_by_chance=by_chance,
+    )
 
 
 def _contradicts_itself(reference: Reference) -> bool:

@@ -157,9 +157,15 @@ def _stem_meteor(wanted: dict[int, list[str]], given: dict[int, list[str]]) -> f
 
 
 def _java_meteor(wanted: dict[int, list[str]], given: dict[int, list[str]]) -> float:
-    from pycocoevalcap.meteor import meteor
-
     try:
-        return float(meteor.Meteor().compute_score(wanted, given)[0])
+        return float(_java_program().compute_score(wanted, given)[0])
     except (OSError, ValueError) as fault:
         raise SetupError(f"--meteor java: METEOR 1.5 gave no score ({fault}); does `java -version` work?") from None
+
+
+@functools.cache
+def _java_program() -> Any:
+    """Start METEOR 1.5, once: it reads its 60 MB of paraphrases first."""
+    from pycocoevalcap.meteor.meteor import Meteor as Program
+
+    return Program()

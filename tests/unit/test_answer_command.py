@@ -60,6 +60,7 @@ def test_table_and_files(dataset: Path, tmp_path: Path) -> None:
     table = run("--predictions", given, "--dataset", dataset, "--out", tmp_path / "out")
     assert "all                            3       1           1    0.3333" in table
     assert "always the larger class" in table
+    assert table.count("  right answers about others  ") == 2
     assert "METEOR: exact and stem matches, no synonyms (NLTK)" in table
     metrics = json.loads((tmp_path / "out/metrics.json").read_text())
     assert metrics["judgement"]["overall"]["correct"] == 1
@@ -82,6 +83,8 @@ def test_json_is_one_object(dataset: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
     assert found["groups"][2]["text"]["bleu"] == pytest.approx(4.0)
     assert found["groups"][2]["text"]["cider"] == pytest.approx(10.0)
+    assert 0 < found["groups"][2]["text_by_chance"]["bleu"] < 3
+    assert found["groups"][1]["text_by_chance"] is None
     assert found["judge"] is None
 
 
@@ -106,6 +109,8 @@ def test_runs_side_by_side(dataset: Path, tmp_path: Path) -> None:
     lines = run("--compare", *named).splitlines()
     assert lines[1].split()[-4:-3] + lines[2].split()[-4:-3] + lines[3].split()[-4:-3] == ["0.0000", "0.6667", "1.0000"]
     assert lines[3].startswith("projector + LoRA")
+    fighting = next(line for line in lines if line.startswith("Fighting"))
+    assert fighting.split() == ["Fighting", "1", "0.0000", "0.0000", "1.0000"]
     assert any(line.startswith("texts, clip") for line in lines)
     assert json.loads(run("--compare", *named, "--json")).keys() == answers.keys()
 
@@ -119,6 +124,15 @@ def test_runs_on_other_references_are_not_compared(dataset: Path, tmp_path: Path
     (tmp_path / "c.json").write_text("{}")
     with pytest.raises(DataError, match=r"c\.json: not the metrics"):
         run("--compare", f"c={tmp_path / 'c.json'}")
+    changed = json.loads((tmp_path / "a/metrics.json").read_text())
+    for group in changed["groups"]:
+        assert group["text"] is not None
+        group["text"]["meteor_variant"] = "java"
+    (tmp_path / "java.json").write_text(json.dumps(changed))
+    with pytest.raises(DataError, match="their METEOR differ: a: stem, java: java"):
+        run("--compare", f"a={tmp_path / 'a'}", f"java={tmp_path / 'java.json'}")
+    run("--predictions", tmp_path / "p.jsonl", "--dataset", dataset, "--no-text", "--out", tmp_path / "d")
+    assert "texts, clip" in run("--compare", f"a={tmp_path / 'a'}", f"d={tmp_path / 'd'}")
     with pytest.raises(DataError, match="two runs have one name"):
         run("--compare", f"a={tmp_path / 'a'}", f"a={tmp_path / 'a'}")
 

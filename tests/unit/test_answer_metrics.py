@@ -99,7 +99,12 @@ def test_groups_by_level_and_task() -> None:
     assert [(group.level, group.task, group.num) for group in groups] == [
         ("clip", None, 7), ("clip", "description", 1), ("clip", "judge_explain", 6), ("video", "judge_explain", 1),
     ]  # fmt: skip
-    assert seen[1] == (["A man walks."], [""])
+    # first the predictions, then the references to others of the group; one alone has no other
+    assert seen[0][1][:2] == [YES, NO]
+    answers = [one.answer for one in REFERENCES]
+    assert seen[1] == (answers, answers[3:] + answers[:3])
+    assert seen[2] == (["A man walks."], [""])
+    assert seen[3][0] == answers[:6]
     assert groups[1].judgement is None
     assert groups[3].judgement is not None
     assert groups[3].judgement.overall.accuracy == 1.0
