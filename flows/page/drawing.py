@@ -59,10 +59,8 @@ def draw_notice(message: str) -> str:
 
 def draw_limits(max_mb: int, max_minutes: float) -> str:
     """Return what may be uploaded, and what becomes of it."""
-    return (
-        f'<p class="h-limits">Up to {max_mb} MB and {max_minutes:g} minutes.'
-        " An upload is removed when its page is closed.</p>"
-    )
+    minutes = "a minute" if max_minutes == 1 else f"{max_minutes:g} minutes"
+    return f'<p class="h-limits">Up to {max_mb} MB and {minutes}. An upload is removed when its page is closed.</p>'
 
 
 def draw_gallery(videos: Sequence[OfferedVideo]) -> str:

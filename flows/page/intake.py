@@ -43,6 +43,17 @@ class Limits:
     max_mb: int = 500
     max_minutes: float = 60.0
 
+    def check_file(self, name: str, num_bytes: int) -> None:
+        """Check a file by its name and size.
+
+        Raises:
+            DataError: it is too large, or its name is not that of a video.
+        """
+        if Path(name).suffix.lower() not in VIDEO_SUFFIXES:
+            raise DataError(f"{name}: not a video file that can be read here; take MP4, MOV, MKV, WebM or AVI")
+        if num_bytes > self.max_mb * MIB:
+            raise DataError(f"{name}: {num_bytes / MIB:.1f} MB are more than the {self.max_mb} MB that are taken here")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenVideo:
@@ -77,11 +88,7 @@ class Intake:
             DataError: it breaks a limit or is no video; the message can be shown to the person, and nothing is kept.
         """
         folder = self._renewed(visit)
-        suffix = Path(name).suffix.lower()
-        if suffix not in VIDEO_SUFFIXES:
-            uploaded.unlink(missing_ok=True)
-            raise DataError(f"{name}: not a video file that can be read here; take MP4, MOV, MKV, WebM or AVI")
-        path = folder / f"video{suffix}"
+        path = folder / f"video{Path(name).suffix.lower()}"
         try:
             shutil.move(uploaded, path)
         except FileNotFoundError:
@@ -122,9 +129,7 @@ class Intake:
         return folder
 
     def _checked(self, path: Path, name: str, folder: Path) -> TakenVideo:
-        size_mb = path.stat().st_size / MIB
-        if size_mb > self.limits.max_mb:
-            raise DataError(f"{name}: {size_mb:.0f} MB are more than the {self.limits.max_mb} MB that are taken here")
+        self.limits.check_file(name, path.stat().st_size)
         facts = _apart(probe, str(path), _PROBE_TIMEOUT_S)
         if isinstance(facts, RecordError):
             logger.info("%s refused: %s", path, facts)

@@ -16,7 +16,7 @@ import gradio as gr
 
 from flows.page import drawing
 from flows.page.gallery import OfferedVideo
-from flows.page.intake import Limits
+from flows.page.intake import MIB, Limits
 from flows.page.visits import Visit, Visits
 from pipeline.errors import DataError
 from pipeline.stages.listing import VIDEO_SUFFIXES
@@ -73,7 +73,10 @@ class _Layout:
             self._upload = gr.File(
                 label="Video", show_label=False, file_types=sorted(VIDEO_SUFFIXES), elem_id="h-upload", height=230
             )
-            gr.HTML(drawing.draw_limits(limits.max_mb, limits.max_minutes))
+            self._limits = gr.HTML(
+                drawing.draw_limits(limits.max_mb, limits.max_minutes), js_on_load=_script("limits"),
+                max_bytes=limits.max_mb * MIB, suffixes=sorted(VIDEO_SUFFIXES),
+            )  # fmt: skip
             self._gallery = gr.HTML(
                 drawing.draw_gallery(offered), visible=bool(offered), js_on_load=_script("gallery"), elem_id="h-gallery"
             )
@@ -114,6 +117,7 @@ class _Layout:
             chooser.choose(self.select, [self._visit], [self._visit, self._subject], **_AT_ONCE)
         for asked in (self._question.submit, self._send.click):
             asked(self.ask, [self._visit, self._question], [self._visit, self._talk, self._question], **_MODEL)
+        self._limits.refuse(self.refuse, None, shown, **_AT_ONCE)
         self._again.click(self.leave, None, shown, **_AT_ONCE)
         page.unload(self.forget)
 
@@ -157,6 +161,15 @@ class _Layout:
             self._subject: drawing.draw_subject(detection, None),
             self._download: gr.DownloadButton(value=str(written or "") or None, visible=written is not None),
         }
+
+    def refuse(self, chosen: gr.EventData) -> Updates:
+        """Say of a file, which then was not uploaded, why it is not taken."""
+        name, size = chosen._data.get("name"), chosen._data.get("bytes")
+        try:
+            self._visits.check_file(Path(str(name)).name, size if isinstance(size, int) else 0)
+        except DataError as fault:
+            return self._at_start(str(fault))
+        return self._at_start("")
 
     def refuse_busy(self) -> Updates:
         return self._at_start("too many videos are waiting already; please try again in some minutes")

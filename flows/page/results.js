@@ -1,3 +1,8 @@
+// The page may show this part anew: the listeners of the one before end.
+document.holmesResults?.abort();
+document.holmesResults = new AbortController();
+const options = { capture: true, signal: document.holmesResults.signal };
+
 const player = () => document.querySelector("#h-player video");
 const all = (selector) => element.querySelectorAll(selector);
 
@@ -34,8 +39,8 @@ document.addEventListener("timeupdate", (event) => {
     const inside = video.currentTime >= Number(target.dataset.seek) && video.currentTime < Number(target.dataset.end);
     target.classList.toggle("playing", inside);
   }
-}, true);
+}, options);
 
 document.addEventListener("error", (event) => {
   if (event.target === player()) document.querySelector(".h-unplayable").hidden = false;
-}, true);
+}, options);

@@ -42,6 +42,14 @@ class Visits:
         self._offered = offered
         self._worker = Worker()
 
+    def check_file(self, name: str, num_bytes: int) -> None:
+        """Check what is known of a file before it is uploaded.
+
+        Raises:
+            DataError: such a file is not taken.
+        """
+        self._intake.limits.check_file(name, num_bytes)
+
     def take_upload(self, visit: str, path: Path, name: str) -> Visit:
         """Return a visit to an uploaded video.
 

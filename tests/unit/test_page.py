@@ -84,7 +84,7 @@ def test_an_upload_is_kept_for_its_visit_alone(tmp_path: Path, intake: Intake, f
         ("notes.txt", b"words", "not a video file"),
         ("empty.mp4", b"", "empty.mp4: "),
         ("broken.mp4", b"\0" * 5000, "broken.mp4: "),
-        ("large.mp4", b"\0" * (2 << 20), "2 MB are more than the 1 MB"),
+        ("large.mp4", b"\0" * (2 << 20), "2\\.0 MB are more than the 1 MB"),
     ],
 )
 def test_what_is_no_video_or_too_large_is_refused_in_words(
