@@ -148,9 +148,9 @@ def _blocks(reader: FrameReader, stride_frames: int, count: int) -> Iterator[Flo
 def _small(width: int, height: int) -> tuple[int, int]:
     scale = _LONG_SIDE / max(width, height)
     rows, columns = GRIDS[0]
-    # Whole pixels per cell, at least four of them.
+    # Whole pixels per cell, at least four of them; on pictures lower than 36 pixels the flow reads past their end.
     fit_width = max(4, round(width * scale / columns)) * columns
-    fit_height = max(4, round(height * scale / rows)) * rows
+    fit_height = max(6, round(height * scale / rows)) * rows
     return fit_width, fit_height
 
 

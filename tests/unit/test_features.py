@@ -369,3 +369,17 @@ def test_files_are_described_by_their_content(tmp_path: Path) -> None:
     before = NpyEncoder([str(folder)]).identity()
     np.save(folder / "a.npy", np.zeros((4, 2), np.float32))
     assert NpyEncoder([str(folder)]).identity() != before
+
+
+def test_a_very_flat_video_is_measured() -> None:
+    """The flow of OpenCV ends the process on pictures that are too low."""
+    from pipeline.features.motion import LiveMotion, MotionStream
+
+    motion = MotionStream().live(160, 16, 8.0, 16)
+    assert isinstance(motion, LiveMotion)
+    rng = np.random.default_rng(0)
+    width, height = motion.size
+    for index in range(16):
+        motion.add(index, rng.integers(0, 255, (height, width, 3), dtype=np.uint8), index / 8)
+    [features] = motion.finish(1)
+    assert np.isfinite(features).all()
