@@ -194,6 +194,27 @@ def test_a_failing_model_is_told_in_words(page: Page, detector: StubDetector) ->
     assert "secret" not in page.content()
 
 
+@pytest.mark.parametrize("ending", ["leave", "close"])
+def test_who_goes_makes_room_for_the_next(browser: Browser, address: str, detector: StubDetector, ending: str) -> None:
+    detector.endless = True
+    first, second = browser.new_page(), browser.new_page()
+    for page in (first, second):
+        page.goto(address)
+        page.get_by_role("button", name="offered.mp4").click()
+        expect(page.get_by_role("progressbar")).to_be_visible()
+    expect(first.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "50")
+    expect(second.get_by_role("progressbar")).to_contain_text("")
+    detector.endless = False
+    if ending == "leave":
+        first.get_by_role("button", name="Another video").click()
+        expect(first.locator(FILE_INPUT)).to_be_attached()
+        expect(second.locator(".h-row")).to_have_count(2)
+        expect(first.locator(".h-row")).to_have_count(0)
+    first.close()
+    expect(second.locator(".h-row")).to_have_count(2)
+    second.close()
+
+
 def test_a_page_that_is_closed_takes_its_upload_with_it(
     browser: Browser, address: str, detector: StubDetector, tmp_path: Path
 ) -> None:
