@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 import typer.core
 
+from flows.answer_commands import eval_answers
 from flows.detect_command import detect
 from flows.prompt_commands import prompts_app
 from flows.review_commands import review_app
 from flows.serve_command import serve
+from flows.tiny_command import train_tiny
+from flows.train_commands import merge, train_lora
 from pipeline.errors import HolmesError, SetupError
 
 if TYPE_CHECKING:
@@ -48,8 +51,12 @@ app = typer.Typer(
 
 eval_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure what was built against the truth.")
 app.add_typer(eval_app, name="eval")
+eval_app.command("answers")(eval_answers)
 train_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train on what was clicked or built.")
 app.add_typer(train_app, name="train")
+train_app.command("tiny")(train_tiny)
+train_app.command("lora")(train_lora)
+app.command("merge")(merge)
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(review_app, name="review")
 app.command()(detect)

@@ -59,7 +59,7 @@ def serve(
             dtype=dtype,
             trust_remote_code=trust_remote_code,
             allow_pickle=allow_pickle,
-        )  # fmt: skip
+        )
     )
     with served(detector, settings) as address:
         typer.echo(f"page  {address}")

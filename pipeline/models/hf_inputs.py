@@ -100,18 +100,22 @@ class ClipProcessor:
         """Return the inputs of a batch, padded on the left; frames are scaled and normalised on `device`."""
         with self._lock:
             return self._processor.apply_chat_template(
-                [_conversation(clip, self._prompt) for clip in clips],
+                [_conversation(clip, self._prompt_of(clip)) for clip in clips],
                 tokenize=True,
                 add_generation_prompt=True,
                 return_dict=True,
                 return_tensors="pt",
                 processor_kwargs={
                     "do_sample_frames": False,
-                    "video_metadata": [_metadata(clip) for clip in clips],
+                    "video_metadata": [video_metadata(clip) for clip in clips],
                     "padding": True,
                     "device": device,
                 },
             )
+
+    def _prompt_of(self, clip: ClipFrames) -> Sequence[Message]:  # noqa: ARG002
+        """Return what is asked about a clip."""
+        return self._prompt
 
     def text(self, tokens: Sequence[int], *, is_cut_off: bool) -> str:
         """Return what the tokens of one row say, without special tokens, role names and echoes of the prompt."""
@@ -135,7 +139,8 @@ def _conversation(clip: ClipFrames, prompt: Sequence[Message]) -> list[dict[str,
     return turns
 
 
-def _metadata(clip: ClipFrames) -> dict[str, Any]:
+def video_metadata(clip: ClipFrames) -> dict[str, Any]:
+    """Return what a processor is told of a clip whose frames are already sampled."""
     height, width = clip.frames.shape[1:3]
     return {
         "total_num_frames": clip.clip_frames,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import functools
 import multiprocessing
 import os
 import signal
@@ -70,6 +71,14 @@ class VideoPool:
             initializer=_start_worker,
             initargs=(self._memory_mb, os.getpid()),
         )
+
+    def submit(
+        self, fn: Callable[[Item], Result], item: Item, *, timeout_s: float | None = None
+    ) -> Callable[[], Result | RecordError]:
+        """Begin `fn(item)`, and return what waits for its result; arguments and errors are those of `map`."""
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
+        future = self._pool.schedule(_call, args=(fn, item, self._memory_mb), timeout=limit_s)
+        return functools.partial(_outcome, future, limit_s)
 
     def map(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, cast
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
 ReaderName = Literal["auto", "pyav", "decord"]
+
+Size = tuple[int, int]
 
 RgbFrame = NDArray[np.uint8]
 """A picture as shown, after rotation: RGB, uint8, shape (H, W, 3)."""
@@ -62,7 +64,7 @@ class FrameReader(Protocol):
 
 @contextmanager
 def open_reader(
-    path: str | Path, reader: ReaderName = "auto", size: tuple[int, int] | None = None
+    path: str | Path, reader: ReaderName = "auto", size: Size | Callable[[int, int], Size | None] | None = None
 ) -> Iterator[FrameReader]:
     """Open a video to read frames from it.
 
@@ -70,12 +72,14 @@ def open_reader(
         path: the video file.
         reader: the decoder. auto is pyav: exact on every file, and the cheaper one in everything that
             `benchmarks/bench_frame_sampling.py` measures.
-        size: (width, height) that frames are scaled to, after rotation; None keeps the size of the video.
+        size: (width, height) that frames are scaled to, after rotation, or what makes it of those of the video; None
+            keeps them.
 
     Raises:
         RecordError: where the file is no readable video, or where decord is asked for and would not read it exactly.
     """
     decoder = PyavDecoder(Path(path))
+    size = size(*decoder.size) if callable(size) else size
     try:
         yield DecordReader(decoder, size) if reader == "decord" else PyavReader(decoder, size)
     finally:

@@ -1,0 +1,174 @@
+"""Training batches from the shards of a dataset: complete, the same after a restart, and undisturbed by bad clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from training_data import row, write_dataset, write_split
+
+from pipeline.errors import DataError, RecordError
+from pipeline.records import Reason
+from pipeline.train.batches import DataSettings, TrainingBatch, TrainingBatches
+from pipeline.train.clips import ClipJob, read_training_clip
+from pipeline.train.conversation import TrainingProcessor
+from pipeline.train.rows import SplitRows
+
+SETTINGS = DataSettings(num_frames=2, max_side=64, workers=1, window_rows=8)
+SHOWN: dict[str, Any] = {"num_frames": 4, "max_side": 64, "reader": "auto"}
+
+
+@pytest.fixture(scope="session")
+def processor(video_model: Callable[[str], str]) -> TrainingProcessor:
+    return TrainingProcessor(video_model("llava_onevision"))
+
+
+@pytest.fixture
+def clip(film: Callable[[str], Path]) -> Path:
+    return film("h264.mp4")
+
+
+def batches(
+    dataset: Path, processor: TrainingProcessor, rank: int = 0, world_size: int = 1, **changes: Any
+) -> TrainingBatches:
+    settings = replace(SETTINGS, **changes)
+    return TrainingBatches(dataset, "train", processor, settings, batch_size=3, rank=rank, world_size=world_size)
+
+
+def same(a: TrainingBatch, b: TrainingBatch) -> bool:
+    return a.ids == b.ids and all((a.inputs[name] == b.inputs[name]).all() for name in a.inputs | b.inputs)
+
+
+def test_all_rows_come_once_over_all_ranks(tmp_path: Path, clip: Path, processor: TrainingProcessor) -> None:
+    dataset = write_dataset(tmp_path, clip, 20, shards=2)
+    ranks = [list(batches(dataset, processor, rank, 2)) for rank in range(2)]
+    assert [len(each) for each in ranks] == [len(batches(dataset, processor, 0, 2))] * 2
+    found = [batch for each in ranks for batch in each]
+    assert sorted(id_ for batch in found for id_ in batch.ids) == [f"pair{n:03d}" for n in range(20)]
+    one = next(batch for batch in found if batch.ids)
+    number = int(one.ids[0][4:])
+    assert one.is_anomaly[0] is (number % 2 == 1)
+    assert one.answers[0].startswith("Yes" if number % 2 else "No")
+    assert one.inputs["labels"].shape == one.inputs["input_ids"].shape
+    # what fills a batch up has no label
+    assert sum(int((batch.inputs["labels"] != -100).any(dim=1).sum()) for batch in found) == 20
+
+
+def test_training_goes_on_at_the_exact_batch(tmp_path: Path, clip: Path, processor: TrainingProcessor) -> None:
+    dataset = write_dataset(tmp_path, clip, 20)
+    straight = batches(dataset, processor)
+    straight.set_epoch(1)
+    whole = list(straight)
+    first = batches(dataset, processor)
+    first.set_epoch(1)
+    stream = iter(first)
+    begun = [next(stream) for _ in range(2)]
+    state = first.state_dict()
+    resumed = batches(dataset, processor)
+    resumed.load_state_dict(state)
+    rest = list(resumed)
+    assert len(begun) + len(rest) == len(whole)
+    assert all(same(a, b) for a, b in zip([*begun, *rest], whole, strict=True))
+    straight.set_epoch(2)
+    assert [batch.ids for batch in straight] != [batch.ids for batch in whole]
+
+
+def test_an_unreadable_clip_costs_its_rows_alone(tmp_path: Path, clip: Path, processor: TrainingProcessor) -> None:
+    dataset = write_dataset(tmp_path, clip, 12, clips=6)
+    (tmp_path / "clips" / "clip1.mp4").unlink()
+    stream = batches(dataset, processor, max_bad_share=0.5)
+    found = list(stream)
+    assert {"pair001", "pair007"} == set(stream.rejected)
+    assert "clip1.mp4" in stream.rejected["pair001"].detail
+    assert len(found) == len(stream)
+    assert sorted(id_ for batch in found for id_ in batch.ids) == [f"pair{n:03d}" for n in range(12) if n not in (1, 7)]
+    for number in range(2, 6):
+        (tmp_path / "clips" / f"clip{number}.mp4").write_bytes(b"no video")
+    with pytest.raises(DataError, match=r"of 12 rows of split train cannot be read, more than a share of 0\.1"):
+        list(batches(dataset, processor))
+
+
+def test_a_clip_is_decoded_once_for_all_its_questions(
+    tmp_path: Path, clip: Path, processor: TrainingProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.video.pool import VideoPool
+
+    begun = []
+    submit = VideoPool.submit
+    monkeypatch.setattr(VideoPool, "submit", lambda self, fn, item: begun.append(item) or submit(self, fn, item))
+    dataset = write_dataset(tmp_path, clip, 20, clips=4)
+    assert len(list(batches(dataset, processor))) > 4
+    assert len(begun) == 4
+    begun.clear()
+    # where nothing may be kept, clips are decoded again, and the batches are the same
+    assert [b.ids for b in batches(dataset, processor, cache_mb=0)] == [b.ids for b in batches(dataset, processor)]
+    assert len(begun) > 8
+
+
+def test_embedded_and_referenced_clips_show_the_same_frames(tmp_path: Path, clip: Path) -> None:
+    def read(rows: list[dict[str, object]]) -> NDArray[np.uint8]:
+        where = tmp_path / str(len(list(tmp_path.iterdir())))
+        [found] = SplitRows(write_split(where, rows), "train").at([0])
+        job = ClipJob(file=found.file, content=found.content, span_s=found.span_s, **SHOWN)
+        return read_training_clip(job).frames
+
+    embedded = read([row(0, "a.mp4", video={"bytes": clip.read_bytes(), "path": "a.mp4"})])
+    referenced = read([row(0, str(clip), start_s=0.0, end_s=1e6)])
+    assert (embedded == referenced).all()
+    part = read([row(0, str(clip), start_s=0.0, end_s=0.2)])
+    assert (part[0] != referenced[-1]).any()
+
+
+def test_rows_are_those_that_hugging_face_datasets_loads(tmp_path: Path, clip: Path) -> None:
+    from datasets import load_dataset
+
+    dataset = write_dataset(tmp_path, clip, 14, shards=2)
+    loaded = load_dataset(str(dataset), split="train", cache_dir=str(tmp_path / "cache"))
+    ours = SplitRows(dataset, "train")
+    assert len(ours) == loaded.num_rows
+    for mine, theirs in zip(ours.at(range(len(ours))), loaded, strict=True):
+        same_fields = ("id", "label", "is_anomaly", "task", "question", "answer")
+        assert {name: getattr(mine, name) for name in same_fields} == {name: theirs[name] for name in same_fields}
+        assert theirs["messages"][0]["content"][1]["text"] == mine.question
+
+
+def test_tasks_can_be_chosen(tmp_path: Path, clip: Path) -> None:
+    dataset = write_dataset(tmp_path, clip, 14, group_rows=3)
+    rows = SplitRows(dataset, "train", tasks=("description",))
+    assert [found.id for found in rows.at(range(len(rows)))] == ["pair000", "pair003", "pair006", "pair009", "pair012"]
+    with pytest.raises(DataError, match="split train holds no rows of tasks analysis"):
+        SplitRows(dataset, "train", tasks=("analysis",))
+
+
+def test_damage_names_the_shard(tmp_path: Path, clip: Path) -> None:
+    dataset = write_dataset(tmp_path, clip, 12, shards=3)
+    with pytest.raises(DataError, match="split validation holds no rows"):
+        SplitRows(dataset, "validation")
+    shard = dataset / "data" / "train-00001-of-00003.parquet"
+    content = shard.read_bytes()
+    shard.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"train-00001-of-00003\.parquet: not a readable Parquet file"):
+        SplitRows(dataset, "train")
+    shard.unlink()
+    with pytest.raises(DataError, match="2 of 3 shards of split train are there"):
+        SplitRows(dataset, "train")
+    with pytest.raises(DataError, match="neither a dataset"):
+        SplitRows(tmp_path / "nowhere", "train")
+
+
+def test_a_row_without_a_clip_is_named(tmp_path: Path) -> None:
+    dataset = write_split(tmp_path, [row(0, "a.mp4", video=None)])
+    with pytest.raises(DataError, match="row pair000 has neither a clip file nor the bytes of one"):
+        SplitRows(dataset, "train").at([0])
+
+
+def test_a_clip_outside_its_video_is_rejected(clip: Path) -> None:
+    job = ClipJob(file=clip, content=None, span_s=(900.0, 910.0), **SHOWN)
+    with pytest.raises(RecordError) as caught:
+        read_training_clip(job)
+    assert caught.value.reason is Reason.FRAME_OUT_OF_RANGE
