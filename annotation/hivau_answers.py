@@ -21,7 +21,7 @@ from typing import Any
 
 from annotation.answer_rows import Place, id_of, read_rows, text_of
 from annotation.descriptions import is_hivau, read_hivau
-from annotation.foreign import SpanKind
+from annotation.foreign import ForeignSpan, SpanKind
 from annotation.source import Source, show
 from pipeline.errors import DataError
 from pipeline.evaluate.answers import LEVELS, Reference
@@ -129,6 +129,11 @@ def _raw(source: Source) -> Iterator[Reference]:
             label=label,
             is_anomaly=None if task == CAPTION else label != NORMAL,
             video=span.video,
-            start_s=None if span.kind is SpanKind.VIDEO else span.start_s,
-            end_s=None if span.kind is SpanKind.VIDEO else span.end_s,
+            span_s=_part(span),
         )
+
+
+def _part(span: ForeignSpan) -> tuple[float, float] | None:
+    if span.kind is SpanKind.VIDEO or span.start_s is None or span.end_s is None:
+        return None
+    return span.start_s, span.end_s

@@ -19,7 +19,7 @@ from pipeline.config import JudgeConfig
 from pipeline.config.language import TokenPrice
 from pipeline.errors import SetupError
 from pipeline.evaluate.answers import AnswerEvaluation, JudgedAnswer, Reference
-from pipeline.evaluate.answers_dataset import read_dataset_references
+from pipeline.evaluate.answers_dataset import is_embedded, read_dataset_references, write_embedded_clips
 from pipeline.evaluate.answers_file import answer_questions
 from pipeline.evaluate.answers_judge import AnswerGrades, grade_answers
 from pipeline.models.answering import Answerer, VideoQuestion
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 ROWS = "answers.csv"
 PREDICTIONS = "predictions.jsonl"
 JUDGE_JOURNAL = "judge"
+CLIPS = "clips"
+"""Folder of the clips of a dataset that embeds them."""
 
 _REPLY_TOKENS = 300
 _NAMED = 5
@@ -41,11 +43,19 @@ _NAMED = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Questions:
-    """The references, what they were read from, and the folder of their videos where they name no whole paths."""
+    """The references, and what they were read from.
+
+    Attributes:
+        references: in the order in which they are measured.
+        read_from: paths and split, for people.
+        videos: folder that the paths of their videos are relative to.
+        dataset: the dataset and its split, where they are rows of one.
+    """
 
     references: Sequence[Reference]
     read_from: Mapping[str, str]
     videos: Path | None = None
+    dataset: tuple[Path, str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +78,8 @@ def read_questions(dataset: Path | None, split: str, file: Path | None, videos: 
         return Questions(references=read_hivau_references(file), read_from={"references": str(file)}, videos=videos)
     if dataset is not None and file is None:
         read_from = {"references": str(dataset), "split": split}
-        return Questions(references=read_dataset_references(dataset, split), read_from=read_from)
+        references = read_dataset_references(dataset, split)
+        return Questions(references=references, read_from=read_from, dataset=(dataset, split))
     raise SetupError("name the right answers: either --dataset FOLDER or --references FILE")
 
 
@@ -83,7 +94,11 @@ def ask_model(answerer: Answerer, questions: Questions, out: Path, on_progress: 
     Raises:
         SetupError: the model cannot be loaded, or the file holds answers of another one.
     """
-    asked = [_question(one, questions.videos) for one in questions.references]
+    videos = questions.videos
+    if questions.dataset is not None and any(is_embedded(one.video or "") for one in questions.references):
+        videos = out / CLIPS
+        write_embedded_clips(*questions.dataset, videos)
+    asked = [_question(one, videos) for one in questions.references]
     texts: dict[str, str] = {}
     faults: dict[str, str] = {}
     for done, (question, answer) in enumerate(answer_questions(answerer, asked, out / PREDICTIONS), start=1):
@@ -183,9 +198,7 @@ def _question(reference: Reference, videos: Path | None) -> VideoQuestion:
         if not path.suffix or not path.is_file():
             named = path.with_name(f"{path.name}.mp4")
             path = named if named.is_file() else path
-    return VideoQuestion(
-        id=reference.id, question=reference.question, path=path, start_s=reference.start_s, end_s=reference.end_s
-    )
+    return VideoQuestion(id=reference.id, question=reference.question, path=path, span_s=reference.span_s)
 
 
 def _summary(grades: AnswerGrades) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def demo(
     videos: Annotated[int, typer.Option(min=4, help="number of sample videos")] = 24,
     seed: Annotated[int, typer.Option(help="seed of the sample world")] = 0,
 ) -> None:
-    """Make a sample world, build its dataset, and show what came out: no network, no GPU."""
+    """Take a generated world through the whole loop, from clicks to explained detections: no network, no GPU."""
     from flows.console import shown_progress
     from flows.demo import run_demo
 

@@ -172,7 +172,7 @@ class _Sheet:
 
     def span(self, span: DetectedSpan) -> None:
         """Print a span with its answer, or its score where there is none."""
-        self.line(f"[{span.start_s:.1f}s~{span.end_s:.1f}s] {span.answer or f'score {span.score:.2f}'}")
+        self.line(str(span))
 
 
 def _run(

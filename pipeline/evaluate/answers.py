@@ -32,7 +32,7 @@ class Reference:
         label: class of the event, `Normal`, or None where it is not known.
         is_anomaly: the right verdict; None where the question asks for none.
         video: path of the video, or its name where the source has no more; None where it is not known.
-        start_s, end_s: the part that is meant, in seconds; None is the whole file.
+        span_s: the part that is meant, [start, end) in seconds; None is the whole file.
     """
 
     id: str
@@ -43,8 +43,7 @@ class Reference:
     label: str | None
     is_anomaly: bool | None
     video: str | None = None
-    start_s: float | None = None
-    end_s: float | None = None
+    span_s: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -125,7 +125,7 @@ def answer_questions(
         SetupError: the file holds other answers or cannot be written, or the model cannot answer.
     """
     identity = answerer.identity()
-    made_by = {one.id: digest(identity, one.question, one.path.name, one.start_s, one.end_s)[:16] for one in questions}
+    made_by = {one.id: digest(identity, one.question, one.path.name, one.span_s)[:16] for one in questions}
     with PredictionFile(path) as file:
         file.check(made_by)
         todo = [one for one in questions if one.id not in file.answers]

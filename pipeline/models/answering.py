@@ -12,13 +12,12 @@ from pipeline.errors import RecordError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoQuestion:
-    """A question about [start_s, end_s) of a video file, or about all of it where these are None."""
+    """A question about the part `span_s` of a video file, [start, end) in seconds; None is all of it."""
 
     id: str
     question: str
     path: Path
-    start_s: float | None = None
-    end_s: float | None = None
+    span_s: tuple[float, float] | None = None
 
 
 class Answerer(Protocol):

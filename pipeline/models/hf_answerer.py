@@ -14,16 +14,15 @@ from pipeline.errors import RecordError
 from pipeline.models.adapter import read_facts
 from pipeline.models.answering import VideoQuestion
 from pipeline.models.caption_text import clean_caption
-from pipeline.models.clip_frames import ClipFrames, bounded, evenly_spaced_in
+from pipeline.models.clip_files import ClipJob, read_file_clip
+from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.clip_queue import ClipQueue, QueueLimits
 from pipeline.models.hf_inputs import ClipProcessor
 from pipeline.models.hf_loading import check_folder
 from pipeline.models.hf_model import VideoModel, find_source, load_processor, model_identity
 from pipeline.models.hf_sampling import Generation
 from pipeline.prompts import Message
-from pipeline.records import Reason
 from pipeline.video.pool import VideoPool
-from pipeline.video.readers import FrameReader, ReaderName, open_reader
 
 _VERSION = 1
 _NUM_FRAMES = 8
@@ -143,12 +142,15 @@ class HfAnswerer:
         def jobs() -> Iterator[_Job]:
             for question in questions:
                 begun.append(question)
-                yield _Job(
-                    question=question,
+                clip = ClipJob(
+                    file=question.path,
+                    content=None,
+                    span_s=question.span_s,
                     num_frames=self._num_frames,
                     max_side=self._max_side,
                     reader=self._settings.video.reader,
                 )
+                yield _Job(question=question.question, clip=clip)
 
         ahead = pool.workers * _CLIPS_AHEAD_PER_WORKER
         for frames in pool.map(_read_frames, jobs(), ahead_max=ahead):
@@ -164,47 +166,22 @@ class _QuestionProcessor(ClipProcessor):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Job:
-    """Which frames of a question's video to read."""
+    """The frames to read, and what is asked about them."""
 
-    question: VideoQuestion
-    num_frames: int
-    max_side: int
-    reader: ReaderName
+    question: str
+    clip: ClipJob
 
 
 def _read_frames(job: _Job) -> AskedClip:
-    """Read the frames that a question is asked about. Runs in a worker process.
-
-    Raises:
-        RecordError: the video cannot be read, or ends before the question's part begins.
-    """
-    path = job.question.path
-    with open_reader(path, job.reader) as reader:
-        size = bounded(reader.width, reader.height, job.max_side)
-        if size is None:
-            return _asked(reader, job)
-    with open_reader(path, job.reader, size=size) as reader:
-        return _asked(reader, job)
-
-
-def _asked(reader: FrameReader, job: _Job) -> AskedClip:
-    asked, timeline = job.question, reader.timeline
-    start_frame, end_frame = 0, timeline.num_frames
-    if asked.start_s is not None and asked.end_s is not None:
-        start_frame, end_frame = timeline.frame_range(asked.start_s, asked.end_s)
-    if start_frame >= end_frame:
-        span = f"[{asked.start_s}, {asked.end_s}) s"
-        raise RecordError(
-            Reason.FRAME_OUT_OF_RANGE, f"{asked.id}: no frame in {span} of {timeline.duration_s:.2f} s of video"
-        )
-    indices = evenly_spaced_in(timeline, start_frame, end_frame, job.num_frames)
+    """Read the frames that a question is asked about. Runs in a worker process. Raises: as `read_file_clip`."""
+    read = read_file_clip(job.clip)
     return AskedClip(
-        frames=reader.frames_at(indices),
-        indices=tuple(index - start_frame for index in indices),
-        clip_frames=end_frame - start_frame,
-        fps=timeline.fps,
-        duration_s=timeline.end_time_of(end_frame - 1) - timeline.time_of(start_frame),
-        question=asked.question,
+        frames=read.frames,
+        indices=read.indices,
+        clip_frames=read.clip_frames,
+        fps=read.fps,
+        duration_s=read.duration_s,
+        question=job.question,
     )
 
 

@@ -50,7 +50,7 @@ def load_base(source: ModelSource, config: LoraConfig, device: Any, dtype: Any) 
         model = _read_quantized(source, device, dtype)
     model.requires_grad_(requires_grad=False)
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     return model
 
 

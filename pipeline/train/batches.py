@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import DataError, RecordError
+from pipeline.models.clip_files import ClipJob, read_file_clip
 from pipeline.models.clip_frames import ClipFrames
-from pipeline.train.clips import ClipJob, read_training_clip
 from pipeline.train.conversation import Lesson, TrainingProcessor
 from pipeline.train.order import BatchPlan, PlannedBatch
 from pipeline.train.rows import SplitRows, TrainingRow
@@ -179,7 +179,7 @@ class TrainingBatches:
             file=row.file, content=row.content, span_s=row.span_s, num_frames=settings.num_frames,
             max_side=settings.max_side, reader=settings.reader,
         )  # fmt: skip
-        return pool.submit(read_training_clip, job)
+        return pool.submit(read_file_clip, job)
 
     def _finish(self, begun: _Begun) -> TrainingBatch:
         lessons: list[Lesson] = []

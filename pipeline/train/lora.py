@@ -12,11 +12,12 @@ import shutil
 import time
 from collections.abc import Generator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.config import LoraConfig, VideoConfig
+from pipeline.devices import pick_device
 from pipeline.errors import SetupError
 from pipeline.models.adapter import FACTS_FILE, TRAIN_EXTRA, AdapterFacts, is_adapter, read_facts
 from pipeline.models.hf_loading import first_line
@@ -149,14 +150,14 @@ class _LoraTraining:
         accelerator.init_trackers("lora", config=_flat(config))
         try:
             trainer.run(lambda: self._validate(trainer, processor))
+            if self._is_main:
+                facts = replace(facts, metrics=trainer.metrics)
+                self._save(model, processor, facts)
+                self._report(trainer, batches, facts, time.monotonic() - started)
+                shutil.rmtree(checkpoints, ignore_errors=True)
+            accelerator.wait_for_everyone()
         finally:
             accelerator.end_training()
-        facts = AdapterFacts(**{**facts.as_json(), "metrics": trainer.metrics})
-        if self._is_main:
-            self._save(model, processor, facts)
-            self._report(trainer, batches, facts, time.monotonic() - started)
-            shutil.rmtree(checkpoints, ignore_errors=True)
-        accelerator.wait_for_everyone()
         return TrainedLora(folder=self._folder, metrics=trainer.metrics, steps=trainer.steps, is_main=self._is_main)
 
     def _finished(self) -> TrainedLora | None:
@@ -325,7 +326,8 @@ def _accelerator(config: LoraConfig, folder: Path) -> Any:
     from accelerate.utils import DistributedType
 
     accelerator = Accelerator(
-        cpu=config.device == "cpu",
+        # Told nothing, accelerate starts no communication between processes without a GPU.
+        cpu=pick_device(config.device, "lora.device") == "cpu",
         # Precision is ours: what is trained stays float32.
         mixed_precision="no",
         project_dir=str(folder),

@@ -148,13 +148,13 @@ def test_bad_instructions_are_named(tmp_path: Path, change: dict[str, Any], mess
 
 def test_raw_annotation_by_level(tmp_path: Path) -> None:
     found = read_hivau_references(write(tmp_path, "raw.json", json.dumps(RAW)))
-    assert [(one.id, one.level, one.task, one.label, one.is_anomaly, one.start_s) for one in found] == [
+    assert [(one.id, one.level, one.task, one.label, one.is_anomaly, one.span_s) for one in found] == [
         ("Abuse028_x264.video_summary", "video", "summary", "Abuse", True, None),
-        ("Abuse028_x264.events[0]", "event", "summary", "Abuse", True, 5.5),
-        ("Abuse028_x264.clips[0][0]", "clip", "caption", "Abuse", None, 5.5),
-        ("Abuse028_x264.clips[0][1]", "clip", "caption", "Abuse", None, 7.0),
+        ("Abuse028_x264.events[0]", "event", "summary", "Abuse", True, (5.5, 8.0)),
+        ("Abuse028_x264.clips[0][0]", "clip", "caption", "Abuse", None, (5.5, 6.7)),
+        ("Abuse028_x264.clips[0][1]", "clip", "caption", "Abuse", None, (7.0, 8.0)),
         ("Normal_Videos_003_x264.video_summary", "video", "summary", "Normal", False, None),
-        ("Normal_Videos_003_x264.events[0]", "event", "summary", "Normal", False, 1.0),
+        ("Normal_Videos_003_x264.events[0]", "event", "summary", "Normal", False, (1.0, 2.0)),
     ]
 
 

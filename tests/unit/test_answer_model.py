@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,21 +15,24 @@ from flows.cli import app
 from pipeline.config import VideoConfig
 from pipeline.errors import DataError, HolmesError, RecordError, SetupError
 from pipeline.evaluate.answers_file import answer_questions
+from pipeline.models.adapter import AdapterFacts
 from pipeline.models.answering import VideoQuestion
+from pipeline.models.clip_files import ClipJob, read_file_clip
 from pipeline.models.hf_answerer import AnswerSettings, HfAnswerer
-from pipeline.models.hf_model import VideoModel, find_source
+from pipeline.models.hf_model import VideoModel, find_source, load_weights
 from pipeline.models.hf_sampling import Generation
+from pipeline.models.model_parts import probe_weights
 from pipeline.prompts import Message
 from pipeline.records import Reason
+from pipeline.train.adapter import insert_lora, save_adapter
 
 QUESTIONS = ("Is anything abnormal?", "Describe in many words what can be seen from left to right.", "What moves?")
 
 Film = Callable[[str], Path]
 
 
-def ask(film: Path, number: int, start_s: float | None = None, end_s: float | None = None) -> VideoQuestion:
-    question = QUESTIONS[number % len(QUESTIONS)]
-    return VideoQuestion(id=f"q{number}", question=question, path=film, start_s=start_s, end_s=end_s)
+def ask(film: Path, number: int, span_s: tuple[float, float] | None = None) -> VideoQuestion:
+    return VideoQuestion(id=f"q{number}", question=QUESTIONS[number % len(QUESTIONS)], path=film, span_s=span_s)
 
 
 def answerer(model: str, **settings: Any) -> HfAnswerer:
@@ -41,7 +45,7 @@ def test_a_batch_of_questions_is_answered_as_each_of_them_alone(
     family: str, film: Film, video_model: Callable[[str], str]
 ) -> None:
     path, model = film("h264.mp4"), video_model(family)
-    questions = [ask(path, number, number * 0.5, number * 0.5 + 2) for number in range(5)]
+    questions = [ask(path, number, (number * 0.5, number * 0.5 + 2)) for number in range(5)]
     together = list(answerer(model).answer(questions))
     assert [question for question, _ in together] == questions
     alone = [answer for _, answer in answerer(model, batch_size=1).answer(questions)]
@@ -50,36 +54,26 @@ def test_a_batch_of_questions_is_answered_as_each_of_them_alone(
 
 
 def test_the_question_is_what_the_model_is_asked(film: Film, video_model: Callable[[str], str]) -> None:
-    from pipeline.models.hf_answerer import _Job, _read_frames
-
     path, model = film("h264.mp4"), video_model("llava_onevision")
-    questions = [ask(path, number) for number in range(3)]
     one_prompt = VideoModel(find_source(model), "cpu", (), Generation(max_new_tokens=6))
+    questions = [ask(path, 0), ask(path, 1, (1.0, 2.0)), ask(path, 2)]
     for question, answer in answerer(model).answer(questions):
-        clip = _read_frames(_Job(question=question, num_frames=4, max_side=448, reader="auto"))
+        job = ClipJob(
+            file=path, content=None, span_s=question.span_s, num_frames=4, max_side=448, reader="auto"
+        )  # fmt: skip
         asked = one_prompt.asking([Message(role="user", content=question.question)])
-        assert asked.answer([clip]) == [answer]
-
-
-def test_frames_are_those_of_the_part(film: Film, number_of: Callable[[Any], int]) -> None:
-    from pipeline.models.hf_answerer import _Job, _read_frames
-
-    def numbers(start_s: float | None, end_s: float | None, max_side: int = 448) -> list[int]:
-        job = _Job(question=ask(film("h264.mp4"), 0, start_s, end_s), num_frames=4, max_side=max_side, reader="auto")
-        clip = _read_frames(job)
-        assert clip.question == QUESTIONS[0]
-        assert clip.frames.shape[1:3] == ((64, 128) if max_side == 448 else (32, 64))
-        return [number_of(frame) for frame in clip.frames]
-
-    assert numbers(None, None) == [12, 37, 62, 87]
-    assert numbers(1.0, 2.0) == [28, 34, 40, 46]
-    assert numbers(1.0, 2.0, max_side=64) == [28, 34, 40, 46]
+        assert asked.answer([read_file_clip(job)]) == [answer]
 
 
 def test_a_fault_stays_with_its_question(film: Film, video_model: Callable[[str], str], tmp_path: Path) -> None:
     path = film("h264.mp4")
     (tmp_path / "broken.mp4").write_bytes(b"no video")
-    questions = [ask(tmp_path / "broken.mp4", 0), ask(path, 1), ask(path, 2, 60.0, 61.0), ask(tmp_path / "gone.mp4", 3)]
+    questions = [
+        ask(tmp_path / "broken.mp4", 0),
+        ask(path, 1),
+        ask(path, 2, (60.0, 61.0)),
+        ask(tmp_path / "gone.mp4", 3),
+    ]
     outcomes = [answer for _, answer in answerer(video_model("llava_onevision")).answer(questions)]
     assert isinstance(outcomes[1], str)
     reasons = [outcome.reason for outcome in outcomes if isinstance(outcome, RecordError)]
@@ -179,6 +173,51 @@ def test_identity_tells_what_decides(video_model: Callable[[str], str]) -> None:
         assert answerer(model, **change).identity() != base
 
 
+def test_a_full_disk_keeps_what_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = [ask(tmp_path / "v.mp4", number) for number in range(4)]
+    path = tmp_path / "predictions.jsonl"
+    write, lines = os.write, []
+
+    def full(file: int, data: bytes) -> int:
+        lines.append(data)
+        return write(file, data if len(lines) < 3 else data[:10])
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(SetupError, match=r"predictions\.jsonl: no space left; what was finished is kept"):
+        list(answer_questions(Canned(), questions, path))
+    monkeypatch.undo()
+    assert path.read_bytes() == b"".join(lines[:2])
+    second = Canned()
+    assert len(list(answer_questions(second, questions, path))) == 4
+    assert second.asked == ["q2", "q3"]
+
+
+def test_an_adapter_answers_on_its_base(film: Film, video_model: Callable[[str], str], tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoProcessor
+
+    base = video_model("llava_onevision")
+    model, _, _ = load_weights(find_source(base), "cpu")
+    facts = AdapterFacts(base=base, architecture=type(model).__name__, probe=probe_weights(model), num_frames=3)
+    adapted = insert_lora(model, rank=2, alpha=4, dropout=0.0, target_modules=[], train_projector=True, seed=0)
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.2)
+    save_adapter(adapted, AutoProcessor.from_pretrained(base), facts, tmp_path)
+
+    questions = [ask(film("h264.mp4"), number) for number in range(3)]
+    settings = {"num_frames": None, "model_base": base}
+    tuned = answerer(str(tmp_path), **settings)
+    assert tuned.identity()["num_frames"] == 3
+    assert tuned.identity()["adapter"] is not None
+    answers = [answer for _, answer in tuned.answer(questions)]
+    assert answers == [answer for _, answer in answerer(str(tmp_path), **settings).answer(questions)]
+    assert answers != [answer for _, answer in answerer(base, num_frames=3).answer(questions)]
+    with pytest.raises(SetupError, match=r"--model-path=.*no adapter there"):
+        answerer(base, model_base=base)
+
+
 def run(*arguments: object) -> Any:
     done = CliRunner().invoke(app, ["eval", "answers", *map(str, arguments), "--json"])
     if done.exception is not None:
@@ -219,3 +258,43 @@ def test_the_command_asks_a_model_and_measures_again_without_it(
     ):
         with pytest.raises(SetupError, match=message):
             run(*arguments)
+
+
+def test_embedded_clips_are_answered_like_clip_files(
+    film: Film, video_model: Callable[[str], str], tmp_path: Path
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from pipeline.stages.dataset import schema, shard_name
+
+    content = film("h264.mp4").read_bytes()
+    clips = tmp_path / "files/clips"
+    clips.mkdir(parents=True)
+    (clips / "c.mp4").write_bytes(content)
+    found = {}
+    for name, video in (
+        ("files", {"bytes": None, "path": "../clips/c.mp4"}),
+        ("embedded", {"bytes": content, "path": "c.mp4"}),
+    ):
+        rows = [
+            {
+                "id": f"p{number}", "video": video, "source_video": "cam", "start_s": 90.0, "end_s": 94.0,
+                "label": "Normal", "is_anomaly": False, "task": "judge_explain", "question": question,
+                "answer": "No, calm.", "messages": [],
+            }
+            for number, question in enumerate(QUESTIONS)
+        ]  # fmt: skip
+        data = tmp_path / name / "dataset/data"
+        data.mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema()), data / shard_name("test", 0, 1))
+        out = tmp_path / name / "out"
+        run(
+            "--model-path", video_model("llava_onevision"), "--max-new-tokens", 4, "--device", "cpu", "--no-text",
+            "--dataset", tmp_path / name, "--out", out,
+        )  # fmt: skip
+        lines = (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+        found[name] = {entry["id"]: entry["prediction"] for entry in map(json.loads, lines)}
+    assert found["embedded"] == found["files"]
+    assert len(found["files"]) == len(QUESTIONS)
+    assert (tmp_path / "embedded/out/clips/c.mp4").read_bytes() == content

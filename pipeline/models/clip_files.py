@@ -1,4 +1,4 @@
-"""The frames of a clip that a model is trained on."""
+"""The frames of a clip that is a file of its own, a part of one, or the bytes of one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.video.readers import ReaderName, open_reader
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipJob:
-    """Which frames to read, from a file or from the bytes of one; the fields are those of `TrainingRow`."""
+    """Which frames to read, from a file or from the bytes of one; `span_s` is the part [start, end), None all of it."""
 
     file: Path | None
     content: bytes | None
@@ -24,7 +24,7 @@ class ClipJob:
     reader: ReaderName
 
 
-def read_training_clip(job: ClipJob) -> ClipFrames:
+def read_file_clip(job: ClipJob) -> ClipFrames:
     """Read the frames of a clip. Runs in a worker process.
 
     Raises:
