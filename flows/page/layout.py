@@ -118,8 +118,10 @@ class _Layout:
                 waiting.failure(self.refuse_busy, None, shown, **_AT_ONCE)
         for chooser in (self._results, self._subject):
             chooser.choose(self.select, [self._visit], [self._visit, self._subject], **_AT_ONCE)
+        talk = [self._visit, self._talk, self._question]
+        self._talk.suggest(self.ask_suggested, [self._visit], talk, **_MODEL)
         for asked in (self._question.submit, self._send.click):
-            asked(self.ask, [self._visit, self._question], [self._visit, self._talk, self._question], **_MODEL)
+            asked(self.ask, [self._visit, self._question], talk, **_MODEL)
         self._limits.refuse(self.refuse, None, shown, **_AT_ONCE)
         self._again.click(self.leave, None, shown, cancels=finding, **_AT_ONCE)
         page.unload(self.forget)
@@ -199,6 +201,9 @@ class _Layout:
         yield {self._talk: drawing.draw_conversation([*visit.turns, asked], waiting=True), self._question: ""}
         self._visits.ask(visit, visit.detection, question)
         yield {self._visit: visit, self._talk: drawing.draw_conversation(visit.turns)}
+
+    def ask_suggested(self, visit: Visit | None, chosen: gr.EventData) -> Iterator[Updates]:
+        yield from self.ask(visit, str(chosen._data.get("question", "")))
 
     def leave(self, request: gr.Request) -> Updates:
         self._visits.release(_id(request))

@@ -20,6 +20,8 @@ pytestmark = [
 ]
 
 EVIL = "<img src=x onerror=\"document.title='pwned'\">"
+# A slow machine is no fault of the page.
+expect.set_options(timeout=30_000)
 FILE_INPUT = "#h-upload input[type=file]"
 
 
@@ -136,6 +138,11 @@ def test_a_video_of_the_folder_is_chosen_on_a_phone(page: Page, detector: StubDe
     below_one_another = [
         page.locator(part).bounding_box()["y"] for part in ("video", ".h-verdict", ".h-timeline", ".h-rows", "#h-chat")
     ]
+    suggested = page.locator("[data-ask]").first
+    asked = suggested.inner_text()
+    suggested.click()
+    expect(page.get_by_role("log").locator(".assistant p")).to_have_count(1)
+    assert detector.asked[0][0] == asked
     assert below_one_another == sorted(below_one_another)
     page.locator(".h-row").nth(1).click()
     page.wait_for_function("document.querySelector('#h-player video').currentTime >= 6")
