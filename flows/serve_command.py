@@ -24,7 +24,18 @@ def serve(
     max_mb: Annotated[int, typer.Option("--max-mb", min=1, help="largest video in MB")] = 500,
     max_minutes: Annotated[float, typer.Option("--max-minutes", min=0.01, help="longest video in minutes")] = 60.0,
     queue_size: Annotated[int, typer.Option("--queue-size", min=1, help="how many may wait for the model")] = 16,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    theta: Annotated[
+        float | None,
+        typer.Option("--theta", help="score from which a peak makes a span; default: the sampler's own, else 0.8"),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16")] = "auto",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="run code that comes with the model")
+    ] = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="read weights from pickle files, which can run code")
+    ] = False,
 ) -> None:
     """Serve a web page that finds anomalies in videos, explains them and answers questions."""
     from flows.page.intake import Limits
@@ -38,7 +49,18 @@ def serve(
         host=host, port=port, videos=videos, limits=Limits(max_mb=max_mb, max_minutes=max_minutes),
         queue_size=queue_size, model=_name(model_path), sampler=_name(sampler),
     )  # fmt: skip
-    detector = Detector(DetectSettings(sampler=sampler, model_path=model_path, model_base=model_base, device=device))
+    detector = Detector(
+        DetectSettings(
+            sampler=sampler,
+            model_path=model_path,
+            model_base=model_base,
+            theta=theta,
+            device=device,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+        )
+    )
     with served(detector, settings) as address:
         typer.echo(f"page  {address}")
         if host not in {"127.0.0.1", "localhost", "::1"}:

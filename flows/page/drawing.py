@@ -14,11 +14,17 @@ from flows.page.gallery import OfferedVideo
 from flows.page.working import Step
 from pipeline.infer.detection import DetectedSpan, Detection
 from pipeline.infer.judgement import is_denied
+from pipeline.questions import load_questions
+from pipeline.records import Task
 
 _POINTS_MAX = 900
 """Points of a drawn curve: more than a screen is wide shows nothing more."""
 
 _STEPS = {"score": "Scoring the frames", "explain": "Explaining what was found"}
+
+
+_SUGGESTED = (Task.DESCRIPTION, Task.ANALYSIS)
+"""Kinds of questions that are offered: those that models are trained to answer, beside the one of the verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +163,16 @@ def draw_conversation(turns: Sequence[Turn], waiting: bool = False) -> str:
     """Return what was said, oldest first; `waiting` for an answer."""
     said = "".join(f'<div class="h-turn {turn.role}">{_about(turn)}<p>{escape(turn.text)}</p></div>' for turn in turns)
     dots = '<div class="h-turn assistant h-dots" aria-label="thinking"><i></i><i></i><i></i></div>' if waiting else ""
-    empty = "" if said else '<p class="h-soft">Ask anything about what the camera recorded.</p>'
+    empty = "" if said or waiting else _suggestions()
     return f'<div class="h-talk" role="log" aria-live="polite">{empty}{said}{dots}</div>'
+
+
+def _suggestions() -> str:
+    asked = "".join(
+        f'<button type="button" data-ask="{escape(question)}">{escape(question)}</button>'
+        for question in (load_questions(task)[0] for task in _SUGGESTED)
+    )
+    return f'<div class="h-suggested"><p class="h-soft">Ask anything about what the camera recorded.</p>{asked}</div>'
 
 
 def draw_subject(detection: Detection | None, selected: int | None) -> str:

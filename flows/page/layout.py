@@ -18,6 +18,7 @@ from flows.page import drawing
 from flows.page.gallery import OfferedVideo
 from flows.page.intake import MIB, Limits
 from flows.page.visits import Visit, Visits
+from flows.page.working import AbandonedError
 from pipeline.errors import DataError
 from pipeline.stages.listing import VIDEO_SUFFIXES
 
@@ -71,7 +72,7 @@ class _Layout:
     def _place_start(self, offered: Sequence[OfferedVideo], limits: Limits) -> None:
         with gr.Column(elem_id="h-start") as self._start:
             self._upload = gr.File(
-                label="Video", show_label=False, file_types=sorted(VIDEO_SUFFIXES), elem_id="h-upload", height=230
+                label="Video", show_label=False, file_types=sorted(VIDEO_SUFFIXES), elem_id="h-upload", height=200
             )
             self._limits = gr.HTML(
                 drawing.draw_limits(limits.max_mb, limits.max_minutes), js_on_load=_script("limits"),
@@ -106,19 +107,23 @@ class _Layout:
             self._visit, self._start, self._result, self._notice, self._player, self._results, self._verdict,
             self._chat, self._talk, self._subject, self._download, self._upload,
         ]  # fmt: skip
+        finding = []
         for taken in (
             self._upload.upload(self.take_upload, [self._upload], shown, **_TAKING),
             self._gallery.choose(self.take_example, None, shown, **_TAKING),
         ):
             found = taken.success(self.detect, [self._visit], shown, **_MODEL)
+            finding.append(found)
             for waiting in (taken, found):
                 waiting.failure(self.refuse_busy, None, shown, **_AT_ONCE)
         for chooser in (self._results, self._subject):
             chooser.choose(self.select, [self._visit], [self._visit, self._subject], **_AT_ONCE)
+        talk = [self._visit, self._talk, self._question]
+        self._talk.suggest(self.ask_suggested, [self._visit], talk, **_MODEL)
         for asked in (self._question.submit, self._send.click):
-            asked(self.ask, [self._visit, self._question], [self._visit, self._talk, self._question], **_MODEL)
+            asked(self.ask, [self._visit, self._question], talk, **_MODEL)
         self._limits.refuse(self.refuse, None, shown, **_AT_ONCE)
-        self._again.click(self.leave, None, shown, **_AT_ONCE)
+        self._again.click(self.leave, None, shown, cancels=finding, **_AT_ONCE)
         page.unload(self.forget)
 
     def take_upload(self, path: str | None, request: gr.Request) -> Updates:
@@ -141,7 +146,7 @@ class _Layout:
             yield {self._visit: None}
             return
         try:
-            steps = self._visits.detect(visit)
+            steps = self._visits.detect(_id(request), visit)
             while True:
                 try:
                     yield {self._results: drawing.draw_progress(next(steps))}
@@ -151,6 +156,8 @@ class _Layout:
             written = self._visits.write_json(_id(request), visit.video, detection)
         except DataError as fault:
             yield {self._results: "", self._verdict: "", self._notice: _notice(str(fault))}
+            return
+        except AbandonedError:
             return
         yield {
             self._visit: visit,
@@ -194,6 +201,9 @@ class _Layout:
         yield {self._talk: drawing.draw_conversation([*visit.turns, asked], waiting=True), self._question: ""}
         self._visits.ask(visit, visit.detection, question)
         yield {self._visit: visit, self._talk: drawing.draw_conversation(visit.turns)}
+
+    def ask_suggested(self, visit: Visit | None, chosen: gr.EventData) -> Iterator[Updates]:
+        yield from self.ask(visit, str(chosen._data.get("question", "")))
 
     def leave(self, request: gr.Request) -> Updates:
         self._visits.release(_id(request))

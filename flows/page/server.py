@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flows.page.confinement import OwnFilesOnly
 from flows.page.contract import VideoDetector
 from flows.page.gallery import list_offered
 from flows.page.intake import MIB, Intake, Limits
@@ -61,6 +62,8 @@ def served(detector: VideoDetector, settings: ServeSettings) -> Iterator[str]:
         SetupError: Gradio is not installed, the port is taken, or the folder of videos is not there.
     """
     require_gradio()
+    from starlette.middleware import Middleware
+
     from flows.page.layout import PageText, build_page
 
     offered = []
@@ -78,6 +81,7 @@ def served(detector: VideoDetector, settings: ServeSettings) -> Iterator[str]:
                 server_port=settings.port,
                 allowed_paths=[str(video.path) for video in offered],
                 max_file_size=settings.limits.max_mb * MIB,
+                app_kwargs={"middleware": [Middleware(OwnFilesOnly)]},
                 theme=_theme(),
                 css_paths=_STYLE,
                 prevent_thread_lock=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -15,7 +16,7 @@ from flows.page.contract import VideoDetector
 from flows.page.drawing import Turn
 from flows.page.gallery import OfferedVideo
 from flows.page.intake import Intake, TakenVideo, named
-from flows.page.working import Step, Worker
+from flows.page.working import AbandonedError, Step, Worker
 from pipeline.errors import DataError, HolmesError, RecordError
 from pipeline.infer.detection import Detection
 from pipeline.prompts import Message
@@ -41,6 +42,7 @@ class Visits:
         self._intake = intake
         self._offered = offered
         self._worker = Worker()
+        self._running: dict[str, threading.Event] = {}
 
     def check_file(self, name: str, num_bytes: int) -> None:
         """Check what is known of a file before it is uploaded.
@@ -56,6 +58,7 @@ class Visits:
         Raises:
             DataError: the video is not taken.
         """
+        self.release(visit)
         return Visit(video=self._intake.take_upload(visit, path, name))
 
     def take_example(self, visit: str, index: Any) -> Visit:
@@ -66,18 +69,25 @@ class Visits:
         """
         if type(index) is not int or not 0 <= index < len(self._offered):
             raise DataError("there is no such video here")
+        self.release(visit)
         chosen = self._offered[index]
         return Visit(video=self._intake.take_example(visit, chosen.path, chosen.name))
 
-    def detect(self, visit: Visit) -> Generator[Step, None, Detection]:
+    def detect(self, visit_id: str, visit: Visit) -> Generator[Step, None, Detection]:
         """Yield the steps of the analysis of a visit's video; return what was found, which the visit then has.
 
         Raises:
             DataError: the video cannot be analysed.
+            AbandonedError: the visit has ended, or has gone on to another video.
         """
-        video = visit.video
+        video, abandoned = visit.video, threading.Event()
+        self._running[visit_id] = abandoned
         try:
-            visit.detection = yield from self._worker.watch(lambda report: self._detector.detect(video.path, report))
+            visit.detection = yield from self._worker.watch(
+                lambda report: self._detector.detect(video.path, report), abandoned
+            )
+        except AbandonedError:
+            raise
         except (RecordError, HolmesError) as fault:
             raise DataError(f"{video.name}: {_told(fault, video)}") from fault
         except Exception as fault:
@@ -113,7 +123,10 @@ class Visits:
         return out
 
     def release(self, visit_id: str) -> None:
-        """Forget the files of a visit."""
+        """Give up what is being done for a visit, and forget its files."""
+        abandoned = self._running.pop(visit_id, None)
+        if abandoned is not None:
+            abandoned.set()
         self._intake.release(visit_id)
 
     def _history(self, detection: Detection, about: int | None, turns: Sequence[Turn]) -> list[Message]:

@@ -24,7 +24,7 @@ class Step:
     total: int
 
 
-class _StoppedError(Exception):
+class AbandonedError(Exception):
     """Nobody waits for the result any more."""
 
 
@@ -39,26 +39,30 @@ class Worker:
         with self._busy:
             return work()
 
-    def watch(self, work: Callable[[Progress], Result]) -> Generator[Step, None, Result]:
+    def watch(self, work: Callable[[Progress], Result], abandoned: threading.Event) -> Generator[Step, None, Result]:
         """Do the work in a thread and yield its newest step as it comes; return the result.
 
-        Closing the generator ends the work at its next step. What `work` raises is raised here.
+        Setting `abandoned`, or closing the generator, ends the work at its next step.
+
+        Raises:
+            AbandonedError: the work was given up.
+            Exception: whatever `work` raises.
         """
         steps: queue.SimpleQueue[Step | None] = queue.SimpleQueue()
-        stopped = threading.Event()
         outcome: list[Result] = []
         faults: list[Exception] = []
 
         def report(name: str, done: int, total: int) -> None:
-            if stopped.is_set():
-                raise _StoppedError
+            if abandoned.is_set():
+                raise AbandonedError
             steps.put(Step(name, done, total))
 
         def run() -> None:
             try:
                 with self._busy:
-                    if not stopped.is_set():
-                        outcome.append(work(report))
+                    if abandoned.is_set():
+                        raise AbandonedError
+                    outcome.append(work(report))
             except Exception as fault:  # noqa: BLE001 - handed over to the one who watches
                 faults.append(fault)
             finally:
@@ -72,9 +76,9 @@ class Worker:
                 if ended:
                     break
                 # A page that is redrawn at every snippet would be slower than the work.
-                stopped.wait(_LOOK_EVERY_S)
+                abandoned.wait(_LOOK_EVERY_S)
         finally:
-            stopped.set()
+            abandoned.set()
         if faults:
             raise faults[0]
         return outcome[0]

@@ -20,6 +20,8 @@ pytestmark = [
 ]
 
 EVIL = "<img src=x onerror=\"document.title='pwned'\">"
+# A slow machine is no fault of the page.
+expect.set_options(timeout=30_000)
 FILE_INPUT = "#h-upload input[type=file]"
 
 
@@ -136,6 +138,11 @@ def test_a_video_of_the_folder_is_chosen_on_a_phone(page: Page, detector: StubDe
     below_one_another = [
         page.locator(part).bounding_box()["y"] for part in ("video", ".h-verdict", ".h-timeline", ".h-rows", "#h-chat")
     ]
+    suggested = page.locator("[data-ask]").first
+    asked = suggested.inner_text()
+    suggested.click()
+    expect(page.get_by_role("log").locator(".assistant p")).to_have_count(1)
+    assert detector.asked[0][0] == asked
     assert below_one_another == sorted(below_one_another)
     page.locator(".h-row").nth(1).click()
     page.wait_for_function("document.querySelector('#h-player video').currentTime >= 6")
@@ -192,6 +199,27 @@ def test_a_failing_model_is_told_in_words(page: Page, detector: StubDetector) ->
     page.get_by_role("button", name="offered.mp4").click()
     expect(page.get_by_role("alert")).to_contain_text("offered.mp4: the analysis failed (RuntimeError)")
     assert "secret" not in page.content()
+
+
+@pytest.mark.parametrize("ending", ["leave", "close"])
+def test_who_goes_makes_room_for_the_next(browser: Browser, address: str, detector: StubDetector, ending: str) -> None:
+    detector.endless = True
+    first, second = browser.new_page(), browser.new_page()
+    for page in (first, second):
+        page.goto(address)
+        page.get_by_role("button", name="offered.mp4").click()
+        expect(page.get_by_role("progressbar")).to_be_visible()
+    expect(first.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "50")
+    expect(second.get_by_role("progressbar")).to_contain_text("")
+    detector.endless = False
+    if ending == "leave":
+        first.get_by_role("button", name="Another video").click()
+        expect(first.locator(FILE_INPUT)).to_be_attached()
+        expect(second.locator(".h-row")).to_have_count(2)
+        expect(first.locator(".h-row")).to_have_count(0)
+    first.close()
+    expect(second.locator(".h-row")).to_have_count(2)
+    second.close()
 
 
 def test_a_page_that_is_closed_takes_its_upload_with_it(

@@ -130,6 +130,18 @@ def test_no_other_file_is_served_or_analysed(address: str, detector: StubDetecto
     assert len(detector.seen) == seen
 
 
+def test_nothing_is_fetched_from_elsewhere(address: str) -> None:
+    stranger = Stranger(address)
+    for path in ("http://example.com/cam.mp4", "HTTPS://example.com/", "ftp://example.com/"):
+        assert stranger.get(f"/gradio_api/file={path}") == (403, b"only files of this page are served")
+        for name, data in (("take_upload", [file_data(path)]), ("ask", [None, {"deep": [file_data(path)]}])):
+            reply = stranger.join(name, *data)
+            assert (reply.status_code, reply.text) == (403, "only files that were uploaded here are taken")
+    escaped = json.dumps({"data": [file_data("http://example.com/")]}).replace("http", "\\u0068ttp")
+    assert stranger.web.post("/gradio_api/queue/join", content=escaped).status_code == 403
+    assert stranger.join("ask", None, "x" * (1 << 20)).status_code == 413
+
+
 def test_of_the_offered_folder_only_its_videos_are_served(address: str, videos: Path) -> None:
     stranger = Stranger(address)
     assert stranger.get(f"/gradio_api/file={videos}/offered.mp4")[0] == 200

@@ -16,7 +16,7 @@ from flows.page import drawing
 from flows.page.gallery import list_offered
 from flows.page.intake import Intake, Limits
 from flows.page.visits import Visit, Visits
-from flows.page.working import Step, Worker
+from flows.page.working import AbandonedError, Step, Worker
 from pipeline.errors import DataError, RecordError, SetupError
 from pipeline.infer.detection import DetectedSpan, Detection
 from pipeline.records import Reason
@@ -58,7 +58,7 @@ def kept(intake: Intake) -> list[Path]:
 
 
 def finished(visits: Visits, visit: Visit) -> tuple[list[Step], Detection]:
-    steps, running = [], visits.detect(visit)
+    steps, running = [], visits.detect("visit", visit)
     while True:
         try:
             steps.append(next(running))
@@ -194,11 +194,25 @@ def test_work_that_nobody_watches_ends_and_makes_room() -> None:
         finally:
             ended.set()
 
-    running = worker.watch(endless)
+    running = worker.watch(endless, threading.Event())
     assert next(running) == Step("score", 1, 2)
     running.close()
     assert ended.wait(5)
     assert worker.do(lambda: "free") == "free"
+
+
+def test_a_visit_that_ends_gives_up_its_work(tmp_path: Path, intake: Intake, film: Film) -> None:
+    detector = StubDetector()
+    visits = Visits(detector, intake, [])
+    visit = visits.take_upload("visit", uploaded(tmp_path, film("h264.mp4").read_bytes()), "cam.mp4")
+    detector.going.clear()
+    running = visits.detect("visit", visit)
+    next(running)
+    visits.release("visit")
+    detector.going.set()
+    with pytest.raises(AbandonedError):
+        next(running)
+    assert visit.detection is None
 
 
 def test_one_piece_of_work_at_a_time() -> None:
@@ -209,7 +223,7 @@ def test_one_piece_of_work_at_a_time() -> None:
         free.wait(5)
         order.append("first")
 
-    running = worker.watch(slow)
+    running = worker.watch(slow, threading.Event())
     next(running)
     second = threading.Thread(target=lambda: worker.do(lambda: order.append("second")))
     second.start()
