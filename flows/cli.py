@@ -18,6 +18,7 @@ import typer.core
 
 from flows.prompt_commands import prompts_app
 from flows.review_commands import review_app
+from flows.studio_commands import studio_app
 from pipeline.errors import HolmesError, SetupError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ train_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train
 app.add_typer(train_app, name="train")
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(review_app, name="review")
+app.add_typer(studio_app, name="labelstudio")
 
 _debug = False
 
