@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
+from annotation.foreign import IGNORE
+from annotation.studio_rate import effective_rate
 from pipeline.errors import SetupError
 from pipeline.records import NORMAL
 from pipeline.taxonomy import AUTO, canonical, load_taxonomies, select_taxonomies
 
-IGNORE = "Ignore"
-"""The label by which a person says that there is nothing to click here, or that a click near it does not count."""
-
 NOTHING_ABNORMAL = "Nothing abnormal"
+NORMAL_CONTROL = "normal"
+"""Name of the choice, which is the column of JSON_MIN and CSV."""
 
 DEFAULT_RATE = 24.0
 """Frames a second at which Label Studio counts where the interface or the task names none."""
@@ -52,10 +53,7 @@ class GlanceInterface:
             rate = float(value)  # type: ignore[arg-type]
         except (TypeError, ValueError):
             return DEFAULT_RATE
-        if not 0 < rate < float("inf"):
-            return DEFAULT_RATE
-        # the player takes a rate below 1 for seconds a frame
-        return 1 / rate if rate < 1 else rate
+        return effective_rate(rate) if 0 < rate < float("inf") else DEFAULT_RATE
 
 
 def glance_classes(labels: Iterable[str], taxonomy: str = AUTO) -> list[str]:
@@ -90,7 +88,7 @@ def glance_config(classes: Iterable[str]) -> str:
     ElementTree.SubElement(
         view, "Video", name="video", value="$video", frameRate=f"${RATE_KEY}", timelineHeight="120", height="520"
     )
-    choices = ElementTree.SubElement(view, "Choices", name="normal", toName="video", choice="multiple")
+    choices = ElementTree.SubElement(view, "Choices", name=NORMAL_CONTROL, toName="video", choice="multiple")
     ElementTree.SubElement(choices, "Choice", value=NOTHING_ABNORMAL, hotkey="n")
     ElementTree.indent(view)
     return ElementTree.tostring(view, encoding="unicode")

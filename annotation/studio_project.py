@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from annotation.foreign import IGNORE
 from annotation.stage import timeline_of_file
 from annotation.studio_client import ONE_TRY, StudioClient
 from annotation.studio_interface import (
-    IGNORE,
     INSTRUCTION,
     RATE_KEY,
     glance_classes,
@@ -222,7 +222,7 @@ def _make_tasks(
             except RecordError as fault:
                 yield video, fault
                 continue
-            yield video, {"data": data | ({"label": video.label} if video.label else {})}
+            yield video, {"data": data}
 
 
 def _open_folders(client: StudioClient, project_id: int, root: Path, videos: Iterable[Video]) -> None:

@@ -47,6 +47,11 @@ def seek_time(frame: int, rate: float) -> float:
     return round(frame / rate / STEP_S) * STEP_S + STEP_S
 
 
+def effective_rate(rate: float) -> float:
+    """Return the frames a second at which the player counts: it takes a rate below 1 for seconds a frame."""
+    return 1 / rate if rate < 1 else rate
+
+
 def _fits(timeline: Timeline, rate: float) -> bool:
     """Whether every frame starts at a grid point of its own, as closely as the player can tell."""
     points = np.round(timeline.times_s * rate)

@@ -84,6 +84,42 @@ def init_glance(
     typer.echo(str(summary))
 
 
+@studio_app.command("pull")
+def pull(
+    *,
+    workspace: WorkspaceArgument,
+    project: ProjectOption = None,
+    form: Annotated[
+        str, typer.Option("--form", help="JSON, the full form; or JSON_MIN, CSV or TSV as the server writes them")
+    ] = "JSON",
+    tolerance_s: Annotated[
+        float, typer.Option("--tolerance", min=0, metavar="SECONDS", help="clicks this close mean one event")
+    ] = 1.0,
+) -> None:
+    """Fetch what people clicked into WORKSPACE/labelstudio, for the setting `glances`; tell how far they agree."""
+    from annotation.studio_client import StudioClient
+    from annotation.studio_pull import pull_form, pull_glances
+    from flows.console import shown_progress
+    from pipeline.workspace import Workspace
+
+    _existing(workspace)
+    client = StudioClient()
+    if form != "JSON":
+        typer.echo(pull_form(Workspace(workspace), client, form, project_id=project))
+        return
+    with shown_progress() as show:
+        summary = pull_glances(
+            Workspace(workspace),
+            client,
+            project_id=project,
+            tolerance_s=tolerance_s,
+            on_progress=lambda done, total: show("pull", done, total),
+        )
+    for fault in summary.faults:
+        typer.echo(str(fault), err=True)
+    typer.echo(str(summary))
+
+
 def _existing(workspace: str) -> None:
     if "://" not in workspace and not Path(workspace).is_dir():
         raise SetupError(f"{workspace}: no such folder")
