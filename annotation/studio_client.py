@@ -167,10 +167,11 @@ class StudioClient:
         Raises:
             UnavailableError: also where the export breaks off; otherwise as `explained`.
         """
-        ids = [str(number) for number in task_ids]
+        # the server reads `ids[]`, while the SDK's own argument says `ids`, and would fetch everything
+        options: Any = {"additional_query_parameters": {"ids[]": [str(number) for number in task_ids]}}
         with self.explained(f"export project {project_id} as {form}"):
             chunks = self.sdk.projects.exports.download_sync(
-                project_id, export_type=form, download_all_tasks=True, download_resources=False, ids=ids or None
+                project_id, export_type=form, download_all_tasks=True, download_resources=False, request_options=options
             )
             return b"".join(chunks)
 

@@ -85,11 +85,11 @@ def glance_config(classes: Iterable[str]) -> str:
             look["hotkey"] = _HOTKEYS[number]
         ElementTree.SubElement(labels, "Label", look)
     ElementTree.SubElement(labels, "Label", value=IGNORE, background="#7f7f7f", hotkey="i")
+    choices = ElementTree.SubElement(view, "Choices", name=NORMAL_CONTROL, toName="video", choice="multiple")
+    ElementTree.SubElement(choices, "Choice", value=NOTHING_ABNORMAL, hotkey="n")
     ElementTree.SubElement(
         view, "Video", name="video", value="$video", frameRate=f"${RATE_KEY}", timelineHeight="120", height="520"
     )
-    choices = ElementTree.SubElement(view, "Choices", name=NORMAL_CONTROL, toName="video", choice="multiple")
-    ElementTree.SubElement(choices, "Choice", value=NOTHING_ABNORMAL, hotkey="n")
     ElementTree.indent(view)
     return ElementTree.tostring(view, encoding="unicode")
 
