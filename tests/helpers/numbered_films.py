@@ -1,4 +1,4 @@
-"""Films whose every frame shows its own number as bright and dark squares, for players that are asked what they show."""
+"""Films whose every frame shows its own number as bright and dark squares, to ask a player what it shows."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class StudioDouble:
             return _json({"detail": "Invalid token."}, 401)
         return self._answer(call, parts.path.strip("/").split("/")[1:], parse_qs(parts.query))
 
-    def _answer(self, call: Call, path: list[str], query: dict[str, list[str]]) -> Reply:
+    def _answer(self, call: Call, path: list[str], query: dict[str, list[str]]) -> Reply:  # noqa: PLR0911
         body = json.loads(call.body) if call.body else None
         match call.method, path:
             case "GET", ["projects"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -104,11 +105,11 @@ def test_every_odd_answer_is_a_clear_error(double: StudioDouble, reply: Reply, t
             client.project(1)
 
 
-def test_ten_thousand_tasks_come_page_by_page(double: StudioDouble, client: StudioClient) -> None:
-    for number in range(10_000):
+def test_thousands_of_tasks_come_page_by_page(double: StudioDouble, client: StudioClient) -> None:
+    for number in range(2_600):
         double.add_task(1, {"video_id": str(number)})
-    assert [task.data["video_id"] for task in client.tasks(1)] == [str(number) for number in range(10_000)]
-    assert len(double.calls) == 10_000 / TASKS_A_PAGE
+    assert [task.data["video_id"] for task in client.tasks(1)] == [str(number) for number in range(2_600)]
+    assert len(double.calls) == math.ceil(2_600 / TASKS_A_PAGE)
 
 
 def test_a_task_deleted_during_the_listing_hides_no_other(double: StudioDouble, client: StudioClient) -> None:
