@@ -14,7 +14,7 @@ endif
 SETUP := $(VENV)/.setup
 DEV   := $(VENV)/.setup-dev
 
-.PHONY: setup demo test test-all check clean
+.PHONY: setup demo test test-all check label-studio clean
 
 setup: $(SETUP)  ## make .venv with the `holmes` command in it
 
@@ -44,6 +44,30 @@ check: $(DEV)  ## lint, format, types and the direction of imports
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+STUDIO      := .venv-label-studio
+STUDIO_HOME := $(CURDIR)/.label-studio
+STUDIO_PORT ?= 8080
+
+label-studio: $(STUDIO)/.setup  ## a Label Studio server on the loopback; LABEL_STUDIO_USERNAME, _PASSWORD and _USER_TOKEN name its user
+	@: "$${LABEL_STUDIO_USERNAME:?set LABEL_STUDIO_USERNAME, an e-mail address}"
+	@: "$${LABEL_STUDIO_PASSWORD:?set LABEL_STUDIO_PASSWORD}"
+	@: "$${LABEL_STUDIO_USER_TOKEN:?set LABEL_STUDIO_USER_TOKEN, 40 hex digits, such as of openssl rand -hex 20}"
+	@mkdir -p "$(STUDIO_HOME)/data" "$(STUDIO_HOME)/files"
+	@LABEL_STUDIO_BASE_DATA_DIR="$(STUDIO_HOME)/data" \
+	 LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN=true \
+	 LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK=true \
+	 LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true \
+	 LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT="$${LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT:-$(STUDIO_HOME)/files}" \
+	 COLLECT_ANALYTICS=false LATEST_VERSION_CHECK=false SENTRY_DSN= FRONTEND_SENTRY_DSN= \
+	 $(STUDIO)/bin/label-studio start --no-browser --internal-host 127.0.0.1 --port $(STUDIO_PORT)
+
+# its pins fight with ours, so it has an environment of its own
+$(STUDIO)/.setup:
+	@echo "setting up $(STUDIO): some minutes and 1 GB once"
+	@$(PYTHON) -m venv $(STUDIO)
+	@$(STUDIO)/bin/pip install --quiet --disable-pip-version-check label-studio==1.23.2
+	@touch $@
 
 clean:  ## remove what was set up and the demo's output
 	rm -rf $(VENV) demo

@@ -11,6 +11,9 @@ from enum import StrEnum
 
 from pipeline.records import Reason
 
+IGNORE = "Ignore"
+"""The class of a click that is none: here is nothing abnormal, or a click near by does not count."""
+
 
 class SpanKind(StrEnum):
     """What a span stands for."""
@@ -31,7 +34,7 @@ class ForeignGlance:
 
     `video` is the name as written; `paths` are further names of the same file, the most telling first. `frame_index`
     is 0-based and counted at `frame_rate` frames a second; a `frame_rate` of None means frames as a decoder puts them
-    out.
+    out. `by_player` says that the frames are those of Label Studio's player, which seeks by time.
     """
 
     video: str
@@ -39,8 +42,20 @@ class ForeignGlance:
     frame_index: int | None = None
     time_s: float | None = None
     frame_rate: float | None = None
+    by_player: bool = False
     category: str | None = None
     annotator: str | None = None
+    place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Viewing:
+    """One person's submitted judgement of a whole video: clicks, or that nothing abnormal happens in it."""
+
+    video: str
+    paths: tuple[str, ...] = ()
+    annotator: str | None
+    clicks: int
     place: str
 
 
@@ -86,6 +101,7 @@ class Import:
     format: str
     glances: list[ForeignGlance] = field(default_factory=list)
     spans: list[ForeignSpan] = field(default_factory=list)
+    viewings: list[Viewing] = field(default_factory=list)
     faults: list[ForeignFault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 

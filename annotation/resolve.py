@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from annotation.foreign import ForeignGlance, ForeignSpan, SpanKind
+from annotation.annotators import settle
+from annotation.foreign import IGNORE, ForeignGlance, ForeignSpan, SpanKind
+from annotation.studio_rate import seek_time
 from annotation.video_index import VideoIndex
+from pipeline.config import GlancesConfig
 from pipeline.errors import RecordError
 from pipeline.records import NORMAL, Glance, Reason, Video
 from pipeline.taxonomy import AUTO, canonical, nearest_class
@@ -16,7 +19,6 @@ __all__ = [
     "ResolvedSpan",
     "Timeline",
     "VideoIndex",
-    "mark_duplicates",
     "resolve_glance",
     "resolve_glances",
     "resolve_span",
@@ -30,6 +32,9 @@ SPAN_SLACK_S = 1.0
 
 LENGTH_TOLERANCE = 0.02
 """Relative difference of length up to which a source speaks of the ingested file: containers misstate a little."""
+
+_CLOCK_S = 1e-6
+"""Resolution of a browser's time of a video."""
 
 UNSPECIFIC = frozenset({"abnormal", "anomaly", "anomalous", "event", "glance", "click", "yes"})
 """Labels, in lower case, by which an annotator only says that something happens: the video's label tells what."""
@@ -126,33 +131,18 @@ def resolve_glances(
     foreigns: Iterable[ForeignGlance],
     index: VideoIndex,
     timeline_of: TimelineOf | None = None,
-    taxonomy: str = AUTO,
+    config: GlancesConfig | None = None,
+    viewers: Collection[str] = (),
 ) -> list[Glance | RecordError]:
-    """Resolve many clicks, in order; one that cannot be taken, or repeats an earlier one, gives the error instead."""
+    """Resolve many clicks, in order, and settle which count; one that does not gives the error that says why."""
+    config = config or GlancesConfig()
     resolved: list[Glance | RecordError] = []
     for foreign in foreigns:
         try:
-            resolved.append(resolve_glance(foreign, index, timeline_of, taxonomy))
+            resolved.append(resolve_glance(foreign, index, timeline_of, config.taxonomy))
         except RecordError as fault:
             resolved.append(fault)
-    return mark_duplicates(resolved)
-
-
-def mark_duplicates(resolved: Sequence[Glance | RecordError]) -> list[Glance | RecordError]:
-    """Replace each glance on a frame that an earlier one marks with the same class by a DUPLICATE_GLANCE error."""
-    first: dict[tuple[str, int, str], Glance] = {}
-    marked: list[Glance | RecordError] = []
-    for glance in resolved:
-        if isinstance(glance, Glance):
-            earlier = first.setdefault((glance.video_id, glance.frame_index, glance.category), glance)
-            if earlier is not glance:
-                detail = (
-                    f"frame {glance.frame_index} of {glance.video_id} is marked {glance.category} by {earlier.origin}"
-                )
-                marked.append(RecordError(Reason.DUPLICATE_GLANCE, detail))
-                continue
-        marked.append(glance)
-    return marked
+    return settle(resolved, config, viewers)
 
 
 def resolve_span(foreign: ForeignSpan, index: VideoIndex, timeline_of: TimelineOf | None = None) -> ResolvedSpan:
@@ -208,6 +198,8 @@ def _check_length(foreign: ForeignSpan, video: Video, timeline: Timeline) -> Non
 def _resolve_category(category: str | None, video: Video, index: VideoIndex, taxonomy: str) -> str:
     if category is not None and category.strip().casefold() in UNSPECIFIC | {""}:
         category = None
+    if category is not None and category.strip().casefold() == IGNORE.casefold():
+        return IGNORE
     given = category if category is not None else video.label
     if given is None:
         detail = f"neither the click nor {video.video_id} says what happens: name a category, or the video's label"
@@ -242,11 +234,17 @@ def _resolve_frame(foreign: ForeignGlance, video: Video, timeline: Timeline) -> 
         return timeline.frame_at(time_s)
     if frame < 0:
         raise RecordError(Reason.FRAME_OUT_OF_RANGE, f"frame {frame} is negative; frames of {size} count from 0")
-    if rate is None or _same_rate(rate, video.fps):
+    if rate is not None and foreign.by_player:
+        time_s = seek_time(frame, rate)
+        if time_s < timeline.duration_s:
+            shown = timeline.frame_at(time_s)
+            # `frame_at` takes a written time just before a frame for that frame; the player shows what has begun
+            return shown - (timeline.time_of(shown) > time_s + _CLOCK_S)
+    elif rate is None or _same_rate(rate, video.fps):
         if frame >= timeline.num_frames:
             raise RecordError(Reason.FRAME_OUT_OF_RANGE, f"frame {frame} is past the end of {size}")
         return frame
-    if frame / rate < timeline.duration_s:
+    elif frame / rate < timeline.duration_s:
         return timeline.frame_at(frame / rate)
     at_rate = f"frame {frame} at {rate:g} fps is {frame / rate:.2f} s, past the end of {size}"
     if frame < timeline.num_frames:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from annotation.foreign import ForeignGlance
+from annotation.foreign import ForeignGlance, Viewing
 from annotation.registry import read_annotations
 from annotation.resolve import resolve_glances
 from annotation.video_index import VideoIndex
@@ -27,10 +28,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoClicks:
-    """All clicks on one video, in the order of the files, not yet matched with its frames."""
+    """All clicks on one video, in the order of the files, not yet matched with its frames; and who has seen it."""
 
     video: Video
     clicks: tuple[ForeignGlance, ...]
+    viewers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,10 +55,10 @@ class GlancesStage(TableOnly):
         self._config = config
         self._video = video
         self._index: VideoIndex | None = None
-        self._items: list[ForeignGlance | BadAnnotation] | None = None
+        self._items: list[ForeignGlance | Viewing | BadAnnotation] | None = None
 
     def identity(self) -> Mapping[str, Any]:
-        return {"code": 1, **self._config.identity()}
+        return {"code": 2, **self._config.identity()}
 
     def units(self) -> Iterator[Unit[VideoClicks | BadAnnotation]]:
         index = self._videos()
@@ -64,7 +66,10 @@ class GlancesStage(TableOnly):
         videos: dict[str, Video] = {}
         if self._items is None:
             self._items = list(self._read_files())
+        viewers = self._viewers(index)
         for item in self._items:
+            if isinstance(item, Viewing):
+                continue
             try:
                 if isinstance(item, BadAnnotation):
                     raise item.fault
@@ -81,11 +86,22 @@ class GlancesStage(TableOnly):
         for video_id, found in clicks.items():
             # A category that no taxonomy knows is known once a video bears it as its label.
             borne = sorted({item.category for item in found if item.category} & index.labels)
+            seen_by = sorted(viewers.get(video_id, ()))
             yield Unit(
-                key=digest(content_key(videos[video_id]), [asdict(item) for item in found], borne),
+                key=digest(content_key(videos[video_id]), [asdict(item) for item in found], borne, seen_by),
                 record_id=video_id,
-                payload=VideoClicks(video=videos[video_id], clicks=tuple(found)),
+                payload=VideoClicks(video=videos[video_id], clicks=tuple(found), viewers=tuple(seen_by)),
             )
+
+    def _viewers(self, index: VideoIndex) -> dict[str, set[str]]:
+        """Return who has judged each video, whether with clicks or without."""
+        viewers: dict[str, set[str]] = {}
+        for item in self._items or ():
+            if isinstance(item, Viewing):
+                # a video that is not there has no clicks to settle; clicks on it say so themselves
+                with contextlib.suppress(RecordError):
+                    viewers.setdefault(index.find(item.video, item.paths).video_id, set()).add(item.annotator or "")
+        return viewers
 
     def run(self, units: Iterable[Unit[VideoClicks | BadAnnotation]]) -> Iterator[Outcome[Glance]]:
         from pipeline.video.pool import VideoPool
@@ -106,15 +122,15 @@ class GlancesStage(TableOnly):
                     fault = timeline or RecordError(Reason.DECODE_FAILED, "no timestamps")
                     yield Outcome(rejected=[(click.place, fault) for click in payload.clicks])
                 else:
-                    yield self._resolve(payload.clicks, timeline)
+                    yield self._resolve(payload, timeline)
 
-    def _resolve(self, clicks: Sequence[ForeignGlance], timeline: Timeline) -> Outcome[Glance]:
-        resolved = resolve_glances(clicks, self._videos(), lambda _: timeline, self._config.taxonomy)
+    def _resolve(self, on: VideoClicks, timeline: Timeline) -> Outcome[Glance]:
+        resolved = resolve_glances(on.clicks, self._videos(), lambda _: timeline, self._config, on.viewers)
         return Outcome(
             rows=[glance for glance in resolved if isinstance(glance, Glance)],
             rejected=[
                 (click.place, fault)
-                for click, fault in zip(clicks, resolved, strict=True)
+                for click, fault in zip(on.clicks, resolved, strict=True)
                 if isinstance(fault, RecordError)
             ],
         )
@@ -125,7 +141,7 @@ class GlancesStage(TableOnly):
             self._index = VideoIndex(self._workspace.videos.records(), rejected)
         return self._index
 
-    def _read_files(self) -> Iterator[ForeignGlance | BadAnnotation]:
+    def _read_files(self) -> Iterator[ForeignGlance | Viewing | BadAnnotation]:
         for name in self._files:
             try:
                 found = read_annotations(name, frame_rate=self._config.frame_rate)
@@ -139,6 +155,7 @@ class GlancesStage(TableOnly):
                 detail = f"{name}: {len(found.spans)} spans of format {found.format}: not single-frame annotations"
                 yield BadAnnotation(place=name, fault=RecordError(Reason.MALFORMED_ROW, detail))
             yield from found.glances
+            yield from found.viewings
             for bad in found.faults:
                 yield BadAnnotation(place=bad.place, fault=RecordError(bad.reason, bad.detail))
 

@@ -28,6 +28,7 @@ GLANCE_SCHEMA = pa.schema(
         ("annotator", pa.string()),
         ("origin", pa.string()),
         ("frame_rate", pa.float64()),
+        ("by_player", pa.bool_()),
         ("paths", pa.list_(pa.string())),
     ]
 )
@@ -94,6 +95,7 @@ def _take_glance(found: Import, row: Mapping[str, Any], place: str) -> None:
         video=row["video_id"],
         paths=tuple(row.get("paths") or ()),
         place=place,
+        by_player=bool(row.get("by_player")),
         **_some(row, ("frame_index", "time_s", "category", "annotator", "frame_rate")),
     )
     problem = glance_problem(glance.frame_index, glance.time_s)
@@ -130,6 +132,7 @@ def _some(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 def _glance_row(glance: ForeignGlance) -> dict[str, Any]:
     return {
         **_names(glance),
+        "by_player": glance.by_player,
         **{name: getattr(glance, name) for name in ("frame_index", "time_s", "category", "annotator", "frame_rate")},
     }
 

@@ -23,6 +23,7 @@ from flows.review_commands import review_app
 from flows.serve_command import serve
 from flows.tiny_command import train_tiny
 from flows.train_commands import merge, train_lora
+from flows.studio_commands import studio_app
 from pipeline.errors import HolmesError, SetupError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ app.add_typer(prompts_app, name="prompts")
 app.add_typer(review_app, name="review")
 app.command()(detect)
 app.command()(serve)
+app.add_typer(studio_app, name="labelstudio")
 
 _debug = False
 

@@ -44,6 +44,9 @@ class Reason(StrEnum):
     LABEL_CONFLICT = "label_conflict"
     FRAME_RATE_CONFLICT = "frame_rate_conflict"
     SKIPPED_ANNOTATION = "skipped_annotation"
+    IGNORED_CLICK = "ignored_click"
+    MINORITY_CLICK = "minority_click"
+    OTHER_ANNOTATOR = "other_annotator"
     # clips
     NO_SCORES = "no_scores"
     NO_GLANCE = "no_glance"

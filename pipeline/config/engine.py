@@ -47,6 +47,26 @@ class GlancesConfig(Section):
     frame_rate: float | None = Field(
         None, gt=0, description="frame rate of Label Studio projects whose tasks record none; None asks the video"
     )
+    policy: Literal["union", "majority", "one"] = Field(
+        "union",
+        description="whose clicks count where several people saw a video: all of them, an event once; those that more "
+        "than half of its viewers made; or those of one annotator",
+    )
+    annotator: str | None = Field(None, description="the annotator whose clicks count under policy one, as exported")
+    tolerance_s: float = Field(
+        1.0,
+        ge=0,
+        description="clicks of one class and different people mean one event up to this many seconds apart; so far "
+        "reaches a mark that takes clicks back",
+    )
+
+    @model_validator(mode="after")
+    def _named(self) -> GlancesConfig:
+        if (self.policy == "one") != (self.annotator is not None):
+            raise ValueError(
+                f"policy={self.policy} with annotator={self.annotator}: policy one and annotator go together"
+            )
+        return self
 
 
 class ProposalConfig(Section):

@@ -247,6 +247,7 @@ def test_parquet_columns(tmp_path: Path) -> None:
         "annotator": None,
         "origin": "g.csv:2",
         "frame_rate": None,
+        "by_player": False,
         "paths": ["folder/Abuse001_x264.mp4"],
     }
 

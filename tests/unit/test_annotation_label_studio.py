@@ -69,7 +69,12 @@ def test_only_submitted_annotations_count(tmp_path: Path) -> None:
     assert [(glance.frame_index, glance.annotator) for glance in found.glances] == [(5, "2")]
     (fault,) = found.faults
     assert (fault.reason, fault.place) == (Reason.SKIPPED_ANNOTATION, "export.json: $[0].annotations[0]")
-    assert found.notes == ["1 draft(s): not submitted, no glance", "2 prediction(s): made by a model, no glance"]
+    assert found.notes == [
+        "1 annotation(s) with neither a click nor a choice say nothing of their video: "
+        "export.json: $[0].annotations[2]",
+        "1 draft(s): not submitted, no glance",
+        "2 prediction(s): made by a model, no glance",
+    ]
 
 
 def test_normal_is_no_glance(tmp_path: Path) -> None:
@@ -81,7 +86,7 @@ def test_normal_is_no_glance(tmp_path: Path) -> None:
 
 
 def test_a_project_without_a_click_yet_is_no_error(tmp_path: Path) -> None:
-    assert read(tmp_path, [task(), task(annotation())]).notes == ["no click in any of the tasks"]
+    assert read(tmp_path, [task(), task(annotation())]).notes[0] == "no click in any of the tasks"
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from annotation.annotators import mark_duplicates
 from annotation.foreign import ForeignGlance, ForeignSpan, SpanKind
-from annotation.resolve import VideoIndex, mark_duplicates, resolve_glance, resolve_glances, resolve_span
+from annotation.resolve import VideoIndex, resolve_glance, resolve_glances, resolve_span
 from annotation.video_index import video_name
 from pipeline.errors import RecordError
 from pipeline.records import Glance, Reason, Video

@@ -1,0 +1,208 @@
+"""Bring what people did in Label Studio into a file that `glances` reads.
+
+The file is the server's own JSON export, with one thing added that no export tells: the frame rate at which the player
+counted each task. Tasks are fetched by number in requests of bounded size, so that no size of project is one long answer,
+and what is there at the beginning and gone at the end is named.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from annotation.annotators import Agreement, agreement
+from annotation.foreign import ForeignFault, ForeignGlance, Import
+from annotation.registry import read_annotations
+from annotation.source import show
+from annotation.studio_client import TASKS_AN_EXPORT, StudioClient
+from annotation.studio_interface import RATE_KEY, GlanceInterface, read_interface
+from annotation.studio_project import glance_project
+from annotation.studio_rate import seek_time
+from pipeline.errors import SetupError, UnavailableError
+from pipeline.records import Glance
+from pipeline.taxonomy import canonical
+from pipeline.workspace import Workspace
+
+EXPORT_FILE = "labelstudio/glances.json"
+AGREEMENT_FILE = "labelstudio/agreement.json"
+
+FORMS = {"JSON": "json", "JSON_MIN": "min.json", "CSV": "csv", "TSV": "tsv"}
+"""Forms of export, and the suffix of their files."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullSummary:
+    """What came: the file, its clicks, what was left out and why, and how far people agree."""
+
+    path: str
+    tasks: int
+    clicks: int
+    marks: int
+    nothing_abnormal: int
+    rates_added: int
+    gone: list[int]
+    annotators: dict[str, int]
+    agreement: Agreement
+    faults: list[ForeignFault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Return the lines that a person reads."""
+        lines = [
+            f"{self.path}: {self.tasks} task(s), {self.clicks} click(s), {self.marks} mark(s) to ignore, "
+            f"{self.nothing_abnormal} x nothing abnormal, {len(self.faults)} left out"
+        ]
+        lines += [f"  annotator {name}: {count} click(s)" for name, count in self.annotators.items()]
+        seen = self.agreement
+        if seen.videos:
+            lines.append(
+                f"  {seen.videos} video(s) seen by several: {_percent(seen.matched)} of {seen.clicks} clicks matched, "
+                f"{_percent(seen.same_verdict)} of the verdicts are the same"
+            )
+        if self.rates_added:
+            lines.append(f"  note: {self.rates_added} task(s) take their frame rate from the interface")
+        if self.gone:
+            lines.append(f"  note: {len(self.gone)} task(s) were deleted meanwhile: {show(self.gone)}")
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+
+def pull_glances(
+    workspace: Workspace,
+    client: StudioClient,
+    *,
+    project_id: int | None = None,
+    tolerance_s: float = 1.0,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> PullSummary:
+    """Fetch a project's annotations into the workspace, whole or not at all.
+
+    Args:
+        workspace: where the file goes, to `EXPORT_FILE`, and how far people agree, to `AGREEMENT_FILE`.
+        client: the server.
+        project_id: the project; by default the one made for this workspace.
+        tolerance_s: clicks of one class this close mean one event, for the agreement.
+        on_progress: called with the tasks fetched and their number.
+
+    Raises:
+        SetupError: no project, or one of another kind.
+        DataError: the project has no tasks.
+        UnavailableError: as `StudioClient.explained`, and where the server sends something else than tasks.
+    """
+    number = _project(workspace, client, project_id)
+    where = f"project {number} of Label Studio at {client.url}"
+    interface = read_interface(client.project(number).label_config, where)
+    ids = [task.id for task in client.tasks(number)]
+    tasks: list[dict[str, Any]] = []
+    for start in range(0, len(ids), TASKS_AN_EXPORT):
+        part = ids[start : start + TASKS_AN_EXPORT]
+        tasks += _parse(client.export(number, "JSON", part), set(part), f"{where}, tasks {part[0]} to {part[-1]}")
+        on_progress(start + len(part), len(ids))
+    rates_added = sum(_state_rate(task, interface) for task in tasks)
+    workspace.storage.write(EXPORT_FILE, json.dumps(tasks, ensure_ascii=False).encode())
+    path = workspace.storage.local_path(EXPORT_FILE)
+    found = read_annotations(path, "label-studio")
+    measured = measure_agreement(found, tolerance_s)
+    counts = clicks_by_annotator(found)
+    workspace.write_json(AGREEMENT_FILE, {"tolerance_s": tolerance_s, "clicks": counts} | asdict(measured))
+    clicks = sum(counts.values())
+    return PullSummary(
+        path=str(path),
+        tasks=len(tasks),
+        clicks=clicks,
+        marks=len(found.glances) - clicks,
+        nothing_abnormal=sum(not viewing.clicks for viewing in found.viewings),
+        rates_added=rates_added,
+        gone=sorted(set(ids) - {task["id"] for task in tasks}),
+        annotators=counts,
+        agreement=measured,
+        faults=found.faults,
+        notes=found.notes,
+    )
+
+
+def pull_form(workspace: Workspace, client: StudioClient, form: str, *, project_id: int | None = None) -> str:
+    """Fetch an export in another form, as the server writes it, and return where it lies.
+
+    Raises:
+        SetupError: no such form, no project, or one of another kind.
+        UnavailableError: as `StudioClient.explained`.
+    """
+    if form not in FORMS:
+        raise SetupError(f"{form!r} is no form of export; known are {', '.join(FORMS)}")
+    number = _project(workspace, client, project_id)
+    read_interface(client.project(number).label_config, f"project {number} of Label Studio at {client.url}")
+    name = f"labelstudio/glances.{FORMS[form]}"
+    workspace.storage.write(name, client.export(number, form))
+    return workspace.storage.path(name)
+
+
+def measure_agreement(found: Import, tolerance_s: float) -> Agreement:
+    """Measure how far the annotators of an import agree; clicks without a time are left out."""
+    clicks: dict[str, list[Glance]] = {}
+    viewers: dict[str, set[str]] = {}
+    for click in found.glances:
+        if (time_s := _time(click)) is not None:
+            clicks.setdefault(click.video, []).append(
+                Glance(
+                    video_id=click.video,
+                    time_s=time_s,
+                    frame_index=click.frame_index or 0,
+                    category=canonical(click.category or "") or click.category or "",
+                    annotator=click.annotator,
+                    origin=click.place,
+                )
+            )
+    for viewing in found.viewings:
+        viewers.setdefault(viewing.video, set()).add(viewing.annotator or "")
+    return agreement(clicks, viewers, tolerance_s)
+
+
+def clicks_by_annotator(found: Import) -> dict[str, int]:
+    """Count the clicks of each annotator, marks left out; who only said that nothing is abnormal has none."""
+    counts: Counter[str] = Counter()
+    for viewing in found.viewings:
+        counts[viewing.annotator or "unknown"] += viewing.clicks
+    return dict(sorted(counts.items()))
+
+
+def _project(workspace: Workspace, client: StudioClient, project_id: int | None) -> int:
+    number = project_id if project_id is not None else glance_project(workspace, client)
+    if number is None:
+        raise SetupError(f"{workspace.url}: no project was made for it on {client.url}: run init-glance or name one")
+    return number
+
+
+def _parse(export: bytes, asked: set[int], where: str) -> Iterable[dict[str, Any]]:
+    try:
+        tasks = json.loads(export)
+    except (ValueError, RecursionError):
+        raise UnavailableError(f"{where}: the export is not JSON: {show(export[:80])}") from None
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) and task.get("id") in asked for task in tasks):
+        raise UnavailableError(f"{where}: the export holds something else than the tasks asked for")
+    return tasks
+
+
+def _state_rate(task: dict[str, Any], interface: GlanceInterface) -> bool:
+    """Write the player's rate into a task's data where it says none or another; return whether it did."""
+    data = task.get("data")
+    if not isinstance(data, dict):
+        return False
+    rate = interface.rate_of(data)
+    given = GlanceInterface((), f"${RATE_KEY}").rate_of(data) if data.get(RATE_KEY) not in (None, "") else None
+    if given == rate:
+        return False
+    data[RATE_KEY] = f"{rate:.12g}"
+    return True
+
+
+def _time(click: ForeignGlance) -> float | None:
+    if click.frame_index is not None and click.frame_rate is not None:
+        return seek_time(click.frame_index, click.frame_rate)
+    return click.time_s
+
+
+def _percent(share: float | None) -> str:
+    return "none" if share is None else f"{share:.0%}"

@@ -1,0 +1,59 @@
+"""Label Studio's frames and a video's own: which rate to give the player, and which frame it shows.
+
+The player counts frames from 1 at a constant rate and seeks to frame n at (n - 1) / rate, rounded to steps of 2 ms,
+plus one step. With a constant frame rate that is the decoder's frame n - 1. A variable frame rate needs a grid on which
+every frame of the video can be reached; its clicks are placed by the time that the player seeks to.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pipeline.video.timeline import Timeline
+
+STEP_S = 0.002
+"""The player's resolution of time."""
+
+MAX_RATE = 240.0
+"""Finest grid for a video of variable frame rate: a person steps through it frame by frame."""
+
+_SLACK_S = STEP_S / 2 - 1e-4
+"""How far before a frame's own start its grid point may lie: the player seeks at least half a step behind it."""
+
+
+def player_rate(timeline: Timeline) -> float:
+    """Return the frame rate to give the player, so that every frame of the video can be shown and told apart.
+
+    Constant frame rate: the video's own. Variable: the coarsest of the declared rate, and the rates of the median and
+    the shortest interval, on whose grid all frames lie; the rate of the shortest interval where none fits. Never below
+    1, which the player would take for seconds a frame.
+    """
+    if not timeline.variable_frame_rate and timeline.fps >= 1:
+        return timeline.fps
+    intervals = np.diff(timeline.times_s)
+    if not len(intervals):
+        return max(1.0, timeline.fps)
+    finest = min(MAX_RATE, max(1.0, 1 / float(intervals.min())))
+    rates = {timeline.nominal_fps or finest, 1 / float(np.median(intervals)), finest}
+    fitting = [rate for rate in sorted(rates) if 1 <= rate <= MAX_RATE and _fits(timeline, rate)]
+    return fitting[0] if fitting else finest
+
+
+def seek_time(frame: int, rate: float) -> float:
+    """Return the second of the video to which the player goes for a frame, counted from 0."""
+    return round(frame / rate / STEP_S) * STEP_S + STEP_S
+
+
+def effective_rate(rate: float) -> float:
+    """Return the frames a second at which the player counts: it takes a rate below 1 for seconds a frame."""
+    return 1 / rate if rate < 1 else rate
+
+
+def _fits(timeline: Timeline, rate: float) -> bool:
+    """Whether every frame starts at a grid point of its own, as closely as the player can tell."""
+    points = np.round(timeline.times_s * rate)
+    near = np.abs(timeline.times_s - points / rate) <= _SLACK_S
+    return bool(near.all() and (np.diff(points) > 0).all())

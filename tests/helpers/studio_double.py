@@ -1,0 +1,88 @@
+"""A stand-in for a Label Studio server: the few answers that the client asks for, and every way to misbehave."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from http_server import Call, HttpServer, Reply
+
+TOKEN = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class StudioDouble:
+    """Projects and tasks in memory. `trouble` may answer a call in place of the server."""
+
+    projects: dict[int, dict[str, Any]] = field(default_factory=dict)
+    tasks: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
+    storages: list[dict[str, Any]] = field(default_factory=list)
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    trouble: Callable[[str, str], Reply | None] = lambda _method, _path: None
+
+    def serve(self) -> HttpServer:
+        return HttpServer(self.handle)
+
+    def add_project(self, label_config: str, **fields: Any) -> int:
+        number = len(self.projects) + 1
+        self.projects[number] = {"id": number, "title": "", "description": "", "label_config": label_config, **fields}
+        self.tasks[number] = []
+        return number
+
+    def add_task(self, project: int, data: dict[str, Any], *annotations: dict[str, Any]) -> int:
+        number = sum(map(len, self.tasks.values())) + 1
+        task = {"id": number, "data": data, "annotations": list(annotations), "drafts": [], "predictions": []}
+        self.tasks[project].append(task | {"project": project})
+        return number
+
+    def handle(self, call: Call) -> Reply:
+        parts = urlsplit(call.path)
+        self.calls.append((call.method, parts.path))
+        if (reply := self.trouble(call.method, call.path)) is not None:
+            return reply
+        if call.headers.get("authorization") != f"Token {TOKEN}":
+            return _json({"detail": "Invalid token."}, 401)
+        return self._answer(call, parts.path.strip("/").split("/")[1:], parse_qs(parts.query))
+
+    def _answer(self, call: Call, path: list[str], query: dict[str, list[str]]) -> Reply:  # noqa: PLR0911
+        body = json.loads(call.body) if call.body else None
+        match call.method, path:
+            case "GET", ["projects"]:
+                title = query.get("title", [""])[0]
+                found = [project for project in self.projects.values() if title in project["title"]]
+                return _json({"count": len(found), "results": found if query["page"] == ["1"] else []})
+            case "POST", ["projects"]:
+                return _json(self.projects[self.add_project(**body)], 201)
+            case "GET", ["projects", number] if int(number) in self.projects:
+                return _json(self.projects[int(number)])
+            case "POST", ["projects", number, "import"]:
+                for task in body:
+                    self.add_task(int(number), task["data"])
+                return _json({"task_count": len(body)}, 201)
+            case "GET", ["projects", number, "export"]:
+                asked = {int(text) for text in query.get("ids[]", [])}
+                return _json([task for task in self.tasks[int(number)] if not asked or task["id"] in asked])
+            case "GET", ["tasks"]:
+                return self._page(query)
+            case "GET", ["storages", "localfiles"]:
+                return _json(self.storages)
+            case "POST", ["storages", "localfiles"]:
+                self.storages.append({"id": len(self.storages) + 1, **body})
+                return _json(self.storages[-1], 201)
+        return _json({"detail": "Not found."}, 404)
+
+    def _page(self, query: dict[str, list[str]]) -> Reply:
+        tasks = self.tasks[int(query["project"][0])]
+        page, size = int(query["page"][0]), int(query["page_size"][0])
+        part = tasks[(page - 1) * size : page * size]
+        if not part and page > 1:
+            return _json({"detail": "Invalid page."}, 404)
+        light = [{"id": task["id"], "data": task["data"], "project": task["project"]} for task in part]
+        return _json({"total": len(tasks), "total_annotations": 0, "total_predictions": 0, "tasks": light})
+
+
+def _json(value: Any, status: int = 200) -> Reply:
+    return Reply(body=json.dumps(value).encode(), status=status)
