@@ -21,9 +21,9 @@ from flows.detect_command import detect
 from flows.prompt_commands import prompts_app
 from flows.review_commands import review_app
 from flows.serve_command import serve
+from flows.studio_commands import studio_app
 from flows.tiny_command import train_tiny
 from flows.train_commands import merge, train_lora
-from flows.studio_commands import studio_app
 from pipeline.errors import HolmesError, SetupError
 
 if TYPE_CHECKING:
