@@ -22,7 +22,7 @@ $(SETUP): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Python 3.11 or newer is needed, this is {v[0]}.{v[1]}; set PYTHON=" if v < (3, 11) else 0)'
 	@echo "setting up $(VENV): some minutes once, nothing when run again"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) --editable .
+	@$(PIP) --editable '.[train,serve]'
 	@touch $@
 
 $(DEV): $(SETUP)
@@ -30,7 +30,7 @@ $(DEV): $(SETUP)
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
-demo: $(SETUP)  ## generate sample CCTV and clicks, build the dataset, validate it, show what came out
+demo: $(SETUP)  ## sample CCTV and clicks, dataset, sampler, LoRA, detection on held-out videos: the whole loop
 	@$(BIN)/holmes demo
 
 test: $(DEV)  ## the unit tests

@@ -16,8 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 import typer.core
 
+from flows.answer_commands import eval_answers
+from flows.detect_command import detect
 from flows.prompt_commands import prompts_app
 from flows.review_commands import review_app
+from flows.serve_command import serve
+from flows.tiny_command import train_tiny
+from flows.train_commands import merge, train_lora
 from pipeline.errors import HolmesError, SetupError
 
 if TYPE_CHECKING:
@@ -46,10 +51,16 @@ app = typer.Typer(
 
 eval_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure what was built against the truth.")
 app.add_typer(eval_app, name="eval")
+eval_app.command("answers")(eval_answers)
 train_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train on what was clicked or built.")
 app.add_typer(train_app, name="train")
+train_app.command("tiny")(train_tiny)
+train_app.command("lora")(train_lora)
+app.command("merge")(merge)
 app.add_typer(prompts_app, name="prompts")
 app.add_typer(review_app, name="review")
+app.command()(detect)
+app.command()(serve)
 
 _debug = False
 
@@ -92,7 +103,7 @@ def demo(
     videos: Annotated[int, typer.Option(min=4, help="number of sample videos")] = 24,
     seed: Annotated[int, typer.Option(help="seed of the sample world")] = 0,
 ) -> None:
-    """Make a sample world, build its dataset, and show what came out: no network, no GPU."""
+    """Take a generated world through the whole loop, from clicks to explained detections: no network, no GPU."""
     from flows.console import shown_progress
     from flows.demo import run_demo
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -100,23 +103,50 @@ class Storage:
             self._fs.rm(path)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Write a local file through a temporary neighbour, fsync and rename."""
+    with opened_atomically(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def opened_atomically(path: Path) -> Iterator[BinaryIO]:
+    """Open a local file for writing; it takes its place, synced, when the block ends without an error."""
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     try:
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+    # The rename itself is only durable once the folder is.
+    sync(path.parent)
+
+
+def swap_in(new: Path, target: Path, old: Path) -> None:
+    """Put a folder that is written in full in the place of another one, which is removed.
+
+    A crash leaves `target` as it was or as it is to be, but for one moment between two renames in which it is `old`.
+    """
+    for path in (*new.rglob("*"), new):
+        sync(path)
+    if target.exists():
+        target.rename(old)
+    new.rename(target)
+    sync(target.parent)
+    if old.exists():
+        shutil.rmtree(old)
+
+
+def sync(path: Path) -> None:
+    """Make a local file or folder durable."""
+    handle = os.open(path, os.O_RDONLY)
     try:
-        # The rename itself is only durable once the folder is.
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)
 
 
 def describe_os_error(fault: OSError) -> str:

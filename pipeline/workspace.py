@@ -135,7 +135,7 @@ class Workspace:
             return None
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, will_build: bool = True) -> Iterator[None]:
         """Hold the workspace for writing, so that two builds never mix their shards.
 
         The lock is the operating system's: it ends with the process, however that ends. A remote workspace has none.
@@ -146,7 +146,8 @@ class Workspace:
         if not self.storage.is_local:
             yield
             return
-        self._refuse_foreign_files()
+        if will_build:
+            self._refuse_foreign_files()
         path = self.storage.local_path("lock")
         with path.open("a+") as file:
             try:

@@ -16,6 +16,7 @@ from pipeline.config.engine import (
     VideoConfig,
 )
 from pipeline.config.language import CaptionConfig, JudgeConfig, SynthesizeConfig
+from pipeline.config.lora import LoraConfig
 from pipeline.config.sampler import FeaturesConfig, LossConfig, NetworkConfig, Recipe, SamplerConfig
 from pipeline.config.section import Fraction, Seconds, Section
 
@@ -30,6 +31,7 @@ __all__ = [
     "GlancesConfig",
     "IngestConfig",
     "JudgeConfig",
+    "LoraConfig",
     "LossConfig",
     "NetworkConfig",
     "ProposalConfig",

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from pipeline.config.engine import ClipsConfig, ExportConfig, FilterConfig, GlancesConfig, IngestConfig, VideoConfig
 from pipeline.config.language import CaptionConfig, SynthesizeConfig
+from pipeline.config.lora import LoraConfig
 from pipeline.config.sampler import FeaturesConfig, SamplerConfig
 from pipeline.config.section import Section, operational
 from pipeline.errors import ConfigError
@@ -22,7 +23,7 @@ from pipeline.records import Task
 class BuildConfig(Section):
     """A build: videos and glances in, an instruction dataset in the workspace out."""
 
-    videos: list[str] = Field(min_length=1, description="folders, globs, files, CSV/JSONL manifests or fsspec URLs")
+    videos: list[str] = Field([], description="folders, globs, files, CSV/JSONL manifests or fsspec URLs")
     glances: list[str] = Field([], description="files of single-frame annotations; the format is detected")
     workspace: str = Field("runs/build", description="folder of everything that the build makes")
     shard_rows: int = operational(512, ge=1, description="units of work that are committed together")
@@ -36,12 +37,16 @@ class BuildConfig(Section):
     synthesize: SynthesizeConfig = Field(SynthesizeConfig(), description="the synthesize stage")
     filter: FilterConfig = Field(FilterConfig(), description="the filter stage")
     export: ExportConfig = Field(ExportConfig(), description="the export stage")
+    lora: LoraConfig = Field(LoraConfig(), description="the training of the explaining model on the dataset")
 
 
-def load_config(path: Path | None, overrides: Sequence[str] = (), workspace: str | None = None) -> BuildConfig:
+def load_config(
+    path: Path | None, overrides: Sequence[str] = (), workspace: str | None = None, *, needs_videos: bool = True
+) -> BuildConfig:
     """Read a config file, apply `section.key=value` overrides, and check every key, type and limit.
 
-    Relative paths in the file are taken from the current folder, as on a command line.
+    Relative paths in the file are taken from the current folder, as on a command line. What works on a dataset that is
+    there already needs no videos.
 
     Raises:
         ConfigError: naming the file, the key, the value and the limit; for an unknown key, the nearest valid one.
@@ -53,18 +58,23 @@ def load_config(path: Path | None, overrides: Sequence[str] = (), workspace: str
         apply_override(values, override)
     if workspace is not None:
         values["workspace"] = workspace
-    return parse_config(values, origin=str(path) if path is not None else "--set")
+    return parse_config(values, origin=str(path) if path is not None else "--set", needs_videos=needs_videos)
 
 
-def parse_config(values: Mapping[str, Any], origin: str = "config") -> BuildConfig:
+def parse_config(values: Mapping[str, Any], origin: str = "config", *, needs_videos: bool = True) -> BuildConfig:
     """Check `values` against `BuildConfig`; `origin` stands in the message of the `ConfigError` raised on a fault."""
     # A section whose settings are all commented out is empty, not wrong.
     given = {key: value for key, value in values.items() if value is not None or not _keys([str(key)])}
+    lines = []
+    if needs_videos and not given.get("videos"):
+        lines = [f"{origin}: videos {'= []: at least one ' if 'videos' in given else ''}is required"]
     try:
-        return BuildConfig.model_validate(given)
+        config = BuildConfig.model_validate(given)
     except ValidationError as fault:
-        lines = [_explain(error, origin) for error in fault.errors()]
-        raise ConfigError("\n".join(lines)) from None
+        raise ConfigError("\n".join([*lines, *(_explain(error, origin) for error in fault.errors())])) from None
+    if lines:
+        raise ConfigError(lines[0])
+    return config
 
 
 def describe_config(model: type[Section] = BuildConfig, indent: str = "") -> Iterator[str]:

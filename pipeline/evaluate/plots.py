@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.evaluate.detector import EvaluatedVideo, Evaluation
+from pipeline.evaluate.drawing import (
+    DETECTION,
+    INK,
+    MAX_POINTS,
+    PALE,
+    SCORE,
+    draw_theta,
+    new_figure,
+    save,
+    style,
+    thinned,
+)
 from pipeline.evaluate.ranking import Ranking
 from pipeline.records import readable_id
 from pipeline.sampler.intervals import runs
@@ -18,11 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_DPI = 110
-_INK, _PALE, _GRID = "#1f2933", "#9aa5b1", "#e4e7eb"
-_SCORE, _TRUTH, _GLANCE, _DETECTION = "#2563a8", "#f2c14e", "#b3261e", "#5b8c5a"
-_MAX_POINTS = 4000
-"""Points a line is drawn with: a video of hours has more frames than a picture has pixels."""
+_TRUTH, _GLANCE = "#f2c14e", "#b3261e"
 
 
 def write_plots(evaluation: Evaluation, folder: Path, smooth_s: float) -> list[Path]:
@@ -37,21 +45,21 @@ def write_plots(evaluation: Evaluation, folder: Path, smooth_s: float) -> list[P
     videos.mkdir(parents=True, exist_ok=True)
     rankings = {"all videos": evaluation.overall, "videos with an event": evaluation.abnormal}
     written = [
-        _save(draw_roc(rankings), folder / "roc.png"),
-        _save(draw_precision_recall(rankings), folder / "precision_recall.png"),
+        save(draw_roc(rankings), folder / "roc.png"),
+        save(draw_precision_recall(rankings), folder / "precision_recall.png"),
     ]
     for position, video in enumerate(evaluation.videos):
         proposals = {proposer: found[position] for proposer, found in evaluation.proposals.items()}
         figure = draw_scores(video, proposals, evaluation.metrics.theta, smooth_s)
-        written.append(_save(figure, videos / f"{readable_id(video.video_id)}.png"))
+        written.append(save(figure, videos / f"{readable_id(video.video_id)}.png"))
     return written
 
 
 def draw_roc(rankings: Mapping[str, Ranking]) -> Figure:
     """Draw the ROC curves of several sets of frames, and that of chance."""
     figure, axes = _square("false positive rate", "true positive rate")
-    axes.plot([0, 1], [0, 1], color=_PALE, linestyle=":", linewidth=1, label="chance 0.500")
-    for colour, (name, ranking) in zip((_SCORE, _GLANCE), rankings.items(), strict=False):
+    axes.plot([0, 1], [0, 1], color=PALE, linestyle=":", linewidth=1, label="chance 0.500")
+    for colour, (name, ranking) in zip((SCORE, _GLANCE), rankings.items(), strict=False):
         if ranking.roc is not None:
             axes.plot(*ranking.roc, color=colour, label=f"{name}, AUC {ranking.auc:.3f}")
     axes.legend(loc="lower right", frameon=False)
@@ -61,7 +69,7 @@ def draw_roc(rankings: Mapping[str, Ranking]) -> Figure:
 def draw_precision_recall(rankings: Mapping[str, Ranking]) -> Figure:
     """Draw the precision-recall curves of several sets of frames, and the precision of chance for each."""
     figure, axes = _square("recall", "precision")
-    for colour, (name, ranking) in zip((_SCORE, _GLANCE), rankings.items(), strict=False):
+    for colour, (name, ranking) in zip((SCORE, _GLANCE), rankings.items(), strict=False):
         if ranking.precision_recall is not None:
             precision, recall = ranking.precision_recall
             # Each threshold's precision holds back to the recall of the one before: the area is average precision.
@@ -77,35 +85,33 @@ def draw_scores(
     video: EvaluatedVideo, proposals: Mapping[str, Sequence[Proposal]], theta: float, smooth_s: float
 ) -> Figure:
     """Draw the scores of a video over time, with its true events, its glances, and the proposals below."""
-    figure = _figure(11, 3.4)
+    figure = new_figure(11, 3.4)
     axes, lanes = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     curve = video.curve
     duration_s = curve.num_frames / curve.fps
     for start, end in _true_spans(video):
         axes.axvspan(start / curve.fps, end / curve.fps, color=_TRUTH, alpha=0.45, linewidth=0)
     edges_s = curve.edges / curve.fps
-    axes.stairs(*_thinned(curve.scores, edges_s), color=_SCORE, alpha=0.4, linewidth=1, baseline=None)
-    shown = np.unique(np.linspace(0, curve.num_frames - 1, _MAX_POINTS).round().astype(int))
-    axes.plot(shown / curve.fps, curve.smoothed(smooth_s)[shown], color=_SCORE, linewidth=1.6)
-    axes.axhline(theta, color=_PALE, linestyle=":", linewidth=1)
-    axes.annotate(f"θ={theta:g}", (1, theta), xycoords=("axes fraction", "data"), xytext=(4, 0),
-                  textcoords="offset points", va="center", color=_PALE, fontsize=8)  # fmt: skip
+    axes.stairs(*thinned(curve.scores, edges_s), color=SCORE, alpha=0.4, linewidth=1, baseline=None)
+    shown = np.unique(np.linspace(0, curve.num_frames - 1, MAX_POINTS).round().astype(int))
+    axes.plot(shown / curve.fps, curve.smoothed(smooth_s)[shown], color=SCORE, linewidth=1.6)
+    draw_theta(axes, theta)
     for glance in video.glances:
         axes.axvline(glance.frame_index / curve.fps, color=_GLANCE, linewidth=1.4)
     axes.set(ylim=(-0.02, 1.02), xlim=(0, duration_s), ylabel="anomaly score")
     classes = ", ".join(dict.fromkeys(event.category or "event" for event in video.events)) or "Normal"
-    axes.set_title(f"{video.video_id}  ({classes})", loc="left", fontsize=10, color=_INK)
+    axes.set_title(f"{video.video_id}  ({classes})", loc="left", fontsize=10, color=INK)
     _draw_lanes(lanes, video, proposals)
     lanes.set_xlabel("seconds")
-    _style(axes)
-    _style(lanes, grid="x")
+    style(axes)
+    style(lanes, grid="x")
     _legend(axes, has_events=bool(video.events), has_glances=bool(video.glances))
     return figure
 
 
 def _draw_lanes(axes: Axes, video: EvaluatedVideo, proposals: Mapping[str, Sequence[Proposal]]) -> None:
     """Draw a row of bars for the detections and, where there are glances, one for the proposals around them."""
-    rows = [("detections", "detected", _DETECTION)]
+    rows = [("detections", "detected", DETECTION)]
     if video.glances:
         rows.append(("glances", "around glances", _GLANCE))
     for row, (proposer, _, colour) in enumerate(rows):
@@ -123,7 +129,7 @@ def _legend(axes: Axes, *, has_events: bool, has_glances: bool) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles: list[Any] = [Line2D([], [], color=_SCORE, label="score, smoothed")]
+    handles: list[Any] = [Line2D([], [], color=SCORE, label="score, smoothed")]
     if has_events:
         handles.append(Patch(color=_TRUTH, alpha=0.45, label="ground truth"))
     if has_glances:
@@ -141,35 +147,9 @@ def _true_spans(video: EvaluatedVideo) -> list[list[int]]:
     return spans
 
 
-def _thinned(scores: Any, edges_s: Any) -> tuple[Any, Any]:
-    """Return the highest score of each few neighbours, and their edges: a line of at most `_MAX_POINTS` steps."""
-    starts = np.arange(0, len(scores), -(-len(scores) // _MAX_POINTS))
-    return np.maximum.reduceat(scores, starts), np.append(edges_s[starts], edges_s[-1])
-
-
 def _square(x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure = _figure(5, 5)
+    figure = new_figure(5, 5)
     axes = figure.subplots()
     axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel=x_label, ylabel=y_label, aspect="equal")
-    _style(axes)
+    style(axes)
     return figure, axes
-
-
-def _figure(width_in: float, height_in: float) -> Figure:
-    # Without pyplot no window system is asked for and no figure is kept alive.
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width_in, height_in), layout="constrained")
-
-
-def _style(axes: Axes, grid: Literal["both", "x"] = "both") -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_PALE)
-    axes.tick_params(colors=_INK, labelsize=8)
-    axes.grid(visible=True, axis=grid, color=_GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, dpi=_DPI)
-    return path

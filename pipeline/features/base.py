@@ -62,6 +62,32 @@ class FeatureStream(Protocol):
         """
         ...
 
+    def live(self, width: int, height: int, fps: float, stride_frames: int) -> LiveFeatures:
+        """Return what computes the features of frames that come one by one, of a stream of that size and rate."""
+        ...
+
+
+class LiveFeatures(Protocol):
+    """Computes features of frames as they come, of every snippet when it is over.
+
+    Attributes:
+        size: width and height that frames are scaled to.
+    """
+
+    size: tuple[int, int]
+
+    def wants(self, index: int) -> bool:
+        """Tell whether the frame at `index` has to be given to `add`; the others are not."""
+        ...
+
+    def add(self, index: int, frame: NDArray[np.uint8], time_s: float) -> list[Floats]:
+        """Take a frame, RGB, and return the features of the snippets that are finished, shape (dim,) each."""
+        ...
+
+    def finish(self, count: int) -> list[Floats]:
+        """Return the features of all snippets up to the number `count` that `add` has not returned."""
+        ...
+
 
 class FeatureEncoder(Protocol):
     """Turns videos into features.
@@ -84,6 +110,12 @@ class FeatureEncoder(Protocol):
 def num_snippets(num_frames: int, stride_frames: int) -> int:
     """Return how many snippets a video has."""
     return -(-num_frames // stride_frames)
+
+
+def stored(features: Floats) -> Features:
+    """Return features as they are stored."""
+    # float16 ends at 65,504; a clipped outlier is worth more than an infinite one.
+    return np.clip(features, -_LARGEST, _LARGEST).astype(np.float16)
 
 
 class FeatureWriter:
@@ -122,8 +154,7 @@ class FeatureWriter:
             self._temporary, mode=mode, dtype=np.float16, shape=self._shape
         )
         end = self._written + block.shape[1]
-        # float16 ends at 65,504; a clipped outlier is worth more than an infinite one.
-        array[:, self._written : end] = np.clip(block, -_LARGEST, _LARGEST)
+        array[:, self._written : end] = stored(block)
         self._written = end
 
     def close(self) -> EncodedVideo:

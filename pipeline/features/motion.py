@@ -133,6 +133,10 @@ class MotionStream:
         with open_reader(path, reader, size=size) as small:
             yield from _blocks(small, stride_frames, num_snippets(small.timeline.num_frames, stride_frames))
 
+    def live(self, width: int, height: int, fps: float, stride_frames: int) -> LiveMotion:
+        """See `FeatureStream.live`."""
+        return LiveMotion(_small(width, height), fps, stride_frames)
+
 
 def _blocks(reader: FrameReader, stride_frames: int, count: int) -> Iterator[Floats]:
     """Yield the features of all `count` snippets, some at a time, shape (1, n, DIM)."""
@@ -152,24 +156,50 @@ def _small(width: int, height: int) -> tuple[int, int]:
 
 def _snippets(reader: FrameReader, stride_frames: int, count: int) -> Iterator[Floats]:
     """Yield the features of every snippet, shape (DIM,), in time order."""
-    step = max(1, min(round(reader.timeline.fps / _RATE_HZ), stride_frames))
-    meter = _MotionMeter(reader.width, reader.height)
-    gathered: list[Floats] = []
-    current = 0
-    latest: Floats = np.zeros((GRIDS[0][0] * GRIDS[0][1], STATISTICS - 1), dtype=np.float32)
-    for index, frame in reader.iter_frames(step=step):
-        while index // stride_frames > current:
-            yield _summed(gathered or [latest])
-            gathered.clear()
-            current += 1
-        measured = meter.measure(frame, reader.timeline.time_of(index))
+    motion = LiveMotion((reader.width, reader.height), reader.timeline.fps, stride_frames)
+    for index, frame in reader.iter_frames(step=motion.step):
+        yield from motion.add(index, frame, reader.timeline.time_of(index))
+    yield from motion.finish(count)
+
+
+class LiveMotion:
+    """Measures motion as frames come. See `LiveFeatures`.
+
+    Attributes:
+        step: every so many frames one is wanted.
+    """
+
+    def __init__(self, size: tuple[int, int], fps: float, stride_frames: int) -> None:
+        self.size = size
+        self.step = max(1, min(round(fps / _RATE_HZ), stride_frames))
+        self._stride_frames = stride_frames
+        self._meter = _MotionMeter(*size)
+        self._gathered: list[Floats] = []
+        self._finished = 0
+        self._latest: Floats = np.zeros((GRIDS[0][0] * GRIDS[0][1], STATISTICS - 1), dtype=np.float32)
+
+    def wants(self, index: int) -> bool:
+        """See `LiveFeatures.wants`."""
+        return index % self.step == 0
+
+    def add(self, index: int, frame: NDArray[np.uint8], time_s: float) -> list[Floats]:
+        """See `LiveFeatures.add`."""
+        finished = self.finish(index // self._stride_frames)
+        measured = self._meter.measure(frame, time_s)
         if measured is not None:
-            gathered.append(measured)
-            latest = measured
-    for _ in range(current, count):
-        # A last snippet too short to hold a sampled frame repeats what came before.
-        yield _summed(gathered or [latest])
-        gathered.clear()
+            self._gathered.append(measured)
+            self._latest = measured
+        return finished
+
+    def finish(self, count: int) -> list[Floats]:
+        """See `LiveFeatures.finish`."""
+        finished = []
+        while self._finished < count:
+            # A snippet too short to hold a sampled frame repeats what came before.
+            finished.append(_summed(self._gathered or [self._latest]))
+            self._gathered.clear()
+            self._finished += 1
+        return finished
 
 
 def _summed(measured: list[Floats]) -> Floats:

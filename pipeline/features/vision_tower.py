@@ -145,6 +145,51 @@ class TowerStream:
             for first, end in self._tower.parts(num_snippets(small.timeline.num_frames, stride_frames)):
                 yield self._tower.encode(_middle_frames(small, first, end, stride_frames))[None]
 
+    def live(self, width: int, height: int, fps: float, stride_frames: int) -> LiveTower:  # noqa: ARG002
+        """See `FeatureStream.live`."""
+        size = _scaled(width, height, self._tower.read_side) or (width, height)
+        return LiveTower(self._tower, size, stride_frames)
+
+
+class LiveTower:
+    """Encodes the middle frame of every snippet as frames come. See `LiveFeatures`."""
+
+    def __init__(self, tower: VisionTower, size: tuple[int, int], stride_frames: int) -> None:
+        self.size = size
+        self._tower = tower
+        self._stride_frames = stride_frames
+        self._waiting: list[NDArray[np.uint8]] = []
+        self._latest: NDArray[np.uint8] | None = None
+        self._taken = 0
+
+    def wants(self, index: int) -> bool:
+        """See `LiveFeatures.wants`."""
+        return index == 0 or index % self._stride_frames == self._stride_frames // 2
+
+    def add(self, index: int, frame: NDArray[np.uint8], time_s: float) -> list[Floats]:  # noqa: ARG002
+        """See `LiveFeatures.add`."""
+        self._latest = frame
+        if index % self._stride_frames != self._stride_frames // 2:
+            return []
+        self._waiting.append(frame)
+        self._taken += 1
+        return self._encoded() if len(self._waiting) == self._tower.window_frames else []
+
+    def finish(self, count: int) -> list[Floats]:
+        """See `LiveFeatures.finish`."""
+        if self._latest is not None and self._taken < count:
+            # The last snippet ended before its middle: it looks like what came last.
+            self._waiting += [self._latest] * (count - self._taken)
+            self._taken = count
+        return self._encoded()
+
+    def _encoded(self) -> list[Floats]:
+        if not self._waiting:
+            return []
+        features = self._tower.encode(np.stack(self._waiting))
+        self._waiting.clear()
+        return list(features)
+
 
 class VisionTower:
     """A model's vision tower with its image processor.

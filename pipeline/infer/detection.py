@@ -24,6 +24,10 @@ class DetectedSpan:
     score: float
     answer: str | None
 
+    def __str__(self) -> str:
+        """Say when, and what, or where there is no answer how abnormal."""
+        return f"[{self.start_s:.1f}s~{self.end_s:.1f}s] {self.answer or f'score {self.score:.2f}'}"
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Detection:

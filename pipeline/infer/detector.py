@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +19,20 @@ from numpy.typing import NDArray
 from pipeline.errors import RecordError, SetupError
 from pipeline.infer.detection import DetectedSpan, Detection
 from pipeline.infer.frames import Footage, FrameSpan, choose_frames, open_footage, read_clip
-from pipeline.infer.judgement import is_denied, judgement_of, leading_span
+from pipeline.infer.judgement import judge_video, leading_span
+from pipeline.infer.live import UNIFORM_SCORE, LiveTools, OnSpan, watch
 from pipeline.infer.scoring import VideoScorer
 from pipeline.infer.settings import DetectSettings, default_question
-from pipeline.models.bundled import find_model
+from pipeline.models.adapter import AdapterFacts, read_facts
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.hf_chat import VideoChat
-from pipeline.models.hf_model import ModelSource
+from pipeline.models.hf_model import find_source
 from pipeline.prompts import Message
 from pipeline.records import Reason
 from pipeline.sampler.curve import ScoreCurve
 from pipeline.sampler.proposals import detect
 from pipeline.sampler.sampling import THETA
+from pipeline.video.live import is_live, open_live
 from pipeline.video.readers import FrameReader
 
 logger = logging.getLogger(__name__)
@@ -37,8 +40,14 @@ logger = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
-_UNIFORM_SCORE = 1.0
-"""Score of a span that a video model answered Yes to where there is no sampler."""
+NUM_FRAMES = 8
+"""Frames that a model is shown where nothing says how many it was trained with."""
+
+MAX_SIDE = 448
+"""Longest side in pixels of these frames where nothing says which it was trained with."""
+
+_LIVE_CLIPS = 16
+"""Spans of streams whose frames are kept for further questions."""
 
 
 class Detector:
@@ -60,12 +69,26 @@ class Detector:
         self.question = settings.question or default_question()
         self._scorer: VideoScorer | None = None
         self._chat: VideoChat | None = None
+        trained: AdapterFacts | None = None
         if settings.sampler is not None:
             self._scorer = VideoScorer(Path(settings.sampler), settings.features, settings.device)
+        else:
+            logger.info("no sampler: frames are sampled uniformly")
         if settings.model_path is not None:
-            source = ModelSource(name=find_model(settings.model_path), dtype=settings.dtype)
+            source = find_source(
+                settings.model_path,
+                settings.model_base,
+                setting="--model-path",
+                dtype=settings.dtype,
+                trust_remote_code=settings.trust_remote_code,
+                allow_pickle=settings.allow_pickle,
+            )
             self._chat = VideoChat(source, settings.device, settings.max_new_tokens)
+            trained = None if source.adapter is None else read_facts(Path(source.adapter))
+        self._num_frames = settings.num_frames or (trained and trained.num_frames) or NUM_FRAMES
+        self._max_side = settings.max_side or (trained and trained.max_side) or MAX_SIDE
         self.theta = _theta(settings, self._scorer)
+        self._live_clips: dict[tuple[str, float, float], ClipFrames] = {}
         self._shown: tuple[str, FrameSpan, ClipFrames] | None = None
 
     @property
@@ -87,6 +110,8 @@ class Detector:
             RecordError: the file is no video that can be read to its end, or the model cannot take its frames.
             SetupError: the model cannot take such input at all, or the sampler's features are of another kind.
         """
+        if is_live(str(video)):
+            return self.watch(str(video))
         footage = open_footage(Path(video), self.settings.reader)
         curve = self._curve(footage, on_progress)
         if curve is None:
@@ -100,7 +125,7 @@ class Detector:
             for span, (start_s, end_s), answer in zip(frames, map(footage.seconds_of, frames), answers, strict=False)
         ]
         timeline = footage.timeline
-        is_anomaly, answer, spans = _judged(spans, answers, has_scores=curve is not None)
+        is_anomaly, answer, spans = judge_video(spans, answers, has_scores=curve is not None)
         return Detection(
             video=str(video),
             fps=timeline.fps,
@@ -111,6 +136,22 @@ class Detector:
             times_s=_middles_s(footage, curve),
             scores=np.zeros(0, np.float32) if curve is None else curve.scores.astype(np.float32),
         )
+
+    def watch(self, url: str, on_span: OnSpan | None = None) -> Detection:
+        """Find the abnormal spans of a stream as it comes, and explain them; `on_span` is told each when it is over.
+
+        Raises: as `detect`, and RecordError where the stream cannot be reached.
+        """
+        with open_live(url) as live:
+            tools = LiveTools(
+                scorer=self._scorer,
+                judge=None if self._chat is None else partial(self._live_judgement, self._chat, url),
+                theta=self.theta,
+                num_frames=self._num_frames,
+                max_side=self._max_side,
+                settings=self.settings,
+            )
+            return watch(live, tools, on_span)
 
     def ask(
         self,
@@ -135,24 +176,25 @@ class Detector:
             raise SetupError("a question needs a video model (model_path): there is none")
         detection = video if isinstance(video, Detection) else None
         name = str(video) if detection is None else detection.video
-        footage = open_footage(Path(name), self.settings.reader)
         if span is None and detection is not None:
             span = leading_span(detection.spans)
         if isinstance(span, DetectedSpan):
             span = span.start_s, span.end_s
+        if is_live(name):
+            return self._chat.answer(self._live_clip(name, detection, span), question, history)
+        footage = open_footage(Path(name), self.settings.reader)
         frames = footage.whole if span is None else footage.frames_of(*span)
         curve = None
         if detection is not None and self._scorer is not None and len(detection.scores):
             stride = self._scorer.sampler.stride_frames
             curve = ScoreCurve(detection.scores, stride, footage.timeline.num_frames, footage.timeline.fps)
         if self._shown is None or self._shown[:2] != (name, frames):
-            with footage.opened(self.settings.max_side) as reader:
+            with footage.opened(self._max_side) as reader:
                 self._shown = name, frames, self._clip(reader, frames, curve)
         return self._chat.answer(self._shown[2], question, history)
 
     def _curve(self, footage: Footage, on_progress: Progress | None) -> ScoreCurve | None:
         if self._scorer is None:
-            logger.info("%s: no sampler: frames are sampled uniformly", footage.path)
             return None
 
         def scored(done: int, total: int) -> None:
@@ -169,28 +211,41 @@ class Detector:
         if chat is None:
             return [None] * len(frames)
         answers: list[str | None] = []
-        with footage.opened(self.settings.max_side) as reader:
+        with footage.opened(self._max_side) as reader:
             for span in frames:
-                answers.append(self._judgement(chat, footage, span, self._clip(reader, span, curve)))
+                clip = self._clip(reader, span, curve)
+                answers.append(self._judgement(chat, str(footage.path), clip, *footage.seconds_of(span)))
                 if on_progress is not None:
                     on_progress("explain", len(answers), len(frames))
         return answers
 
-    def _judgement(self, chat: VideoChat, footage: Footage, span: FrameSpan, clip: ClipFrames) -> str | None:
+    def _judgement(self, chat: VideoChat, video: str, clip: ClipFrames, start_s: float, end_s: float) -> str | None:
         try:
             return chat.answer(clip, self.question)
         except RecordError as fault:
             if fault.reason is not Reason.EMPTY_TEXT:
                 raise
-            start_s, end_s = footage.seconds_of(span)
-            logger.warning("%s: %.1f s to %.1f s: %s", footage.path, start_s, end_s, fault.detail)
+            logger.warning("%s: %.1f s to %.1f s: %s", video, start_s, end_s, fault.detail)
             return None
 
+    def _live_judgement(self, chat: VideoChat, url: str, clip: ClipFrames, start_s: float, end_s: float) -> str | None:
+        self._live_clips[url, start_s, end_s] = clip
+        if len(self._live_clips) > _LIVE_CLIPS:
+            del self._live_clips[next(iter(self._live_clips))]
+        return self._judgement(chat, url, clip, start_s, end_s)
+
+    def _live_clip(self, url: str, detection: Detection | None, span: tuple[float, float] | None) -> ClipFrames:
+        """Return what was judged of a stream at that time: it cannot be read again."""
+        start_s, end_s = span or (0.0, 0.0 if detection is None else detection.duration_s)
+        clip = self._live_clips.get((url, start_s, end_s))
+        if clip is None:
+            detail = f"{url}: the frames of {start_s:.1f} s to {end_s:.1f} s are gone: a stream is read once"
+            raise RecordError(Reason.FRAME_OUT_OF_RANGE, detail)
+        return clip
+
     def _clip(self, reader: FrameReader, span: FrameSpan, curve: ScoreCurve | None) -> ClipFrames:
-        settings = self.settings
-        indices = choose_frames(
-            reader.timeline, span, settings.num_frames, curve=curve, method=settings.sampling, theta=self.theta
-        )
+        method = self.settings.sampling
+        indices = choose_frames(reader.timeline, span, self._num_frames, curve=curve, method=method, theta=self.theta)
         return read_clip(reader, indices, span)
 
 
@@ -201,23 +256,9 @@ def _theta(settings: DetectSettings, scorer: VideoScorer | None) -> float:
     return THETA if own is None else float(own)
 
 
-def _judged(
-    spans: list[DetectedSpan], answers: Sequence[str | None], *, has_scores: bool
-) -> tuple[bool | None, str | None, list[DetectedSpan]]:
-    """Return the judgement of a video, the answer about it, and the spans to list."""
-    speaker = leading_span(spans)
-    if speaker is None:
-        # The model was asked about the whole video; what neither says Yes nor No leaves it to the scores.
-        [answer] = answers
-        return bool(judgement_of(answer)), answer, []
-    if has_scores:
-        return not is_denied(speaker), speaker.answer, spans
-    return judgement_of(speaker.answer), speaker.answer, [span for span in spans if judgement_of(span.answer)]
-
-
 def _highest(curve: ScoreCurve | None, span: FrameSpan) -> float:
     if curve is None:
-        return _UNIFORM_SCORE
+        return UNIFORM_SCORE
     first, last = span[0] // curve.stride_frames, -(-span[1] // curve.stride_frames)
     return float(curve.scores[first:last].max())
 

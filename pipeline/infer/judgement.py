@@ -34,3 +34,23 @@ def leading_span(spans: Sequence[DetectedSpan]) -> DetectedSpan | None:
         return _RANK[judgement_of(span.answer)], span.score
 
     return max(spans, key=rank, default=None)
+
+
+def judge_video(
+    spans: list[DetectedSpan], answers: Sequence[str | None], *, has_scores: bool
+) -> tuple[bool | None, str | None, list[DetectedSpan]]:
+    """Return whether a video is abnormal, the answer about it, and the spans to list.
+
+    Args:
+        spans: those that the scores mark, or without scores the parts that were judged.
+        answers: about them; where there are none, the one about the whole video.
+        has_scores: whether there is a sampler.
+    """
+    speaker = leading_span(spans)
+    if speaker is None:
+        # What neither says Yes nor No leaves it to the scores.
+        [answer] = answers
+        return bool(judgement_of(answer)), answer, []
+    if has_scores:
+        return not is_denied(speaker), speaker.answer, spans
+    return judgement_of(speaker.answer), speaker.answer, [span for span in spans if judgement_of(span.answer)]

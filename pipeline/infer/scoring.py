@@ -21,6 +21,7 @@ class VideoScorer:
 
     Attributes:
         sampler: the trained sampler.
+        stream: computes its features.
     """
 
     def __init__(self, folder: Path, features: FeaturesConfig, device: str) -> None:
@@ -37,7 +38,7 @@ class VideoScorer:
         device = pick_device(device, "device")
         self.sampler = load_sampler(folder, device)
         own = {"encoder": self.sampler.encoder, "stride_frames": self.sampler.stride_frames, "device": device}
-        self._stream = make_stream(features.model_copy(update=own))
+        self.stream = make_stream(features.model_copy(update=own))
 
     def score(
         self,
@@ -64,7 +65,7 @@ class VideoScorer:
         with tempfile.TemporaryDirectory(prefix="holmes-") as folder:
             writer = FeatureWriter(Path(folder) / "features.npy", count, str(path))
             done = 0
-            for block in self._stream.blocks(path, stride, reader):
+            for block in self.stream.blocks(path, stride, reader):
                 writer.write(block)
                 done += block.shape[1]
                 if on_progress is not None:

@@ -30,13 +30,15 @@ class DetectSettings:
         proposal: how far a span reaches around its peak, and how scores are smoothed.
         min_span_s: shortest span in seconds.
         sampling: which frames of a span the model is shown.
-        num_frames: how many it is shown at once.
-        max_side: longest side in pixels that frames are scaled down to.
+        num_frames: how many it is shown at once; None is as many as its adapter was trained with, or 8.
+        max_side: longest side in pixels that frames are scaled down to; None is that of the training, or 448.
         window_s: without a sampler, length in seconds of the parts that are judged one by one.
         question: what the model is asked about each span or part.
         max_new_tokens: longest answer in tokens.
         device: auto, cpu, cuda, cuda:1, ...
         dtype: auto, float32, bfloat16 or float16; auto is bfloat16 on a GPU and float32 elsewhere.
+        trust_remote_code: run code that comes with the model.
+        allow_pickle: read weights from pickle files, which can run code.
         reader: the decoder of video files.
         features: of a vision model's features, what a sampler does not tell: pooling, precision, batch size.
     """
@@ -48,13 +50,15 @@ class DetectSettings:
     proposal: ProposalConfig = field(default_factory=ProposalConfig)
     min_span_s: float = 1.0
     sampling: SamplingMethod = "uniform"
-    num_frames: int = 8
-    max_side: int = 448
+    num_frames: int | None = None
+    max_side: int | None = None
     window_s: float = 60.0
     question: str | None = None
     max_new_tokens: int = 128
     device: str = "auto"
     dtype: str = "auto"
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
     reader: ReaderName = "auto"
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
 
@@ -66,5 +70,6 @@ class DetectSettings:
         if self.theta is not None and not 0 <= self.theta <= 1:
             raise SetupError(f"theta={self.theta:g} lies outside [0, 1]")
         for name, least in (("num_frames", 1), ("max_side", 16), ("max_new_tokens", 1), ("window_s", 0.1)):
-            if getattr(self, name) < least:
-                raise SetupError(f"{name}={getattr(self, name):g} is below {least:g}")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise SetupError(f"{name}={value:g} is below {least:g}")

@@ -41,6 +41,7 @@ class AdapterFacts:
         has_projector: whether a projector was trained with it.
         num_frames: frames of a clip that it was shown; None where it is not known.
         max_side: longest side of these frames in pixels.
+        trained_on: hash of dataset, base and settings of the training.
         metrics: what validation measured at the end of training.
         versions: releases of the packages that trained it.
     """
@@ -52,6 +53,7 @@ class AdapterFacts:
     has_projector: bool = False
     num_frames: int | None = None
     max_side: int | None = None
+    trained_on: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 

@@ -6,11 +6,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from pipeline.errors import RecordError
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.hf_inputs import Footprint
-from pipeline.records import EventClip
+
+Item = TypeVar("Item")
+"""What names a clip to the caller."""
 
 Answer = str | RecordError
 Submit = Callable[[Sequence[ClipFrames]], Future[list[Answer]]]
@@ -34,17 +37,17 @@ class QueueLimits:
 
 
 @dataclass(slots=True)
-class _Place:
+class _Place(Generic[Item]):
     """A clip's place in the order; the frames leave it as soon as the clip is answered."""
 
     number: int
-    clip: EventClip
+    clip: Item
     frames: ClipFrames | None = None
     tokens: int = 0
     answer: Answer | None = None
 
 
-class ClipQueue:
+class ClipQueue(Generic[Item]):
     """Gathers clips into batches, keeps every model supplied, and holds no more frames than allowed."""
 
     def __init__(
@@ -54,14 +57,14 @@ class ClipQueue:
         self._footprint = footprint
         self._limits = limits
         self._most_running = models * _BATCHES_PER_MODEL
-        self._order: deque[_Place] = deque()
+        self._order: deque[_Place[Item]] = deque()
         # By kind, the one that has waited longest first.
-        self._gathering: dict[object, list[_Place]] = {}
-        self._running: dict[Future[list[Answer]], list[_Place]] = {}
+        self._gathering: dict[object, list[_Place[Item]]] = {}
+        self._running: dict[Future[list[Answer]], list[_Place[Item]]] = {}
         self._held_bytes = 0
         self._taken = 0
 
-    def run(self, read: Iterable[tuple[EventClip, ClipFrames | RecordError]]) -> Iterator[tuple[EventClip, Answer]]:
+    def run(self, read: Iterable[tuple[Item, ClipFrames | RecordError]]) -> Iterator[tuple[Item, Answer]]:
         """Yield an answer for every clip, in the order in which they come.
 
         Raises:
@@ -85,7 +88,7 @@ class ClipQueue:
             self._settle()
             yield from self._answered()
 
-    def _gather(self, place: _Place, frames: ClipFrames) -> None:
+    def _gather(self, place: _Place[Item], frames: ClipFrames) -> None:
         try:
             footprint = self._footprint(frames)
         except RecordError as fault:
@@ -128,7 +131,7 @@ class ClipQueue:
                     self._held_bytes -= place.frames.frames.nbytes
                 place.frames, place.answer = None, answer
 
-    def _answered(self) -> Iterator[tuple[EventClip, Answer]]:
+    def _answered(self) -> Iterator[tuple[Item, Answer]]:
         while self._order and self._order[0].answer is not None:
             place = self._order.popleft()
             if place.answer is not None:

@@ -94,7 +94,7 @@ class HfCaptioner:
             VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool,
             DeviceModels(self._call(), devices, processor) as models,
         ):
-            queue = ClipQueue(models.submit, processor.footprint, limits, len(devices))
+            queue = ClipQueue[EventClip](models.submit, processor.footprint, limits, len(devices))
             read = read_clips(
                 chain([first], requests),
                 read_clip_frames,

@@ -21,7 +21,7 @@ class VideoChat:
         Raises:
             SetupError: no such model or device, or a package is missing that the model needs.
         """
-        self.name = source.name
+        self.name = source.title
         self._model = VideoModel(source, device, (), Generation(max_new_tokens=max_new_tokens))
 
     def answer(self, clip: ClipFrames, question: str, history: Sequence[Message] = ()) -> str:
@@ -37,7 +37,9 @@ class VideoChat:
             SetupError: the model cannot take such input at all.
         """
         turns: list[Message] = [*history, Message(role="user", content=question)]
-        [answer] = self._model.asking(turns).answer([clip])
+        # What the model learned of its limits goes on from question to question.
+        self._model = self._model.asking(turns)
+        [answer] = self._model.answer([clip])
         if isinstance(answer, RecordError):
             raise answer
         if not answer:

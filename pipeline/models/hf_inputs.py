@@ -99,8 +99,12 @@ class ClipProcessor:
     def inputs(self, clips: Sequence[ClipFrames], device: str) -> Any:
         """Return the inputs of a batch, padded on the left; frames are scaled and normalised on `device`."""
         with self._lock:
-            conversations = [_conversation(clip, self._prompt) for clip in clips]
+            conversations = [_conversation(clip, self._prompt_of(clip)) for clip in clips]
             return chat_inputs(self._processor, conversations, clips, device=device)
+
+    def _prompt_of(self, clip: ClipFrames) -> Sequence[Message]:  # noqa: ARG002
+        """Return what is asked about a clip."""
+        return self._prompt
 
     def text(self, tokens: Sequence[int], *, is_cut_off: bool) -> str:
         """Return what the tokens of one row say, without special tokens, role names and echoes of the prompt."""

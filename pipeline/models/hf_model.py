@@ -231,13 +231,15 @@ class VideoModel:
         return self._processor.text(row[:length], is_cut_off=length == self._generation.max_new_tokens)
 
 
-def load_processor(source: ModelSource, prompt: Sequence[Message]) -> ClipProcessor:
+def load_processor(
+    source: ModelSource, prompt: Sequence[Message], kind: type[ClipProcessor] = ClipProcessor
+) -> ClipProcessor:
     """Return the processor of a source, for a prompt.
 
     Raises: as `ClipProcessor`.
     """
     name = source.processor or source.name
-    return ClipProcessor(
+    return kind(
         name,
         source.revision if name == source.name else None,
         prompt,
@@ -305,13 +307,16 @@ def source_identity(source: ModelSource) -> object:
 
 
 def model_identity(model: str) -> str:
-    """Return what tells a model's weights from others: the id, or for a folder a digest of its files.
+    """Return what tells a model's weights from others: the id, or for a folder a digest of its files."""
+    folder = Path(model)
+    return folder_identity(folder) if folder.is_dir() else model
+
+
+def folder_identity(folder: Path) -> str:
+    """Return a digest of the files of a folder.
 
     Of each file the name, the size and both ends are taken: training again changes them, moving the folder does not.
     """
-    folder = Path(model)
-    if not folder.is_dir():
-        return model
     return digest([_sampled(path, folder) for path in sorted(folder.rglob("*")) if path.is_file()])
 
 

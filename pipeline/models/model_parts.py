@@ -58,6 +58,16 @@ def lora_pattern(model: Any, layers: Sequence[str] = ()) -> str:
     return rf"{re.escape(root)}\.(?:.*\.)?(?:{leaves})"
 
 
+def modules_beside_language_model(model: Any) -> list[str]:
+    """Return the names of the outermost modules that hold no part of the language model: towers, projector, head."""
+    path = language_model_name(model).split(".")
+    found = []
+    for depth in range(len(path)):
+        around = model.get_submodule(".".join(path[:depth]))
+        found += [".".join([*path[:depth], name]) for name, _ in around.named_children() if name != path[depth]]
+    return found
+
+
 def projector_parameters(model: Any) -> dict[str, Any]:
     """Return the parameters between vision tower and language model by name; empty where the family has none."""
     inside = language_model_name(model) + "."

@@ -119,10 +119,11 @@ def arcade(rng: Random) -> Layout:
     place.ground((-_FAR, _FAR), (1, front), paving)
     _slabs(place, (-12, 12), (2, front), 0.9, shade(paving, 0.9))
     windows = _shopfronts(place, rng, front)
+    nearest = min(abs(window.centre[0]) for window in windows)
     place.targets = [
         Target(panel=window, stand=(window.centre[0] - 0.2, front - 0.85), noun="shop window")
         for window in windows
-        if abs(window.centre[0]) < 2.6
+        if abs(window.centre[0]) < 2.6 or abs(window.centre[0]) == nearest
     ]
     place.walks = [((-12.0, a), (12.0, b)) for a, b in ((5.8, 5.8), (6.7, 6.7), (front - 1.5,) * 2, (6.0, front - 1.4))]
     place.exits = [(-10, 6.5), (10, 6.5)]

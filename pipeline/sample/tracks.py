@@ -120,6 +120,10 @@ class PersonTrack:
             return None
         return self._beats[bisect_right(self._starts, time_s) - 1].place(time_s)
 
+    def action(self, time_s: float) -> Action | None:
+        """Return what the person does, or None where it is absent."""
+        return self._beats[bisect_right(self._starts, time_s) - 1].action if self.present(time_s) else None
+
     def stance(self, time_s: float) -> Stance | None:
         """Return place, heading and pose, passing smoothly from one action to the next; None where it is absent."""
         if not self.present(time_s):

@@ -70,6 +70,30 @@ def glance_auc(scores: Mapping[str, NDArray[np.float32]], videos: Sequence[Label
     return weighted_auc(np.concatenate(values), np.concatenate(truth), np.concatenate(weights))
 
 
+def choose_theta(scores: Mapping[str, NDArray[np.float32]], videos: Sequence[LabelledVideo]) -> float | None:
+    """Return the threshold that best tells clicked events from normal videos, for videos not trained on.
+
+    It is the one at which the share of clicks with a score that reaches it within a second, less the share of normal
+    videos with any such score, is largest; of a range of equally good ones the middle. None where one side is empty.
+    """
+    clicked = [
+        float(scores[video.video_id][abs(np.arange(video.num_snippets) - glance) * video.snippet_s <= _CERTAIN_S].max())
+        for video in videos
+        for glance in video.glances
+    ]
+    normal = [float(scores[video.video_id].max()) for video in videos if not video.is_abnormal]
+    if not clicked or not normal:
+        return None
+    bounds = np.unique([0.0, 1.0, *clicked, *normal])
+    # Between two neighbouring scores every threshold decides alike; reaching it means being at least as high.
+    gains = [np.mean(np.array(clicked) >= high) - np.mean(np.array(normal) >= high) for high in bounds[1:]]
+    best = np.flatnonzero(np.isclose(gains, max(gains)))
+    # Of several ranges that do equally well the widest is the safest.
+    ranges = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)
+    low, high = max(((bounds[part[0]], bounds[part[-1] + 1]) for part in ranges), key=lambda pair: pair[1] - pair[0])
+    return float((low + high) / 2)
+
+
 def weighted_auc(values: NDArray[np.floating], truth: NDArray[np.bool_], weights: NDArray[np.floating]) -> float | None:
     """Return the weighted probability that a positive scores above a negative, ties counting half."""
     positive, negative = weights[truth].sum(), weights[~truth].sum()

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,7 +34,7 @@ from pipeline.sampler.inputs import Floats, InputScale
 from pipeline.sampler.model_io import TrainedRecipe, TrainedSampler, read_config, score_with
 from pipeline.sampler.network import UrDmu
 from pipeline.sampler.recipes import candidate_recipes
-from pipeline.sampler.selection import glance_auc, make_folds
+from pipeline.sampler.selection import choose_theta, glance_auc, make_folds
 from pipeline.sampler.smoothing import smooth
 from pipeline.sampler.step import add_gradient, pick_snippets_at_once
 from pipeline.storage import write_atomically
@@ -160,6 +161,7 @@ def train_on(
         trained_on=training_key(corpus, config),
         validation={
             "glance_auc": best_auc,
+            "theta": _theta([pair for pair, is_used in zip(tried, used, strict=True) if is_used], corpus.videos),
             "tried": [_told(choice, is_used) for (choice, _), is_used in zip(tried, used, strict=True)],
         },
         device=device,
@@ -174,13 +176,31 @@ def choose(
     held_out = [video for video in videos if any(video.video_id in run.scores[steps[0]] for run in trained)]
     found = []
     for step in steps[-1:] if keep == "last" else steps:
-        raw = {video_id: score for run in trained for video_id, score in run.scores[step].items()}
         for smoothing_s in config.smoothing_s:
-            smoothed = {v.video_id: smooth(raw[v.video_id], smoothing_s / v.snippet_s) for v in held_out}
+            smoothed = held_out_scores(step, smoothing_s, trained, videos)
             # Without both sides in validation nothing can be told apart, and the last step is as good as any.
             auc = glance_auc(smoothed, held_out)
             found.append(Choice(recipe=recipe, auc=0.5 if auc is None else auc, step=step, smoothing_s=smoothing_s))
     return max(found, key=lambda choice: choice.auc)
+
+
+def _theta(chosen: list[tuple[Choice, list[FoldRun]]], videos: tuple[LabelledVideo, ...]) -> float | None:
+    """Return the threshold of detection that validation suggests for the mean of the chosen recipes."""
+    said: dict[str, list[Floats]] = {}
+    for choice, trained in chosen:
+        for video_id, score in held_out_scores(choice.step, choice.smoothing_s, trained, videos).items():
+            said.setdefault(video_id, []).append(score)
+    means = {video_id: np.mean(scores, axis=0) for video_id, scores in said.items()}
+    theta = choose_theta(means, [video for video in videos if video.video_id in means])
+    return None if theta is None else round(theta, 3)
+
+
+def held_out_scores(
+    step: int, smoothing_s: float, trained: list[FoldRun], videos: tuple[LabelledVideo, ...]
+) -> dict[str, Floats]:
+    """Return the smoothed scores of each held-out video by the network that was not trained on it."""
+    raw = {video_id: score for run in trained for video_id, score in run.scores[step].items()}
+    return {v.video_id: smooth(raw[v.video_id], smoothing_s / v.snippet_s) for v in videos if v.video_id in raw}
 
 
 def _assemble(choice: Choice, trained: list[FoldRun], device: str) -> TrainedRecipe:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +29,7 @@ from pipeline.stages.dataset_rows import DatasetRows
 from pipeline.stages.dataset_writer import ShardWriter, WrittenShard
 from pipeline.stages.splits import assign_splits
 from pipeline.stages.statistics import DatasetStatistics
-from pipeline.storage import describe_os_error
+from pipeline.storage import describe_os_error, swap_in
 from pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -103,7 +102,7 @@ def _export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles,
     stats["warnings"] = list(plan.warnings)
     _write_text(folder / dataset.STATS, json.dumps(stats, indent=2, ensure_ascii=False) + "\n")
     write_card(folder, stats, shards, config, title=config.name or workspace.name, clips_files=clips_files)
-    _swap_in(workspace, folder)
+    swap_in(folder, workspace.dataset_folder, workspace.storage.local_path(_OLD))
     splits = {split: counts["rows"] for split, counts in stats["splits"].items()}
     files = _file_sizes(workspace.dataset_folder)
     workspace.write_json(STAMP, {"identity": identity, "splits": splits, "files": files})
@@ -206,23 +205,3 @@ def _repair(workspace: Workspace) -> None:
     for remains in (new, old):
         if remains.exists():
             shutil.rmtree(remains)
-
-
-def _swap_in(workspace: Workspace, new: Path) -> None:
-    for path in (*new.rglob("*"), new):
-        _sync(path)
-    current, old = workspace.dataset_folder, workspace.storage.local_path(_OLD)
-    if current.exists():
-        current.rename(old)
-    new.rename(current)
-    _sync(current.parent)
-    if old.exists():
-        shutil.rmtree(old)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -76,6 +76,7 @@ def save_adapter(adapted: Any, processor: Any, facts: AdapterFacts, folder: Path
         write_atomically(
             folder / PROJECTOR_FILE, save({name: p.detach().cpu().contiguous() for name, p in tensors.items()})
         )
+    processor.tokenizer.padding_side = "left"  # as generation wants it
     processor.save_pretrained(str(folder))
     write_atomically(folder / FACTS_FILE, (json.dumps(facts.as_json(), indent=2) + "\n").encode())
 

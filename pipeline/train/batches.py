@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import ConfigError, DataError, RecordError
+from pipeline.models.clip_files import ClipJob, read_file_clip
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.records import Reason, digest
 from pipeline.train.clip_cache import ClipCache, PendingClip
-from pipeline.train.clips import ClipJob, InlineDecoding, read_training_clip
 from pipeline.train.conversation import Lesson, TrainingProcessor
+from pipeline.train.inline import InlineDecoding
 from pipeline.train.order import BatchPlan, Rows
 from pipeline.train.rows import SplitRows, TrainingRow
 from pipeline.video.pool import VideoPool
@@ -224,7 +225,7 @@ class TrainingBatches:
             file=row.file, content=row.content, span_s=row.span_s, num_frames=settings.num_frames,
             max_side=settings.max_side, reader=settings.reader,
         )  # fmt: skip
-        return decoding.submit(read_training_clip, job)
+        return decoding.submit(read_file_clip, job)
 
     def _finish(self, begun: _Begun) -> TrainingBatch:
         lessons: list[Lesson] = []

@@ -17,7 +17,7 @@ from pipeline.sampler.data import Batches, FeatureSource, LabelledVideo, load_co
 from pipeline.sampler.inputs import segment_bounds, to_segments
 from pipeline.sampler.model_io import load_sampler, weights_digest
 from pipeline.sampler.recipes import candidate_recipes
-from pipeline.sampler.selection import glance_auc, make_folds, weighted_auc
+from pipeline.sampler.selection import choose_theta, glance_auc, make_folds, weighted_auc
 from pipeline.sampler.training import ensure_sampler, train_sampler
 from pipeline.stages.run import run_stage
 from pipeline.stages.score import ScoreStage
@@ -86,6 +86,7 @@ def test_learns_from_one_click_an_event(filled: Workspace) -> None:
     config = CONFIG.model_copy(update={"recipe": RECIPE.model_copy(update={"steps": 60})})
     sampler = train_sampler(filled, config)
     assert sampler.validation["glance_auc"] > 0.9
+    assert 0 < sampler.validation["theta"] < 1
     report = run_stage(ScoreStage(filled, config), filled.scores)
     assert report.rows == 8
     row = next(row for row in filled.scores.records() if row.video_id == "a0")
@@ -247,6 +248,17 @@ def test_glance_auc_leaves_out_what_is_unknown() -> None:
     assert glance_auc({"a": score}, [video]) == 1.0
     score[2] = 5.0
     assert glance_auc({"a": score}, [video]) == pytest.approx(1 - 1 / 9)
+
+
+def test_theta_stands_between_clicked_events_and_normal_videos() -> None:
+    videos = [labelled("a", abnormal=True, glances=(15,)), labelled("n", abnormal=False), labelled("m", abnormal=False)]
+    a, n, m = (np.zeros(30, np.float32) for _ in range(3))
+    a[14], a[5], n[3], m[9] = 0.8, 1.0, 0.4, 0.2  # only what is near a click counts
+    scores = {"a": a, "n": n, "m": m}
+    assert choose_theta(scores, videos) == pytest.approx(0.6)
+    n[3] = 0.9  # one of two normal videos is worth less than the only event
+    assert choose_theta(scores, videos) == pytest.approx(0.5)
+    assert choose_theta({"n": n, "m": m}, videos[1:]) is None
 
 
 def test_few_videos_bring_small_recipes_and_many_the_configured_one() -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 import torch
+from infer_videos import write_video
 from numpy.typing import NDArray
 
 from pipeline.config import NetworkConfig, Recipe
@@ -22,29 +21,7 @@ from pipeline.prompts import Message
 from pipeline.sampler.model_io import TrainedRecipe, TrainedSampler
 from pipeline.sampler.network import UrDmu
 
-RATE = 16
-EVENT_S = (8.0, 12.0)
-_WIDTH, _HEIGHT = 128, 96
-
 Say = Callable[[ClipFrames, str], str | RecordError]
-
-
-def write_video(path: Path, seconds: float = 20.0, events: tuple[tuple[float, float], ...] = (EVENT_S,)) -> Path:
-    """Write a grey scene in which a white square dashes about during the events and nothing else moves."""
-    ground = np.tile(np.linspace(60, 160, _WIDTH, dtype=np.uint8), (_HEIGHT, 1))
-    with av.open(str(path), "w") as output:
-        stream = output.add_stream("libx264", rate=RATE, options={"preset": "ultrafast", "g": "16"})
-        stream.width, stream.height, stream.pix_fmt = _WIDTH, _HEIGHT, "yuv420p"
-        for index in range(max(1, round(seconds * RATE))):
-            picture = ground.copy()
-            if any(start <= index / RATE < end for start, end in events):
-                left = index * 7 % (_WIDTH - 32)
-                picture[30:62, left : left + 32] = 255
-            frame = av.VideoFrame.from_ndarray(np.repeat(picture[..., None], 3, axis=2), format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, RATE)
-            output.mux(stream.encode(frame))
-        output.mux(stream.encode())
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from training_data import row, write_dataset, write_split
 
 from pipeline.errors import ConfigError, DataError, RecordError
+from pipeline.models.clip_files import ClipJob, read_file_clip
 from pipeline.records import Reason
 from pipeline.train.batches import DataSettings, TrainingBatch, TrainingBatches
-from pipeline.train.clips import ClipJob, read_training_clip
 from pipeline.train.conversation import TrainingProcessor
 from pipeline.train.rows import SplitRows
 
@@ -166,7 +166,7 @@ def test_embedded_and_referenced_clips_show_the_same_frames(tmp_path: Path, clip
         where = tmp_path / str(len(list(tmp_path.iterdir())))
         [found] = SplitRows(write_split(where, rows), "train").at([0])
         job = ClipJob(file=found.file, content=found.content, span_s=found.span_s, **SHOWN)
-        return read_training_clip(job).frames
+        return read_file_clip(job).frames
 
     embedded = read([row(0, "a.mp4", video={"bytes": clip.read_bytes(), "path": "a.mp4"})])
     referenced = read([row(0, str(clip), start_s=0.0, end_s=1e6)])
@@ -221,5 +221,5 @@ def test_a_row_without_a_clip_is_named(tmp_path: Path) -> None:
 def test_a_clip_outside_its_video_is_rejected(clip: Path) -> None:
     job = ClipJob(file=clip, content=None, span_s=(900.0, 910.0), **SHOWN)
     with pytest.raises(RecordError) as caught:
-        read_training_clip(job)
+        read_file_clip(job)
     assert caught.value.reason is Reason.FRAME_OUT_OF_RANGE

@@ -1,12 +1,10 @@
-"""The frames of a clip that a model is trained on."""
+"""The frames of a clip that is a file of its own, a part of one, or the bytes of one."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from pipeline.errors import RecordError
 from pipeline.models.clip_frames import ClipFrames, bounded, evenly_spaced_in
@@ -16,7 +14,7 @@ from pipeline.video.readers import ReaderName, open_reader
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipJob:
-    """Which frames to read, from a file or from the bytes of one; the fields are those of `TrainingRow`."""
+    """Which frames to read, from a file or from the bytes of one; `span_s` is the part [start, end), None all of it."""
 
     file: Path | None
     content: bytes | None
@@ -26,7 +24,7 @@ class ClipJob:
     reader: ReaderName
 
 
-def read_training_clip(job: ClipJob) -> ClipFrames:
+def read_file_clip(job: ClipJob) -> ClipFrames:
     """Read the frames of a clip. Runs in a worker process.
 
     Raises:
@@ -58,26 +56,3 @@ def _read(path: Path, job: ClipJob) -> ClipFrames:
         fps=timeline.fps,
         duration_s=timeline.end_time_of(end - 1) - timeline.time_of(start),
     )
-
-
-class InlineDecoding:
-    """Stands in for a `VideoPool` where there can be none: clips are decoded when they are waited for."""
-
-    workers = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *fault: object) -> None:
-        pass
-
-    def submit(self, fn: Callable[[ClipJob], ClipFrames], item: ClipJob) -> Callable[[], ClipFrames | RecordError]:
-        """Return what calls `fn(item)`, for its result or the `RecordError` that it raises."""
-
-        def outcome() -> ClipFrames | RecordError:
-            try:
-                return fn(item)
-            except RecordError as fault:
-                return fault
-
-        return outcome

@@ -1,0 +1,144 @@
+"""Metrics of answers as tables, of one run and of several side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from annotation.source import Source
+from pipeline.errors import DataError
+from pipeline.evaluate.answers import Accuracy
+
+METRICS = "metrics.json"
+
+Metrics = Mapping[str, Any]
+"""The object that `holmes eval answers --json` prints."""
+
+
+def answer_table(metrics: Metrics) -> Iterator[str]:
+    """Yield the lines of a table of one run, for people."""
+    yield (
+        f"{metrics['num']} answers, {metrics['empty']} empty; {metrics['missing']} references without one; "
+        f"{len(metrics['contradicted'])} references contradict their label"
+    )
+    judgement = metrics["judgement"]
+    if judgement is not None:
+        yield ""
+        yield f"{'judgement':<24}{'answers':>8}{'right':>8}{'unreadable':>12}{'accuracy':>10}   95% interval"
+        yield _accuracy_line("all", judgement["overall"])
+        for label, accuracy in judgement["per_class"].items():
+            yield _accuracy_line(label, accuracy)
+        yield f"{'always the larger class':<24}{_number(judgement['larger_class_accuracy']):>38}"
+        yield (
+            f"balanced accuracy {_number(judgement['balanced_accuracy'])}; abnormal: "
+            f"precision {_number(judgement['precision'])}, recall {_number(judgement['recall'])}, "
+            f"F1 {_number(judgement['f1'])}"
+        )
+    if any(group["text"] for group in metrics["groups"]):
+        yield ""
+        yield f"{'texts':<24}{'answers':>8}{'judged':>8}" + "".join(f"{title:>9}" for _, title in _TEXT_COLUMNS)
+    for group in metrics["groups"]:
+        text = group["text"]
+        if text is not None:
+            name = group["level"] if group["task"] is None else f"{group['level']}, {group['task']}"
+            right = group["judgement"] and group["judgement"]["overall"]["accuracy"]
+            numbers = "".join(f"{_number(text[key], 3):>9}" for key, _ in _TEXT_COLUMNS)
+            yield f"{name:<24}{group['num']:>8}{_number(right, 3):>8}{numbers}"
+    if (variant := _meteor_of(metrics)) is not None:
+        yield _METEOR_NOTES[variant]
+    if metrics["judge"] is not None:
+        yield ""
+        yield judge_line(metrics["judge"])
+
+
+def judge_line(judge: Metrics) -> str:
+    """Say in a line what a language model thinks of the answers."""
+    means = ", ".join(f"{name} {_number(value, 2)}" for name, value in judge["means"].items())
+    money = "" if judge["cost"] is None else f", cost {judge['cost']:,.4f}"
+    return (
+        f"{judge['model']} scored {judge['num']} answers from 0 to 5: {means}; {judge['failed']} failed; "
+        f"{judge['requests']} requests{money}"
+    )
+
+
+def read_runs(named: Sequence[str]) -> dict[str, Metrics]:
+    """Read runs to compare, each `NAME=FILE`, the file a metrics.json or what --json printed.
+
+    Raises:
+        DataError: a file is none of that, or the runs were not measured on the same references in the same way.
+    """
+    runs: dict[str, Metrics] = {}
+    for entry in named:
+        name, _, file = entry.rpartition("=")
+        path = Path(file) / METRICS if Path(file).is_dir() else Path(file)
+        metrics = Source(path).json
+        if not isinstance(metrics, dict) or not {"references_hash", "groups", "judgement"} <= metrics.keys():
+            raise DataError(f"{path}: not the metrics of `holmes eval answers`")
+        runs[name or path.parent.name or path.stem] = metrics
+    if len(runs) < len(named):
+        raise DataError(f"two runs have one name: {', '.join(named)}; name them: NAME=FILE")
+    for what, value_of in (("references", _references_of), ("METEOR", _meteor_of)):
+        found = {name: value_of(run) for name, run in runs.items()}
+        if len(set(found.values())) > 1:
+            told = ", ".join(f"{name}: {value}" for name, value in found.items())
+            raise DataError(f"the runs cannot be compared, their {what} differ: {told}")
+    return runs
+
+
+def compare_table(runs: Mapping[str, Metrics]) -> Iterator[str]:
+    """Yield the lines of a table with a row for every run: judgement accuracy, then the texts level by level."""
+    width = max(24, *(len(name) + 2 for name in runs))
+    yield f"{'judgement':<{width}}{'answers':>8}{'right':>8}{'unreadable':>12}{'accuracy':>10}   95% interval"
+    for name, run in runs.items():
+        if run["judgement"] is None:
+            yield f"{name:<{width}}{'no verdicts asked for':>8}"
+        else:
+            yield _accuracy_line(name, run["judgement"]["overall"], width)
+    levels = dict.fromkeys(
+        group["level"] for run in runs.values() for group in run["groups"] if group["text"] is not None
+    )
+    for level in levels:
+        yield ""
+        yield f"{f'texts, {level}':<{width}}{'answers':>8}" + "".join(f"{title:>9}" for _, title in _TEXT_COLUMNS)
+        for name, run in runs.items():
+            group = next((one for one in run["groups"] if one["level"] == level), None)
+            if group is not None and group["text"] is not None:
+                numbers = "".join(f"{_number(group['text'][key], 3):>9}" for key, _ in _TEXT_COLUMNS)
+                yield f"{name:<{width}}{group['num']:>8}{numbers}"
+    variant = next((found for run in runs.values() if (found := _meteor_of(run)) is not None), None)
+    if variant is not None:
+        yield _METEOR_NOTES[variant]
+    judged = {name: run["judge"] for name, run in runs.items() if run.get("judge")}
+    if judged:
+        yield ""
+        yield from (f"{name}: {judge_line(judge)}" for name, judge in judged.items())
+
+
+_TEXT_COLUMNS = (
+    ("bleu", "BLEU"), ("bleu_4", "BLEU-4"), ("cider", "CIDEr"), ("meteor", "METEOR"), ("rouge_l", "ROUGE-L"),
+)  # fmt: skip
+_METEOR_NOTES = {
+    "stem": "BLEU: sum of BLEU-1 to BLEU-4. METEOR: exact and stem matches, no synonyms (NLTK)",
+    "java": "BLEU: sum of BLEU-1 to BLEU-4. METEOR: 1.5 (Java)",
+}
+
+
+def _accuracy_line(name: str, accuracy: Mapping[str, Any], width: int = 24) -> str:
+    found = Accuracy(**accuracy)
+    return (
+        f"{name:<{width}}{found.num:>8}{found.correct:>8}{found.unreadable:>12}{found.accuracy:>10.4f}"
+        f"   {found.low:.4f} to {found.high:.4f}"
+    )
+
+
+def _references_of(run: Metrics) -> str:
+    return str(run["references_hash"])
+
+
+def _meteor_of(run: Metrics) -> str | None:
+    return next((group["text"]["meteor_variant"] for group in run["groups"] if group["text"] is not None), None)
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

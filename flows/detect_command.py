@@ -1,0 +1,314 @@
+"""`holmes detect`: what is abnormal in videos, when, and why."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from pipeline.errors import DataError, RecordError, SetupError
+
+if TYPE_CHECKING:
+    from pipeline.infer.detection import DetectedSpan, Detection
+    from pipeline.infer.detector import Detector
+    from pipeline.infer.settings import DetectSettings
+    from pipeline.prompts import Message
+
+_NAME = "{name}"
+_ENDS_CHAT = frozenset({"/quit", "/exit"})
+
+
+def detect(
+    *,
+    videos: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="VIDEO...", help="files, folders, globs, manifests, or http(s) and rtsp streams"),
+    ] = None,
+    file: Annotated[list[str] | None, typer.Option("--file", help="the same as VIDEO")] = None,
+    model_path: Annotated[
+        str | None, typer.Option("--model-path", help="video model that explains: id, folder, holmes-tiny, or adapter")
+    ] = None,
+    model_base: Annotated[
+        str | None, typer.Option("--model-base", help="base of the adapter; default: the one it was trained on")
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option("--sampler", help="folder of a trained sampler; without one, sampling is uniform")
+    ] = None,
+    theta: Annotated[
+        float | None,
+        typer.Option("--theta", help="score from which a peak makes a span; default: the sampler's own, else 0.8"),
+    ] = None,
+    sampling: Annotated[
+        str, typer.Option("--sampling", help="frames of a span to show: uniform, density, top-k or threshold")
+    ] = "uniform",
+    num_frames: Annotated[
+        int | None, typer.Option("--num-frames", help="how many; default: as the adapter was trained, else 8")
+    ] = None,
+    window_s: Annotated[
+        float, typer.Option("--window", help="seconds of a part that is judged at once without a sampler")
+    ] = 60.0,
+    question: Annotated[str | None, typer.Option("--question", help="what is asked about each span")] = None,
+    ask: Annotated[
+        list[str] | None, typer.Option("--ask", help="a further question about each video; may be repeated")
+    ] = None,
+    chat: Annotated[bool, typer.Option("--chat", help="then ask on, line by line; /quit ends")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a video, one a line")] = False,
+    plot: Annotated[str | None, typer.Option("--plot", metavar="F", help="PNG of scores and spans")] = None,
+    annotate: Annotated[
+        str | None, typer.Option("--annotate", metavar="F", help="MP4 with scores, spans and text burnt in")
+    ] = None,
+    srt: Annotated[str | None, typer.Option("--srt", metavar="F", help="subtitles: a cue for each span")] = None,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="longest answer in tokens")] = 128,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16")] = "auto",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="run code that comes with the model")
+    ] = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="read weights from pickle files, which can run code")
+    ] = False,
+) -> None:
+    """Find the abnormal spans of videos and have them explained.
+
+    F is a file; for several videos it is a folder, or holds {name}.
+    """
+    from pipeline.infer.settings import DetectSettings
+    from pipeline.video.live import is_live
+
+    entries = [*(videos or []), *(file or [])]
+    if not entries:
+        raise SetupError("no VIDEO given")
+    if (ask or chat) and model_path is None:
+        raise SetupError(f"{'--ask' if ask else '--chat'} needs --model-path: a video model that answers")
+    if chat and as_json:
+        raise SetupError("--chat and --json exclude one another")
+    _check_choice("--sampling", sampling, ("uniform", "density", "top-k", "threshold"))
+    _check_choice("--dtype", dtype, ("auto", "float32", "bfloat16", "float16"))
+    settings = DetectSettings(
+        sampler=sampler,
+        model_path=model_path,
+        model_base=model_base,
+        theta=theta,
+        sampling=cast(Any, sampling),
+        num_frames=num_frames,
+        window_s=window_s,
+        question=question,
+        max_new_tokens=max_new_tokens,
+        device=device,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+    )
+    found, faults = _listed(entries)
+    for fault in faults:
+        typer.echo(f"holmes: {fault}", err=True)
+    if chat and len(found) > 1:
+        raise SetupError(f"--chat is about one video, here are {len(found)}")
+    if annotate is not None and any(is_live(video.path) for video in found):
+        raise SetupError("--annotate reads a video again, which a stream does not allow")
+    outputs = _Outputs(plot=plot, annotate=annotate, srt=srt, several=len(found) > 1)
+    failed = len(faults) + (_run(settings, found, outputs, ask or [], chat=chat, as_json=as_json) if found else 0)
+    if failed:
+        raise DataError(f"{failed} of {len(found) + len(faults)} videos could not be used")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Named:
+    """A video to look at, and a name for what is written about it that no other one has."""
+
+    path: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outputs:
+    """What is written beside the result, each as the command line says; None writes nothing."""
+
+    plot: str | None
+    annotate: str | None
+    srt: str | None
+    several: bool
+
+    def __post_init__(self) -> None:
+        for option, target in (("--plot", self.plot), ("--annotate", self.annotate), ("--srt", self.srt)):
+            if target is not None and self.several and _NAME not in target and not _is_folder(target):
+                raise SetupError(
+                    f"{option} {target}: for several videos name a folder (ending in /), or put {_NAME} in"
+                )
+
+    def write(self, detection: Detection, name: str, detector: Detector) -> None:
+        """Write what is asked for about one video."""
+        if self.plot is not None:
+            from pipeline.infer.plot import write_plot
+
+            write_plot(detection, detector.theta, _target(self.plot, name, ".png"))
+        if self.srt is not None:
+            from pipeline.infer.subtitles import as_srt
+
+            _target(self.srt, name, ".srt").write_text(as_srt(detection), encoding="utf-8")
+        if self.annotate is not None:
+            from pipeline.infer.annotate import write_annotated
+
+            write_annotated(detection, _target(self.annotate, name, ".mp4"), detector.settings.reader)
+
+
+class _Sheet:
+    """Prints lines about a video as they come, below a heading where there is one."""
+
+    def __init__(self, heading: str | None) -> None:
+        self._heading = heading
+
+    def line(self, text: str) -> None:
+        """Print a line."""
+        if self._heading is not None:
+            _say(self._heading)
+            self._heading = None
+        _say(text)
+
+    def span(self, span: DetectedSpan) -> None:
+        """Print a span with its answer, or its score where there is none."""
+        self.line(str(span))
+
+
+def _run(
+    settings: DetectSettings, videos: list[_Named], outputs: _Outputs, ask: list[str], *, chat: bool, as_json: bool
+) -> int:
+    """Detect in every video and print what was found at once; return how many could not be used."""
+    from pipeline.infer.detector import Detector
+
+    detector = Detector(settings)
+    failed = 0
+    for video in videos:
+        sheet = None if as_json else _Sheet(f"{video.path}:" if len(videos) > 1 else None)
+        try:
+            found = _detect(detector, video.path, sheet)
+            history = _opening(detector, found)
+            asked = [(question, _answer(detector, found, question, history)) for question in ask]
+            if sheet is None:
+                extra = {"asked": [{"question": q, "answer": a} for q, a in asked]} if ask else {}
+                _say(json.dumps(found.as_json() | extra, ensure_ascii=False))
+            else:
+                for question, answer in asked:
+                    sheet.line(f"> {question}")
+                    sheet.line(answer or "")
+            outputs.write(found, video.name, detector)
+        except RecordError as fault:
+            # The others are looked at all the same.
+            typer.echo(f"holmes: {video.path}: {fault}", err=True)
+            failed += 1
+            continue
+        if chat:
+            _chat(detector, found, history)
+    return failed
+
+
+def _detect(detector: Detector, video: str, sheet: _Sheet | None) -> Detection:
+    """Detect in a video and print what was found: of a stream each span when it is over."""
+    from flows.console import shown_progress
+    from pipeline.video.live import is_live
+
+    if is_live(video):
+        found = detector.watch(video, None if sheet is None else sheet.span)
+    else:
+        with shown_progress() as show:
+            found = detector.detect(video, show)
+        if sheet is not None:
+            for span in found.spans:
+                sheet.span(span)
+    if sheet is not None and not found.spans:
+        highest = f"{found.scores.max():.2f}" if len(found.scores) else "unknown"
+        calm = f"nothing abnormal: the highest score is {highest}, a span needs {detector.theta:g}"
+        sheet.line(found.answer or calm)
+    return found
+
+
+def _opening(detector: Detector, found: Detection) -> list[Message]:
+    """Return the turns that a chat about a detection begins with: the judgement."""
+    if found.answer is None:
+        return []
+    return [{"role": "user", "content": detector.question}, {"role": "assistant", "content": found.answer}]
+
+
+def _answer(detector: Detector, found: Detection, question: str, history: list[Message]) -> str | None:
+    """Ask a question that knows those before; None where it has no answer, which is then told."""
+    try:
+        answer = detector.ask(found, question, history)
+    except RecordError as fault:
+        typer.echo(f"holmes: {question}: {fault.detail}", err=True)
+        return None
+    history += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return answer
+
+
+def _chat(detector: Detector, found: Detection, history: list[Message]) -> None:
+    """Answer what is typed, or piped in, until /quit, an empty line or the end."""
+    while True:
+        typer.echo("USER: ", nl=False, err=True)
+        question = sys.stdin.readline().strip()
+        if not question or question in _ENDS_CHAT:
+            typer.echo("", err=True)
+            return
+        answer = _answer(detector, found, question, history)
+        if answer is not None:
+            _say(answer)
+
+
+def _listed(entries: list[str]) -> tuple[list[_Named], list[str]]:
+    """Return the videos that the entries name, in order, and what is wrong with other entries.
+
+    Raises:
+        DataError: they name nothing at all.
+    """
+    from pipeline.stages.listing import BadSource, list_sources
+    from pipeline.video.live import is_live
+
+    paths: list[str] = []
+    faults: list[str] = []
+    for entry in entries:
+        # A stream is read from where it is, and need not end.
+        for source in [entry] if is_live(entry) else list_sources([entry]):
+            if isinstance(source, BadSource):
+                faults.append(str(source.fault))
+            else:
+                path = source if isinstance(source, str) else source.path
+                if path not in paths:
+                    paths.append(path)
+    if not paths and not faults:
+        raise DataError(f"{', '.join(entries)}: no video there")
+    stems = Counter(Path(path).stem for path in paths)
+    seen: Counter[str] = Counter()
+    named = []
+    for path in paths:
+        stem = Path(path).stem
+        seen[stem] += 1
+        named.append(_Named(path=path, name=f"{stem}-{seen[stem]}" if stems[stem] > 1 else stem))
+    return named, faults
+
+
+def _target(target: str, name: str, suffix: str) -> Path:
+    """Return the file to write for a video, its folder made."""
+    path = Path(target.replace(_NAME, name))
+    if _is_folder(target):
+        path = path / f"{name}{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _is_folder(target: str) -> bool:
+    return target.endswith("/") or Path(target).is_dir()
+
+
+def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise SetupError(f"{option}={value}: one of {', '.join(choices)} is expected")
+
+
+def _say(line: str) -> None:
+    """Print a line of the result at once: whoever reads along a pipe need not wait for the last video."""
+    typer.echo(line)
+    sys.stdout.flush()

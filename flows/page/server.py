@@ -1,0 +1,124 @@
+"""The page on a port of this machine, and everything that it leaves behind removed at its end."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flows.page.contract import VideoDetector
+from flows.page.gallery import list_offered
+from flows.page.intake import MIB, Intake, Limits
+from flows.page.visits import Visits
+from pipeline.errors import SetupError
+
+_STYLE = Path(__file__).with_name("page.css")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeSettings:
+    """How the page is served.
+
+    Attributes:
+        host: address of this machine that is listened at; 127.0.0.1 is reached from this machine only.
+        videos: folder whose videos are offered.
+        queue_size: how many requests may wait for the model.
+        model, sampler: names shown on the page; empty where there is none.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    videos: Path | None = None
+    limits: Limits = field(default_factory=Limits)
+    queue_size: int = 16
+    model: str = ""
+    sampler: str = ""
+
+
+def require_gradio() -> None:
+    """Import Gradio without the messages that it sends home.
+
+    Raises:
+        SetupError: it is not installed.
+    """
+    # Read when Gradio is imported and when a page starts.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    try:
+        import gradio  # noqa: F401
+    except ImportError as fault:
+        raise SetupError(f"the page needs Gradio ({fault}): pip install 'holmes-engine[serve]'") from None
+
+
+@contextmanager
+def served(detector: VideoDetector, settings: ServeSettings) -> Iterator[str]:
+    """Serve the page in the background and yield its address; at the end all uploads are removed.
+
+    Raises:
+        SetupError: Gradio is not installed, the port is taken, or the folder of videos is not there.
+    """
+    require_gradio()
+    from flows.page.layout import PageText, build_page
+
+    offered = []
+    if settings.videos is not None:
+        offered = list_offered(settings.videos, max_minutes=settings.limits.max_minutes)
+    with tempfile.TemporaryDirectory(prefix="holmes-page-", ignore_cleanup_errors=True) as folder, _uploads_in(folder):
+        visits = Visits(detector, Intake(Path(folder), settings.limits), offered)
+        text = PageText(
+            model=settings.model, sampler=settings.sampler, limits=settings.limits, can_talk=detector.explains
+        )
+        page = build_page(visits, offered, text).queue(max_size=settings.queue_size)
+        try:
+            _, address, _ = page.launch(
+                server_name=settings.host,
+                server_port=settings.port,
+                allowed_paths=[str(video.path) for video in offered],
+                max_file_size=settings.limits.max_mb * MIB,
+                theme=_theme(),
+                css_paths=_STYLE,
+                prevent_thread_lock=True,
+                quiet=True,
+                share=False,
+                ssr_mode=False,
+                pwa=False,
+                mcp_server=False,
+                enable_monitoring=False,
+                run_history=False,
+                footer_links=[],
+            )
+        except OSError as fault:
+            raise SetupError(
+                f"{settings.host}:{settings.port} cannot be listened at, maybe something else does; "
+                f"choose another --port ({fault})"
+            ) from None
+        try:
+            yield address
+        finally:
+            page.close(verbose=False)
+
+
+@contextmanager
+def _uploads_in(folder: str) -> Iterator[None]:
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    os.environ["GRADIO_TEMP_DIR"] = folder
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["GRADIO_TEMP_DIR"]
+        else:
+            os.environ["GRADIO_TEMP_DIR"] = before
+
+
+def _theme() -> object:
+    import gradio as gr
+
+    # Fonts of the reader's own machine: the page loads nothing from elsewhere.
+    return gr.themes.Base(
+        font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif"],
+        font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
+    )

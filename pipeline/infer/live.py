@@ -1,0 +1,253 @@
+"""Detection in a stream that is read once: scored in windows, each span told when it is over.
+
+Scores are computed anew for the last minutes whenever a window is full. What lies a few seconds back is settled: the
+smoothing of scores reaches no further, and a span that ends there is over. Memory does not grow with the stream, but
+for one score a snippet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.features.base import stored
+from pipeline.infer.detection import DetectedSpan, Detection
+from pipeline.infer.judgement import judge_video, judgement_of
+from pipeline.infer.live_frames import LiveFrames
+from pipeline.infer.scoring import VideoScorer
+from pipeline.infer.settings import DetectSettings
+from pipeline.models.clip_frames import ClipFrames, bounded
+from pipeline.sampler.curve import ScoreCurve
+from pipeline.sampler.proposals import Proposal, detect
+from pipeline.video.live import LiveVideo
+
+SCORED_EVERY_S = 10.0
+"""Seconds of a stream after which it is scored anew."""
+
+CONTEXT_S = 300.0
+"""Seconds of a stream that are scored together."""
+
+SETTLED_S = 6.0
+"""Seconds after which scores and spans no longer change."""
+
+UNIFORM_SCORE = 1.0
+"""Score of a span that a video model answered Yes to where there is no sampler."""
+
+_STRIDE_FRAMES = 16  # frames between two pictures where no sampler says it
+
+OnSpan = Callable[[DetectedSpan], None]
+Judge = Callable[[ClipFrames, float, float], str | None]
+"""Asks the video model about frames of a time in seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveTools:
+    """What a stream is looked at with: a sampler or a judge, or both.
+
+    Attributes:
+        scorer: the sampler; None has every window judged.
+        judge: the video model; None finds without words.
+        theta: score from which a peak makes a span.
+        num_frames: frames that the model is shown.
+        max_side: longest side of these frames.
+        settings: the rest.
+    """
+
+    scorer: VideoScorer | None
+    judge: Judge | None
+    theta: float
+    num_frames: int
+    max_side: int
+    settings: DetectSettings
+
+
+def watch(live: LiveVideo, tools: LiveTools, on_span: OnSpan | None = None) -> Detection:
+    """Read a stream to its end, tell `on_span` every span when it is over, and return what was found in all.
+
+    Raises:
+        RecordError: the model cannot take its frames.
+    """
+    watcher = _ScoredWatch(live, tools, tools.scorer, on_span) if tools.scorer else _JudgedWatch(live, tools, on_span)
+    return watcher.run()
+
+
+class _Watch:
+    """Reads the frames and keeps pictures and times; what is made of them is up to those below."""
+
+    stride_frames = _STRIDE_FRAMES
+
+    def __init__(self, live: LiveVideo, tools: LiveTools, on_span: OnSpan | None) -> None:
+        self.live = live
+        self.tools = tools
+        self.pictures = LiveFrames(live.fps)
+        self.spans: list[DetectedSpan] = []
+        self._on_span = on_span
+        self._starts_s: list[float] = []  # of every snippet
+        self.num_frames = 0
+        self._now_s = 0.0
+        self._picture_size = bounded(live.width, live.height, tools.max_side) or (live.width, live.height)
+
+    def run(self) -> Detection:
+        stride = self.stride_frames
+        for index, time_s, frame in self.live.frames():
+            self.num_frames, self._now_s = index + 1, time_s + 1 / self.live.fps
+            if index % stride == 0:
+                self._starts_s.append(time_s)
+            if self.tools.judge is not None and (index == 0 or index % stride == stride // 2):
+                self.pictures.add(index, self.live.rgb(frame, self._picture_size))
+            self.take(index, time_s, frame)
+        self.end()
+        answers = [span.answer for span in self.spans] or [self._whole()]
+        is_anomaly, answer, spans = judge_video(self.spans, answers, has_scores=self.tools.scorer is not None)
+        scores = self.scores()
+        bounds_s = np.array([*self._starts_s, self._now_s])
+        return Detection(
+            video=self.live.url,
+            fps=self.num_frames / self._now_s,
+            duration_s=self._now_s,
+            is_anomaly=is_anomaly,
+            answer=answer,
+            spans=tuple(spans),
+            times_s=((bounds_s[:-1] + bounds_s[1:]) / 2)[: len(scores)],
+            scores=scores,
+        )
+
+    def take(self, index: int, time_s: float, frame: object) -> None:
+        """Take the next frame."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """Come to an end with what is left."""
+        raise NotImplementedError
+
+    def scores(self) -> NDArray[np.float32]:
+        """Return the scores of all snippets; none without a sampler."""
+        return np.zeros(0, np.float32)
+
+    def second_of(self, frame: int) -> float:
+        """Return the time at which a frame starts, as far as those of the snippets tell."""
+        frames = np.append(np.arange(len(self._starts_s)) * self.stride_frames, self.num_frames)
+        return float(np.interp(frame, frames, [*self._starts_s, self._now_s]))
+
+    def judge(self, start: int, end: int) -> str | None:
+        """Return what the model says of the frames [start, end), None where there is no model."""
+        if self.tools.judge is None:
+            return None
+        clip = self.pictures.clip(start, end, self.tools.num_frames)
+        return self.tools.judge(clip, self.second_of(start), self.second_of(end))
+
+    def tell(self, start: int, end: int, score: float, answer: str | None) -> None:
+        """Keep a span and tell it at once."""
+        span = DetectedSpan(start_s=self.second_of(start), end_s=self.second_of(end), score=score, answer=answer)
+        self.spans.append(span)
+        if self._on_span is not None:
+            self._on_span(span)
+
+    def _whole(self) -> str | None:
+        if self.tools.judge is None:
+            return None
+        return self.tools.judge(self.pictures.whole(self.num_frames, self.tools.num_frames), 0.0, self._now_s)
+
+
+class _JudgedWatch(_Watch):
+    """Has the model judge one window after the other: the way without a sampler."""
+
+    def __init__(self, live: LiveVideo, tools: LiveTools, on_span: OnSpan | None) -> None:
+        super().__init__(live, tools, on_span)
+        self._window_frames = max(1, round(tools.settings.window_s * live.fps))
+        self._judged = 0
+
+    def take(self, index: int, time_s: float, frame: object) -> None:  # noqa: ARG002
+        if index + 1 - self._judged >= self._window_frames:
+            self.end()
+
+    def end(self) -> None:
+        start, end = self._judged, self.num_frames
+        if start < end:
+            answer = self.judge(start, end)
+            if judgement_of(answer):
+                self.tell(start, end, UNIFORM_SCORE, answer)
+            self._judged = end
+            self.pictures.forget_before(end)
+
+
+class _ScoredWatch(_Watch):
+    """Scores the stream and tells the spans that its scores mark."""
+
+    def __init__(self, live: LiveVideo, tools: LiveTools, scorer: VideoScorer, on_span: OnSpan | None) -> None:
+        super().__init__(live, tools, on_span)
+        self._sampler = scorer.sampler
+        self.stride_frames = scorer.sampler.stride_frames
+        self._features = scorer.stream.live(live.width, live.height, live.fps, self.stride_frames)
+        self._snippet_s = self.stride_frames / live.fps
+        self._held: list[NDArray[np.float16]] = []
+        self._first = 0  # number of the first snippet held
+        self._scored = 0
+        self._scores: list[float] = []  # of settled snippets
+        self._told_until = 0
+
+    def take(self, index: int, time_s: float, frame: object) -> None:
+        if not self._features.wants(index):
+            return
+        rgb = self.live.rgb(frame, self._features.size)  # type: ignore[arg-type]
+        self._hold(self._features.add(index, rgb, time_s))
+        if (self._first + len(self._held) - self._scored) * self._snippet_s >= SCORED_EVERY_S:
+            held_until = (self._first + len(self._held)) * self.stride_frames
+            self._score(held_until, held_until - round(SETTLED_S * self.live.fps))
+
+    def end(self) -> None:
+        self._hold(self._features.finish(-(-self.num_frames // self.stride_frames)))
+        self._score(self.num_frames, self.num_frames)
+
+    def scores(self) -> NDArray[np.float32]:
+        return np.array(self._scores, dtype=np.float32)
+
+    def _hold(self, finished: list[NDArray[np.float32]]) -> None:
+        self._held += [stored(features) for features in finished]
+
+    def _score(self, held_until: int, settled: int) -> None:
+        """Score what is held, tell the spans that ended before the frame `settled`, and let go of what is not needed.
+
+        Args:
+            held_until: frame after the last one of the snippets held.
+            settled: frame before which nothing changes any more.
+        """
+        stride, lead = self.stride_frames, self._first * self.stride_frames
+        scores = self._sampler.score(np.stack(self._held)[None], self._snippet_s)
+        self._scored = self._first + len(self._held)
+        curve = ScoreCurve(scores, stride, held_until - lead, self.live.fps)
+        settings = self.tools.settings
+        found = detect(curve, self.tools.theta, settings.proposal, min_s=settings.min_span_s)
+        needed = settled
+        for proposal in found:
+            needed = min(needed, self._tell_if_over(proposal, lead, settled, scores))
+        until = -(-settled // stride) if settled == held_until else settled // stride
+        self._scores += [float(score) for score in scores[len(self._scores) - self._first : until - self._first]]
+        self._forget(needed)
+
+    def _tell_if_over(self, found: Proposal, lead: int, settled: int, scores: NDArray[np.float32]) -> int:
+        """Tell a span that is over, or a longest part of one that is not, and return the first frame still needed."""
+        settings, fps = self.tools.settings, self.live.fps
+        start, end = max(found.start_frame + lead, self._told_until), found.end_frame + lead
+        is_too_long = settled - start > settings.proposal.max_s * fps
+        if end > settled and not is_too_long:
+            return min(start, settled)
+        end = min(end, settled)
+        # What is left of a span that was told before, its end having moved, is no span.
+        if end - start >= max(1, round(settings.min_span_s * fps)) or not self._told_until:
+            stride = self.stride_frames
+            highest = float(scores[start // stride - self._first : -(-end // stride) - self._first].max())
+            self.tell(start, end, highest, self.judge(start, end))
+            self._told_until = end
+        return settled
+
+    def _forget(self, needed: int) -> None:
+        context = round(CONTEXT_S / self._snippet_s)
+        first = max(self._first, min(needed // self.stride_frames, len(self._scores), self._scored - context))
+        del self._held[: first - self._first]
+        self._first = first
+        # A span may yet begin a little before what is settled.
+        self.pictures.forget_before(needed - round(SETTLED_S * self.live.fps))

@@ -1,0 +1,100 @@
+"""Conversations about clips: a caption, and questions about what can be seen. None asks for a judgement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.prompts import load_prompt
+from pipeline.questions import load_questions
+from pipeline.records import Task
+from pipeline.sample.layout import SceneKind
+from pipeline.tiny.marks import MARKS
+from pipeline.tiny.words import PLACES
+
+Turn = tuple[str, str]
+"""A question and its answer."""
+
+_PRESENCE: dict[str, tuple[str, str, str]] = {
+    "down": ("Is anybody lying on the ground?", "somebody lies on the ground", "nobody lies on the ground"),
+    "running": ("Does anybody run?", "somebody runs", "nobody runs"),
+    "fighting": ("Do people strike each other?", "people strike each other", "nobody strikes anybody"),
+    "has gun": ("Does anybody hold a gun?", "somebody holds a gun", "nobody holds a gun"),
+    "hands up": ("Does anybody raise both hands?", "somebody raises both hands", "nobody raises the hands"),
+    "striking": ("Does anybody swing a bat?", "somebody swings a bat", "nobody swings a bat"),
+    "spraying": ("Does anybody spray paint?", "somebody sprays paint", "nobody sprays paint"),
+    "fire": ("Are there flames?", "there are flames", "there are no flames"),
+    "smoke": ("Is there smoke?", "there is smoke", "there is no smoke"),
+    "wreck": ("Is a vehicle damaged?", "a vehicle is damaged", "no vehicle is damaged"),
+    "vehicle": ("Is there a vehicle?", "there is a vehicle", "there is no vehicle"),
+    "person": ("Is there anybody?", "there is somebody", "there is nobody"),
+    "has bag": ("Does anybody carry a bag?", "somebody carries a bag", "nobody carries a bag"),
+    "woman": ("Is there a woman?", "there is a woman", "there is no woman"),
+}
+_NUMBERS = ("Nobody is", "One person is", "Two people are", "Three people are", "Four people are", "Five people are")
+_CAPTION_FIRST = 0.75
+
+
+def teach(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random, *, prompted: bool) -> list[Turn]:
+    """Return a conversation of two to four turns about a clip.
+
+    Args:
+        clip: its facts, as `Scenes.clips`.
+        marks: its packed marks.
+        rng: draws the questions.
+        prompted: whether the caption is asked for by the captioner's prompt, which is long, or by a question.
+    """
+    caption = (_captioners_prompt() if prompted else _caption_question(rng), clip["caption"])
+    asked = [question(clip, marks, rng) for question in rng.sample(_QUESTIONS, rng.randint(1, 3))]
+    return [caption, *asked] if rng.random() < _CAPTION_FIRST else [asked[0], caption, *asked[1:]]
+
+
+def corpus(captions: Sequence[str]) -> list[str]:
+    """Return the texts that the tokenizer is trained on: captions, lessons, questions and prompts."""
+    pools = [question for task in Task for question in load_questions(task)]
+    lessons = [text for texts in _PRESENCE.values() for text in texts]
+    return [*captions, *pools * 20, *[_captioners_prompt()] * 20, *lessons * 20]
+
+
+def _captioners_prompt() -> str:
+    return load_prompt("caption").render()[-1]["content"]
+
+
+def _caption_question(rng: Random) -> str:
+    return rng.choice(load_questions(rng.choice((Task.CAPTION, Task.DESCRIPTION))))
+
+
+def _presence(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random) -> Turn:
+    del clip
+    held = np.unpackbits(marks, axis=-1).reshape(-1, marks.shape[-1] * 8).max(axis=0)
+    there = {name: bool(held[MARKS.index(name)]) for name in _PRESENCE}
+    # as many answers of either kind, as far as there are
+    wanted = rng.random() < 0.5
+    name = rng.choice([name for name, is_there in there.items() if is_there == wanted] or list(there))
+    question, yes, no = _PRESENCE[name]
+    return question, f"Yes, {yes}." if there[name] else f"No, {no}."
+
+
+def _place(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random) -> Turn:
+    del marks, rng
+    return "What place is this?", f"It is {PLACES[SceneKind(clip['place'])]}."
+
+
+def _light(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random) -> Turn:
+    del marks, rng
+    return "Is it dark?", "Yes, it is dark." if clip["night"] else "No, it is not dark."
+
+
+def _people(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random) -> Turn:
+    del marks, rng
+    count = clip["people"]
+    return "How many people are there?", f"{_NUMBERS[count] if count < len(_NUMBERS) else 'Several people are'} there."
+
+
+_QUESTIONS: tuple[Callable[[dict[str, Any], NDArray[np.uint8], Random], Turn], ...] = (
+    _presence, _presence, _presence, _place, _light, _people,
+)  # fmt: skip

@@ -1,0 +1,87 @@
+"""From nothing to `holmes-tiny`: scenes, vision tower, language model, and a folder that `from_pretrained` takes."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import SetupError
+from pipeline.models.torchvision_mend import mend_torchvision
+from pipeline.stages.run import Progress
+from pipeline.tiny.world import render_scenes
+
+_SCRATCH = "scratch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How `holmes-tiny` is made; the defaults made the one that comes along.
+
+    Attributes:
+        videos: of the generated world, two a scene, one of which holds events.
+        vision_steps, vision_batch: of the first stage; a batch counts frames.
+        language_steps, language_batch: of the second stage; a batch counts conversations.
+        seed: of weights and batches. The scenes have one of their own.
+    """
+
+    videos: int = 2400
+    vision_steps: int = 2400
+    vision_batch: int = 32
+    language_steps: int = 1000
+    language_batch: int = 24
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What came out: the number of parameters, and the mean loss at the end of either stage."""
+
+    parameters: int
+    vision_loss: float
+    language_loss: float
+
+
+def make_tiny(out: Path, recipe: Recipe, *, threads: int, on_progress: Progress) -> Made:
+    """Train `holmes-tiny` and write it to the folder `out`; a run after a break renders no scenes again.
+
+    Args:
+        out: a folder that is empty, or holds what an interrupted run has rendered.
+        recipe: sizes and seed.
+        threads: of torch; 0 leaves the number to it.
+        on_progress: called with the stage, what is done of it, and all of it.
+
+    Raises:
+        SetupError: if the folder holds something else.
+    """
+    if out.is_dir() and any(path.name != _SCRATCH for path in out.iterdir()):
+        raise SetupError(f"{out}: not empty")
+    scratch = out / _SCRATCH
+    scenes = render_scenes(scratch, recipe.videos, on_progress)
+    mend_torchvision()
+    import torch
+
+    from pipeline.tiny.language_stage import see_all, train_language
+    from pipeline.tiny.lessons import corpus
+    from pipeline.tiny.model import make_model, make_processor, make_tokenizer
+    from pipeline.tiny.vision_stage import train_vision
+
+    if threads:
+        torch.set_num_threads(threads)
+    tokenizer = make_tokenizer(corpus([clip["caption"] for clip in scenes.clips]))
+    processor = make_processor(tokenizer)
+    torch.manual_seed(recipe.seed)
+    model = make_model(tokenizer)
+    vision_loss = train_vision(
+        model.model.vision_tower, scenes, steps=recipe.vision_steps, batch=recipe.vision_batch, seed=recipe.seed,
+        on_progress=on_progress,
+    )  # fmt: skip
+    seen = see_all(model, scenes, scratch / "seen.npy", on_progress)
+    language_loss = train_language(
+        model, processor, scenes, seen, steps=recipe.language_steps, batch=recipe.language_batch, seed=recipe.seed,
+        on_progress=on_progress,
+    )  # fmt: skip
+    model.save_pretrained(out)
+    processor.save_pretrained(out)
+    shutil.rmtree(scratch)
+    return Made(parameters=model.num_parameters(), vision_loss=vision_loss, language_loss=language_loss)

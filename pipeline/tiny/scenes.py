@@ -1,0 +1,106 @@
+"""Clips of the sample world with everything that is known of them: frames, marks and captions.
+
+Only the frames that a clip is shown by are painted, without a video file in between; noise, clock and camera are those
+of the videos, and a JPEG of changing quality stands for what a codec leaves of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.sample.plan import FPS, VideoPlan
+from pipeline.sample.render import Painter
+from pipeline.sample.shot import Event, Shot
+from pipeline.sample.staging import stage
+from pipeline.tiny.marks import MARKS, mark_frame
+from pipeline.tiny.words import count_people, describe
+
+SIDE = 160
+"""Side of the square frames in pixels."""
+
+NUM_FRAMES = 8
+"""Frames of a clip."""
+
+_NORMAL_S = (4.0, 12.0)
+_WINDOW_S = 10.0
+_JPEG = (45, 85)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SceneClip:
+    """A clip.
+
+    Attributes:
+        frames: RGB uint8, shape (NUM_FRAMES, SIDE, SIDE, 3), in time order.
+        marks: packed bits of what each cell holds, uint8, shape (NUM_FRAMES, GRID, GRID, ceil(len(MARKS) / 8)).
+        caption: what happens and where.
+        category: class of the event, None for ordinary life.
+        place, night, people: of the scene.
+    """
+
+    frames: NDArray[np.uint8]
+    marks: NDArray[np.uint8]
+    caption: str
+    category: str | None
+    place: str
+    night: bool
+    people: int
+
+
+def cut_clips(plan: VideoPlan) -> list[SceneClip]:
+    """Return the clips of one video: two of every event, and two of ordinary life before or without events."""
+    cv2.setNumThreads(1)
+    shot = stage(plan)
+    painter = Painter(shot, plan.seed * 1_000_003 + plan.index, f"CAM {plan.scene[5:]}-{plan.camera[3:]}")
+    rng = Random(f"{plan.seed}:{plan.index}:tiny")
+    return [_clip(painter, plan, span_s, event, rng) for span_s, event in _spans(shot, rng)]
+
+
+def _spans(shot: Shot, rng: Random) -> Iterator[tuple[tuple[float, float], Event | None]]:
+    for event in shot.events:
+        click_s = rng.uniform(event.start_s, event.end_s)
+        start_s = min(max(0.0, click_s - _WINDOW_S / 2), max(0.0, shot.duration_s - _WINDOW_S))
+        yield (start_s, min(shot.duration_s, start_s + _WINDOW_S)), event
+        around = (max(0.0, event.start_s - rng.uniform(-1, 2)), min(shot.duration_s, event.end_s + rng.uniform(-1, 2)))
+        yield around, event
+    calm_s = min((event.start_s for event in shot.events), default=shot.duration_s)
+    for _ in range(2):
+        length_s = rng.uniform(*_NORMAL_S)
+        if calm_s - 0.5 > length_s:
+            start_s = rng.uniform(0, calm_s - 0.5 - length_s)
+            yield (start_s, start_s + length_s), None
+
+
+def _clip(
+    painter: Painter, plan: VideoPlan, span_s: tuple[float, float], event: Event | None, rng: Random
+) -> SceneClip:
+    first, last = round(span_s[0] * FPS), round(span_s[1] * FPS) - 1
+    indices = [round(first + (i + 0.5) / NUM_FRAMES * (last - first)) for i in range(NUM_FRAMES)]
+    shot = painter.shot
+    return SceneClip(
+        frames=np.stack([_seen(painter.frame(index), rng) for index in indices]),
+        marks=np.stack([np.packbits(mark_frame(shot, index / FPS), axis=-1) for index in indices]),
+        caption=describe(shot, plan.kind, span_s, event, rng),
+        category=None if event is None else event.category,
+        place=plan.kind.value,
+        night=shot.night > 0,
+        people=count_people(shot, span_s),
+    )
+
+
+def _seen(planes: NDArray[np.uint8], rng: Random) -> NDArray[np.uint8]:
+    """Return a frame as it comes out of a decoder and a processor: compressed, RGB, square."""
+    picture = cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)
+    _, coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, rng.randint(*_JPEG)])
+    decoded = cv2.cvtColor(cv2.imdecode(coded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    scaler = rng.choice((cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC))
+    return np.asarray(cv2.resize(decoded, (SIDE, SIDE), interpolation=scaler), np.uint8)
+
+
+__all__ = ["MARKS", "NUM_FRAMES", "SIDE", "SceneClip", "cut_clips"]

@@ -1,0 +1,107 @@
+"""What is said of the sample world: captions of clips, and questions about what can be seen, with their answers.
+
+Nothing here judges: no caption and no question speaks of normal or abnormal. That is what a LoRA has to teach.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from random import Random
+
+import numpy as np
+
+from pipeline.sample.geometry import Camera
+from pipeline.sample.layout import SceneKind
+from pipeline.sample.people import Person
+from pipeline.sample.pose import Action
+from pipeline.sample.shot import Event, Shot
+from pipeline.sample.vehicles import Vehicle
+from pipeline.sample.words import with_article
+
+PLACES: dict[SceneKind, str] = {
+    SceneKind.STREET: "a street", SceneKind.PARKING: "a car park", SceneKind.ARCADE: "an arcade of shops",
+    SceneKind.ALLEY: "an alley", SceneKind.PLAZA: "a square", SceneKind.SHOP: "a shop",
+    SceneKind.PLATFORM: "a railway platform", SceneKind.FORECOURT: "a filling station",
+}  # fmt: skip
+_NUMBERS = ("no one", "one person", "two people", "three people", "four people", "five people")
+_DOES: dict[Action, tuple[str, str]] = {
+    Action.WALK: ("walks along", "walk along"), Action.LIMP: ("walks along", "walk along"),
+    Action.JOG: ("jogs along", "jog along"), Action.RUN: ("runs", "run"),
+    Action.CHAT: ("stands and talks", "stand and talk"),
+    Action.PHONE: ("looks at a phone", "look at a phone"), Action.STAND: ("stands still", "stand still"),
+    Action.REACH: ("reaches for something on a shelf", "reach for things on a shelf"),
+}  # fmt: skip
+_STEPS_S = 0.5
+_MOVED_M = 2.0
+
+
+def describe(shot: Shot, kind: SceneKind, span_s: tuple[float, float], event: Event | None, rng: Random) -> str:
+    """Return the caption of a clip: what happens, then where."""
+    happens = ordinary_life(shot, span_s, rng) if event is None else event.sentence
+    light = "" if shot.layout.indoor else (" in the dark" if shot.night else " in daylight")
+    return f"{happens} The place is {PLACES[kind]}{light}."
+
+
+def ordinary_life(shot: Shot, span_s: tuple[float, float], rng: Random) -> str:
+    """Return one or two sentences about the people and the traffic of a clip without an event."""
+    times = np.arange(span_s[0], span_s[1], _STEPS_S).tolist()
+    sentences = []
+    seen = [(person, does) for person in shot.people if (does := _does(person, shot.camera, times)) is not None]
+    if seen:
+        counts = Counter(does for _, does in seen)
+        first, count = counts.most_common(1)[0]
+        who = next(person for person, does in seen if does == first).look.words
+        sentences.append(_say(with_article(who) if count == 1 else _count(count), first, count))
+        others = sorted(does for does in counts if _DOES[does] != _DOES[first])
+        if others:
+            other = rng.choice(others)
+            sentences.append(_say(_count(counts[other]), other, counts[other]))
+    moving = [vehicle for vehicle in shot.vehicles if _moves(vehicle, shot.camera, times)]
+    if len(moving) == 1:
+        does_what = "comes in" if moving[0].body.noun == "train" else "drives past"
+        sentences.append(_capital(f"{with_article(moving[0].words)} {does_what}."))
+    elif moving:
+        sentences.append(_capital(f"{_vehicles(len(moving))} drive past."))
+    return " ".join(sentences) if sentences else "Nothing moves."
+
+
+def count_people(shot: Shot, span_s: tuple[float, float]) -> int:
+    """Return how many people are in view for at least a second."""
+    times = np.arange(span_s[0], span_s[1], _STEPS_S).tolist()
+    return sum(_does(person, shot.camera, times) is not None for person in shot.people)
+
+
+def _does(person: Person, camera: Camera, times: Sequence[float]) -> Action | None:
+    """Return what a person mostly does while in view, None where it is hardly seen or does nothing ordinary."""
+    actions = Counter(
+        action
+        for time_s in times
+        if (place := person.place(time_s)) is not None and camera.glimpses(place)
+        and (action := person.track.action(time_s)) in _DOES
+    )  # fmt: skip
+    if sum(actions.values()) * _STEPS_S < 1.0:
+        return None
+    chosen = actions.most_common(1)[0][0]
+    return Action.WALK if chosen is Action.LIMP else chosen
+
+
+def _moves(vehicle: Vehicle, camera: Camera, times: Sequence[float]) -> bool:
+    places = [place for time_s in times if (place := vehicle.place(time_s)) is not None and camera.glimpses(place)]
+    return len(places) > 1 and float(np.ptp(np.array(places), axis=0).max()) > _MOVED_M
+
+
+def _say(who: str, action: Action, count: int) -> str:
+    return _capital(f"{who} {_DOES[action][count > 1]}.")
+
+
+def _count(number: int) -> str:
+    return _NUMBERS[number] if number < len(_NUMBERS) else "several people"
+
+
+def _vehicles(number: int) -> str:
+    return {2: "two vehicles", 3: "three vehicles"}.get(number, "several vehicles")
+
+
+def _capital(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}"

@@ -1,0 +1,67 @@
+"""Checkpoints of a training: one file each, there in full or not at all."""
+
+from __future__ import annotations
+
+import io
+import logging
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.errors import SetupError
+from pipeline.storage import TEMPORARY, describe_os_error, write_atomically
+
+logger = logging.getLogger(__name__)
+
+_NAME = re.compile(r"step-(\d{8})\.pt")
+
+
+class Checkpoints:
+    """The newest states of one training, in a folder of their own."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self._folder = folder
+        self._keep = keep
+
+    def steps(self) -> list[int]:
+        """Return the steps that there is a checkpoint of, in order."""
+        if not self._folder.is_dir():
+            return []
+        return sorted(int(match[1]) for path in self._folder.iterdir() if (match := _NAME.fullmatch(path.name)))
+
+    def write(self, step: int, state: dict[str, Any]) -> None:
+        """Keep a state, then remove those that are too many.
+
+        Raises:
+            SetupError: it cannot be written; the checkpoints before it stay.
+        """
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        path = self._path(step)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for remains in self._folder.glob(f"{TEMPORARY}*"):
+                remains.unlink()
+            write_atomically(path, buffer.getbuffer())
+        except OSError as fault:
+            kept = f"the one of step {known[-1]} stays" if (known := self.steps()) else "there is none before it"
+            raise SetupError(f"{path}: checkpoint not written, {kept}: {describe_os_error(fault)}") from None
+        for old in self.steps()[: -self._keep]:
+            self._path(old).unlink()
+
+    def newest(self, device: str) -> dict[str, Any] | None:
+        """Return the newest state that can be read, None where there is none."""
+        for step in reversed(self.steps()):
+            try:
+                state: dict[str, Any] = torch.load(self._path(step), map_location=device, weights_only=True)
+            except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as fault:
+                logger.warning("%s: damaged, the one before it is taken: %s", self._path(step), fault)
+            else:
+                return state
+        return None
+
+    def _path(self, step: int) -> Path:
+        return self._folder / f"step-{step:08d}.pt"

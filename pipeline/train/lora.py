@@ -1,0 +1,364 @@
+"""Training of the explaining model: LoRA in a video MLLM, on the dataset of a workspace.
+
+The adapter is left in `models/lora`; checkpoints and curves of a training lie in `models/lora-training/<key>`. The key
+is a hash of dataset, base and settings, so that a training goes on only where it is the same one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import shutil
+import time
+from collections.abc import Generator
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import LoraConfig, VideoConfig
+from pipeline.devices import pick_device
+from pipeline.errors import SetupError
+from pipeline.models.adapter import FACTS_FILE, TRAIN_EXTRA, AdapterFacts, is_adapter, read_facts
+from pipeline.models.hf_loading import first_line
+from pipeline.models.hf_model import ModelSource, folder_identity, model_identity
+from pipeline.models.model_parts import probe_weights
+from pipeline.records import digest
+from pipeline.stages.dataset import dataset_folder_of, list_shards
+from pipeline.storage import describe_os_error, swap_in
+from pipeline.train.adapter import insert_lora, package_versions, save_adapter
+from pipeline.train.base_model import load_base, source_of_base
+from pipeline.train.batches import DataSettings, TrainingBatch, TrainingBatches
+from pipeline.train.checkpoint import Checkpoints
+from pipeline.train.conversation import TrainingProcessor
+from pipeline.train.trainer import Progress, Trainer
+from pipeline.train.validation import Measured, measure_judgements, measure_loss
+from pipeline.workspace import Workspace
+
+logger = logging.getLogger(__name__)
+
+MODEL_FOLDER = "models/lora"
+TRAINING_FOLDER = "models/lora-training"
+REPORT = "reports/train-lora.json"
+_NEW, _OLD = "models/_tmp-lora", "models/_old-lora"
+_CHECKPOINTS = "checkpoints"
+_VERSION = 1
+
+_LOGGERS = {"tensorboard": TRAIN_EXTRA, "wandb": "pip install wandb"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedLora:
+    """A trained adapter.
+
+    Attributes:
+        folder: of the adapter.
+        metrics: what validation measured at the end.
+        steps: of the training; 0 where it had been trained before.
+        is_main: whether this process is the one that speaks, of several.
+    """
+
+    folder: Path
+    metrics: dict[str, float]
+    steps: int
+    is_main: bool = True
+
+
+def train_lora(
+    workspace: Workspace, config: LoraConfig, video: VideoConfig, on_progress: Progress | None = None
+) -> TrainedLora:
+    """Train on the dataset of a workspace and leave the adapter in its `models/lora`.
+
+    Under `accelerate launch` or `torchrun` every process calls this. A training that was interrupted goes on after its
+    newest checkpoint; one that is finished is not repeated.
+
+    Raises:
+        DataError: there is no dataset, its training split is empty, or it is damaged.
+        SetupError: a package, the base or the device is missing, the loss or the gradient is no finite number, or the
+            disk is full.
+        KeyboardInterrupt: Ctrl-C; the training can go on.
+    """
+    key = training_key(workspace, config)
+    folder = workspace.storage.local_path(TRAINING_FOLDER) / key
+    accelerator = _accelerator(config, folder)
+    with workspace.locked(will_build=False) if accelerator.is_main_process else nullcontext():
+        if accelerator.is_main_process:
+            _repair(workspace)
+        accelerator.wait_for_everyone()
+        return _LoraTraining(workspace, config, video, accelerator, key=key, training_folder=folder).run(on_progress)
+
+
+def training_key(workspace: Workspace, config: LoraConfig) -> str:
+    """Hash what a trained adapter depends on: the shards of the dataset, the base, and the settings.
+
+    Raises:
+        DataError: there is no dataset.
+        SetupError: there is no such base.
+    """
+    dataset = dataset_folder_of(workspace.storage.local_path(""))
+    source = source_of_base(config)
+    return digest(
+        _VERSION, folder_identity(dataset / "data"), model_identity(source.name), source.revision, config.identity()
+    )[:16]
+
+
+class _LoraTraining:
+    """One call of `train_lora` in one process."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        config: LoraConfig,
+        video: VideoConfig,
+        accelerator: Any,
+        *,
+        key: str,
+        training_folder: Path,
+    ) -> None:
+        self._workspace = workspace
+        self._config = config
+        self._video = video
+        self._accelerator = accelerator
+        self._is_main: bool = accelerator.is_main_process
+        self._folder = workspace.storage.local_path(MODEL_FOLDER)
+        self._key = key
+        self._training_folder = training_folder
+
+    def run(self, on_progress: Progress | None) -> TrainedLora:
+        if (known := self._finished()) is not None:
+            return known
+        started = time.monotonic()
+        config, accelerator = self._config, self._accelerator
+        source = source_of_base(config)
+        processor = TrainingProcessor(
+            source.name, source.revision, setting="lora.base", trust_remote_code=config.trust_remote_code
+        )
+        batches = self._batches("train", processor, config.micro_batch, shuffle=True)
+        half_precision = config.dtype == "bf16" or (config.dtype == "auto" and accelerator.device.type == "cuda")
+        model, facts = self._model(source, half_precision=half_precision)
+        checkpoints = self._checkpoint_folder()
+        trainer = Trainer(
+            model,
+            batches,
+            config,
+            accelerator,
+            Checkpoints(checkpoints, config.keep),
+            half_precision=half_precision,
+            on_progress=on_progress,
+        )
+        self._announce(model, trainer, batches)
+        accelerator.init_trackers("lora", config=_flat(config))
+        try:
+            trainer.run(lambda: self._validate(trainer, processor))
+            if self._is_main:
+                facts = replace(facts, metrics=trainer.metrics)
+                self._save(model, processor, facts)
+                self._report(trainer, batches, facts, time.monotonic() - started)
+                shutil.rmtree(checkpoints, ignore_errors=True)
+            accelerator.wait_for_everyone()
+        finally:
+            accelerator.end_training()
+        return TrainedLora(folder=self._folder, metrics=trainer.metrics, steps=trainer.steps, is_main=self._is_main)
+
+    def _finished(self) -> TrainedLora | None:
+        if not (is_adapter(str(self._folder)) and (self._folder / FACTS_FILE).is_file()):
+            return None
+        try:
+            facts = read_facts(self._folder)
+        except SetupError as fault:
+            logger.warning("%s: trained again", fault)
+            return None
+        if facts.trained_on != self._key:
+            return None
+        return TrainedLora(folder=self._folder, metrics=facts.metrics, steps=0, is_main=self._is_main)
+
+    def _checkpoint_folder(self) -> Path:
+        """Return the folder of this training's checkpoints.
+
+        How many rows are taken together decides their order: with another number of devices a training begins anew.
+        """
+        together = self._config.micro_batch * self._accelerator.num_processes
+        folder = self._training_folder / f"{_CHECKPOINTS}-{together}"
+        others = [path for path in folder.parent.parent.glob(f"*/{_CHECKPOINTS}-*") if path != folder]
+        if others and not folder.exists() and self._is_main:
+            logger.warning(
+                "%s: an unfinished training with another dataset, base, settings or number of devices: this one begins "
+                "anew",
+                others[0],
+            )
+        return folder
+
+    def _model(self, source: ModelSource, *, half_precision: bool) -> tuple[Any, AdapterFacts]:
+        import torch
+
+        config = self._config
+        dtype = torch.bfloat16 if half_precision else torch.float32
+        base = load_base(source, config, self._accelerator.device, dtype)
+        is_folder = Path(config.base).is_dir()
+        facts = AdapterFacts(
+            base=str(Path(config.base).resolve()) if is_folder else config.base,
+            revision=source.revision,
+            architecture=type(base).__name__,
+            probe=probe_weights(base),
+            has_projector=config.projector_lr > 0,
+            num_frames=config.num_frames,
+            max_side=config.max_side,
+            trained_on=self._key,
+            versions=package_versions(),
+        )
+        model = insert_lora(
+            base,
+            rank=config.rank,
+            alpha=config.alpha,
+            dropout=config.dropout,
+            target_modules=config.target_modules,
+            train_projector=facts.has_projector,
+            seed=config.seed,
+        )
+        return model, facts
+
+    def _batches(self, split: str, processor: TrainingProcessor, batch_size: int, *, shuffle: bool) -> TrainingBatches:
+        config, video = self._config, self._video
+        settings = DataSettings(
+            num_frames=config.num_frames,
+            max_side=config.max_side,
+            tasks=tuple(config.tasks) or None,
+            shuffle=shuffle,
+            seed=config.seed,
+            workers=video.workers,
+            timeout_s=video.timeout_s,
+            memory_mb=video.memory_mb,
+            reader=video.reader,
+        )
+        return TrainingBatches(
+            self._workspace.storage.local_path("dataset"),
+            split,
+            processor,
+            settings,
+            batch_size=batch_size,
+            rank=self._accelerator.process_index,
+            world_size=self._accelerator.num_processes,
+        )
+
+    def _validate(self, trainer: Trainer, processor: TrainingProcessor) -> dict[str, float]:
+        """Return loss and judgement accuracy on the first validation rows; empty where there are none."""
+        config, world = self._config, self._accelerator.num_processes
+        folder = self._workspace.storage.local_path("dataset")
+        if not any(shard.split == "validation" for shard in list_shards(folder)[0]):
+            return {}
+        measured = Measured()
+        if config.validation_rows:
+            batches = self._batches("validation", processor, config.micro_batch, shuffle=False)
+            count = -(-config.validation_rows // (config.micro_batch * world))
+            with closing(_interruptible(batches, trainer)) as rows:
+                measured = measure_loss(trainer.bare_model, rows, count, trainer.place)
+        if config.judged_rows:
+            batches = self._batches("validation", processor, 1, shuffle=False)
+            with closing(_interruptible(batches, trainer)) as rows:
+                measured += measure_judgements(
+                    trainer.bare_model,
+                    processor.processor.tokenizer,
+                    rows,
+                    -(-config.judged_rows // world),
+                    place=trainer.place,
+                    max_new_tokens=config.judged_tokens,
+                )
+        return measured.summed(trainer.total).metrics()
+
+    def _announce(self, model: Any, trainer: Trainer, batches: TrainingBatches) -> None:
+        if not self._is_main:
+            return
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        logger.info(
+            "%s on %s: %s parameters of %s trained, %d rows in %d steps of %d rows on %d device(s)",
+            self._config.base,
+            self._accelerator.device,
+            f"{trained:,}",
+            f"{sum(p.numel() for p in model.parameters()):,}",
+            len(batches.rows),
+            trainer.steps,
+            self._config.batch_size,
+            self._accelerator.num_processes,
+        )
+
+    def _save(self, model: Any, processor: TrainingProcessor, facts: AdapterFacts) -> None:
+        from safetensors import SafetensorError
+
+        new = self._workspace.storage.local_path(_NEW)
+        try:
+            new.mkdir(parents=True)
+            save_adapter(model, processor.processor, facts, new)
+            swap_in(new, self._folder, self._workspace.storage.local_path(_OLD))
+        except (OSError, SafetensorError) as fault:
+            shutil.rmtree(new, ignore_errors=True)
+            reason = describe_os_error(fault) if isinstance(fault, OSError) else first_line(fault)
+            raise SetupError(
+                f"{self._folder}: adapter not written, the checkpoint of the last step stays: {reason}"
+            ) from None
+
+    def _report(self, trainer: Trainer, batches: TrainingBatches, facts: AdapterFacts, seconds: float) -> None:
+        self._workspace.write_json(
+            REPORT,
+            {
+                "config": self._config.model_dump(mode="json"),
+                "base": facts.base,
+                "trained_on": facts.trained_on,
+                "rows": len(batches.rows),
+                "rejected": {row: str(fault) for row, fault in batches.rejected.items()},
+                "steps": trainer.steps,
+                "devices": self._accelerator.num_processes,
+                "device": str(self._accelerator.device),
+                "seconds": round(seconds, 1),
+                "losses": trainer.losses,
+                "metrics": facts.metrics,
+                "versions": facts.versions,
+            },
+        )
+
+
+def _accelerator(config: LoraConfig, folder: Path) -> Any:
+    for package in ("peft", "accelerate"):
+        if importlib.util.find_spec(package) is None:
+            raise SetupError(f"holmes train lora needs {package}: {TRAIN_EXTRA}")
+    if config.log_to != "none" and importlib.util.find_spec(config.log_to) is None:
+        raise SetupError(f"lora.log_to={config.log_to} is not installed: {_LOGGERS[config.log_to]}, or set it to none")
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedType
+
+    accelerator = Accelerator(
+        # Told nothing, accelerate starts no communication between processes without a GPU.
+        cpu=pick_device(config.device, "lora.device") == "cpu",
+        # Precision is ours: what is trained stays float32.
+        mixed_precision="no",
+        project_dir=str(folder),
+        log_with=None if config.log_to == "none" else config.log_to,
+    )
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise SetupError(
+            f"accelerate is configured for {accelerator.distributed_type.value}; holmes train lora keeps a whole model "
+            "on each device: choose MULTI_GPU, or lora.quantize=4bit where it does not fit"
+        )
+    return accelerator
+
+
+def _repair(workspace: Workspace) -> None:
+    """Undo what a killed process may have left between two renames, or before them."""
+    current, new, old = (workspace.storage.local_path(name) for name in (MODEL_FOLDER, _NEW, _OLD))
+    if old.exists() and not current.exists():
+        old.rename(current)
+    for remains in (new, old):
+        shutil.rmtree(remains, ignore_errors=True)
+
+
+def _interruptible(batches: TrainingBatches, trainer: Trainer) -> Generator[TrainingBatch]:
+    for batch in batches:
+        # Devices may look at different numbers of rows: they cannot agree on an end here.
+        if trainer.is_alone:
+            trainer.check_interruption()
+        yield batch
+
+
+def _flat(config: LoraConfig) -> dict[str, Any]:
+    """Return the settings as trackers take them."""
+    values = config.model_dump(mode="json")
+    return {name: ",".join(value) if isinstance(value, list) else value or 0 for name, value in values.items()}

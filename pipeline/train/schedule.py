@@ -1,0 +1,20 @@
+"""Learning rates over a training: a straight rise, then half a cosine down to nothing."""
+
+from __future__ import annotations
+
+import math
+
+
+def rate_factor(step: int, steps: int, warmup: float) -> float:
+    """Return the share of the highest rate at which a step is taken, in (0, 1].
+
+    Args:
+        step: 0-based.
+        steps: of the whole training.
+        warmup: share of the steps in which the rate rises.
+    """
+    rising = math.ceil(warmup * steps)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    falling = steps - rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / falling))

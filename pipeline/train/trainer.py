@@ -1,0 +1,318 @@
+"""The training loop: steps over global batches, on one device or several.
+
+A step is the mean over the answer tokens of its whole global batch, however it is cut into micro-batches and spread
+over devices. Its random numbers come from seed and step alone, so that a training that was interrupted ends, on a CPU,
+at the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.config import LoraConfig
+from pipeline.errors import SetupError
+from pipeline.train.batches import TrainingBatch, TrainingBatches
+from pipeline.train.checkpoint import Checkpoints
+from pipeline.train.interruption import Interruption
+from pipeline.train.loss import answer_loss, is_finite
+from pipeline.train.schedule import rate_factor
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+"""Called with a name, the steps done and the steps to do."""
+
+Validate = Callable[[], dict[str, float]]
+
+_NAMED_ROWS = 16
+
+
+class _EndWantedError(KeyboardInterrupt):
+    """The end is wanted and noticed between two batches, where the state is a whole one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What one step was made of, over all devices: the mean loss of a token, the gradient's length before clipping."""
+
+    loss: float
+    grad_norm: float
+    answer_tokens: int
+    tokens: int
+
+
+class Trainer:
+    """Takes a model with LoRA through its steps.
+
+    Attributes:
+        step: steps done.
+        steps: steps of the whole training.
+        metrics: what the last validation measured.
+        losses: mean loss of a token, of the first and of the last step taken here.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        batches: TrainingBatches,
+        config: LoraConfig,
+        accelerator: Any,
+        checkpoints: Checkpoints,
+        *,
+        half_precision: bool,
+        on_progress: Progress | None = None,
+    ) -> None:
+        """Prepare the model for the devices.
+
+        Args:
+            model: on its device, with the parameters marked that are trained.
+            batches: of this process.
+            config: of the training.
+            accelerator: of accelerate.
+            checkpoints: where states are kept.
+            half_precision: compute in bfloat16.
+            on_progress: called after each step.
+
+        Raises:
+            SetupError: the global batch cannot be made of micro-batches on so many devices.
+        """
+        world = accelerator.num_processes
+        self._accumulated, left = divmod(config.batch_size, config.micro_batch * world)
+        if left or not self._accumulated:
+            raise SetupError(
+                f"lora.batch_size={config.batch_size} is no multiple of lora.micro_batch={config.micro_batch} on "
+                f"{world} devices"
+            )
+        self._config = config
+        self._batches = batches
+        self._accelerator = accelerator
+        self._checkpoints = checkpoints
+        self._half_precision = half_precision
+        self._on_progress = on_progress
+        self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._groups = _groups(self._trained, config)
+        self._optimizer = torch.optim.AdamW(self._groups)
+        self.bare_model = model
+        self._model = accelerator.prepare_model(model)
+        self._epochs = [_length(batches, epoch) for epoch in range(config.epochs)]
+        self.steps = sum(-(-length // self._accumulated) for length in self._epochs)
+        self.step = 0
+        self.metrics: dict[str, float] = {}
+        self.losses: list[float] = []
+        self.is_alone = world == 1
+        self._interruption = Interruption()
+        self._state: dict[str, Any] = {}
+
+    def run(self, validate: Validate) -> None:
+        """Train from the newest checkpoint on, to the last step, and validate there.
+
+        Raises:
+            SetupError: the loss or the gradient is no finite number, or a checkpoint cannot be written.
+            KeyboardInterrupt: the user or a scheduler wants the end; a checkpoint of the last step is there.
+        """
+        self._restore()
+        with self._interruption:
+            try:
+                self._train(validate)
+                self._model.eval()
+                self._validate(validate)
+            except _EndWantedError:
+                self._end_interrupted()
+                raise
+
+    def check_interruption(self) -> None:
+        """End here if that is wanted, on any device.
+
+        Raises:
+            KeyboardInterrupt: so.
+        """
+        if float(self.total(torch.tensor(float(self._interruption.is_wanted)))):
+            raise _EndWantedError
+
+    def total(self, values: Tensor) -> Tensor:
+        """Return the sums of numbers over all devices."""
+        if self.is_alone:
+            return values
+        summed: Tensor = self._accelerator.reduce(values.to(self._accelerator.device), reduction="sum")
+        return summed.cpu()
+
+    def place(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return inputs on this process's device."""
+        return {name: value.to(self._accelerator.device, non_blocking=True) for name, value in inputs.items()}
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Compute in the training's precision within a block."""
+        if not self._half_precision:
+            return nullcontext()
+        return torch.autocast(self._accelerator.device.type, dtype=torch.bfloat16)
+
+    def _train(self, validate: Validate) -> None:
+        first = 0
+        for epoch, length in enumerate(self._epochs):
+            end = first + -(-length // self._accumulated)
+            if self.step < end:
+                if self.step == first:
+                    self._batches.set_epoch(epoch)
+                batches = iter(self._batches)
+                while self.step < end:
+                    self._advance(batches, min(self._accumulated, length - (self.step - first) * self._accumulated))
+                    if self._is_due(self._config.validate_every):
+                        self._validate(validate)
+            first = end
+
+    def _advance(self, batches: Iterator[TrainingBatch], parts: int) -> None:
+        started = time.monotonic()
+        step = self._take_step(batches, parts)
+        self.step += 1
+        self.losses = [*self.losses[:1], step.loss]
+        self._log(step, time.monotonic() - started)
+        self._state = self._snapshot()
+        if self.step == self.steps or self._is_due(self._config.checkpoint_every):
+            self._store()
+
+    def _is_due(self, every: int) -> bool:
+        return bool(every) and self.step < self.steps and self.step % every == 0
+
+    def _take_step(self, batches: Iterator[TrainingBatch], parts: int) -> Step:
+        """Take the step of the next micro-batches; the last step of an epoch takes what is left of it."""
+        factor = rate_factor(self.step, self.steps, self._config.warmup)
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["highest_lr"] * factor
+        self._model.train()
+        self._optimizer.zero_grad(set_to_none=True)
+        sums = torch.zeros(3, dtype=torch.float64)
+        ids: list[str] = []
+        for place in range(parts):
+            batch = next(batches)
+            ids += batch.ids
+            is_last = place == parts - 1
+            with nullcontext() if is_last else self._accelerator.no_sync(self._model):
+                with _seeded(self._config.seed, self.step, place, self._accelerator.process_index), self.precision():
+                    loss, answer_tokens = answer_loss(self._model, self.place(batch.inputs))
+                self._accelerator.backward(loss)
+            seen = int(batch.inputs["attention_mask"].sum())
+            sums += torch.tensor([loss.item(), answer_tokens, seen], dtype=torch.float64)
+            self.check_interruption()
+        loss_sum, answer_tokens, tokens = self.total(sums).tolist()
+        # Devices have averaged the gradients of their sums: what is wanted is the mean over the tokens of all.
+        for parameter in self._trained.values():
+            if parameter.grad is not None:
+                parameter.grad.mul_(self._accelerator.num_processes / max(answer_tokens, 1))
+        norm = float(torch.nn.utils.clip_grad_norm_(self._trained.values(), self._config.max_grad_norm))
+        step = Step(
+            loss=loss_sum / max(answer_tokens, 1),
+            grad_norm=norm,
+            answer_tokens=round(answer_tokens),
+            tokens=round(tokens),
+        )
+        if not is_finite(step.loss, step.grad_norm):
+            raise self._diverged(step, ids)
+        self._optimizer.step()
+        return step
+
+    def _diverged(self, step: Step, ids: list[str]) -> SetupError:
+        if not self.is_alone:
+            from accelerate.utils import gather_object
+
+            ids = gather_object(ids)
+        rates = ", ".join(f"{group['name']} {group['lr']:.3g}" for group in self._optimizer.param_groups)
+        named = ", ".join(ids[:_NAMED_ROWS]) + (f" and {len(ids) - _NAMED_ROWS} more" if len(ids) > _NAMED_ROWS else "")
+        known = self._checkpoints.steps()
+        kept = f"the checkpoint of step {known[-1]} stays" if known else "there is no checkpoint before it"
+        return SetupError(
+            f"step {self.step + 1} of {self.steps}: loss {step.loss:g}, gradient {step.grad_norm:g}: training stopped, "
+            f"{kept}; learning rates: {rates}; rows: {named}"
+        )
+
+    def _validate(self, validate: Validate) -> None:
+        self._model.eval()
+        with self.precision():
+            self.metrics = validate()
+        self._accelerator.log(self.metrics, step=self.step)
+        if self._accelerator.is_main_process and self.metrics:
+            measured = ", ".join(f"{name.removeprefix('validation/')} {v:.4f}" for name, v in self.metrics.items())
+            logger.info("validation after step %d: %s", self.step, measured)
+
+    def _log(self, step: Step, seconds: float) -> None:
+        rates = {f"train/{group['name']}": group["lr"] for group in self._optimizer.param_groups}
+        values = {
+            "train/loss": step.loss,
+            "train/grad_norm": step.grad_norm,
+            "train/tokens_per_s": step.tokens / max(seconds, 1e-9),
+            **rates,
+        }
+        self._accelerator.log(values, step=self.step)
+        if self._accelerator.is_main_process:
+            logger.debug("step %d of %d: loss %.4f, gradient %.3g", self.step, self.steps, step.loss, step.grad_norm)
+            if self._on_progress is not None:
+                self._on_progress("train lora", self.step, self.steps)
+
+    def _snapshot(self) -> dict[str, Any]:
+        """Return the state after a step, its tensors shared with the training."""
+        return {
+            "step": self.step,
+            "data": self._batches.state_dict(),
+            "weights": {name: parameter.detach() for name, parameter in self._trained.items()},
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def _store(self) -> None:
+        if self._accelerator.is_main_process:
+            self._checkpoints.write(self._state["step"], self._state)
+        self._accelerator.wait_for_everyone()
+
+    def _restore(self) -> None:
+        state = self._checkpoints.newest(str(self._accelerator.device))
+        if state is None:
+            return
+        with torch.no_grad():
+            for name, parameter in self._trained.items():
+                parameter.copy_(state["weights"][name])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._batches.load_state_dict(state["data"])
+        self.step = int(state["step"])
+        if self._accelerator.is_main_process:
+            logger.info("going on after step %d of %d", self.step, self.steps)
+
+    def _end_interrupted(self) -> None:
+        if self._state and self._state["step"] not in self._checkpoints.steps():
+            self._store()
+        if self._accelerator.is_main_process:
+            known = self._checkpoints.steps()
+            at = f"after step {known[-1]} of {self.steps}" if known else "from the start"
+            logger.warning("interrupted: the same command goes on %s", at)
+
+
+def _length(batches: TrainingBatches, epoch: int) -> int:
+    batches.set_epoch(epoch)
+    return len(batches)
+
+
+def _groups(trained: dict[str, Any], config: LoraConfig) -> list[dict[str, Any]]:
+    """Return the optimizer's groups: updates and projector at rates of their own, decay on matrices alone."""
+    groups = []
+    for name, rate, wanted in (("lr", config.lr, True), ("projector_lr", config.projector_lr, False)):
+        for decays in (True, False):
+            parameters = [p for key, p in trained.items() if (".lora_" in key) is wanted and (p.dim() >= 2) is decays]
+            if parameters:
+                decay = config.weight_decay if decays else 0.0
+                groups.append(
+                    {"params": parameters, "name": name, "highest_lr": rate, "lr": rate, "weight_decay": decay}
+                )
+    return groups
+
+
+@contextmanager
+def _seeded(*seed: int) -> Iterator[None]:
+    """Draw random numbers from a seed, and leave the generators outside as they were."""
+    with torch.random.fork_rng():
+        torch.manual_seed(hash(seed) & 0x7FFF_FFFF)
+        yield

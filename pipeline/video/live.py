@@ -1,0 +1,124 @@
+"""Video that comes over the network and can be read once, from where it is: HTTP(S) and RTSP."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from pipeline.errors import RecordError
+from pipeline.records import Reason
+from pipeline.video.readers import RgbFrame
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+
+logger = logging.getLogger(__name__)
+
+SCHEMES = ("http://", "https://", "rtsp://", "rtsps://")
+TIMEOUT_S = 20.0
+"""Seconds without an answer after which a stream counts as broken."""
+
+_DEFAULT_FPS = 25.0
+
+
+def is_live(video: str) -> bool:
+    """Whether a name is the address of a stream."""
+    return video.lower().startswith(SCHEMES)
+
+
+class LiveVideo:
+    """An open stream.
+
+    Attributes:
+        url: its address.
+        fps: frame rate that it declares, or 25.
+        width: as shown, after rotation.
+        height: as shown, after rotation.
+    """
+
+    def __init__(self, url: str, container: Any, stream: Any) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self.url = url
+        self._frames = _decoded(url, container, stream)
+        try:
+            self._first: VideoFrame = next(self._frames)
+        except StopIteration:
+            raise RecordError(Reason.NO_VIDEO_STREAM, f"{url}: the stream ended before its first frame") from None
+        self.fps = float(stream.average_rate or stream.guessed_rate or _DEFAULT_FPS)
+        self._turns = round(self._first.rotation / 90) % 4
+        sides = (self._first.width, self._first.height)
+        self.width, self.height = sides[::-1] if self._turns % 2 else sides
+        self._reformatters: dict[tuple[int, int], VideoReformatter] = {}
+
+    def frames(self) -> Iterator[tuple[int, float, VideoFrame]]:
+        """Yield index, time in seconds from the first one, and the frame as decoded, until the stream ends.
+
+        Where it breaks off, it ends; a warning tells the difference.
+        """
+        start, last_s = self._first.time, 0.0
+        yield 0, 0.0, self._first
+        for index, frame in enumerate(self._frames, start=1):
+            # Times that stand still or go back would make a stream of no length.
+            time_s = index / self.fps if frame.time is None or start is None else frame.time - start
+            last_s = time_s if time_s > last_s else last_s + 1 / self.fps
+            yield index, last_s, frame
+
+    def rgb(self, frame: VideoFrame, size: tuple[int, int]) -> RgbFrame:
+        """Return a frame as shown, RGB uint8, scaled to (width, height)."""
+        from av.video.reformatter import VideoReformatter
+
+        reformatter = self._reformatters.setdefault(size, VideoReformatter())
+        width, height = size[::-1] if self._turns % 2 else size
+        scaled = reformatter.reformat(frame, width, height, format="rgb24", threads=1)
+        picture = cast(RgbFrame, scaled.to_ndarray())
+        return np.ascontiguousarray(np.rot90(picture, self._turns)) if self._turns else picture
+
+
+@contextmanager
+def open_live(url: str) -> Iterator[LiveVideo]:
+    """Open a stream.
+
+    Raises:
+        RecordError: UNREADABLE where nothing answers or it is refused, NOT_A_VIDEO or NO_VIDEO_STREAM.
+    """
+    import av
+
+    options = {"rtsp_transport": "tcp"} if url.lower().startswith("rtsp") else {}
+    try:
+        container = av.open(url, options=options, timeout=(TIMEOUT_S, TIMEOUT_S), metadata_errors="replace")
+    except av.error.InvalidDataError:
+        raise RecordError(Reason.NOT_A_VIDEO, f"{url}: no video format is recognised in what comes") from None
+    except (OSError, ValueError, av.error.FFmpegError) as fault:
+        raise RecordError(Reason.UNREADABLE, f"{url}: {getattr(fault, 'strerror', None) or fault}") from None
+    with container:
+        if not container.streams.video:
+            raise RecordError(Reason.NO_VIDEO_STREAM, f"{url}: no video stream")
+        stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise RecordError(Reason.UNSUPPORTED_CODEC, f"{url}: no decoder for its codec")
+        stream.codec_context.thread_count = 1
+        yield LiveVideo(url, container, stream)
+
+
+def _decoded(url: str, container: Any, stream: Any) -> Iterator[VideoFrame]:
+    import av
+
+    packets = container.demux(stream)
+    while True:
+        try:
+            packet = next(packets)
+        except StopIteration:
+            return
+        except (OSError, av.error.FFmpegError) as fault:
+            # Most streams end like this, and what came is worth no less.
+            logger.warning("%s: broke off: %s", url, getattr(fault, "strerror", None) or fault)
+            return
+        try:
+            yield from packet.decode()
+        except av.error.FFmpegError:
+            continue  # a damaged packet: what comes after it goes on

@@ -1,0 +1,96 @@
+"""What the recipe of holmes-tiny knows of its scenes: marks, captions, lessons."""
+
+from __future__ import annotations
+
+from random import Random
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.sample.plan import plan_world
+from pipeline.sample.staging import stage
+from pipeline.tiny.lessons import teach
+from pipeline.tiny.marks import GRID, MARKS, mark_frame
+from pipeline.tiny.scenes import NUM_FRAMES, SIDE, SceneClip, cut_clips
+
+PLANS = plan_world(28, 3, (16.0, 24.0))
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[SceneClip]:
+    return [clip for plan in PLANS[:4] for clip in cut_clips(plan)]
+
+
+def marks_of(clip: SceneClip) -> NDArray[np.uint8]:
+    return np.unpackbits(clip.marks, axis=-1)[..., : len(MARKS)]
+
+
+def test_clips_hold_events_and_ordinary_life(clips: list[SceneClip]) -> None:
+    assert {clip.category is None for clip in clips} == {True, False}
+    for clip in clips:
+        assert clip.frames.shape == (NUM_FRAMES, SIDE, SIDE, 3)
+        assert clip.frames.dtype == np.uint8
+        assert clip.frames.std() > 10
+        assert marks_of(clip).shape == (NUM_FRAMES, GRID, GRID, len(MARKS))
+        assert clip.caption.endswith(".")
+        judges = ("abnormal", "normal", "unusual", "anomal")
+        assert not any(word in clip.caption.lower() for word in judges)
+
+
+@pytest.mark.parametrize("category", ["Fighting", "Shooting", "Arson", "RoadAccidents", "Explosion", "Robbery"])
+def test_what_happens_is_marked_while_it_happens(category: str) -> None:
+    telling = {
+        "Fighting": "fighting", "Shooting": "aiming", "Arson": "fire", "RoadAccidents": "wreck", "Explosion": "fire",
+        "Robbery": "hands up",
+    }[category]  # fmt: skip
+    plan = next(plan for plan in PLANS if plan.categories == (category,))
+    shot = stage(plan)
+    event = shot.events[0]
+
+    def marked(times_s: NDArray[np.float64]) -> bool:
+        return any(mark_frame(shot, float(t))[..., MARKS.index(telling)].any() for t in times_s)
+
+    assert marked(np.arange(event.start_s, event.end_s, 0.25))
+    assert not marked(np.arange(0.0, event.start_s - 0.5, 0.5))
+
+
+def test_marks_stand_where_things_are() -> None:
+    plan = next(plan for plan in PLANS if not plan.categories and plan.kind == "street")
+    shot = stage(plan)
+    found = 0
+    for time_s in np.arange(1.0, 15.0, 1.0).tolist():
+        marks = mark_frame(shot, time_s)
+        for person in shot.people:
+            place = person.place(time_s)
+            if place is None or not shot.camera.sees(place, 0.1):
+                continue
+            pixels, _ = shot.camera.project(np.array([[place[0], 0.9, place[1]]]))
+            column, row = (int(pixels[0, axis] / (2 * side) * GRID) for axis, side in ((0, 320), (1, 240)))
+            assert marks[row, column, MARKS.index("person")]
+            assert marks[row, column, MARKS.index(f"wears {person.look.colour}")]
+            found += 1
+    assert found > 5
+
+
+def test_lessons_ask_for_what_is_there_and_never_for_a_judgement(clips: list[SceneClip]) -> None:
+    said = []
+    for clip in clips:
+        facts = {
+            "caption": clip.caption, "category": clip.category, "place": clip.place, "night": clip.night,
+            "people": clip.people,
+        }  # fmt: skip
+        for seed in range(20):
+            turns = teach(facts, clip.marks, Random(seed), prompted=seed % 2 == 0)
+            assert 2 <= len(turns) <= 4
+            assert sum(answer == clip.caption for _, answer in turns) == 1
+            said += turns
+            answers = dict(turns)
+            held = marks_of(clip)[..., MARKS.index("fire")].any()
+            if "Are there flames?" in answers:
+                assert answers["Are there flames?"] == (
+                    "Yes, there are flames." if held else "No, there are no flames."
+                )
+    questions = {question for question, _ in said}
+    assert "Are there flames?" in questions
+    assert not any("abnormal" in answer or "normal" in answer for _, answer in said)
