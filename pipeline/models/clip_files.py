@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from pipeline.errors import RecordError
 from pipeline.models.clip_frames import ClipFrames, bounded, evenly_spaced_in
@@ -58,26 +56,3 @@ def _read(path: Path, job: ClipJob) -> ClipFrames:
         fps=timeline.fps,
         duration_s=timeline.end_time_of(end - 1) - timeline.time_of(start),
     )
-
-
-class InlineDecoding:
-    """Stands in for a `VideoPool` where there can be none: clips are decoded when they are waited for."""
-
-    workers = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *fault: object) -> None:
-        pass
-
-    def submit(self, fn: Callable[[ClipJob], ClipFrames], item: ClipJob) -> Callable[[], ClipFrames | RecordError]:
-        """Return what calls `fn(item)`, for its result or the `RecordError` that it raises."""
-
-        def outcome() -> ClipFrames | RecordError:
-            try:
-                return fn(item)
-            except RecordError as fault:
-                return fault
-
-        return outcome

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.errors import ConfigError, DataError, RecordError
-from pipeline.models.clip_files import ClipJob, InlineDecoding, read_file_clip
+from pipeline.models.clip_files import ClipJob, read_file_clip
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.records import Reason, digest
 from pipeline.train.clip_cache import ClipCache, PendingClip
 from pipeline.train.conversation import Lesson, TrainingProcessor
+from pipeline.train.inline import InlineDecoding
 from pipeline.train.order import BatchPlan, Rows
 from pipeline.train.rows import SplitRows, TrainingRow
 from pipeline.video.pool import VideoPool
