@@ -1,8 +1,8 @@
 """Bring what people did in Label Studio into a file that `glances` reads.
 
 The file is the server's own JSON export, with one thing added that no export tells: the frame rate at which the player
-counted each task. Tasks are fetched by number in requests of bounded size, so that no size of project is one long answer,
-and what is there at the beginning and gone at the end is named.
+counted each task. Tasks are fetched by number in requests of bounded size, so that no size of project is one long
+answer, and what is there at the beginning and gone at the end is named.
 """
 
 from __future__ import annotations
