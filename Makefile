@@ -33,8 +33,8 @@ $(DEV): $(SETUP)
 demo: $(SETUP)  ## sample CCTV and clicks, dataset, sampler, LoRA, detection on held-out videos: the whole loop
 	@$(BIN)/holmes demo
 
-test: $(DEV)  ## the unit tests
-	@$(BIN)/python -m pytest
+test: $(DEV)  ## the unit tests, one process per core
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-all: $(DEV)  ## the unit tests, and the tests against real servers
 	@$(BIN)/python -m pytest -m "not gpu"
