@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
+from pipeline.evaluate.answers_verdict import read_verdict
 from pipeline.infer.detection import DetectedSpan
-
-_OPENING = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 
 _RANK = {True: 2, None: 1, False: 0}
 
 
 def judgement_of(answer: str | None) -> bool | None:
-    """Return True where an answer opens with Yes, False where with No, None where with neither or there is none."""
-    opening = _OPENING.match(answer or "")
-    return None if opening is None else opening[1].casefold() == "yes"
+    """Return True where an answer says that something is abnormal, False where nothing is, None where neither.
+
+    It is read as `holmes eval answers` reads it.
+    """
+    return read_verdict(answer or "")
 
 
 def is_denied(span: DetectedSpan) -> bool:

@@ -177,9 +177,9 @@ def test_a_missing_sampler_and_a_broken_video_are_named(sampler_folder: Path, tm
         Detector(settings(sampler_folder)).detect(tmp_path / "broken.mp4")
 
 
-def test_judgements_are_read_from_the_opening() -> None:
-    answers = ("Yes, a fight.", "**No**: calm", "Nobody moves.", "Yesterday", "", None)
-    assert [judgement_of(answer) for answer in answers] == [True, False, None, None, None, None]
+def test_judgements_are_read_as_evaluation_reads_them() -> None:
+    answers = ("Yes, a fight.", "**No**: calm", "The scene is normal.", "Nobody moves.", "", None)
+    assert [judgement_of(answer) for answer in answers] == [True, False, False, None, None, None]
 
 
 def test_a_yes_speaks_before_a_higher_score() -> None:
