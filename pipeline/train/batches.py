@@ -113,15 +113,26 @@ class TrainingBatches:
         batch_size: int,
         rank: int = 0,
         world_size: int = 1,
+        accumulate: int = 1,
     ) -> None:
         """Read how many rows there are.
+
+        Args:
+            dataset: its folder, or a workspace with one.
+            split: which rows.
+            processor: of the model.
+            settings: how rows become batches.
+            batch_size: most rows of a batch.
+            rank: whose batches, of `world_size`.
+            world_size: ranks that share the rows.
+            accumulate: batches of a rank that make one step: the same rows make a step however it is shared out.
 
         Raises:
             DataError: there is no dataset, a shard is damaged or missing, or no row is left.
             ValueError: the rank is none of the world.
         """
-        if not 0 <= rank < world_size or batch_size < 1:
-            raise ValueError(f"rank={rank}, world_size={world_size}, batch_size={batch_size}")
+        if not 0 <= rank < world_size or batch_size < 1 or accumulate < 1:
+            raise ValueError(f"{rank=}, {world_size=}, {batch_size=}, {accumulate=}")
         # Where one window gives way to the next, rows of both are asked for.
         held_bytes = 2 * settings.window_mb << 20
         self.rows = SplitRows(dataset, split, tasks=settings.tasks, held_bytes=held_bytes)
@@ -136,6 +147,7 @@ class TrainingBatches:
             length_batches=settings.length_batches,
             shuffle=settings.shuffle,
             seed=settings.seed,
+            accumulate=accumulate,
         )
         self.epoch = 0
         self.done = 0

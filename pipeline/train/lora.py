@@ -230,6 +230,7 @@ class _LoraTraining:
             memory_mb=video.memory_mb,
             reader=video.reader,
         )
+        world = self._accelerator.num_processes
         return TrainingBatches(
             self._workspace.storage.local_path("dataset"),
             split,
@@ -237,7 +238,9 @@ class _LoraTraining:
             settings,
             batch_size=batch_size,
             rank=self._accelerator.process_index,
-            world_size=self._accelerator.num_processes,
+            world_size=world,
+            # a batch size that does not come out even is refused by the trainer
+            accumulate=max(1, config.batch_size // (batch_size * world)) if shuffle else 1,
         )
 
     def _validate(self, trainer: Trainer, processor: TrainingProcessor) -> dict[str, float]:

@@ -1,9 +1,10 @@
 """Which rows make up which batch, the same on every machine and after every restart.
 
 Row groups are shuffled, and clips within a window of several row groups, so that a pass reads every group once and
-holds few of them. The rows of a clip stay near one another, in different batches mostly: its frames are decoded once.
-Within a stretch of batches rows of similar length are put together, and the batches shuffled. Every rank gets as many
-batches, every row comes once, and batches differ by one row at most.
+holds few of them. The rows of a clip stay near one another, in different batches mostly: on one rank its frames are
+decoded once. Within a stretch of steps rows of similar length are put together, and the steps shuffled. Which rows make
+a step depends on their number alone, not on how many ranks share it in how many batches. Every rank gets as many
+batches, every row comes once, and the batches of a step differ by one row at most.
 """
 
 from __future__ import annotations
@@ -42,10 +43,11 @@ class BatchPlan:
     Attributes:
         batch_size: most rows of a batch on one rank.
         world_size: ranks.
+        accumulate: batches of a rank that make one step together.
         window_rows: rows that are shuffled together, at least a row group.
         window_bytes: size in memory of the row groups that are shuffled together, at least one.
-        length_batches: batches of a rank that are sorted by length together; 1 leaves the order to chance.
-        shuffle: False keeps the order of the dataset, the rows of a step dealt out in turn.
+        length_batches: steps that are sorted by length together; 1 leaves the order to chance.
+        shuffle: False keeps the order of the dataset.
         seed: of the shuffling, with the epoch.
     """
 
@@ -56,32 +58,27 @@ class BatchPlan:
     length_batches: int
     shuffle: bool
     seed: int
+    accumulate: int = 1
 
     def batches_per_rank(self, num_rows: int) -> int:
         """Return how many batches each rank gets in every epoch."""
-        return -(-num_rows // (self.batch_size * self.world_size))
+        return self._steps(num_rows) * self.accumulate
 
     def deal(self, facts: RowFacts, epoch: int, rank: int) -> Iterator[Rows]:
-        """Yield the batches of one rank in an epoch; with fewer rows than ranks some are empty."""
+        """Yield the batches of one rank in an epoch; where there are fewer rows than batches some are empty."""
         order = self._order(facts, epoch)
-        steps = self.batches_per_rank(len(order))
-        stretch_steps = self.length_batches if self.shuffle else 1
-        for first in range(0, steps, stretch_steps):
-            last = min(first + stretch_steps, steps)
-            # A rank's rows follow one another in the order: the rows of a clip fall to the same rank.
-            ends = self._ends(len(order), steps, first, last, rank)
-            mine = order[ends[0] : ends[-1]]
-            batches = np.split(self._by_length(mine, facts), ends[1:-1] - ends[0])
-            # Steps are shuffled alike on all ranks, which thus have batches of like lengths at the same time.
+        steps = self._steps(len(order))
+        ends = np.arange(steps + 1) * len(order) // steps
+        stretch = self.length_batches if self.shuffle else 1
+        for first in range(0, steps, stretch):
+            own = ends[first : first + stretch + 1]
+            whole = np.split(self._by_length(order[own[0] : own[-1]], facts), own[1:-1] - own[0])
             rng = np.random.default_rng([self.seed, epoch, first])
-            for place in rng.permutation(len(batches)) if self.shuffle else range(len(batches)):
-                yield batches[place]
+            for place in rng.permutation(len(whole)) if self.shuffle else range(len(whole)):
+                yield from np.array_split(whole[place], self.world_size * self.accumulate)[rank :: self.world_size]
 
-    def _ends(self, num_rows: int, steps: int, first: int, last: int, rank: int) -> NDArray[np.int64]:
-        """Return where the batches of a rank in steps [first, last) begin and end among the rows in order."""
-        total = steps * self.world_size
-        begin = first * self.world_size + rank * (last - first)
-        return np.arange(begin, begin + (last - first) + 1) * num_rows // total
+    def _steps(self, num_rows: int) -> int:
+        return -(-num_rows // (self.batch_size * self.world_size * self.accumulate))
 
     def _by_length(self, rows: Rows, facts: RowFacts) -> Rows:
         if not self.shuffle or self.length_batches == 1:
