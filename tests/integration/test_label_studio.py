@@ -35,6 +35,13 @@ CHROMIUM = next((path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/chro
 FRAME_PX = 16
 """Width of a frame on the front end's timeline."""
 
+PATIENCE_MS = 60_000
+SHOWS = """time_s => {
+  const video = document.querySelector('video');
+  return video?.readyState >= 2 && !video.seeking && Math.abs(video.currentTime - time_s) < 1e-6;
+}"""
+"""Tells whether a page's video stands at a time."""
+
 
 @pytest.fixture(scope="module")
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
@@ -148,17 +155,18 @@ def test_the_frame_that_arrives_is_the_frame_that_the_front_end_showed(
         page.wait_for_load_state("networkidle")
         for number, task in enumerate(client.tasks(made.project_id)):
             page.goto(f"{studio.url}/projects/{made.project_id}/data?task={task.id}")
-            page.wait_for_function("document.querySelector('video')?.readyState >= 2", timeout=60_000)
-            box = page.wait_for_selector(".lsf-timeline-frames__background").bounding_box()
-            page.wait_for_timeout(1500)
+            page.wait_for_function(SHOWS, arg=0.0, timeout=PATIENCE_MS)
+            timeline = page.wait_for_selector(".lsf-timeline-frames__background")
+            timeline.scroll_into_view_if_needed()
+            box = timeline.bounding_box()
             frame = 17 + 4 * number
+            time_s = seek_time(frame - 1, float(task.data["fps"]))
             page.keyboard.press("1")
             page.mouse.click(box["x"] + FRAME_PX * (frame - 0.5), box["y"] + 60)
-            page.wait_for_timeout(800)
-            shown[task.data["video_id"]], at_s = page.evaluate(DRAW_ON_CANVAS)
-            assert at_s == pytest.approx(seek_time(frame - 1, float(task.data["fps"])), abs=1e-6)
-            page.click('button:has-text("Submit")')
-            page.wait_for_timeout(1500)
+            page.wait_for_function(SHOWS, arg=time_s, timeout=PATIENCE_MS)
+            shown[task.data["video_id"]], _ = page.evaluate(DRAW_ON_CANVAS)
+            with page.expect_response(lambda answer: answer.request.method == "POST" and "/annotations" in answer.url):
+                page.click('button:has-text("Submit")')
         browser.close()
     found = read_annotations(pull_glances(workspace, client).path)
     index = VideoIndex(workspace.videos.records())
