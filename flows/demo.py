@@ -68,7 +68,7 @@ def run_demo(folder: Path, *, videos: int, seed: int, on_progress: Progress, say
     say("5/5 videos of scenes that nothing was trained on:")
     for video in held_out(workspace):
         plot = folder / "detected" / f"{video.video_id}.png"
-        say(f"\nholmes detect {video.path} --model-path {adapter} --sampler {sampler} --plot {plot}")
+        say(f"\n{video.label}: holmes detect {video.path} --model-path {adapter} --sampler {sampler} --plot {plot}")
         for line in _detect(video, adapter, sampler, plot, on_progress):
             say(textwrap.fill(line, 110, initial_indent="  ", subsequent_indent="  "))
     say(f"\nThe whole loop took {time.monotonic() - started:.0f} s. Next:")
@@ -88,12 +88,11 @@ def make_demo_world(folder: Path, *, videos: int, seed: int, on_progress: Progre
 
 
 def held_out(workspace: Workspace) -> list[Video]:
-    """Return an abnormal and a normal video of the test split, as far as there are: the shortest of either kind."""
-    tested = sorted(
-        (v for v in workspace.videos.records() if v.split == "test"), key=lambda v: (v.duration_s, v.video_id)
-    )
-    kinds = ([v for v in tested if v.label != NORMAL], [v for v in tested if v.label == NORMAL])
-    return [videos[0] for videos in kinds if videos]
+    """Return the shortest videos of the test split, as far as there are any: three abnormal ones and a normal one."""
+    tested = [video for video in workspace.videos.records() if video.split == "test"]
+    tested.sort(key=lambda video: (video.duration_s, video.video_id))
+    abnormal = [video for video in tested if video.label != NORMAL]
+    return abnormal[:3] + [video for video in tested if video.label == NORMAL][:1]
 
 
 def _train(workspace: Workspace, config: Any, on_progress: Progress) -> Path:
