@@ -16,7 +16,7 @@ _SCRATCH = "scratch"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How `holmes-tiny` is made; the defaults made the one that comes along.
+    """How `holmes-tiny` is made; the defaults are the sizes of the one that comes along.
 
     Attributes:
         videos: of the generated world, two a scene, one of which holds events.
@@ -28,7 +28,7 @@ class Recipe:
     videos: int = 2400
     vision_steps: int = 2400
     vision_batch: int = 32
-    language_steps: int = 1000
+    language_steps: int = 420
     language_batch: int = 24
     seed: int = 0
 
