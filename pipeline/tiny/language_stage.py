@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.stages.run import Progress
-from pipeline.tiny.lessons import Turn, teach
+from pipeline.tiny.lessons import Turn, teach, teach_words
 from pipeline.tiny.scenes import NUM_FRAMES
 from pipeline.tiny.vision_stage import cosine, scaled
 from pipeline.tiny.world import Scenes
@@ -30,6 +30,7 @@ _RATE = 2e-3
 _WEIGHT_DECAY = 0.05
 _IGNORED = -100
 _PROMPTED = 0.25
+_WORDS = 0.15  # of the steps are text alone
 
 
 @torch.inference_mode()
@@ -68,11 +69,15 @@ def train_language(
         if len(order) < batch:
             order = numbers.permutation(len(seen)).tolist()
         chosen, order = order[:batch], order[batch:]
-        # all of a batch or none: the long prompt would pad the others
-        prompted = rng.random() < _PROMPTED
-        lessons = [teach(scenes.clips[clip], scenes.marks[clip], rng, prompted=prompted) for clip in chosen]
-        ids, labels, mask = turns_of.batch(lessons)
-        features = torch.from_numpy(seen[chosen].astype(np.float32))
+        features = None
+        if rng.random() < _WORDS:
+            ids, labels, mask = turns_of.batch([teach_words(scenes.clips[clip]["caption"], rng) for clip in chosen], 0)
+        else:
+            # all of a batch or none: the long prompt would pad the others
+            prompted = rng.random() < _PROMPTED
+            lessons = [teach(scenes.clips[clip], scenes.marks[clip], rng, prompted=prompted) for clip in chosen]
+            ids, labels, mask = turns_of.batch(lessons, NUM_FRAMES)
+            features = torch.from_numpy(seen[chosen].astype(np.float32))
         with torch.autocast("cpu", torch.bfloat16):
             embeds = embed(model, ids, features)
             output = model(inputs_embeds=embeds, attention_mask=mask, labels=labels)
@@ -90,9 +95,12 @@ def train_language(
     return recent
 
 
-def embed(model: Any, ids: Tensor, features: Tensor) -> Tensor:
+def embed(model: Any, ids: Tensor, features: Tensor | None) -> Tensor:
     """Return the embeddings of a batch, visual ones in the places of the video tokens: what the network does itself."""
     inner = model.model
+    if features is None:
+        words: Tensor = inner.get_input_embeddings()(ids)
+        return words
     clips, frames, patches, width = features.shape
     projected = inner.multi_modal_projector(features.reshape(clips * frames, patches, width))
     pooled = inner.apply_pooling(projected).reshape(clips, -1, projected.shape[-1])
@@ -108,11 +116,12 @@ class LessonWriter:
 
     def __init__(self, processor: Any) -> None:
         self._tokenizer = processor.tokenizer
-        self._visual = math.ceil(math.sqrt(processor.num_image_tokens) / 2) ** 2 * NUM_FRAMES + 1
+        self._tokens = math.ceil(math.sqrt(processor.num_image_tokens) / 2) ** 2
 
-    def batch(self, lessons: list[list[Turn]]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ids, labels and attention mask, padded on the right."""
-        rows = [self._row(turns) for turns in lessons]
+    def batch(self, lessons: list[list[Turn]], frames: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return ids, labels and attention mask, padded on the right; with no frames it is text alone."""
+        visual = "<video>" * (self._tokens * frames + 1) if frames else ""
+        rows = [self._row(turns, visual) for turns in lessons]
         longest = max(len(ids) for ids, _ in rows)
         ids = torch.full((len(rows), longest), self._tokenizer.pad_token_id)
         labels = torch.full((len(rows), longest), _IGNORED)
@@ -122,12 +131,11 @@ class LessonWriter:
             mask[number, : len(own)] = 1
         return ids, labels, mask
 
-    def _row(self, turns: list[Turn]) -> tuple[list[int], list[int]]:
+    def _row(self, turns: list[Turn], visual: str) -> tuple[list[int], list[int]]:
         ids: list[int] = []
         labels: list[int] = []
         for number, (question, answer) in enumerate(turns):
-            video = "<video>" * self._visual if number == 0 else ""
-            asked = self._tokenizer.encode(f"<|user|>{video}{question}<|end|><|assistant|>")
+            asked = self._tokenizer.encode(f"<|user|>{'' if number else visual}{question}<|end|><|assistant|>")
             said = self._tokenizer.encode(f"{answer}<|end|>")
             ids += asked + said
             labels += [_IGNORED] * len(asked) + said

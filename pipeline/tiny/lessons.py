@@ -1,4 +1,9 @@
-"""Conversations about clips: a caption, and questions about what can be seen. None asks for a judgement."""
+"""Conversations about clips: a caption, a description, and questions about what can be seen. None of them judges.
+
+The words of a judgement are learned as any language model learns them, from text: the answer to a question is written
+from a label and a caption that stand in the question. The label is drawn by chance, so that what is seen says nothing
+of it: to tell the abnormal from the normal by sight is what a LoRA has to teach.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config import SynthesizeConfig
+from pipeline.errors import RecordError
+from pipeline.models.base import SynthesisRequest
+from pipeline.models.template import TemplateSynthesizer
 from pipeline.prompts import load_prompt
 from pipeline.questions import load_questions
-from pipeline.records import Task
+from pipeline.records import NORMAL, Caption, EventClip, Task
 from pipeline.sample.layout import SceneKind
+from pipeline.taxonomy import describe_class
 from pipeline.tiny.marks import MARKS
 from pipeline.tiny.words import PLACES
 
@@ -37,10 +47,13 @@ _PRESENCE: dict[str, tuple[str, str, str]] = {
 }
 _NUMBERS = ("Nobody is", "One person is", "Two people are", "Three people are", "Four people are", "Five people are")
 _CAPTION_FIRST = 0.75
+_LABELS = (NORMAL, "Arson", "Explosion", "Fighting", "RoadAccidents", "Robbery", "Shooting", "Vandalism")
+_NORMAL_LABEL = 0.5  # as many answers of either verdict
+_TEMPLATE = TemplateSynthesizer(SynthesizeConfig())
 
 
 def teach(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random, *, prompted: bool) -> list[Turn]:
-    """Return a conversation of two to four turns about a clip.
+    """Return a conversation of three to five turns about a clip.
 
     Args:
         clip: its facts, as `Scenes.clips`.
@@ -48,24 +61,55 @@ def teach(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random, *, prompt
         rng: draws the questions.
         prompted: whether the caption is asked for by the captioner's prompt, which is long, or by a question.
     """
-    caption = (_captioners_prompt() if prompted else _caption_question(rng), clip["caption"])
-    asked = [question(clip, marks, rng) for question in rng.sample(_QUESTIONS, rng.randint(1, 3))]
+    caption = (_captioners_prompt(), clip["caption"]) if prompted else _description(clip, rng)
+    asked = [question(clip, marks, rng) for question in rng.sample(_QUESTIONS, rng.randint(2, 4))]
     return [caption, *asked] if rng.random() < _CAPTION_FIRST else [asked[0], caption, *asked[1:]]
 
 
-def corpus(captions: Sequence[str]) -> list[str]:
+def teach_words(caption: str, rng: Random) -> list[Turn]:
+    """Return a question that brings label and caption along, and the answer that says both; no video belongs to it."""
+    label = NORMAL if rng.random() < _NORMAL_LABEL else rng.choice(_LABELS[1:])
+    task = rng.choice((Task.JUDGE_EXPLAIN, Task.JUDGE_EXPLAIN, Task.ANALYSIS))
+    question = rng.choice(load_questions(task))
+    return [(f"Label: {label}\nSeen: {caption}\n{question}", _answer(label, task, question, caption, rng))]
+
+
+def corpus(captions: Sequence[str], rng: Random) -> list[str]:
     """Return the texts that the tokenizer is trained on: captions, lessons, questions and prompts."""
     pools = [question for task in Task for question in load_questions(task)]
     lessons = [text for texts in _PRESENCE.values() for text in texts]
-    return [*captions, *pools * 20, *[_captioners_prompt()] * 20, *lessons * 20]
+    words = [text for caption in captions for turn in teach_words(caption, rng) for text in turn]
+    return [*captions, *words, *pools * 20, *[_captioners_prompt()] * 20, *lessons * 20]
 
 
 def _captioners_prompt() -> str:
     return load_prompt("caption").render()[-1]["content"]
 
 
-def _caption_question(rng: Random) -> str:
-    return rng.choice(load_questions(rng.choice((Task.CAPTION, Task.DESCRIPTION))))
+def _description(clip: dict[str, Any], rng: Random) -> Turn:
+    task = rng.choice((Task.CAPTION, Task.DESCRIPTION))
+    question = rng.choice(load_questions(task))
+    return question, _answer(clip["category"] or NORMAL, task, question, clip["caption"], rng)
+
+
+def _answer(label: str, task: Task, question: str, caption: str, rng: Random) -> str:
+    """Return what the template says; it draws its wording by the id of the clip."""
+    clip_id = f"{rng.getrandbits(64):016x}"
+    clip = EventClip(
+        clip_id=clip_id, video_id=clip_id, start_s=0.0, end_s=1.0, start_frame=0, end_frame=1, glance_time_s=None,
+        label=label, anomaly_score=None, method="lesson",
+    )  # fmt: skip
+    text = Caption(clip_id=clip_id, text=caption, captioner="lesson", prompt_hash=None)
+    [draft] = _TEMPLATE.synthesize([SynthesisRequest(clip=clip, caption=text, task=task, question=question)])
+    if isinstance(draft, RecordError):
+        raise draft
+    return draft.answer
+
+
+def _event(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random) -> Turn:
+    del marks, rng
+    phrase = describe_class(clip["category"] or NORMAL).phrase
+    return "What happens, in a few words?", f"{phrase[0].upper()}{phrase[1:]}."
 
 
 def _presence(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random) -> Turn:
@@ -96,5 +140,5 @@ def _people(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random) -> Turn
 
 
 _QUESTIONS: tuple[Callable[[dict[str, Any], NDArray[np.uint8], Random], Turn], ...] = (
-    _presence, _presence, _presence, _place, _light, _people,
+    _event, _event, _presence, _presence, _presence, _place, _light, _people,
 )  # fmt: skip

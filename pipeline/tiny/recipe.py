@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 from pipeline.errors import SetupError
 from pipeline.models.torchvision_mend import mend_torchvision
@@ -68,7 +69,7 @@ def make_tiny(out: Path, recipe: Recipe, *, threads: int, on_progress: Progress)
 
     if threads:
         torch.set_num_threads(threads)
-    tokenizer = make_tokenizer(corpus([clip["caption"] for clip in scenes.clips]))
+    tokenizer = make_tokenizer(corpus([clip["caption"] for clip in scenes.clips], Random(f"{recipe.seed}:corpus")))
     processor = make_processor(tokenizer)
     torch.manual_seed(recipe.seed)
     model = make_model(tokenizer)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.sample.plan import plan_world
 from pipeline.sample.staging import stage
-from pipeline.tiny.lessons import teach
+from pipeline.tiny.lessons import teach, teach_words
 from pipeline.tiny.marks import GRID, MARKS, mark_frame
 from pipeline.tiny.scenes import NUM_FRAMES, SIDE, SceneClip, cut_clips
 
@@ -82,8 +82,9 @@ def test_lessons_ask_for_what_is_there_and_never_for_a_judgement(clips: list[Sce
         }  # fmt: skip
         for seed in range(20):
             turns = teach(facts, clip.marks, Random(seed), prompted=seed % 2 == 0)
-            assert 2 <= len(turns) <= 4
-            assert sum(answer == clip.caption for _, answer in turns) == 1
+            assert 3 <= len(turns) <= 5
+            # whole, or after an opening that takes its capital
+            assert sum(clip.caption[1:] in answer for _, answer in turns) == 1
             said += turns
             answers = dict(turns)
             held = marks_of(clip)[..., MARKS.index("fire")].any()
@@ -94,3 +95,19 @@ def test_lessons_ask_for_what_is_there_and_never_for_a_judgement(clips: list[Sce
     questions = {question for question, _ in said}
     assert "Are there flames?" in questions
     assert not any("abnormal" in answer or "normal" in answer for _, answer in said)
+
+
+def test_verdicts_are_words_that_follow_the_label_and_not_what_is_seen() -> None:
+    seen = "A man knocks a woman to the ground. The place is an alley."
+    verdicts = set()
+    for seed in range(60):
+        [(question, answer)] = teach_words(seen, Random(seed))
+        label, told, _ = question.split("\n")
+        assert told == f"Seen: {seen}"
+        assert "knocks a woman to the ground. The place is an alley." in answer
+        is_normal = label == "Label: Normal"
+        assert is_normal or "abnormal" in answer or "anomaly" in answer
+        if answer.startswith(("Yes", "No")):
+            assert answer.startswith("No") == is_normal
+            verdicts.add(is_normal)
+    assert verdicts == {True, False}
