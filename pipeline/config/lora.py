@@ -25,7 +25,11 @@ class LoraConfig(Section):
         description="last parts of the names of layers that are updated, e.g. q_proj; [] is every linear layer of the "
         "language model",
     )
-    lr: float = Field(2e-4, gt=0, description="highest learning rate of the updates")
+    lr: float = Field(
+        2e-4,
+        ge=0,
+        description="highest learning rate of the updates; 0 leaves them zero, so that the projector alone is trained",
+    )
     projector_lr: float = Field(2e-5, ge=0, description="highest learning rate of the projector; 0 leaves it as it is")
     warmup: Fraction = Field(0.03, description="share of the steps in which the rates rise from 0")
     weight_decay: float = Field(0.0, ge=0, description="of AdamW, on matrices")
@@ -65,6 +69,12 @@ class LoraConfig(Section):
     checkpoint_every: int = operational(50, ge=1, description="steps between checkpoints")
     keep: int = operational(2, ge=1, description="checkpoints kept")
     log_to: Literal["tensorboard", "wandb", "none"] = operational("tensorboard", description="where curves go")
+
+    @model_validator(mode="after")
+    def _rates(self) -> LoraConfig:
+        if self.lr == self.projector_lr == 0:
+            raise ValueError("lr and projector_lr are both 0: nothing would be trained")
+        return self
 
     @model_validator(mode="after")
     def _batches(self) -> LoraConfig:

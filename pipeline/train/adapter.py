@@ -20,7 +20,15 @@ _PACKAGES = ("holmes-engine", "torch", "transformers", "peft", "accelerate", "bi
 
 
 def insert_lora(
-    model: Any, *, rank: int, alpha: int, dropout: float, target_modules: list[str], train_projector: bool, seed: int
+    model: Any,
+    *,
+    rank: int,
+    alpha: int,
+    dropout: float,
+    target_modules: list[str],
+    train_projector: bool,
+    seed: int,
+    train_updates: bool = True,
 ) -> Any:
     """Return the model with LoRA in its language model; nothing but LoRA and, if asked, the projector needs a gradient.
 
@@ -34,6 +42,7 @@ def insert_lora(
         target_modules: last parts of the names of linear layers; empty takes every one of the language model.
         train_projector: whether the projector is trained.
         seed: of the updates' first weights.
+        train_updates: whether the updates are trained; otherwise they stay zero.
 
     Raises:
         SetupError: peft is not installed, or there is no such layer, or no projector to train.
@@ -55,6 +64,8 @@ def insert_lora(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         adapted = get_peft_model(model, settings)
+    if not train_updates:
+        adapted.requires_grad_(requires_grad=False)
     projector = projector_parameters(model)
     if train_projector:
         if not projector:

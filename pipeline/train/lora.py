@@ -214,6 +214,7 @@ class _LoraTraining:
             target_modules=config.target_modules,
             train_projector=facts.has_projector,
             seed=config.seed,
+            train_updates=config.lr > 0,
         )
         return model, facts
 

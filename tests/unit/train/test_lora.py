@@ -19,6 +19,7 @@ from pipeline.config import LoraConfig, VideoConfig
 from pipeline.errors import DataError, SetupError
 from pipeline.models.adapter import read_facts
 from pipeline.models.hf_model import find_source, load_weights
+from pipeline.models.model_parts import projector_parameters
 from pipeline.train import checkpoint
 from pipeline.train.lora import TrainedLora, train_lora
 from pipeline.workspace import Workspace
@@ -272,6 +273,19 @@ def test_a_frozen_projector_is_not_written(site: Workspace, config: Callable[...
     trained = train(site, config(projector_lr=0, epochs=1))
     assert not (trained.folder / "projector.safetensors").exists()
     load_weights(find_source(str(trained.folder)), "cpu")
+
+
+def test_the_projector_is_trained_alone(
+    site: Workspace, config: Callable[..., LoraConfig], video_model: VideoModelOf
+) -> None:
+    from safetensors.torch import load
+
+    train(site, config(lr=0, epochs=1))
+    updates, projector = map(load, weights(site))
+    assert not any(bool(tensor.any()) for name, tensor in updates.items() if "lora_B" in name)
+    base = projector_parameters(load_weights(find_source(str(video_model("smolvlm"))), "cpu")[0])
+    assert projector
+    assert all(not tensor.equal(base[name]) for name, tensor in projector.items())
 
 
 def test_an_empty_validation_split_measures_nothing(site: Workspace, config: Callable[..., LoraConfig]) -> None:
