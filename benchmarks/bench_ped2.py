@@ -3,7 +3,8 @@
 The videos are split into folds; each fold is scored by samplers trained on the others, which also chose their recipe
 there. The ground truth is read once, at the end. Beside the sampler stand the same without clicks, and what needs no
 training of ours: the speed of the fastest patch, a logistic regression on clicks (pooled over positions, smoothed over
-time), and click-centred windows for the spans.
+time), and click-centred windows for the spans. Of the samplers, what `holmes detect` finds without any click of these
+videos is measured too, at the threshold that each chose on its own training videos.
 
     python benchmarks/bench_ped2.py DATA [--folds 4] [--workspace FOLDER] [--json FILE]
 
@@ -34,6 +35,7 @@ from pipeline.features.motion import DIM, FASTEST, GRIDS, STATISTICS, pool_posit
 from pipeline.sampler.curve import ScoreCurve
 from pipeline.sampler.data import Corpus, LabelledVideo, load_corpus
 from pipeline.sampler.proposals import GlanceMark
+from pipeline.sampler.sampling import THETA
 from pipeline.sampler.smoothing import smooth
 from pipeline.sampler.training import train_on
 from pipeline.stages.features import FeaturesStage
@@ -71,8 +73,8 @@ def outer_folds(corpus: Corpus, count: int) -> list[list[LabelledVideo]]:
     return folds
 
 
-def by_sampler(config: SamplerConfig, folder: Path) -> Scorer:
-    """Score with samplers trained on the other videos."""
+def by_sampler(config: SamplerConfig, folder: Path, thetas: dict[str, float]) -> Scorer:
+    """Score with samplers trained on the other videos, and note the threshold of each."""
 
     def score(corpus: Corpus, held_out: Sequence[LabelledVideo]) -> dict[str, NDArray[np.float32]]:
         sampler = train_on(corpus, config, folder)
@@ -82,6 +84,7 @@ def by_sampler(config: SamplerConfig, folder: Path) -> Scorer:
             if row["used"]
         ]
         print(f"   held out {', '.join(v.video_id for v in held_out)}: {'; '.join(used)}", flush=True)
+        thetas.update(dict.fromkeys((v.video_id for v in held_out), sampler.validation["theta"] or THETA))
         return {v.video_id: sampler.score(open_features(v.path), v.snippet_s) for v in held_out}
 
     return score
@@ -150,7 +153,11 @@ def read_truth(data: Path) -> dict[str, list[TrueEvent]]:
 
 
 def measure(
-    workspace: Workspace, config: BuildConfig, events: Mapping[str, list[TrueEvent]], scores: Mapping[str, Any]
+    workspace: Workspace,
+    config: BuildConfig,
+    events: Mapping[str, list[TrueEvent]],
+    scores: Mapping[str, Any],
+    theta: float = THETA,
 ) -> DetectorMetrics:
     """Evaluate the scores of some videos."""
     glances: dict[str, list[GlanceMark]] = {}
@@ -168,7 +175,7 @@ def measure(
         for video in workspace.videos.records()
         if video.video_id in scores
     ]
-    return evaluate_detector(evaluated, config.clips, 0.5).metrics
+    return evaluate_detector(evaluated, config.clips, theta).metrics
 
 
 def main() -> None:
@@ -189,9 +196,10 @@ def main() -> None:
         runs = Path(temporary) / "runs"
         plain = SamplerConfig(seed=arguments.seed)
         unclicked = SamplerConfig(seed=arguments.seed, recipe=Recipe(supervision="video-label"))
+        thetas: dict[str, dict[str, float]] = {"sampler (clicks)": {}, "sampler, video-label": {}}
         scorers: dict[str, Scorer] = {
-            "sampler (clicks)": by_sampler(plain, runs),
-            "sampler, video-label": by_sampler(unclicked, runs),
+            "sampler (clicks)": by_sampler(plain, runs, thetas["sampler (clicks)"]),
+            "sampler, video-label": by_sampler(unclicked, runs, thetas["sampler, video-label"]),
             "flow magnitude": by_speed(0.0),
             "flow magnitude, smoothed 1.6 s": by_speed(1.6),
             "logistic regression on clicks": by_regression(1.6),
@@ -207,7 +215,8 @@ def main() -> None:
                 scores |= scorer(dataclasses.replace(corpus, videos=rest), fold)
             results[name] = report(
                 name, workspace, config,
-                corpus=corpus, events=read_truth(arguments.data), scores=scores, folds=arguments.folds,
+                corpus=corpus, events=read_truth(arguments.data), scores=scores, thetas=thetas.get(name, {}),
+                folds=arguments.folds,
             )  # fmt: skip
         windows = next(iter(results.values()))["windows_mean_tiou"]
         print(f"{'click-centred windows':<34}{'':>24}{windows:>8.3f}")
@@ -223,20 +232,37 @@ def report(
     corpus: Corpus,
     events: Mapping[str, list[TrueEvent]],
     scores: Mapping[str, NDArray[np.float32]],
+    thetas: Mapping[str, float],
     folds: int,
 ) -> dict[str, Any]:
-    """Print frame AUC, AP and mean tIoU over all videos and per fold."""
+    """Print frame AUC, AP and mean tIoU over all videos and per fold, and what is detected without clicks."""
     overall = measure(workspace, config, events, scores)
     print(f"{'':<34}{'AUC':>8}{'AP':>8}{'AUC abn':>8}{'tIoU':>8}")
     print(f"{name:<34}{overall.auc:>8.3f}{overall.ap:>8.3f}{overall.auc_abnormal:>8.3f}{overall.mean_tiou:>8.3f}")
-    per_fold = []
+    per_fold, detected = [], []
     for fold in outer_folds(corpus, folds):
-        found = measure(workspace, config, events, {v.video_id: scores[v.video_id] for v in fold})
+        theta = thetas.get(fold[0].video_id, THETA)
+        found = measure(workspace, config, events, {v.video_id: scores[v.video_id] for v in fold}, theta)
+        detected.append(found.localisation["detections"])
         names = "+".join(video.video_id.removeprefix("Ped2_") for video in fold)
         if found.auc is not None and found.ap is not None:
             per_fold.append({"videos": names, "auc": found.auc, "ap": found.ap, "mean_tiou": found.mean_tiou})
             print(f"   {names:<31}{found.auc:>8.3f}{found.ap:>8.3f}{'':>8}{found.mean_tiou or 0:>8.3f}", flush=True)
+    num_events = sum(spans.num_events for spans in detected)
+    detected_tiou = sum((spans.mean_tiou or 0.0) * spans.num_events for spans in detected) / num_events
+    num_detected = sum(spans.num_proposals for spans in detected)
+    if thetas:
+        print(
+            f"   without clicks: {num_detected} spans for {num_events} events, mean tIoU {detected_tiou:.3f}",
+            flush=True,
+        )
     return {
+        "detected": {
+            "num_spans": num_detected,
+            "num_events": num_events,
+            "mean_tiou": detected_tiou,
+            "thetas": dict(thetas),
+        },
         "auc": overall.auc,
         "ap": overall.ap,
         "auc_abnormal": overall.auc_abnormal,
