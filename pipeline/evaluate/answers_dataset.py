@@ -42,7 +42,7 @@ def read_dataset_references(path: Path, split: str) -> list[Reference]:
                 answer=row["answer"],
                 label=row["label"],
                 is_anomaly=row["is_anomaly"] if row["task"] == Task.JUDGE_EXPLAIN else None,
-                video=path_in_row if is_embedded(path_in_row) else str(folder / path_in_row),
+                video=path_in_row if is_embedded(path_in_row) else str(folder.absolute() / path_in_row),
                 span_s=None if is_clip else (row["start_s"], row["end_s"]),
             )
         )

@@ -1,8 +1,8 @@
 """Conversations about clips: a caption, a description, and questions about what can be seen. None of them judges.
 
-The words of a judgement are learned as any language model learns them, from text: the answer to a question is written
-from a label and a caption that stand in the question. The label is drawn by chance, so that what is seen says nothing
-of it: to tell the abnormal from the normal by sight is what a LoRA has to teach.
+The words of a verdict are learned as any language model learns them, from text: an analysis is written from a label and
+a caption. The label is drawn by chance, so that what is seen says nothing of it, and nobody asks whether anything is
+abnormal: to tell that by sight, and to say Yes or No, is what a LoRA has to teach.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _PRESENCE: dict[str, tuple[str, str, str]] = {
 }
 _NUMBERS = ("Nobody is", "One person is", "Two people are", "Three people are", "Four people are", "Five people are")
 _CAPTION_FIRST = 0.75
-_LABELS = (NORMAL, "Arson", "Explosion", "Fighting", "RoadAccidents", "Robbery", "Shooting", "Vandalism")
+_ABNORMAL_LABELS = ("Arson", "Explosion", "Fighting", "RoadAccidents", "Robbery", "Shooting", "Vandalism")
 _NORMAL_LABEL = 0.5  # as many answers of either verdict
 _TEMPLATE = TemplateSynthesizer(SynthesizeConfig())
 
@@ -67,11 +67,10 @@ def teach(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random, *, prompt
 
 
 def teach_words(caption: str, rng: Random) -> list[Turn]:
-    """Return a question that brings label and caption along, and the answer that says both; no video belongs to it."""
-    label = NORMAL if rng.random() < _NORMAL_LABEL else rng.choice(_LABELS[1:])
-    task = rng.choice((Task.JUDGE_EXPLAIN, Task.JUDGE_EXPLAIN, Task.ANALYSIS))
-    question = rng.choice(load_questions(task))
-    return [(f"Label: {label}\nSeen: {caption}\n{question}", _answer(label, task, question, caption, rng))]
+    """Return a request to put label and caption into an analysis, and the analysis; no video belongs to it."""
+    label = NORMAL if rng.random() < _NORMAL_LABEL else rng.choice(_ABNORMAL_LABELS)
+    request = f"Label: {label}\nSeen: {caption}\nWrite an analysis that says both, with reasons."
+    return [(request, _answer(label, Task.ANALYSIS, request, caption, rng))]
 
 
 def corpus(captions: Sequence[str], rng: Random) -> list[str]:

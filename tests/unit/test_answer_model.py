@@ -261,7 +261,7 @@ def test_the_command_asks_a_model_and_measures_again_without_it(
 
 
 def test_embedded_clips_are_answered_like_clip_files(
-    film: Film, video_model: Callable[[str], str], tmp_path: Path
+    film: Film, video_model: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -289,9 +289,10 @@ def test_embedded_clips_are_answered_like_clip_files(
         data.mkdir(parents=True)
         pq.write_table(pa.Table.from_pylist(rows, schema=schema()), data / shard_name("test", 0, 1))
         out = tmp_path / name / "out"
+        monkeypatch.chdir(tmp_path)
         run(
             "--model-path", video_model("llava_onevision"), "--max-new-tokens", 4, "--device", "cpu", "--no-text",
-            "--dataset", tmp_path / name, "--out", out,
+            "--dataset", name, "--out", f"{name}/out",
         )  # fmt: skip
         lines = (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
         found[name] = {entry["id"]: entry["prediction"] for entry in map(json.loads, lines)}

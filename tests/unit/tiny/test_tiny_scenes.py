@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.questions import load_questions
+from pipeline.records import Task
 from pipeline.sample.plan import plan_world
 from pipeline.sample.staging import stage
 from pipeline.tiny.lessons import teach, teach_words
@@ -99,15 +101,14 @@ def test_lessons_ask_for_what_is_there_and_never_for_a_judgement(clips: list[Sce
 
 def test_verdicts_are_words_that_follow_the_label_and_not_what_is_seen() -> None:
     seen = "A man knocks a woman to the ground. The place is an alley."
-    verdicts = set()
+    labels = set()
     for seed in range(60):
-        [(question, answer)] = teach_words(seen, Random(seed))
-        label, told, _ = question.split("\n")
+        [(request, answer)] = teach_words(seen, Random(seed))
+        label, told, _ = request.split("\n")
         assert told == f"Seen: {seen}"
         assert "knocks a woman to the ground. The place is an alley." in answer
-        is_normal = label == "Label: Normal"
-        assert is_normal or "abnormal" in answer or "anomaly" in answer
-        if answer.startswith(("Yes", "No")):
-            assert answer.startswith("No") == is_normal
-            verdicts.add(is_normal)
-    assert verdicts == {True, False}
+        assert ("abnormal" in answer) == (label != "Label: Normal")
+        assert not answer.startswith(("Yes", "No"))
+        assert not any(question in request for question in load_questions(Task.JUDGE_EXPLAIN))
+        labels.add(label)
+    assert len(labels) > 5
