@@ -244,6 +244,15 @@ def test_export_never_writes_over_decisions_and_says_what_it_cannot(space: Works
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept.csv", "workspace"]
 
 
+def test_reviews_stored_before_they_were_timed_are_read(space: Workspace, review: Callable[..., ReviewImport]) -> None:
+    review(decision="accept", lead_time_s="7.5")
+    [name] = space.storage.list("reviews")
+    path = space.storage.local_path(f"reviews/{name}")
+    assert [item.lead_time_s for _, item in stored_reviews(space)] == [7.5]
+    pd.read_parquet(path).drop(columns="lead_time_s").to_parquet(path)
+    assert [(item.decision, item.lead_time_s) for _, item in stored_reviews(space)] == [("accept", None)]
+
+
 def test_a_damaged_review_file_is_named(space: Workspace, review: Callable[..., ReviewImport]) -> None:
     review(decision="accept")
     [name] = space.storage.list("reviews")
