@@ -7,21 +7,23 @@ answer, and what is there at the beginning and gone at the end is named.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from annotation.annotators import Agreement, agreement
-from annotation.foreign import ForeignFault, ForeignGlance, Import
+from annotation.foreign import ForeignFault, ForeignGlance, Import, Viewing
 from annotation.registry import read_annotations
 from annotation.source import show
 from annotation.studio_client import TASKS_AN_EXPORT, StudioClient
 from annotation.studio_interface import RATE_KEY, GlanceInterface, read_interface
 from annotation.studio_project import glance_project
 from annotation.studio_rate import seek_time
-from pipeline.errors import SetupError, UnavailableError
+from pipeline.errors import DataError, SetupError, UnavailableError
 from pipeline.records import Glance
 from pipeline.taxonomy import canonical
 from pipeline.workspace import Workspace
@@ -35,7 +37,10 @@ FORMS = {"JSON": "json", "JSON_MIN": "min.json", "CSV": "csv", "TSV": "tsv"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullSummary:
-    """What came: the file, its clicks, what was left out and why, and how far people agree."""
+    """What came: the file, its clicks, what was left out and why, and how far people agree.
+
+    `new` and `withdrawn` count clicks, marks and videos with nothing abnormal, compared with the pull before.
+    """
 
     path: str
     tasks: int
@@ -46,6 +51,8 @@ class PullSummary:
     gone: list[int]
     annotators: dict[str, int]
     agreement: Agreement
+    new: int
+    withdrawn: int
     faults: list[ForeignFault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -53,7 +60,7 @@ class PullSummary:
         """Return the lines that a person reads."""
         lines = [
             f"{self.path}: {self.tasks} task(s), {self.clicks} click(s), {self.marks} mark(s) to ignore, "
-            f"{self.nothing_abnormal} x nothing abnormal, {len(self.faults)} left out"
+            f"{self.nothing_abnormal} x nothing abnormal, {len(self.faults)} left out; {self.news}"
         ]
         lines += [f"  annotator {name}: {count} click(s)" for name, count in self.annotators.items()]
         seen = self.agreement
@@ -67,6 +74,13 @@ class PullSummary:
         if self.gone:
             lines.append(f"  note: {len(self.gone)} task(s) were deleted meanwhile: {show(self.gone)}")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+    @property
+    def news(self) -> str:
+        """What the pull before did not have, or had and is gone."""
+        if not self.new and not self.withdrawn:
+            return "nothing new"
+        return f"{self.new} new" + (f", {self.withdrawn} withdrawn" if self.withdrawn else "")
 
 
 def pull_glances(
@@ -101,9 +115,11 @@ def pull_glances(
         tasks += _parse(client.export(number, "JSON", part), set(part), f"{where}, tasks {part[0]} to {part[-1]}")
         on_progress(start + len(part), len(ids))
     rates_added = sum(_state_rate(task, interface) for task in tasks)
-    workspace.storage.write(EXPORT_FILE, json.dumps(tasks, ensure_ascii=False).encode())
     path = workspace.storage.local_path(EXPORT_FILE)
+    before = _judgements_before(path)
+    workspace.storage.write(EXPORT_FILE, json.dumps(tasks, ensure_ascii=False).encode())
     found = read_annotations(path, "label-studio")
+    now = _judgements(found)
     measured = measure_agreement(found, tolerance_s)
     counts = clicks_by_annotator(found)
     workspace.write_json(AGREEMENT_FILE, {"tolerance_s": tolerance_s, "clicks": counts} | asdict(measured))
@@ -118,6 +134,8 @@ def pull_glances(
         gone=sorted(set(ids) - {task["id"] for task in tasks}),
         annotators=counts,
         agreement=measured,
+        new=(now - before).total(),
+        withdrawn=(before - now).total(),
         faults=found.faults,
         notes=found.notes,
     )
@@ -166,6 +184,20 @@ def clicks_by_annotator(found: Import) -> dict[str, int]:
     for viewing in found.viewings:
         counts[viewing.annotator or "unknown"] += viewing.clicks
     return dict(sorted(counts.items()))
+
+
+def _judgements(found: Import) -> Counter[ForeignGlance | Viewing]:
+    """Count what people said, wherever in the file it stands."""
+    said: list[ForeignGlance | Viewing] = [*found.glances, *(seen for seen in found.viewings if not seen.clicks)]
+    return Counter(replace(judgement, place="") for judgement in said)
+
+
+def _judgements_before(path: Path) -> Counter[ForeignGlance | Viewing]:
+    if path.is_file():
+        # what cannot be read any more is replaced as a whole, and all of it is new
+        with contextlib.suppress(DataError):
+            return _judgements(read_annotations(path, "label-studio"))
+    return Counter()
 
 
 def _project(workspace: Workspace, client: StudioClient, project_id: int | None) -> int:
