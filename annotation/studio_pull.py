@@ -21,7 +21,8 @@ from annotation.registry import read_annotations
 from annotation.source import show
 from annotation.studio_client import TASKS_AN_EXPORT, StudioClient
 from annotation.studio_interface import RATE_KEY, GlanceInterface, read_interface
-from annotation.studio_project import glance_project
+from annotation.studio_kinds import chosen_project
+from annotation.studio_project import GLANCES
 from annotation.studio_rate import seek_time
 from pipeline.errors import DataError, SetupError, UnavailableError
 from pipeline.records import Glance
@@ -48,7 +49,7 @@ class PullSummary:
     marks: int
     nothing_abnormal: int
     rates_added: int
-    gone: list[int]
+    gone: tuple[int, ...]
     annotators: dict[str, int]
     agreement: Agreement
     new: int
@@ -72,7 +73,7 @@ class PullSummary:
         if self.rates_added:
             lines.append(f"  note: {self.rates_added} task(s) take their frame rate from the interface")
         if self.gone:
-            lines.append(f"  note: {len(self.gone)} task(s) were deleted meanwhile: {show(self.gone)}")
+            lines.append(f"  note: {len(self.gone)} task(s) were deleted meanwhile: {show(list(self.gone))}")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
     @property
@@ -81,6 +82,28 @@ class PullSummary:
         if not self.new and not self.withdrawn:
             return "nothing new"
         return f"{self.new} new" + (f", {self.withdrawn} withdrawn" if self.withdrawn else "")
+
+    @property
+    def remarks(self) -> list[str]:
+        """What was left out, a line each."""
+        return [str(fault) for fault in self.faults]
+
+    def figures(self) -> dict[str, Any]:
+        """Return the counts, for a machine to read."""
+        return {
+            "glances": {
+                "path": self.path,
+                "tasks": self.tasks,
+                "clicks": self.clicks,
+                "marks": self.marks,
+                "nothing_abnormal": self.nothing_abnormal,
+                "left_out": len(self.faults),
+                "new": self.new,
+                "withdrawn": self.withdrawn,
+                "annotators": self.annotators,
+                "agreement": asdict(self.agreement),
+            }
+        }
 
 
 def pull_glances(
@@ -105,19 +128,13 @@ def pull_glances(
         DataError: the project has no tasks.
         UnavailableError: as `StudioClient.explained`, and where the server sends something else than tasks.
     """
-    number = _project(workspace, client, project_id)
+    number = chosen_project(workspace, client, GLANCES, project_id)
     where = f"project {number} of Label Studio at {client.url}"
     interface = read_interface(client.project(number).label_config, where)
-    ids = [task.id for task in client.tasks(number)]
-    tasks: list[dict[str, Any]] = []
-    for start in range(0, len(ids), TASKS_AN_EXPORT):
-        part = ids[start : start + TASKS_AN_EXPORT]
-        tasks += _parse(client.export(number, "JSON", part), set(part), f"{where}, tasks {part[0]} to {part[-1]}")
-        on_progress(start + len(part), len(ids))
+    tasks, gone = fetch_tasks(client, number, where, on_progress)
     rates_added = sum(_state_rate(task, interface) for task in tasks)
-    path = workspace.storage.local_path(EXPORT_FILE)
-    before = _judgements_before(path)
-    workspace.storage.write(EXPORT_FILE, json.dumps(tasks, ensure_ascii=False).encode())
+    before = _judgements_before(workspace.storage.local_path(EXPORT_FILE))
+    path = store_export(workspace, EXPORT_FILE, tasks)
     found = read_annotations(path, "label-studio")
     now = _judgements(found)
     measured = measure_agreement(found, tolerance_s)
@@ -131,7 +148,7 @@ def pull_glances(
         marks=len(found.glances) - clicks,
         nothing_abnormal=sum(not viewing.clicks for viewing in found.viewings),
         rates_added=rates_added,
-        gone=sorted(set(ids) - {task["id"] for task in tasks}),
+        gone=gone,
         annotators=counts,
         agreement=measured,
         new=(now - before).total(),
@@ -139,6 +156,29 @@ def pull_glances(
         faults=found.faults,
         notes=found.notes,
     )
+
+
+def fetch_tasks(
+    client: StudioClient, project_id: int, where: str, on_progress: Callable[[int, int], None]
+) -> tuple[list[dict[str, Any]], tuple[int, ...]]:
+    """Return all tasks of a project as the JSON export has them, and the numbers of those deleted meanwhile.
+
+    Raises:
+        UnavailableError: as `StudioClient.explained`, and where the server sends something else than tasks.
+    """
+    ids = [task.id for task in client.tasks(project_id)]
+    tasks: list[dict[str, Any]] = []
+    for start in range(0, len(ids), TASKS_AN_EXPORT):
+        part = ids[start : start + TASKS_AN_EXPORT]
+        tasks += _parse(client.export(project_id, "JSON", part), set(part), f"{where}, tasks {part[0]} to {part[-1]}")
+        on_progress(start + len(part), len(ids))
+    return tasks, tuple(sorted(set(ids) - {task["id"] for task in tasks}))
+
+
+def store_export(workspace: Workspace, name: str, tasks: list[dict[str, Any]]) -> Path:
+    """Write tasks into the workspace as one export; return where it lies."""
+    workspace.storage.write(name, json.dumps(tasks, ensure_ascii=False).encode())
+    return workspace.storage.local_path(name)
 
 
 def pull_form(workspace: Workspace, client: StudioClient, form: str, *, project_id: int | None = None) -> str:
@@ -150,7 +190,7 @@ def pull_form(workspace: Workspace, client: StudioClient, form: str, *, project_
     """
     if form not in FORMS:
         raise SetupError(f"{form!r} is no form of export; known are {', '.join(FORMS)}")
-    number = _project(workspace, client, project_id)
+    number = chosen_project(workspace, client, GLANCES, project_id)
     read_interface(client.project(number).label_config, f"project {number} of Label Studio at {client.url}")
     name = f"labelstudio/glances.{FORMS[form]}"
     workspace.storage.write(name, client.export(number, form))
@@ -198,13 +238,6 @@ def _judgements_before(path: Path) -> Counter[ForeignGlance | Viewing]:
         with contextlib.suppress(DataError):
             return _judgements(read_annotations(path, "label-studio"))
     return Counter()
-
-
-def _project(workspace: Workspace, client: StudioClient, project_id: int | None) -> int:
-    number = project_id if project_id is not None else glance_project(workspace, client)
-    if number is None:
-        raise SetupError(f"{workspace.url}: no project was made for it on {client.url}: run init-glance or name one")
-    return number
 
 
 def _parse(export: bytes, asked: set[int], where: str) -> Iterable[dict[str, Any]]:
