@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
 import httpx
@@ -30,6 +30,9 @@ from pipeline.errors import SetupError, UnavailableError
 
 AWAITING = "AwaitingReviews"
 """Name of the state of a run that waits for people."""
+
+SOON_S = 60.0
+"""Time in which a scheduled run counts as about to begin. Prefect looks for a free slot every 30 s."""
 
 ONLY_WOKEN = ("review-pairs",)
 """Flows of which a hint starts no run: it would send pairs that nobody asked to send."""
@@ -97,7 +100,7 @@ def hint_deployment(name: str, workspace: str, project: int | None = None) -> st
             return f"{name}: no run waits"
         parameters = {"workspace": workspace} | ({} if project is None else {"project": project})
         for run in _runs(client, deployment, _in_state(StateType.SCHEDULED, StateType.PENDING)):
-            if parameters.items() <= run.parameters.items():
+            if _begins_soon(run) and parameters.items() <= run.parameters.items():
                 return f"{name}: {run.name} is about to begin"
         started = client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
     return f"{name}: started {started.name}"
@@ -121,6 +124,12 @@ def _find(client: SyncPrefectClient, name: str) -> DeploymentResponse:
 def _runs(client: SyncPrefectClient, deployment: DeploymentResponse, state: FlowRunFilterState) -> list[FlowRun]:
     of_deployment = FlowRunFilterDeploymentId(any_=[deployment.id])
     return client.read_flow_runs(flow_run_filter=FlowRunFilter(deployment_id=of_deployment, state=state))
+
+
+def _begins_soon(run: FlowRun) -> bool:
+    """Tell whether a run waits for a worker or a slot only, and not for the hour that a schedule says."""
+    at = run.next_scheduled_start_time
+    return at is None or at <= datetime.now(UTC) + timedelta(seconds=SOON_S)
 
 
 def _in_state(*types: StateType) -> FlowRunFilterState:

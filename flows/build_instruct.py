@@ -121,13 +121,14 @@ def config_of(workspace: str, config: Path | None, overrides: Sequence[str]) -> 
     return settings.model_copy(update={"workspace": here}), folder
 
 
-def run_plan(config: BuildConfig) -> BuildSummary:
-    """Run every stage of the plan as a task of its own, under one lock, and publish what came out."""
+def run_plan(config: BuildConfig, *, first: str | None = None) -> BuildSummary:
+    """Run every stage of the plan, or those from `first` on, as a task of its own, and publish what came out."""
     summary = run_steps(
         config,
         lambda name, _: run_stage_task.with_options(name=name)(name, config),
         # Also after a failure: the counts up to there say where it stopped.
         on_end=lambda reports: _publish_counts(config, reports),
+        first=first,
     )
     create_link_artifact(
         summary.report.resolve().as_uri(),

@@ -81,27 +81,32 @@ def webhook(
 
 
 def projects_of(workspace: Workspace, client: StudioClient, project: int | None) -> list[int]:
-    """Return the projects to listen to: the one named, or the workspace's own.
+    """Return the projects to listen to: the one named, or all that the workspace has.
 
     Raises:
         SetupError: none is named, and none was made for the workspace.
     """
-    from annotation.studio_project import glance_project
+    from annotation.studio_kinds import noted_project
+    from annotation.studio_project import GLANCES
+    from annotation.studio_review import REVIEWS
 
-    found = [project if project is not None else glance_project(workspace, client)]
-    numbers = [number for number in found if number is not None]
+    if project is not None:
+        return [project]
+    noted = [noted_project(workspace, client, kind) for kind in (GLANCES, REVIEWS)]
+    numbers = [number for number in noted if number is not None]
     if not numbers:
-        raise SetupError(f"{workspace.url}: no project was made for it on {client.url}: run init-glance or name one")
+        commands = f"{GLANCES.command} or {REVIEWS.command}"
+        raise SetupError(f"{workspace.url}: no project was made for it on {client.url}: run {commands}, or name one")
     return numbers
 
 
 def _pull(workspace: Workspace, client: StudioClient, project: int | None) -> None:
-    from annotation.studio_pull import pull_glances
+    from annotation.studio_pull_all import pull_all
 
-    summary = pull_glances(workspace, client, project_id=project)
-    for fault in summary.faults:
-        logger.warning("%s", fault)
-    logger.info("%s", summary)
+    for pulled in pull_all(workspace, client, project_id=project):
+        for remark in pulled.remarks:
+            logger.warning("%s", remark)
+        logger.info("%s", pulled)
 
 
 def _hint(deployment: str, workspace: str, project: int | None) -> None:
