@@ -38,8 +38,8 @@ FLOW_NAME = "review-pairs"
 ROOT_VARIABLE = "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"
 
 Percent = Annotated[float, Field(ge=0, le=100)]
-PollSeconds = Annotated[float, Field(ge=10)]
-DeadlineHours = Annotated[float, Field(ge=0)]
+PollSeconds = Annotated[float, Field(ge=10, le=7 * 24 * 3600)]
+DeadlineHours = Annotated[float, Field(ge=0, le=365 * 24)]
 
 
 @flow(name=FLOW_NAME, persist_result=False)
