@@ -36,6 +36,7 @@ FLOW_NAME = "review-pairs"
 
 ROOT_VARIABLE = "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"
 
+Share = Annotated[float, Field(gt=0, le=100)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 PollSeconds = Annotated[float, Field(ge=10, le=7 * 24 * 3600)]
 DeadlineHours = Annotated[float, Field(ge=0, le=365 * 24)]
@@ -45,7 +46,7 @@ DeadlineHours = Annotated[float, Field(ge=0, le=365 * 24)]
 def review_pairs(
     workspace: str,
     *,
-    sample: Percent = 100.0,
+    sample: Share = 100.0,
     double: Percent = 0.0,
     seed: int = 0,
     project: int | None = None,

@@ -84,15 +84,18 @@ class StudioDouble:
             case "POST", ["storages", "localfiles"]:
                 self.storages.append({"id": len(self.storages) + 1, **body})
                 return _json(self.storages[-1], 201)
-            case "GET", ["webhooks"]:
-                return _json([hook for hook in self.webhooks if str(hook["project"]) == query["project"][0]])
-            case "POST", ["webhooks"]:
-                self.webhooks.append({"id": len(self.webhooks) + 1, **body})
-                return _json(self.webhooks[-1], 201)
-            case "PATCH", ["webhooks", number]:
-                self.webhooks[int(number) - 1].update(body)
-                return _json(self.webhooks[int(number) - 1])
+            case method, ["webhooks", *number]:
+                return self._webhook(method, number, body, query)
         return _json({"detail": "Not found."}, 404)
+
+    def _webhook(self, method: str, number: list[str], body: Any, query: dict[str, list[str]]) -> Reply:
+        if method == "GET":
+            return _json([hook for hook in self.webhooks if str(hook["project"]) == query["project"][0]])
+        if method == "POST":
+            self.webhooks.append({"id": len(self.webhooks) + 1, **body})
+            return _json(self.webhooks[-1], 201)
+        self.webhooks[int(number[0]) - 1].update(body)
+        return _json(self.webhooks[int(number[0]) - 1])
 
     def _page(self, query: dict[str, list[str]]) -> Reply:
         tasks = self.tasks[int(query["project"][0])]

@@ -211,6 +211,7 @@ def test_without_a_build_there_is_nothing_to_review(world: World, tmp_path: Path
 def test_limits_of_the_parameters_are_in_their_schema() -> None:
     properties = parameter_schema(review_pairs).model_dump()["properties"]
     assert properties["poll_every_s"]["minimum"] == 10
+    assert properties["sample"]["exclusiveMinimum"] == 0
     assert (properties["sample"]["maximum"], properties["double"]["minimum"]) == (100, 0)
 
 
