@@ -27,6 +27,7 @@ from annotation.studio_project import init_glances
 from annotation.studio_pull import EXPORT_FILE
 from annotation.studio_review import REVIEWS
 from annotation.studio_serving import Serving
+from annotation.studio_subscription import Subscription, subscribe
 from annotation.studio_webhook import PATH, SECRET_VARIABLE
 from flows.plan import build
 from pipeline.config import BuildConfig
@@ -160,6 +161,10 @@ def test_a_click_calls_the_receiver_which_pulls_it(
     assert "webhook: ANNOTATION_CREATED" in log.read_text()
     (hook,) = client.sdk.webhooks.list(project=str(made.project_id))
     assert hook.headers == {"X-Holmes-Secret": SECRET}
+    assert subscribe(client, made.project_id, hook.url, SECRET) is Subscription.FOUND
+    assert subscribe(client, made.project_id, hook.url, SECRET[::-1]) is Subscription.RENEWED
+    (hook,) = client.sdk.webhooks.list(project=str(made.project_id))
+    assert hook.headers == {"X-Holmes-Secret": SECRET[::-1]}
 
 
 def test_a_click_starts_the_flow_which_builds_with_it(
