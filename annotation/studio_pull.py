@@ -7,15 +7,16 @@ answer, and what is there at the beginning and gone at the end is named.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from annotation.annotators import Agreement, agreement
-from annotation.foreign import ForeignFault, ForeignGlance, Import
+from annotation.foreign import ForeignFault, ForeignGlance, Import, Viewing
 from annotation.registry import read_annotations
 from annotation.source import show
 from annotation.studio_client import TASKS_AN_EXPORT, StudioClient
@@ -23,7 +24,7 @@ from annotation.studio_interface import RATE_KEY, GlanceInterface, read_interfac
 from annotation.studio_kinds import chosen_project
 from annotation.studio_project import GLANCES
 from annotation.studio_rate import seek_time
-from pipeline.errors import SetupError, UnavailableError
+from pipeline.errors import DataError, SetupError, UnavailableError
 from pipeline.records import Glance
 from pipeline.taxonomy import canonical
 from pipeline.workspace import Workspace
@@ -37,7 +38,10 @@ FORMS = {"JSON": "json", "JSON_MIN": "min.json", "CSV": "csv", "TSV": "tsv"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullSummary:
-    """What came: the file, its clicks, what was left out and why, and how far people agree."""
+    """What came: the file, its clicks, what was left out and why, and how far people agree.
+
+    `new` and `withdrawn` count clicks, marks and videos with nothing abnormal, compared with the pull before.
+    """
 
     path: str
     tasks: int
@@ -48,6 +52,8 @@ class PullSummary:
     gone: tuple[int, ...]
     annotators: dict[str, int]
     agreement: Agreement
+    new: int
+    withdrawn: int
     faults: list[ForeignFault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -55,7 +61,7 @@ class PullSummary:
         """Return the lines that a person reads."""
         lines = [
             f"{self.path}: {self.tasks} task(s), {self.clicks} click(s), {self.marks} mark(s) to ignore, "
-            f"{self.nothing_abnormal} x nothing abnormal, {len(self.faults)} left out"
+            f"{self.nothing_abnormal} x nothing abnormal, {len(self.faults)} left out; {self.news}"
         ]
         lines += [f"  annotator {name}: {count} click(s)" for name, count in self.annotators.items()]
         seen = self.agreement
@@ -69,6 +75,13 @@ class PullSummary:
         if self.gone:
             lines.append(f"  note: {len(self.gone)} task(s) were deleted meanwhile: {show(list(self.gone))}")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+    @property
+    def news(self) -> str:
+        """What the pull before did not have, or had and is gone."""
+        if not self.new and not self.withdrawn:
+            return "nothing new"
+        return f"{self.new} new" + (f", {self.withdrawn} withdrawn" if self.withdrawn else "")
 
     @property
     def remarks(self) -> list[str]:
@@ -85,6 +98,8 @@ class PullSummary:
                 "marks": self.marks,
                 "nothing_abnormal": self.nothing_abnormal,
                 "left_out": len(self.faults),
+                "new": self.new,
+                "withdrawn": self.withdrawn,
                 "annotators": self.annotators,
                 "agreement": asdict(self.agreement),
             }
@@ -118,8 +133,10 @@ def pull_glances(
     interface = read_interface(client.project(number).label_config, where)
     tasks, gone = fetch_tasks(client, number, where, on_progress)
     rates_added = sum(_state_rate(task, interface) for task in tasks)
+    before = _judgements_before(workspace.storage.local_path(EXPORT_FILE))
     path = store_export(workspace, EXPORT_FILE, tasks)
     found = read_annotations(path, "label-studio")
+    now = _judgements(found)
     measured = measure_agreement(found, tolerance_s)
     counts = clicks_by_annotator(found)
     workspace.write_json(AGREEMENT_FILE, {"tolerance_s": tolerance_s, "clicks": counts} | asdict(measured))
@@ -134,6 +151,8 @@ def pull_glances(
         gone=gone,
         annotators=counts,
         agreement=measured,
+        new=(now - before).total(),
+        withdrawn=(before - now).total(),
         faults=found.faults,
         notes=found.notes,
     )
@@ -205,6 +224,20 @@ def clicks_by_annotator(found: Import) -> dict[str, int]:
     for viewing in found.viewings:
         counts[viewing.annotator or "unknown"] += viewing.clicks
     return dict(sorted(counts.items()))
+
+
+def _judgements(found: Import) -> Counter[ForeignGlance | Viewing]:
+    """Count what people said, wherever in the file it stands."""
+    said: list[ForeignGlance | Viewing] = [*found.glances, *(seen for seen in found.viewings if not seen.clicks)]
+    return Counter(replace(judgement, place="") for judgement in said)
+
+
+def _judgements_before(path: Path) -> Counter[ForeignGlance | Viewing]:
+    if path.is_file():
+        # what cannot be read any more is replaced as a whole, and all of it is new
+        with contextlib.suppress(DataError):
+            return _judgements(read_annotations(path, "label-studio"))
+    return Counter()
 
 
 def _parse(export: bytes, asked: set[int], where: str) -> Iterable[dict[str, Any]]:

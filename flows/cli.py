@@ -24,6 +24,7 @@ from flows.serve_command import serve
 from flows.studio_commands import studio_app
 from flows.tiny_command import train_tiny
 from flows.train_commands import merge, train_lora
+from flows.webhook_command import webhook
 from pipeline.errors import HolmesError, SetupError
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ app.add_typer(prompts_app, name="prompts")
 app.add_typer(review_app, name="review")
 app.command()(detect)
 app.command()(serve)
+studio_app.command("webhook")(webhook)
 app.add_typer(studio_app, name="labelstudio")
 
 _debug = False

@@ -21,6 +21,7 @@ class StudioDouble:
     projects: dict[int, dict[str, Any]] = field(default_factory=dict)
     tasks: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     storages: list[dict[str, Any]] = field(default_factory=list)
+    webhooks: list[dict[str, Any]] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
     trouble: Callable[[str, str], Reply | None] = lambda _method, _path: None
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -52,7 +53,7 @@ class StudioDouble:
             return _json({"detail": "Invalid token."}, 401)
         return self._answer(call, parts.path.strip("/").split("/")[1:], parse_qs(parts.query))
 
-    def _answer(self, call: Call, path: list[str], query: dict[str, list[str]]) -> Reply:  # noqa: PLR0911
+    def _answer(self, call: Call, path: list[str], query: dict[str, list[str]]) -> Reply:  # noqa: C901, PLR0911
         body = json.loads(call.body) if call.body else None
         match call.method, path:
             case "GET", ["projects"]:
@@ -83,7 +84,18 @@ class StudioDouble:
             case "POST", ["storages", "localfiles"]:
                 self.storages.append({"id": len(self.storages) + 1, **body})
                 return _json(self.storages[-1], 201)
+            case method, ["webhooks", *number]:
+                return self._webhook(method, number, body, query)
         return _json({"detail": "Not found."}, 404)
+
+    def _webhook(self, method: str, number: list[str], body: Any, query: dict[str, list[str]]) -> Reply:
+        if method == "GET":
+            return _json([hook for hook in self.webhooks if str(hook["project"]) == query["project"][0]])
+        if method == "POST":
+            self.webhooks.append({"id": len(self.webhooks) + 1, **body})
+            return _json(self.webhooks[-1], 201)
+        self.webhooks[int(number[0]) - 1].update(body)
+        return _json(self.webhooks[int(number[0]) - 1])
 
     def _page(self, query: dict[str, list[str]]) -> Reply:
         tasks = self.tasks[int(query["project"][0])]
