@@ -165,6 +165,18 @@ def glance_project(workspace: Workspace, client: StudioClient) -> int | None:
     return int(noted["project"])
 
 
+def existing_project(workspace: Workspace, client: StudioClient, project_id: int | None) -> int:
+    """Return the project that is named, or else the one that was made for a workspace.
+
+    Raises:
+        SetupError: there is none, or it is on another server.
+    """
+    number = project_id if project_id is not None else glance_project(workspace, client)
+    if number is None:
+        raise SetupError(f"{workspace.url}: no project was made for it on {client.url}: run init-glance or name one")
+    return number
+
+
 def _find_or_create(
     workspace: Workspace, client: StudioClient, project_id: int | None, title: str | None, classes: Sequence[str]
 ) -> tuple[Any, bool]:

@@ -19,7 +19,7 @@ from annotation.registry import read_annotations
 from annotation.source import show
 from annotation.studio_client import TASKS_AN_EXPORT, StudioClient
 from annotation.studio_interface import RATE_KEY, GlanceInterface, read_interface
-from annotation.studio_project import glance_project
+from annotation.studio_project import existing_project
 from annotation.studio_rate import seek_time
 from pipeline.errors import SetupError, UnavailableError
 from pipeline.records import Glance
@@ -91,7 +91,7 @@ def pull_glances(
         DataError: the project has no tasks.
         UnavailableError: as `StudioClient.explained`, and where the server sends something else than tasks.
     """
-    number = _project(workspace, client, project_id)
+    number = existing_project(workspace, client, project_id)
     where = f"project {number} of Label Studio at {client.url}"
     interface = read_interface(client.project(number).label_config, where)
     ids = [task.id for task in client.tasks(number)]
@@ -132,7 +132,7 @@ def pull_form(workspace: Workspace, client: StudioClient, form: str, *, project_
     """
     if form not in FORMS:
         raise SetupError(f"{form!r} is no form of export; known are {', '.join(FORMS)}")
-    number = _project(workspace, client, project_id)
+    number = existing_project(workspace, client, project_id)
     read_interface(client.project(number).label_config, f"project {number} of Label Studio at {client.url}")
     name = f"labelstudio/glances.{FORMS[form]}"
     workspace.storage.write(name, client.export(number, form))
@@ -166,13 +166,6 @@ def clicks_by_annotator(found: Import) -> dict[str, int]:
     for viewing in found.viewings:
         counts[viewing.annotator or "unknown"] += viewing.clicks
     return dict(sorted(counts.items()))
-
-
-def _project(workspace: Workspace, client: StudioClient, project_id: int | None) -> int:
-    number = project_id if project_id is not None else glance_project(workspace, client)
-    if number is None:
-        raise SetupError(f"{workspace.url}: no project was made for it on {client.url}: run init-glance or name one")
-    return number
 
 
 def _parse(export: bytes, asked: set[int], where: str) -> Iterable[dict[str, Any]]:

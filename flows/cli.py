@@ -22,6 +22,7 @@ from flows.prompt_commands import prompts_app
 from flows.review_commands import review_app
 from flows.serve_command import serve
 from flows.studio_commands import studio_app
+from flows.suggest_command import suggest
 from flows.tiny_command import train_tiny
 from flows.train_commands import merge, train_lora
 from pipeline.errors import HolmesError, SetupError
@@ -62,6 +63,7 @@ app.add_typer(prompts_app, name="prompts")
 app.add_typer(review_app, name="review")
 app.command()(detect)
 app.command()(serve)
+studio_app.command("suggest")(suggest)
 app.add_typer(studio_app, name="labelstudio")
 
 _debug = False

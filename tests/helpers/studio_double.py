@@ -38,6 +38,26 @@ class StudioDouble:
         self.tasks[project].append(task | {"project": project})
         return number
 
+    def add_prediction(self, task: int, **fields: Any) -> int:
+        number = 1 + max((prediction["id"] for prediction in self.predictions()), default=0)
+        self.task(task)["predictions"].append({"id": number, "task": task, **fields})
+        return number
+
+    def task(self, number: int) -> dict[str, Any]:
+        return next(task for tasks in self.tasks.values() for task in tasks if task["id"] == number)
+
+    def predictions(self) -> list[dict[str, Any]]:
+        return [one for tasks in self.tasks.values() for task in tasks for one in task["predictions"]]
+
+    def _delete_prediction(self, number: int) -> Reply:
+        for tasks in self.tasks.values():
+            for task in tasks:
+                kept = [prediction for prediction in task["predictions"] if prediction["id"] != number]
+                if len(kept) < len(task["predictions"]):
+                    task["predictions"] = kept
+                    return Reply(status=204)
+        return _json({"detail": "Not found."}, 404)
+
     def handle(self, call: Call) -> Reply:
         parts = urlsplit(call.path)
         self.calls.append((call.method, parts.path))
@@ -58,6 +78,9 @@ class StudioDouble:
                 return _json(self.projects[self.add_project(**body)], 201)
             case "GET", ["projects", number] if int(number) in self.projects:
                 return _json(self.projects[int(number)])
+            case "PATCH", ["projects", number]:
+                self.projects[int(number)] |= body
+                return _json(self.projects[int(number)])
             case "POST", ["projects", number, "import"]:
                 for task in body:
                     self.add_task(int(number), task["data"])
@@ -72,6 +95,16 @@ class StudioDouble:
             case "POST", ["storages", "localfiles"]:
                 self.storages.append({"id": len(self.storages) + 1, **body})
                 return _json(self.storages[-1], 201)
+        return self._answer_of_predictions(call.method, path, body)
+
+    def _answer_of_predictions(self, method: str, path: list[str], body: Any) -> Reply:
+        match method, path:
+            case "POST", ["projects", _, "import", "predictions"]:
+                for prediction in body:
+                    self.add_prediction(**prediction)
+                return _json({"created": len(body)}, 201)
+            case "DELETE", ["predictions", number]:
+                return self._delete_prediction(int(number))
         return _json({"detail": "Not found."}, 404)
 
     def _page(self, query: dict[str, list[str]]) -> Reply:
@@ -80,7 +113,9 @@ class StudioDouble:
         part = tasks[(page - 1) * size : page * size]
         if not part and page > 1:
             return _json({"detail": "Invalid page."}, 404)
-        light = [{"id": task["id"], "data": task["data"], "project": task["project"]} for task in part]
+        light = part
+        if query["fields"] != ["all"]:
+            light = [{"id": task["id"], "data": task["data"], "project": task["project"]} for task in part]
         return _json({"total": len(tasks), "total_annotations": 0, "total_predictions": 0, "tasks": light})
 
 
