@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.console import shown_progress
 from pipeline.errors import SetupError
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ def suggest(
     """
     from annotation.studio_client import StudioClient
     from annotation.studio_suggest import suggest_glances
+    from flows.console import shown_progress
     from pipeline.stages.score import WorkspaceScorer
     from pipeline.workspace import Workspace
 
