@@ -183,6 +183,30 @@ class StudioClient:
                 if fault.status_code != HTTPStatus.NOT_FOUND:
                     raise
 
+    def ask_of_several(self, task_id: int, people: int) -> None:
+        """Have a task reviewed by so many people. Raises as `explained`."""
+        with self.explained(f"ask {people} people about task {task_id}"):
+            self.sdk.tasks.update(str(task_id), overlap=people, request_options=ONE_TRY)
+
+    def withdraw_task(self, task_id: int) -> bool:
+        """Delete a task unless somebody has worked on it, be it a draft or a skip; return whether it is gone.
+
+        Raises:
+            UnavailableError: as `explained`.
+        """
+        from label_studio_sdk.core.api_error import ApiError
+
+        with self.explained(f"delete task {task_id}"):
+            try:
+                task = self.sdk.tasks.get(str(task_id))
+                if task.annotations or task.drafts or task.total_annotations or task.cancelled_annotations:
+                    return False
+                self.sdk.tasks.delete(str(task_id), request_options=ONE_TRY)
+            except ApiError as fault:
+                if fault.status_code != HTTPStatus.NOT_FOUND:
+                    raise
+        return True
+
     def export(self, project_id: int, form: str = "JSON", task_ids: Sequence[int] = ()) -> bytes:
         """Return an export as the server writes it; `form` is JSON, JSON_MIN, CSV or TSV. No ids mean all tasks.
 

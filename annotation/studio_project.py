@@ -9,13 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from annotation.foreign import IGNORE
 from annotation.stage import timeline_of_file
-from annotation.studio_client import ONE_TRY, StudioClient
+from annotation.studio_client import StudioClient
 from annotation.studio_interface import (
     INSTRUCTION,
     RATE_KEY,
@@ -23,57 +21,27 @@ from annotation.studio_interface import (
     glance_config,
     read_interface,
 )
+from annotation.studio_kinds import ProjectKind, find_or_create
 from annotation.studio_rate import player_rate
-from annotation.video_index import stem
+from annotation.studio_serving import Serving
 from pipeline.config import VideoConfig
 from pipeline.errors import RecordError, SetupError
-from pipeline.records import Reason, Video, digest
+from pipeline.records import Reason, Video
 from pipeline.taxonomy import AUTO
 from pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-PROJECT_FILE = "labelstudio/glance_project.json"
-"""Where a workspace keeps which project of which server holds its tasks; no token is in it."""
+GLANCES = ProjectKind(
+    noun="glances",
+    note="labelstudio/glance_project.json",
+    command="init-glance",
+    description="One click on one frame inside every abnormal event.",
+    instruction=INSTRUCTION,
+)
 
 Skipped = tuple[str, RecordError]
 """The id of a video without a task, and why it has none."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
-    """How the browser gets the videos: as local files of the server, or from an address.
-
-    Args:
-        document_root: the folder that the server serves, LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT there.
-        url_prefix: address that stands for `video_root`, http(s):// or that of a bucket such as s3://bucket/videos.
-        video_root: the folder whose inner paths follow `url_prefix`.
-
-    Raises:
-        SetupError: neither or both ways are given.
-    """
-
-    document_root: Path | None = None
-    url_prefix: str | None = None
-    video_root: Path | None = None
-
-    def __post_init__(self) -> None:
-        if (self.document_root is None) == (self.url_prefix is None):
-            raise SetupError("videos are served either as local files (document root) or from a URL prefix: name one")
-        if (self.url_prefix is None) != (self.video_root is None):
-            raise SetupError("a URL prefix and the folder of videos that it stands for belong together: name both")
-
-    def address_of(self, video: Video) -> str:
-        """Return what a task's data says of where the video is. A video at a URL keeps it.
-
-        Raises:
-            RecordError: NOT_A_FILE, the video lies outside the folder that is served.
-        """
-        if "://" in video.path:
-            return video.path
-        if self.document_root is not None:
-            return f"/data/local-files/?d={quote(_inside(video, self.document_root))}"
-        return f"{str(self.url_prefix).rstrip('/')}/{quote(_inside(video, Path(self.video_root or '')))}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,20 +93,23 @@ def init_glances(
     if not videos:
         raise SetupError(f"{workspace.url}: no ingested videos: a build, even one without clicks, ingests them")
     classes = glance_classes((video.label for video in videos if video.label), taxonomy)
-    project, created = _find_or_create(workspace, client, project_id, title, classes)
+    project, created = find_or_create(
+        workspace, client, GLANCES, glance_config(classes), project_id=project_id, title=title
+    )
     _check_interface(project, classes, f"project {project.id} of Label Studio at {client.url}")
     known = {str((task.data or {}).get("video_id")) for task in client.tasks(project.id)}
     new = [video for video in videos if video.video_id not in known]
     tasks: list[dict[str, Any]] = []
+    served: list[str] = []
     skipped: list[Skipped] = []
     for done, (video, outcome) in enumerate(_make_tasks(new, serving, reading or VideoConfig()), start=1):
         if isinstance(outcome, RecordError):
             skipped.append((video.video_id, outcome))
         else:
             tasks.append(outcome)
+            served.append(video.path)
         on_progress(done, len(new))
-    if serving.document_root is not None and tasks:
-        _open_folders(client, project.id, serving.document_root, (v for v in new if "://" not in v.path))
+    serving.open_folders(client, project.id, served)
     client.add_tasks(project.id, tasks)
     return ProjectSummary(
         project_id=project.id,
@@ -148,62 +119,6 @@ def init_glances(
         added=len(tasks),
         skipped=skipped,
     )
-
-
-def glance_project(workspace: Workspace, client: StudioClient) -> int | None:
-    """Return the project that holds this workspace's tasks on this server, None where none was made.
-
-    Raises:
-        SetupError: the note of it is of another server.
-    """
-    noted = workspace.read_json(PROJECT_FILE)
-    if not isinstance(noted, dict) or not isinstance(noted.get("project"), int):
-        return None
-    if noted.get("url") != client.url:
-        name = workspace.storage.path(PROJECT_FILE)
-        raise SetupError(f"{name}: the project is on {noted.get('url')}, not on {client.url}: name a project")
-    return int(noted["project"])
-
-
-def existing_project(workspace: Workspace, client: StudioClient, project_id: int | None) -> int:
-    """Return the project that is named, or else the one that was made for a workspace.
-
-    Raises:
-        SetupError: there is none, or it is on another server.
-    """
-    number = project_id if project_id is not None else glance_project(workspace, client)
-    if number is None:
-        raise SetupError(f"{workspace.url}: no project was made for it on {client.url}: run init-glance or name one")
-    return number
-
-
-def _find_or_create(
-    workspace: Workspace, client: StudioClient, project_id: int | None, title: str | None, classes: Sequence[str]
-) -> tuple[Any, bool]:
-    number = project_id if project_id is not None else glance_project(workspace, client)
-    if number is not None:
-        return client.project(number), False
-    title = title or f"Glances: {workspace.name}"
-    # a run that ended between creating the project and noting it left one with this mark
-    mark = f"holmes glances {digest(workspace.storage.root)[:16]}"
-    found = [project for project in client.projects_titled(title) if mark in (project.description or "")]
-    if found:
-        project, created = client.project(found[0].id), False
-    else:
-        with client.explained("create a project"):
-            project = client.sdk.projects.create(
-                title=title,
-                description=f"One click on one frame inside every abnormal event. {mark}",
-                expert_instruction=INSTRUCTION,
-                show_instruction=True,
-                label_config=glance_config(classes),
-                # Label Studio asks one person a task unless told otherwise; overlap is the user's choice
-                maximum_annotations=1,
-                request_options=ONE_TRY,
-            )
-        created = True
-    workspace.write_json(PROJECT_FILE, {"url": client.url, "project": project.id})
-    return project, created
 
 
 def _check_interface(project: Any, classes: Iterable[str], where: str) -> None:
@@ -230,39 +145,8 @@ def _make_tasks(
                 continue
             try:
                 rate = player_rate(timeline)
-                data = {"video": serving.address_of(video), "video_id": video.video_id, RATE_KEY: f"{rate:.12g}"}
+                data = {"video": serving.address_of(video.path), "video_id": video.video_id, RATE_KEY: f"{rate:.12g}"}
             except RecordError as fault:
                 yield video, fault
                 continue
             yield video, {"data": data}
-
-
-def _open_folders(client: StudioClient, project_id: int, root: Path, videos: Iterable[Video]) -> None:
-    """Connect the folders of the videos as local storage, without which the server hands out no file of them."""
-    root = root.resolve()
-    tops = {Path(_inside(video, root)).parts[0] for video in videos}
-    with client.explained("list the local storages"):
-        present = {storage.path for storage in client.sdk.import_storage.local.list(project=project_id)}
-    for top in sorted(tops):
-        path = str(root / top)
-        if (root / top).is_file():
-            raise SetupError(
-                f"{path}: Label Studio serves no file that lies in its document root itself: use a subfolder"
-            )
-        if path not in present:
-            with client.explained(f"connect {path} as local storage"):
-                client.sdk.import_storage.local.create(
-                    project=project_id,
-                    path=path,
-                    title=f"videos in {stem(top)}",
-                    use_blob_urls=True,
-                    request_options=ONE_TRY,
-                )
-
-
-def _inside(video: Video, root: Path) -> str:
-    """Return the path of a video inside a folder, with forward slashes."""
-    for path, folder in ((Path(video.path).absolute(), root.absolute()), (Path(video.path).resolve(), root.resolve())):
-        if path.is_relative_to(folder):
-            return path.relative_to(folder).as_posix()
-    raise RecordError(Reason.NOT_A_FILE, f"{video.path} lies outside the folder that is served, {root}")

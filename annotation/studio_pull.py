@@ -7,21 +7,24 @@ answer, and what is there at the beginning and gone at the end is named.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from annotation.annotators import Agreement, agreement
-from annotation.foreign import ForeignFault, ForeignGlance, Import
+from annotation.foreign import ForeignFault, ForeignGlance, Import, Viewing
 from annotation.registry import read_annotations
 from annotation.source import show
 from annotation.studio_client import TASKS_AN_EXPORT, StudioClient
 from annotation.studio_interface import RATE_KEY, GlanceInterface, read_interface
-from annotation.studio_project import existing_project
+from annotation.studio_kinds import chosen_project
+from annotation.studio_project import GLANCES
 from annotation.studio_rate import seek_time
-from pipeline.errors import SetupError, UnavailableError
+from pipeline.errors import DataError, SetupError, UnavailableError
 from pipeline.records import Glance
 from pipeline.taxonomy import canonical
 from pipeline.workspace import Workspace
@@ -35,7 +38,10 @@ FORMS = {"JSON": "json", "JSON_MIN": "min.json", "CSV": "csv", "TSV": "tsv"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullSummary:
-    """What came: the file, its clicks, what was left out and why, and how far people agree."""
+    """What came: the file, its clicks, what was left out and why, and how far people agree.
+
+    `new` and `withdrawn` count clicks, marks and videos with nothing abnormal, compared with the pull before.
+    """
 
     path: str
     tasks: int
@@ -43,9 +49,11 @@ class PullSummary:
     marks: int
     nothing_abnormal: int
     rates_added: int
-    gone: list[int]
+    gone: tuple[int, ...]
     annotators: dict[str, int]
     agreement: Agreement
+    new: int
+    withdrawn: int
     faults: list[ForeignFault] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -53,7 +61,7 @@ class PullSummary:
         """Return the lines that a person reads."""
         lines = [
             f"{self.path}: {self.tasks} task(s), {self.clicks} click(s), {self.marks} mark(s) to ignore, "
-            f"{self.nothing_abnormal} x nothing abnormal, {len(self.faults)} left out"
+            f"{self.nothing_abnormal} x nothing abnormal, {len(self.faults)} left out; {self.news}"
         ]
         lines += [f"  annotator {name}: {count} click(s)" for name, count in self.annotators.items()]
         seen = self.agreement
@@ -65,8 +73,37 @@ class PullSummary:
         if self.rates_added:
             lines.append(f"  note: {self.rates_added} task(s) take their frame rate from the interface")
         if self.gone:
-            lines.append(f"  note: {len(self.gone)} task(s) were deleted meanwhile: {show(self.gone)}")
+            lines.append(f"  note: {len(self.gone)} task(s) were deleted meanwhile: {show(list(self.gone))}")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+
+    @property
+    def news(self) -> str:
+        """What the pull before did not have, or had and is gone."""
+        if not self.new and not self.withdrawn:
+            return "nothing new"
+        return f"{self.new} new" + (f", {self.withdrawn} withdrawn" if self.withdrawn else "")
+
+    @property
+    def remarks(self) -> list[str]:
+        """What was left out, a line each."""
+        return [str(fault) for fault in self.faults]
+
+    def figures(self) -> dict[str, Any]:
+        """Return the counts, for a machine to read."""
+        return {
+            "glances": {
+                "path": self.path,
+                "tasks": self.tasks,
+                "clicks": self.clicks,
+                "marks": self.marks,
+                "nothing_abnormal": self.nothing_abnormal,
+                "left_out": len(self.faults),
+                "new": self.new,
+                "withdrawn": self.withdrawn,
+                "annotators": self.annotators,
+                "agreement": asdict(self.agreement),
+            }
+        }
 
 
 def pull_glances(
@@ -91,19 +128,15 @@ def pull_glances(
         DataError: the project has no tasks.
         UnavailableError: as `StudioClient.explained`, and where the server sends something else than tasks.
     """
-    number = existing_project(workspace, client, project_id)
+    number = chosen_project(workspace, client, GLANCES, project_id)
     where = f"project {number} of Label Studio at {client.url}"
     interface = read_interface(client.project(number).label_config, where)
-    ids = [task.id for task in client.tasks(number)]
-    tasks: list[dict[str, Any]] = []
-    for start in range(0, len(ids), TASKS_AN_EXPORT):
-        part = ids[start : start + TASKS_AN_EXPORT]
-        tasks += _parse(client.export(number, "JSON", part), set(part), f"{where}, tasks {part[0]} to {part[-1]}")
-        on_progress(start + len(part), len(ids))
+    tasks, gone = fetch_tasks(client, number, where, on_progress)
     rates_added = sum(_state_rate(task, interface) for task in tasks)
-    workspace.storage.write(EXPORT_FILE, json.dumps(tasks, ensure_ascii=False).encode())
-    path = workspace.storage.local_path(EXPORT_FILE)
+    before = _judgements_before(workspace.storage.local_path(EXPORT_FILE))
+    path = store_export(workspace, EXPORT_FILE, tasks)
     found = read_annotations(path, "label-studio")
+    now = _judgements(found)
     measured = measure_agreement(found, tolerance_s)
     counts = clicks_by_annotator(found)
     workspace.write_json(AGREEMENT_FILE, asdict(measured) | {"tolerance_s": tolerance_s, "by_annotator": counts})
@@ -115,12 +148,37 @@ def pull_glances(
         marks=len(found.glances) - clicks,
         nothing_abnormal=sum(not viewing.clicks for viewing in found.viewings),
         rates_added=rates_added,
-        gone=sorted(set(ids) - {task["id"] for task in tasks}),
+        gone=gone,
         annotators=counts,
         agreement=measured,
+        new=(now - before).total(),
+        withdrawn=(before - now).total(),
         faults=found.faults,
         notes=found.notes,
     )
+
+
+def fetch_tasks(
+    client: StudioClient, project_id: int, where: str, on_progress: Callable[[int, int], None]
+) -> tuple[list[dict[str, Any]], tuple[int, ...]]:
+    """Return all tasks of a project as the JSON export has them, and the numbers of those deleted meanwhile.
+
+    Raises:
+        UnavailableError: as `StudioClient.explained`, and where the server sends something else than tasks.
+    """
+    ids = [task.id for task in client.tasks(project_id)]
+    tasks: list[dict[str, Any]] = []
+    for start in range(0, len(ids), TASKS_AN_EXPORT):
+        part = ids[start : start + TASKS_AN_EXPORT]
+        tasks += _parse(client.export(project_id, "JSON", part), set(part), f"{where}, tasks {part[0]} to {part[-1]}")
+        on_progress(start + len(part), len(ids))
+    return tasks, tuple(sorted(set(ids) - {task["id"] for task in tasks}))
+
+
+def store_export(workspace: Workspace, name: str, tasks: list[dict[str, Any]]) -> Path:
+    """Write tasks into the workspace as one export; return where it lies."""
+    workspace.storage.write(name, json.dumps(tasks, ensure_ascii=False).encode())
+    return workspace.storage.local_path(name)
 
 
 def pull_form(workspace: Workspace, client: StudioClient, form: str, *, project_id: int | None = None) -> str:
@@ -132,7 +190,7 @@ def pull_form(workspace: Workspace, client: StudioClient, form: str, *, project_
     """
     if form not in FORMS:
         raise SetupError(f"{form!r} is no form of export; known are {', '.join(FORMS)}")
-    number = existing_project(workspace, client, project_id)
+    number = chosen_project(workspace, client, GLANCES, project_id)
     read_interface(client.project(number).label_config, f"project {number} of Label Studio at {client.url}")
     name = f"labelstudio/glances.{FORMS[form]}"
     workspace.storage.write(name, client.export(number, form))
@@ -166,6 +224,20 @@ def clicks_by_annotator(found: Import) -> dict[str, int]:
     for viewing in found.viewings:
         counts[viewing.annotator or "unknown"] += viewing.clicks
     return dict(sorted(counts.items()))
+
+
+def _judgements(found: Import) -> Counter[ForeignGlance | Viewing]:
+    """Count what people said, wherever in the file it stands."""
+    said: list[ForeignGlance | Viewing] = [*found.glances, *(seen for seen in found.viewings if not seen.clicks)]
+    return Counter(replace(judgement, place="") for judgement in said)
+
+
+def _judgements_before(path: Path) -> Counter[ForeignGlance | Viewing]:
+    if path.is_file():
+        # what cannot be read any more is replaced as a whole, and all of it is new
+        with contextlib.suppress(DataError):
+            return _judgements(read_annotations(path, "label-studio"))
+    return Counter()
 
 
 def _parse(export: bytes, asked: set[int], where: str) -> Iterable[dict[str, Any]]:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from annotation.stage import timeline_of_file
 from annotation.studio_client import ONE_TRY, StudioClient
 from annotation.studio_interface import UNNAMED, GlanceInterface, read_interface
-from annotation.studio_project import Skipped, existing_project
+from annotation.studio_kinds import chosen_project
+from annotation.studio_project import GLANCES, Skipped
 from annotation.studio_rate import player_frame
 from annotation.studio_regions import TIMELINE
 from pipeline.config import ProposalConfig, VideoConfig
@@ -142,7 +143,7 @@ def suggest_glances(
         SetupError: no project, one of another kind, or one whose interface lacks a label that is needed.
         UnavailableError: as `StudioClient.explained`.
     """
-    number = existing_project(workspace, client, project_id)
+    number = chosen_project(workspace, client, GLANCES, project_id)
     where = f"project {number} of Label Studio at {client.url}"
     interface = read_interface(client.project(number).label_config, where)
     videos = {video.video_id: video for video in workspace.videos.records()}

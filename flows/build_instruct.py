@@ -27,7 +27,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.plan import BuildSummary, run_step, run_steps
+from flows.plan import BuildSummary, read_run_config, run_step, run_steps
 from pipeline.config import BuildConfig, apply_override, load_config, parse_config
 from pipeline.errors import ConfigError, HolmesError, UnavailableError
 from pipeline.stages.base import StageReport
@@ -61,7 +61,7 @@ def build_instruct(
         overrides: single settings as `section.key=value`, as for `holmes build --set`; they win over both.
         workspace: folder of everything that the build makes; wins over all of them.
     """
-    _log_to_prefect()
+    log_to_prefect()
     try:
         if config is None and settings is None and not overrides:
             config = make_demo_config()
@@ -80,7 +80,7 @@ def make_demo_config() -> Path:
         return config_file
     from flows.demo import make_demo_world
 
-    with _shown_progress("sample") as show:
+    with shown_progress("sample") as show:
         return make_demo_world(DEMO_FOLDER, videos=DEMO_VIDEOS, seed=0, on_progress=show)
 
 
@@ -104,13 +104,31 @@ def choose_config(
     return parse_config(values, origin="settings")
 
 
-def run_plan(config: BuildConfig) -> BuildSummary:
-    """Run every stage of the plan as a task of its own, under one lock, and publish what came out."""
+def config_of(workspace: str, config: Path | None, overrides: Sequence[str]) -> tuple[BuildConfig, Path]:
+    """Return the configuration to build a workspace with, and the folder that its relative paths start from.
+
+    Without a config file it is that of the workspace's latest run.
+
+    Raises:
+        ConfigError: as `load_config`.
+        SetupError: if there is no file, and nothing was built there.
+    """
+    if config is not None:
+        return load_config(config, overrides, workspace), Path()
+    settings, folder = read_run_config(Workspace(workspace), overrides)
+    # it may have been moved since
+    here = workspace if "://" in workspace else str(Path(workspace).resolve())
+    return settings.model_copy(update={"workspace": here}), folder
+
+
+def run_plan(config: BuildConfig, *, first: str | None = None) -> BuildSummary:
+    """Run every stage of the plan, or those from `first` on, as a task of its own, and publish what came out."""
     summary = run_steps(
         config,
         lambda name, _: run_stage_task.with_options(name=name)(name, config),
         # Also after a failure: the counts up to there say where it stopped.
         on_end=lambda reports: _publish_counts(config, reports),
+        first=first,
     )
     create_link_artifact(
         summary.report.resolve().as_uri(),
@@ -121,7 +139,7 @@ def run_plan(config: BuildConfig) -> BuildSummary:
     return summary
 
 
-def _may_heal(_task: Any, _run: Any, state: State[Any]) -> bool:
+def may_heal(_task: Any, _run: Any, state: State[Any]) -> bool:
     """Tell whether waiting can help: not where the data, the call or the set-up is at fault."""
     fault = state.data
     return isinstance(fault, UnavailableError) or not isinstance(fault, HolmesError)
@@ -130,23 +148,21 @@ def _may_heal(_task: Any, _run: Any, state: State[Any]) -> bool:
 @task(
     retries=len(RETRY_DELAYS_S),
     retry_delay_seconds=list(RETRY_DELAYS_S),
-    retry_condition_fn=_may_heal,
+    retry_condition_fn=may_heal,
     cache_policy=NO_CACHE,
     persist_result=False,
 )
 def run_stage_task(name: str, config: BuildConfig) -> StageReport:
     """Run one stage; what it committed before a fault is kept, and a retry goes on from there."""
-    with _shown_progress(name) as show:
+    with shown_progress(name) as show:
         return run_step(name, Workspace(config.workspace), config, show)
 
 
 @contextmanager
-def _shown_progress(stage: str) -> Iterator[Progress]:
-    """Yield a progress callback that moves the stage's progress artifact."""
+def shown_progress(stage: str, flow_name: str = "build-instruct") -> Iterator[Progress]:
+    """Yield a progress callback that moves the stage's progress artifact of a flow's run."""
     # The function is declared to return a coroutine as well, which it does only where a loop is running.
-    artifact = cast(
-        UUID, create_progress_artifact(0.0, key=f"build-instruct-{stage}", description=f"Progress of {stage}")
-    )
+    artifact = cast(UUID, create_progress_artifact(0.0, key=f"{flow_name}-{stage}", description=f"Progress of {stage}"))
     shown_at = time.monotonic()
 
     def move_to(percent: float) -> None:
@@ -197,7 +213,7 @@ def rejects_as_markdown(reports: Sequence[StageReport]) -> str:
     return "\n".join(["| stage | reason | rejected |", "|---|---|---:|", *rows])
 
 
-def _log_to_prefect() -> None:
+def log_to_prefect() -> None:
     """Send the engine's log to the logs of the run, as PREFECT_LOGGING_EXTRA_LOGGERS would, which nobody has to set."""
     extra = logging.getLogger("prefect.extra")
     for package in ENGINE_LOGGERS:

@@ -25,6 +25,7 @@ from flows.studio_commands import studio_app
 from flows.suggest_command import suggest
 from flows.tiny_command import train_tiny
 from flows.train_commands import merge, train_lora
+from flows.webhook_command import webhook
 from pipeline.errors import HolmesError, SetupError
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ app.add_typer(review_app, name="review")
 app.command()(detect)
 app.command()(serve)
 studio_app.command("suggest")(suggest)
+studio_app.command("webhook")(webhook)
 app.add_typer(studio_app, name="labelstudio")
 
 _debug = False

@@ -1,13 +1,21 @@
-"""What a person sees while the engine works: bars on a terminal, plain lines elsewhere. All of it goes to stderr."""
+"""What a command and its person have to do with one another: bars on a terminal, plain lines elsewhere, the end.
+
+All that is shown goes to stderr.
+"""
 
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
 
+from pipeline.errors import SetupError
 from pipeline.stages.run import Progress
 
 LOG_EVERY_S = 5.0
@@ -30,6 +38,28 @@ def set_up_logging(*, verbose: bool) -> None:
     root.setLevel(logging.WARNING)
     for package in ("pipeline", "annotation", "flows"):
         logging.getLogger(package).setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def require_folder(workspace: str) -> None:
+    """Refuse a local workspace that is not there.
+
+    Raises:
+        SetupError: no such folder.
+    """
+    if "://" not in workspace and not Path(workspace).is_dir():
+        raise SetupError(f"{workspace}: no such folder")
+
+
+def wait_for_the_end() -> None:
+    """Return at Ctrl-C or SIGTERM."""
+    ended = threading.Event()
+
+    def end(_signal: int, _frame: FrameType | None) -> None:
+        ended.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    ended.wait()
 
 
 @contextmanager

@@ -211,21 +211,26 @@ def run_steps(
     config: BuildConfig,
     run: Callable[[str, Workspace], StageReport],
     on_end: Callable[[Sequence[StageReport]], None] | None = None,
+    *,
+    first: str | None = None,
 ) -> BuildSummary:
     """Call `run` for every stage of the plan under one lock, and leave `run.json` and the report page.
 
-    `on_end` is given the reports of the stages that ended well, also where the next one failed. Raises as `build`.
+    `on_end` is given the reports of the stages that ended well, also where the next one failed. The stages before
+    `first` are left as they are. Raises as `build`.
     """
     check_inputs(config)
+    names = step_names(config)
+    names = names[names.index(first) if first else 0 :]
     workspace = Workspace(config.workspace)
     with workspace.locked():
         started_at = _now()
         reports: list[StageReport] = []
         try:
-            for name in step_names(config):
+            for name in names:
                 reports.append(run(name, workspace))  # noqa: PERF401 - kept when a stage fails
         finally:
-            _write_run(workspace, config, reports, started_at)
+            _write_run(workspace, config, reports, started_at, is_complete=len(reports) == len(names))
             if on_end is not None:
                 on_end(reports)
         page = write_build_report(workspace, reports, config.model_dump(mode="json"))
@@ -234,7 +239,9 @@ def run_steps(
     )
 
 
-def _write_run(workspace: Workspace, config: BuildConfig, reports: Sequence[StageReport], started_at: str) -> None:
+def _write_run(
+    workspace: Workspace, config: BuildConfig, reports: Sequence[StageReport], started_at: str, *, is_complete: bool
+) -> None:
     """Leave `run.json`: settings, versions and counts of the latest run, complete or not."""
     workspace.write_json(
         "run.json",
@@ -244,7 +251,7 @@ def _write_run(workspace: Workspace, config: BuildConfig, reports: Sequence[Stag
             "folder": str(Path.cwd()),
             "started_at": started_at,
             "finished_at": _now(),
-            "complete": len(reports) == len(step_names(config)),
+            "complete": is_complete,
             "config": config.model_dump(mode="json"),
             "stages": [asdict(report) for report in reports],
         },

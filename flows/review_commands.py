@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -40,21 +41,19 @@ def export_(
 @review_app.command("import")
 def import_(
     workspace: WorkspaceArgument,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="review files that come back")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="review files, or exports of Label Studio")],
+    as_json: Annotated[bool, typer.Option("--json", help="print the reviewers' figures as one JSON object")] = False,
 ) -> None:
     """Keep the decisions of reviewed files for the next build; exit 1 and a list where a row is wrong."""
-    from pipeline.stages.review_items import ReviewItems
-    from pipeline.stages.reviews import import_reviews
+    from annotation.studio_review_pull import import_review_files
     from pipeline.workspace import Workspace
 
     _existing(workspace)
-    opened = Workspace(workspace)
-    with opened.locked():
-        done = import_reviews(opened, files, ReviewItems(opened).get)
-    for fault in done.faults:
-        typer.echo(f"{fault.reason}: {fault.detail}", err=True)
-    typer.echo(f"{workspace}: {done}")
-    if done.faults:
+    done = import_review_files(Workspace(workspace), files)
+    for remark in done.remarks:
+        typer.echo(remark, err=True)
+    typer.echo(json.dumps(done.figures(), ensure_ascii=False) if as_json else str(done))
+    if done.imported.faults:
         raise typer.Exit(1)
 
 

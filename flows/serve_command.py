@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -38,6 +35,7 @@ def serve(
     ] = False,
 ) -> None:
     """Serve a web page that finds anomalies in videos, explains them and answers questions."""
+    from flows.console import wait_for_the_end
     from flows.page.intake import Limits
     from flows.page.server import ServeSettings, require_gradio, served
 
@@ -65,22 +63,10 @@ def serve(
         typer.echo(f"page  {address}")
         if host not in {"127.0.0.1", "localhost", "::1"}:
             typer.echo("everyone who reaches this machine can use the page: it asks for no password", err=True)
-        _wait_for_the_end()
+        wait_for_the_end()
     typer.echo("stopped; uploaded videos are removed", err=True)
 
 
 def _name(model: str | None) -> str:
     """Return enough of a name or path to know it by."""
     return "" if model is None else "/".join(Path(model).parts[-2:])
-
-
-def _wait_for_the_end() -> None:
-    """Return at Ctrl-C or SIGTERM."""
-    ended = threading.Event()
-
-    def end(_signal: int, _frame: FrameType | None) -> None:
-        ended.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
-    ended.wait()

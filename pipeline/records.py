@@ -236,7 +236,8 @@ class ReviewItem(Record):
     """A pair as a reviewer sees it, and from `decision` on what the reviewer says of it: None until then.
 
     `answer_hash` tells, when the item comes back, whether the answer is still the one that was shown. `clip_path` is
-    the clip's own file, or the video in which it is the span [start_s, end_s). `rating` goes from 1, poor, to 5.
+    the clip's own file, or the video in which it is the span [start_s, end_s). `rating` goes from 1, poor, to 5, and
+    `lead_time_s` is how long the reviewer took, None where no tool has measured it.
     """
 
     pair_id: str
@@ -257,6 +258,7 @@ class ReviewItem(Record):
     reviewed_at: str | None
     rating: int | None
     reason: str | None
+    lead_time_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

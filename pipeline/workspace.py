@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.errors import SetupError
+from pipeline.errors import SetupError, UnavailableError
 from pipeline.records import (
     Caption,
     EventClip,
@@ -141,7 +141,8 @@ class Workspace:
         The lock is the operating system's: it ends with the process, however that ends. A remote workspace has none.
 
         Raises:
-            SetupError: if another process holds it, or it holds files of others where a build would put its own.
+            UnavailableError: if another process holds it.
+            SetupError: if it holds files of others where a build would put its own.
         """
         if not self.storage.is_local:
             yield
@@ -155,7 +156,7 @@ class Workspace:
             except OSError:
                 file.seek(0)
                 holder = file.read().strip() or "unknown"
-                raise SetupError(f"{self.url}: in use by another build (process {holder})") from None
+                raise UnavailableError(f"{self.url}: in use by another build (process {holder})") from None
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()

@@ -6,7 +6,7 @@ import contextlib
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -109,8 +109,7 @@ def select_pairs(workspace: Workspace, selection: Selection) -> list[str]:
         passed = rejected_by_people.union(row["pair_id"] for row in verdicts)
         chosen = [pair_id for pair_id in chosen if pair_id in passed]
     if selection.sample_percent < 100:
-        count = math.ceil(len(chosen) * selection.sample_percent / 100)
-        drawn = set(sorted(chosen, key=lambda pair_id: digest("review", selection.seed, pair_id))[:count])
+        drawn = draw_sample(chosen, selection.sample_percent, "review", selection.seed)
         chosen = [pair_id for pair_id in chosen if pair_id in drawn]
     if selection.only_undecided:
         # By people, in files that the build was given or in reviews that no build has read yet.
@@ -118,6 +117,27 @@ def select_pairs(workspace: Workspace, selection: Selection) -> list[str]:
         decided.update(review.pair_id for _, review in current_reviews(workspace))
         chosen = [pair_id for pair_id in chosen if pair_id not in decided]
     return chosen
+
+
+def draw_sample(pair_ids: Sequence[str], percent: float, *salt: str | int) -> set[str]:
+    """Draw a share of some pairs, rounded up; the same `salt` draws the same, whatever their order."""
+    count = math.ceil(len(pair_ids) * percent / 100)
+    return set(sorted(pair_ids, key=lambda pair_id: digest(*salt, pair_id))[:count])
+
+
+def pairs_to_review(workspace: Workspace, selection: Selection) -> list[str]:
+    """Return the ids of the selected pairs, as `select_pairs` does; none only where all of them are decided.
+
+    Raises:
+        ConfigError: if the selection is none.
+        DataError: if there is nothing in the workspace to review.
+    """
+    if not workspace.pairs.num_rows:
+        raise DataError(f"{workspace.url}: no pairs to review; run the build first")
+    pair_ids = select_pairs(workspace, selection)
+    if not pair_ids and not selection.unchecked and not workspace.verdicts.num_rows:
+        raise DataError(f"{workspace.url}: none of {workspace.pairs.num_rows} pairs has passed the rules")
+    return pair_ids
 
 
 def export_items(workspace: Workspace, selection: Selection, out: Path) -> int:
@@ -132,11 +152,7 @@ def export_items(workspace: Workspace, selection: Selection, out: Path) -> int:
         raise ConfigError(f"{out}: review items are written as {', '.join(SUFFIXES)}")
     if out.exists():
         raise SetupError(f"{out}: exists and may hold decisions; name another file, or remove it")
-    if not workspace.pairs.num_rows:
-        raise DataError(f"{workspace.url}: no pairs to review; run the build first")
-    pair_ids = select_pairs(workspace, selection)
-    if not pair_ids and not selection.unchecked and not workspace.verdicts.num_rows:
-        raise DataError(f"{workspace.url}: none of {workspace.pairs.num_rows} pairs has passed the rules")
+    pair_ids = pairs_to_review(workspace, selection)
     items = ReviewItems(workspace)
     found = (item for pair_id in pair_ids if (item := items.get(pair_id)) is not None)
     try:

@@ -7,7 +7,6 @@ equally late ones, or ones without a time, the last imported.
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,14 +18,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.errors import DataError, RecordError
-from pipeline.records import Decision, Reason, ReviewItem, Verdict, digest
+from pipeline.records import Reason, ReviewItem, Verdict, digest
 from pipeline.schema import from_arrow, to_arrow
-from pipeline.stages.verdicts import Row, decided_at, read_rows, text_of, time_of
+from pipeline.stages.review_rows import read_decision
+from pipeline.stages.verdicts import Row, decided_at, read_rows
 from pipeline.storage import TEMPORARY
 from pipeline.workspace import Workspace
 
 FOLDER = "reviews"
-RATINGS = range(1, 6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,25 +64,40 @@ def import_reviews(
     Raises:
         SetupError: if the workspace cannot be written.
     """
+    return keep_reviews(workspace, rows_of_files(paths), item_of)
+
+
+def rows_of_files(paths: Iterable[Path]) -> Iterator[tuple[str, Row | RecordError]]:
+    """Yield (place, row or fault) for every row of files of review items, and a fault for a file that is none."""
+    for path in paths:
+        try:
+            yield from read_rows(path)
+        except DataError as fault:
+            yield str(path), RecordError(Reason.UNREADABLE, str(fault))
+
+
+def keep_reviews(
+    workspace: Workspace,
+    rows: Iterable[tuple[str, Row | RecordError]],
+    item_of: Callable[[str], ReviewItem | None],
+) -> ReviewImport:
+    """Check rows of review items, each with its place, and store what is new of the good ones.
+
+    As `import_reviews`, for rows that come from elsewhere than a file of them.
+    """
     decided: list[ReviewItem] = []
     faults: list[RecordError] = []
     undecided = 0
-    for path in paths:
+    for place, row in rows:
         try:
-            rows = list(read_rows(path))
-        except DataError as fault:
-            faults.append(RecordError(Reason.UNREADABLE, str(fault)))
+            item = read_decision(place, row, item_of)
+        except RecordError as fault:
+            faults.append(fault)
             continue
-        for place, row in rows:
-            try:
-                item = _decided(place, row, item_of)
-            except RecordError as fault:
-                faults.append(fault)
-                continue
-            if item is None:
-                undecided += 1
-            else:
-                decided.append(item)
+        if item is None:
+            undecided += 1
+        else:
+            decided.append(item)
     stored = [review for _, review in stored_reviews(workspace)]
     new = _without_known(decided, stored)
     if new:
@@ -108,6 +122,8 @@ def stored_reviews(workspace: Workspace) -> Iterator[tuple[str, ReviewItem]]:
             with workspace.storage.open(f"{FOLDER}/{name}") as file:
                 # Threads of Arrow that hold a Python file now and then abort the process as it ends.
                 table = pq.read_table(file, use_threads=False, pre_buffer=False)
+            if "lead_time_s" not in table.column_names:  # stored before reviews were timed
+                table = table.append_column("lead_time_s", pa.nulls(len(table), pa.float64()))
             rows = list(from_arrow(ReviewItem, table.to_batches()))
         except (pa.ArrowException, KeyError) as fault:
             path = workspace.storage.path(f"{FOLDER}/{name}")
@@ -138,76 +154,6 @@ def stored_verdicts(workspace: Workspace) -> Iterator[tuple[str, Verdict | Recor
         elif review.pair_id not in current:
             detail = f"{place}: the answer of {review.pair_id} was made anew since {review.reviewer} reviewed it"
             yield place, RecordError(Reason.STALE_ANSWER, detail)
-
-
-def _decided(place: str, row: Row | RecordError, item_of: Callable[[str], ReviewItem | None]) -> ReviewItem | None:
-    """Return the item with what the row says of it, None where that is no decision."""
-    if isinstance(row, RecordError):
-        raise row
-    pair_id, edited = text_of(row, "pair_id"), text_of(row, "edited_answer")
-    decision = (text_of(row, "decision") or "").strip().lower()
-    if pair_id is None:
-        raise RecordError(Reason.MALFORMED_ROW, f"{place}: no pair_id")
-    item = item_of(pair_id)
-    if item is None:
-        raise RecordError(Reason.MISSING_PAIR, f"{place}: no pair {pair_id} in this workspace")
-    if not decision:
-        if edited is None:
-            return None
-        raise RecordError(Reason.MALFORMED_ROW, f"{place}: pair {pair_id}: an edited_answer without a decision")
-    if decision not in set(Decision):
-        known = ", ".join(Decision)
-        raise RecordError(Reason.MALFORMED_ROW, f"{place}: pair {pair_id}: decision={decision!r} is none of {known}")
-    _check_answer(f"{place}: pair {pair_id}", row, item, Decision(decision), edited)
-    return dataclasses.replace(
-        item,
-        decision=decision,
-        edited_answer=edited if decision == Decision.EDIT else None,
-        reviewer=text_of(row, "reviewer") or "unknown",
-        reviewed_at=time_of(place, row),
-        rating=_rating(place, row),
-        reason=text_of(row, "reason"),
-    )
-
-
-def _check_answer(where: str, row: Row, item: ReviewItem, decision: Decision, edited: str | None) -> None:
-    """Refuse a decision about another answer than the one of today, and one that its texts contradict."""
-    shown = text_of(row, "answer_hash")
-    if shown is None:
-        detail = f"{where}: no answer_hash, which tells whether its answer is the one that was reviewed"
-        raise RecordError(Reason.MALFORMED_ROW, detail)
-    if shown.strip() != item.answer_hash:
-        detail = f"{where}: its answer was made anew since the export (answer_hash {shown}, now {item.answer_hash})"
-        raise RecordError(Reason.STALE_ANSWER, detail)
-    answer = text_of(row, "answer")
-    if answer is not None and not _same_text(answer, item.answer):
-        detail = f"{where}: answer was changed to {answer[:60]!r}: leave it, decide edit and fill in edited_answer"
-        raise RecordError(Reason.MALFORMED_ROW, detail)
-    changes = edited is not None and not _same_text(edited, item.answer)
-    if decision == Decision.EDIT and not changes:
-        raise RecordError(Reason.MALFORMED_ROW, f"{where}: an edit whose edited_answer changes nothing")
-    if decision != Decision.EDIT and changes:
-        detail = f"{where}: decision={decision.value} beside an edited_answer: is it an edit?"
-        raise RecordError(Reason.MALFORMED_ROW, detail)
-
-
-def _rating(place: str, row: Row) -> int | None:
-    text = text_of(row, "rating")
-    if text is None:
-        return None
-    try:
-        rating = float(text)
-    except ValueError:
-        rating = 0.0
-    if rating not in RATINGS:
-        detail = f"{place}: rating={text!r} is no whole number from {RATINGS[0]} to {RATINGS[-1]}"
-        raise RecordError(Reason.MALFORMED_ROW, detail)
-    return int(rating)
-
-
-def _same_text(first: str, second: str) -> bool:
-    """Compare but for white space: spreadsheets change line ends."""
-    return first.split() == second.split()
 
 
 def _without_known(decided: Sequence[ReviewItem], stored: Sequence[ReviewItem]) -> list[ReviewItem]:

@@ -20,6 +20,7 @@ class StudioDouble:
     projects: dict[int, dict[str, Any]] = field(default_factory=dict)
     tasks: dict[int, list[dict[str, Any]]] = field(default_factory=dict)
     storages: list[dict[str, Any]] = field(default_factory=list)
+    webhooks: list[dict[str, Any]] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
     trouble: Callable[[str, str], Reply | None] = lambda _method, _path: None
 
@@ -95,9 +96,9 @@ class StudioDouble:
             case "POST", ["storages", "localfiles"]:
                 self.storages.append({"id": len(self.storages) + 1, **body})
                 return _json(self.storages[-1], 201)
-        return self._answer_of_predictions(call.method, path, body)
+        return self._further_answer(call.method, path, query, body)
 
-    def _answer_of_predictions(self, method: str, path: list[str], body: Any) -> Reply:
+    def _further_answer(self, method: str, path: list[str], query: dict[str, list[str]], body: Any) -> Reply:
         match method, path:
             case "POST", ["projects", _, "import", "predictions"]:
                 for prediction in body:
@@ -105,6 +106,14 @@ class StudioDouble:
                 return _json({"created": len(body)}, 201)
             case "DELETE", ["predictions", number]:
                 return self._delete_prediction(int(number))
+            case "GET", ["webhooks"]:
+                return _json([hook for hook in self.webhooks if str(hook["project"]) == query["project"][0]])
+            case "POST", ["webhooks"]:
+                self.webhooks.append({"id": len(self.webhooks) + 1, **body})
+                return _json(self.webhooks[-1], 201)
+            case "PATCH", ["webhooks", number]:
+                self.webhooks[int(number) - 1].update(body)
+                return _json(self.webhooks[int(number) - 1])
         return _json({"detail": "Not found."}, 404)
 
     def _page(self, query: dict[str, list[str]]) -> Reply:

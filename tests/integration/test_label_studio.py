@@ -16,9 +16,10 @@ from annotation.registry import read_annotations
 from annotation.resolve import VideoIndex, resolve_glances
 from annotation.stage import timeline_of_file
 from annotation.studio_client import ONE_TRY, StudioClient
-from annotation.studio_project import Serving, init_glances
+from annotation.studio_project import init_glances
 from annotation.studio_pull import pull_form, pull_glances
 from annotation.studio_rate import seek_time
+from annotation.studio_serving import Serving
 from flows.plan import run_step
 from pipeline.config import BuildConfig
 from pipeline.errors import RecordError, SetupError

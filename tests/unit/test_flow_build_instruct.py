@@ -30,17 +30,19 @@ def report(stage: str, **rejected: int) -> StageReport:
     return StageReport(stage=stage, made=1, kept=0, dropped=0, rows=1, rejected=rejected, seconds=0.1)
 
 
-@pytest.mark.parametrize("name", ["build-instruct", "build-instruct-gpu"])
+@pytest.mark.parametrize("name", DEPLOYMENTS)
 def test_entrypoint_of_each_deployment_is_the_flow(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPOSITORY)
     flow: Any = load_flow_from_entrypoint(DEPLOYMENTS[name]["entrypoint"], use_placeholder_flow=False)
-    assert flow.name == "build-instruct"
+    assert flow.name == name.removesuffix("-gpu")
     # Without this an interactive `prefect deploy --all` would stop and ask for a schedule.
     assert DEPLOYMENTS[name]["schedules"] == []
 
 
 def test_deployments_go_to_two_pools_and_name_no_absolute_path() -> None:
-    assert [deployment["work_pool"]["name"] for deployment in DEPLOYMENTS.values()] == ["holmes", "holmes-gpu"]
+    pools = {name: deployment["work_pool"]["name"] for name, deployment in DEPLOYMENTS.items()}
+    assert pools.pop("build-instruct-gpu") == "holmes-gpu"
+    assert set(pools.values()) == {"holmes"}
     assert not [word for word in PREFECT_YAML.split() if word.startswith("/")]
 
 
@@ -147,7 +149,7 @@ def test_bare_run_builds_the_sample_world(monkeypatch: pytest.MonkeyPatch, tmp_p
             workspace=config.workspace, dataset=tmp_path, report=tmp_path, stages=(report("ingest"), report("export"))
         )
 
-    monkeypatch.setattr(flow_module, "_log_to_prefect", lambda: None)
+    monkeypatch.setattr(flow_module, "log_to_prefect", lambda: None)
     monkeypatch.setattr(flow_module, "make_demo_config", lambda: tmp_path / "config.yaml")
     monkeypatch.setattr(flow_module, "run_plan", run_plan)
     state = build_instruct.fn()
@@ -157,7 +159,7 @@ def test_bare_run_builds_the_sample_world(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_fault_becomes_the_message_of_a_failed_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(flow_module, "_log_to_prefect", lambda: None)
+    monkeypatch.setattr(flow_module, "log_to_prefect", lambda: None)
     monkeypatch.setattr(flow_module, "get_run_logger", lambda: flow_module.logging.getLogger("flows"))
     state = build_instruct.fn(config=tmp_path / "site.yaml")
     assert state.is_failed()
