@@ -27,7 +27,7 @@ class Hints:
         now_s: the time, in seconds from anywhere; at first the moment of creation.
 
     Raises:
-        ConfigError: a negative time, or a poll interval of zero.
+        ConfigError: a negative time or none at all, or a poll interval of zero.
     """
 
     quiet_s: float
@@ -39,7 +39,7 @@ class Hints:
     _last: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
-        if self.quiet_s < 0 or self.max_delay_s < 0 or self.poll_every_s <= 0:
+        if not (self.quiet_s >= 0 and self.max_delay_s >= 0 and self.poll_every_s > 0):
             said = f"quiet={self.quiet_s} s, max delay={self.max_delay_s} s, poll interval={self.poll_every_s} s"
             raise ConfigError(f"{said}: from 0 s, and more than that for the poll interval")
         self._poll_at = self.now_s()
@@ -112,5 +112,5 @@ class Lookout:
                 if not wait_s:
                     self._hints.begin()
                     return True
-                self._changed.wait(wait_s)
+                self._changed.wait(min(wait_s, threading.TIMEOUT_MAX))
         return False

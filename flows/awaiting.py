@@ -89,13 +89,10 @@ def hint_deployment(name: str, workspace: str, project: int | None = None) -> st
     with _explained(), get_client(sync_client=True) as client:
         deployment = _find(client, name)
         waiting = _runs(client, deployment, FlowRunFilterState(name=FlowRunFilterStateName(any_=[AWAITING])))
-        paused = _runs(client, deployment, _in_state(StateType.PAUSED))
         for run in waiting:
             _wake(client, run)
-        for run in paused:
-            client.resume_flow_run(run.id)
-        if waiting or paused:
-            return f"{name}: woke {', '.join(run.name for run in [*waiting, *paused])}"
+        if waiting:
+            return f"{name}: woke {', '.join(run.name for run in waiting)}"
         if name.partition("/")[0] in ONLY_WOKEN:
             return f"{name}: no run waits"
         parameters = {"workspace": workspace} | ({} if project is None else {"project": project})

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 import httpx
-from prefect import flow, get_run_logger, task
+from prefect import Task, flow, get_run_logger, task
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
@@ -33,6 +33,9 @@ from pipeline.errors import ConfigError, HolmesError, UnavailableError
 from pipeline.stages.base import StageReport
 from pipeline.stages.run import Progress
 from pipeline.workspace import Workspace
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 RETRY_DELAYS_S = (10.0, 60.0, 300.0)
 PROGRESS_EVERY_S = 5.0
@@ -145,13 +148,19 @@ def may_heal(_task: Any, _run: Any, state: State[Any]) -> bool:
     return isinstance(fault, UnavailableError) or not isinstance(fault, HolmesError)
 
 
-@task(
-    retries=len(RETRY_DELAYS_S),
-    retry_delay_seconds=list(RETRY_DELAYS_S),
-    retry_condition_fn=may_heal,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+def healing_task(name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a task that is tried again where waiting can help; Prefect stores no result of it, the workspace knows."""
+    return task(
+        name=name,
+        retries=len(RETRY_DELAYS_S),
+        retry_delay_seconds=list(RETRY_DELAYS_S),
+        retry_condition_fn=may_heal,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
+
+
+@healing_task(name="stage")
 def run_stage_task(name: str, config: BuildConfig) -> StageReport:
     """Run one stage; what it committed before a fault is kept, and a retry goes on from there."""
     with shown_progress(name) as show:

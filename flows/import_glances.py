@@ -12,15 +12,14 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from annotation.studio_client import StudioClient
 from annotation.studio_pull import PullSummary, pull_glances
-from flows.build_instruct import RETRY_DELAYS_S, config_of, log_to_prefect, may_heal, run_plan, shown_progress
+from flows.build_instruct import config_of, healing_task, log_to_prefect, run_plan, shown_progress
 from pipeline.config import BuildConfig
 from pipeline.errors import HolmesError
 from pipeline.workspace import Workspace
@@ -70,14 +69,7 @@ def import_glances(
     return Completed(message=message)
 
 
-@task(
-    name="pull",
-    retries=len(RETRY_DELAYS_S),
-    retry_delay_seconds=list(RETRY_DELAYS_S),
-    retry_condition_fn=may_heal,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@healing_task(name="pull")
 def pull_task(workspace: str, project: int | None, tolerance_s: float) -> PullSummary:
     """Fetch the clicks, whole or not at all; a server that fails is asked again later."""
     with shown_progress("pull", FLOW_NAME) as show:

@@ -15,9 +15,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-from prefect import flow, get_run_logger, task
+from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
@@ -28,7 +27,7 @@ from annotation.studio_review import ReviewProject, open_reviews
 from annotation.studio_review_pull import PulledReviews, pull_reviews
 from annotation.studio_serving import Serving
 from flows.awaiting import begun_at, leave_until
-from flows.build_instruct import RETRY_DELAYS_S, config_of, log_to_prefect, may_heal, run_plan, shown_progress
+from flows.build_instruct import config_of, healing_task, log_to_prefect, run_plan, shown_progress
 from pipeline.errors import HolmesError, UnavailableError
 from pipeline.stages.review_items import Selection
 from pipeline.workspace import Workspace
@@ -38,8 +37,8 @@ FLOW_NAME = "review-pairs"
 ROOT_VARIABLE = "LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT"
 
 Percent = Annotated[float, Field(ge=0, le=100)]
-PollSeconds = Annotated[float, Field(ge=10)]
-DeadlineHours = Annotated[float, Field(ge=0)]
+PollSeconds = Annotated[float, Field(ge=10, le=7 * 24 * 3600)]
+DeadlineHours = Annotated[float, Field(ge=0, le=365 * 24)]
 
 
 @flow(name=FLOW_NAME, persist_result=False)
@@ -116,14 +115,7 @@ def current_run() -> FlowRun:
     return context.flow_run
 
 
-@task(
-    name="send",
-    retries=len(RETRY_DELAYS_S),
-    retry_delay_seconds=list(RETRY_DELAYS_S),
-    retry_condition_fn=may_heal,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@healing_task(name="send")
 def send_task(
     workspace: str, serving: Serving, selection: Selection, double_percent: float, project: int | None
 ) -> ReviewProject:
@@ -140,14 +132,7 @@ def send_task(
         )
 
 
-@task(
-    name="pull",
-    retries=len(RETRY_DELAYS_S),
-    retry_delay_seconds=list(RETRY_DELAYS_S),
-    retry_condition_fn=may_heal,
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@healing_task(name="pull")
 def pull_task(workspace: str, project: int | None) -> PulledReviews:
     """Fetch the reviews, whole or not at all, and store the new decisions."""
     with shown_progress("pull", FLOW_NAME) as show:

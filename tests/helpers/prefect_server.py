@@ -20,7 +20,7 @@ import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PREFECT = [sys.executable, "-m", "prefect"]
-SERVER_START_S = 120
+SERVER_START_S = 300
 COMMAND_S = 240
 
 

@@ -20,6 +20,7 @@ from annotation.studio_project import init_glances
 from annotation.studio_pull import pull_form, pull_glances
 from annotation.studio_rate import seek_time
 from annotation.studio_serving import Serving
+from annotation.studio_subscription import subscribe
 from flows.plan import run_step
 from pipeline.config import BuildConfig
 from pipeline.errors import RecordError, SetupError
@@ -136,6 +137,16 @@ def test_a_wrong_token_and_another_kind_of_project_are_told(
         init_glances(workspace, client, Serving(document_root=studio.files), project_id=other.id)
     with pytest.raises(SetupError, match="nothing there"):
         pull_glances(workspace, client, project_id=99_999)
+
+
+def test_a_server_that_calls_no_loopback_address_says_so(
+    studio: Studio, client: StudioClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = init_glances(ingested(studio, tmp_path / "ws"), client, Serving(document_root=studio.files))
+    with pytest.raises(SetupError, match=r"refuses to call .* an address of a private network"):
+        subscribe(client, made.project_id, "http://127.0.0.1:9/webhook", "a-secret-of-some-length")
+    with pytest.raises(SetupError, match=f"asked to add a webhook to project {made.project_id}"):
+        subscribe(client, made.project_id, "http://nobody.invalid/webhook", "a-secret-of-some-length")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from dataclasses import dataclass
 
@@ -81,7 +82,7 @@ def test_hints_never_put_off_a_poll(hints: Hints, clock: Clock) -> None:
     assert hints.wait_s() == 1
 
 
-@pytest.mark.parametrize("wrong", [{"quiet_s": -1}, {"max_delay_s": -1}, {"poll_every_s": 0}])
+@pytest.mark.parametrize("wrong", [{"quiet_s": -1}, {"max_delay_s": -1}, {"poll_every_s": 0}, {"quiet_s": math.nan}])
 def test_times_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="from 0 s"):
         Hints(**{"quiet_s": 2, "max_delay_s": 30, "poll_every_s": 600, **wrong})
@@ -124,6 +125,15 @@ def test_a_failed_look_is_tried_again_at_the_poll_interval() -> None:
     look = Looks(UnavailableError("Label Studio is away"))
     with Lookout(Hints(quiet_s=9, max_delay_s=9, poll_every_s=0.05), look).looking():
         assert look.wait_for(3)
+
+
+def test_without_an_end_of_waiting_only_hints_lead_to_a_look() -> None:
+    look = Looks()
+    lookout = Lookout(Hints(quiet_s=0, max_delay_s=math.inf, poll_every_s=math.inf), look)
+    with lookout.looking():
+        assert look.wait_for(1)
+        lookout.hint("TASKS_CREATED")
+        assert look.wait_for(2)
 
 
 def test_a_hint_during_a_look_asks_for_another_one() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import random
+import re
 import socket
 import threading
 import time
@@ -175,6 +177,27 @@ def test_a_body_that_breaks_off_is_no_hint(receiver: Receiver) -> None:
         connection.shutdown(socket.SHUT_WR)
         assert connection.recv(100).startswith(b"HTTP/1.0 400 ")
     assert receiver.hints == []
+
+
+def test_two_hundred_damaged_requests_are_outlived(receiver: Receiver) -> None:
+    body = b'{"action": "TASKS_CREATED"}'
+    head = f"POST /webhook HTTP/1.1\r\nHost: x\r\n{SECRET_HEADER}: {SECRET}\r\nContent-Length: {len(body)}\r\n\r\n"
+    whole = head.encode() + body
+    rng = random.Random(7)
+    for _ in range(200):
+        damaged = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            at = rng.randrange(len(damaged))
+            damaged[at : at + rng.randint(0, 3)] = rng.randbytes(rng.randint(0, 3))
+        with socket.create_connection(receiver.address, timeout=5) as connection:
+            connection.sendall(damaged)
+            connection.shutdown(socket.SHUT_WR)
+            first = b"".join(iter(lambda: connection.recv(4096), b"")).partition(b"\r\n")[0]
+        # a bare status is an answer to what names no version of HTTP; nothing at all one to an empty line
+        assert re.match(rb"HTTP/1\.[01] (204|4\d\d|501|505) |[45]\d\d |$", first), (bytes(damaged), first)
+    receiver.hints.clear()
+    assert receiver.post("TASKS_CREATED") == 204
+    assert receiver.hints == ["TASKS_CREATED"]
 
 
 def test_silent_and_slow_callers_are_cut_off_and_keep_nobody_out(
