@@ -101,7 +101,7 @@ def _hear(said: Said, name: str, value: dict[str, Any], place: str) -> None:
         choices = _texts(value.get("choices"), name, place)
         if len(choices) != 1 or said.decision not in {None, choices[0]}:
             raise RecordError(Reason.MALFORMED_ROW, f"{place}: one decision is expected, not {show(choices)}")
-        said.decision = choices[0]
+        said.decision = choices[0].strip() or None
     elif name == ANSWER:
         said.text = _joined(said.text, _texts(value.get("text"), name, place))
     elif name == REASON:

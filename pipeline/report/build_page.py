@@ -26,6 +26,8 @@ from pipeline.report.examples import Example, choose_examples
 from pipeline.report.thumbnails import Thumbnail, ThumbnailJob, make_thumbnails
 from pipeline.stages import dataset
 from pipeline.stages.base import StageReport
+from pipeline.stages.reviewers import review_statistics
+from pipeline.stages.reviews import stored_reviews
 from pipeline.workspace import Workspace
 
 PAGE = "reports/build.html"
@@ -83,6 +85,7 @@ def write_build_report(workspace: Workspace, stage_reports: Sequence[StageReport
         "stages": [asdict(report) for report in stage_reports],
         "checks": [asdict(check) for check in checks],
         "reviewers": reviewers,
+        "reviews": asdict(review_statistics(review for _, review in stored_reviews(workspace))),
         "dataset_stats": stats,
         "versions": _versions(),
         "config": config,

@@ -80,6 +80,9 @@ def features() -> Any:
             "glance_time_s": number,
             "anomaly_score": number,
             "verdict": text,
+            "reviewer": text,
+            "reviewed_at": text,
+            "original_answer": text,
             "fingerprint": text,
         }
     )

@@ -52,7 +52,9 @@ class DatasetRows:
         self, workspace: Workspace, split_of: Mapping[str, str], clips_files: Literal["encode", "reference"]
     ) -> None:
         self._pairs = workspace.pairs
-        self._verdicts = _columns(workspace.verdicts, "pair_id", "decision", "edited_answer", "fingerprint")
+        self._verdicts = _columns(
+            workspace.verdicts, "pair_id", "decision", "edited_answer", "reviewer", "reviewed_at", "fingerprint"
+        )
         self.clips = _load_clips(workspace, split_of, clips_files)
         self._order()
 
@@ -181,11 +183,9 @@ def _relative(path: str, root: str) -> str:
 
 
 def _to_rows(pairs: pa.Table, clips: pa.Table, verdicts: pa.Table) -> pa.Table:
-    answers = pc.if_else(
-        pc.equal(verdicts.column("decision"), Decision.EDIT.value),
-        pc.coalesce(verdicts.column("edited_answer"), pairs.column("answer")),
-        pairs.column("answer"),
-    )
+    is_edited = pc.equal(verdicts.column("decision"), Decision.EDIT.value)
+    machine_answers = pairs.column("answer")
+    answers = pc.if_else(is_edited, pc.coalesce(verdicts.column("edited_answer"), machine_answers), machine_answers)
     questions = pairs.column("question")
     values = {
         "id": pairs.column("pair_id"),
@@ -199,6 +199,9 @@ def _to_rows(pairs: pa.Table, clips: pa.Table, verdicts: pa.Table) -> pa.Table:
         "llm": pairs.column("llm"),
         "prompt_hash": pairs.column("prompt_hash"),
         "verdict": verdicts.column("decision"),
+        "reviewer": verdicts.column("reviewer"),
+        "reviewed_at": verdicts.column("reviewed_at"),
+        "original_answer": pc.if_else(is_edited, machine_answers, None),
         "fingerprint": _fingerprints(
             clips.column("made_by"), pairs.column("fingerprint"), verdicts.column("fingerprint")
         ),

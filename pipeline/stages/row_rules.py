@@ -15,7 +15,7 @@ from pipeline.stages.rules import stated_verdicts
 
 _REQUIRED_TEXTS = (
     "id", "source_video", "label", "task", "question", "answer", "caption", "captioner", "llm", "verdict",
-    "fingerprint",
+    "reviewer", "fingerprint",
 )  # fmt: skip
 _NEVER_NULL = ("video", "start_s", "end_s", "is_anomaly", "messages", "prompt_hash")
 _KEPT = (Decision.ACCEPT.value, Decision.EDIT.value)
@@ -159,6 +159,13 @@ def _rules() -> Iterator[_Rule]:
         "verdict", f"verdict must be one of {', '.join(_KEPT)}",
         lambda rows: pc.invert(pc.is_in(rows.column("verdict"), value_set=pa.array(_KEPT))),
         ("verdict",),
+    )  # fmt: skip
+    yield _Rule(
+        "original_answer", "original_answer must be there where verdict is edit, and nowhere else",
+        lambda rows: pc.not_equal(
+            pc.is_valid(rows.column("original_answer")), pc.equal(rows.column("verdict"), Decision.EDIT.value)
+        ),
+        ("verdict", "original_answer"),
     )  # fmt: skip
     yield _Rule("score", "anomaly_score must lie in [0, 1]", _bad_score, ("anomaly_score",))
     yield _Rule("video", "video must hold a path or bytes", _no_video, ("source_video",))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -23,6 +24,7 @@ class StudioDouble:
     webhooks: list[dict[str, Any]] = field(default_factory=list)
     calls: list[tuple[str, str]] = field(default_factory=list)
     trouble: Callable[[str, str], Reply | None] = lambda _method, _path: None
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def serve(self) -> HttpServer:
         return HttpServer(self.handle)
@@ -34,18 +36,20 @@ class StudioDouble:
         return number
 
     def add_task(self, project: int, data: dict[str, Any], *annotations: dict[str, Any]) -> int:
-        number = sum(map(len, self.tasks.values())) + 1
+        number = next(self._numbers)
         task = {"id": number, "data": data, "annotations": list(annotations), "drafts": [], "predictions": []}
-        self.tasks[project].append(task | {"project": project})
+        self.tasks[project].append(task | {"project": project, "overlap": 1})
         return number
 
     def add_prediction(self, task: int, **fields: Any) -> int:
         number = 1 + max((prediction["id"] for prediction in self.predictions()), default=0)
-        self.task(task)["predictions"].append({"id": number, "task": task, **fields})
+        found = self.task(task)
+        assert found is not None, f"no task {task}"
+        found["predictions"].append({"id": number, "task": task, **fields})
         return number
 
-    def task(self, number: int) -> dict[str, Any]:
-        return next(task for tasks in self.tasks.values() for task in tasks if task["id"] == number)
+    def task(self, number: int) -> dict[str, Any] | None:
+        return next((task for tasks in self.tasks.values() for task in tasks if task["id"] == number), None)
 
     def predictions(self) -> list[dict[str, Any]]:
         return [one for tasks in self.tasks.values() for task in tasks for one in task["predictions"]]
@@ -91,15 +95,23 @@ class StudioDouble:
                 return _json([task for task in self.tasks[int(number)] if not asked or task["id"] in asked])
             case "GET", ["tasks"]:
                 return self._page(query)
+            case _, ["tasks", number] if (task := self.task(int(number))) is not None:
+                if call.method == "DELETE":
+                    self.tasks[task["project"]].remove(task)
+                    return Reply(status=204)
+                task.update(body or {})
+                return _json(task | {"total_annotations": len(task["annotations"])})
+        return self._further_answer(call.method, path, query, body)
+
+    def _further_answer(  # noqa: PLR0911
+        self, method: str, path: list[str], query: dict[str, list[str]], body: Any
+    ) -> Reply:
+        match method, path:
             case "GET", ["storages", "localfiles"]:
                 return _json(self.storages)
             case "POST", ["storages", "localfiles"]:
                 self.storages.append({"id": len(self.storages) + 1, **body})
                 return _json(self.storages[-1], 201)
-        return self._further_answer(call.method, path, query, body)
-
-    def _further_answer(self, method: str, path: list[str], query: dict[str, list[str]], body: Any) -> Reply:
-        match method, path:
             case "POST", ["projects", _, "import", "predictions"]:
                 for prediction in body:
                     self.add_prediction(**prediction)
@@ -124,7 +136,7 @@ class StudioDouble:
             return _json({"detail": "Invalid page."}, 404)
         light = part
         if query["fields"] != ["all"]:
-            light = [{"id": task["id"], "data": task["data"], "project": task["project"]} for task in part]
+            light = [{key: task[key] for key in ("id", "data", "project", "overlap")} for task in part]
         return _json({"total": len(tasks), "total_annotations": 0, "total_predictions": 0, "tasks": light})
 
 

@@ -26,7 +26,8 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 CONFIG = ExportConfig(validation_fraction=0.3)
 COLUMNS = [
     "id", "video", "source_video", "start_s", "end_s", "label", "is_anomaly", "task", "question", "answer", "messages",
-    "caption", "captioner", "llm", "prompt_hash", "glance_time_s", "anomaly_score", "verdict", "fingerprint",
+    "caption", "captioner", "llm", "prompt_hash", "glance_time_s", "anomaly_score", "verdict",
+    "reviewer", "reviewed_at", "original_answer", "fingerprint",
 ]  # fmt: skip
 
 Fill = Callable[..., Workspace]
@@ -69,6 +70,7 @@ def test_a_row_joins_pair_clip_caption_and_verdict(fill: Fill) -> None:
         assert row["glance_time_s"] == clip.glance_time_s
         assert row["is_anomaly"] == (row["label"] != NORMAL)
         assert (row["question"], row["answer"], row["verdict"]) == (pair.question, pair.answer, "accept")
+        assert (row["reviewer"], row["reviewed_at"], row["original_answer"]) == ("rules", None, None)
         assert row["messages"] == [
             {"role": "user", "content": [{"type": "video", "text": None}, {"type": "text", "text": pair.question}]},
             {"role": "assistant", "content": [{"type": "text", "text": pair.answer}]},
@@ -78,12 +80,17 @@ def test_a_row_joins_pair_clip_caption_and_verdict(fill: Fill) -> None:
 
 def test_an_edit_replaces_the_answer_everywhere(fill: Fill) -> None:
     def edit(verdict: Any) -> Any:
-        return dataclasses.replace(verdict, decision="edit", edited_answer="Yes, as a person says.", reviewer="ann")
+        said = "Yes, as a person says."
+        return dataclasses.replace(
+            verdict, decision="edit", edited_answer=said, reviewer="ann", reviewed_at="2026-01-02T03:04:05Z"
+        )
 
     workspace = fill(edit=edit)
     export_dataset(workspace, CONFIG, "encode")
     row = next(dataset.read_rows(workspace.dataset_folder))
     assert row["verdict"] == "edit"
+    pair = next(pair for pair in workspace.pairs.records() if pair.pair_id == row["id"])
+    assert (row["reviewer"], row["reviewed_at"], row["original_answer"]) == ("ann", "2026-01-02T03:04:05Z", pair.answer)
     assert row["answer"] == row["messages"][1]["content"][0]["text"] == "Yes, as a person says."
 
 

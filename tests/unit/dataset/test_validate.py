@@ -70,6 +70,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "no_null": lambda row: row.update(prompt_hash=None),
     "task": lambda row: row.update(task="poem"),
     "verdict": lambda row: row.update(verdict="reject"),
+    "original_answer": lambda row: row.update(original_answer="An answer of before."),
     "score": lambda row: row.update(anomaly_score=1.5),
     "video": lambda row: row.update(video={"bytes": None, "path": ""}),
     "messages": lambda row: row["messages"][0]["content"].reverse(),
