@@ -130,17 +130,15 @@ def merge(pools: Sequence[str]) -> Corpus:
 
 
 def tell(results: dict[str, list[list[tuple[float, int]]]], sizes: Sequence[int]) -> None:
-    """Print the mean frame AUC, how it differs from the random order seed by seed, and the clicks that were made."""
-    print(f"{'videos':>8}" + "".join(f"{name:>26}" for name in results))
-    random = np.array([[auc for auc, _ in run] for run in results["random"]])
-    for place, size in enumerate(sizes):
-        cells = []
-        for runs in results.values():
-            aucs = np.array([run[place][0] for run in runs])
-            clicks = np.mean([run[place][1] for run in runs])
-            apart = aucs - random[:, place]
-            cells.append(f"{aucs.mean():.3f} {apart.mean():+.3f} ({(apart > 0).sum()}/{len(apart)}) {clicks:5.1f} cl")
-        print(f"{size:>8}" + "".join(f"{cell:>26}" for cell in cells))
+    """Print, of every order and size, the frame AUC, the starts at which it beats the random order, and the clicks."""
+    aucs = {name: np.array([[auc for auc, _ in run] for run in runs]) for name, runs in results.items()}
+    print(f"{'order':<12}{'videos':>8}{'clicks':>8}{'AUC':>8}{'deviation':>11}{'beats random':>14}")
+    for name, runs in results.items():
+        for place, size in enumerate(sizes):
+            mine, clicks = aucs[name][:, place], np.mean([run[place][1] for run in runs])
+            wins = int((mine > aucs["random"][:, place]).sum())
+            better = "" if name == "random" else f"{wins} of {len(runs)}"
+            print(f"{name:<12}{size:>8}{clicks:>8.1f}{mine.mean():>8.3f}{mine.std():>11.3f}{better:>14}")
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipeline.config import ProposalConfig
 from pipeline.sampler.curve import ScoreCurve
@@ -42,11 +41,10 @@ def event_peaks(
 
 
 def certainty(curve: ScoreCurve, theta: float, config: ProposalConfig, *, is_abnormal: bool | None = None) -> float:
-    """Return how certain the sampler is of a video, in [0, 1]: that of the moment of which it is least certain.
+    """Return how certain the sampler is of whether a video holds an event, in [0, 1].
 
-    A moment is a local maximum of the smoothed scores. Its chance to be an event is taken to be 0 at score 0, one half
-    at `theta` and 1 at score 1, straight in between; its certainty is twice the distance of the chance from one half.
-    So a video with a clear event and a doubtful one is as uncertain as one with a doubtful event alone.
+    The chance of an event is taken to be 0 where the highest smoothed score is 0, one half at `theta` and 1 at score 1,
+    straight in between; the certainty is twice its distance from one half.
 
     Args:
         curve: the anomaly scores of the video.
@@ -57,16 +55,7 @@ def certainty(curve: ScoreCurve, theta: float, config: ProposalConfig, *, is_abn
     """
     if is_abnormal is False:
         return 1.0
-    smooth = curve.smoothed(config.smooth_s)
-    if is_abnormal and smooth.max() < theta:
+    highest = float(curve.smoothed(config.smooth_s).max())
+    if is_abnormal and highest < theta:
         return 0.0
-    chances = np.interp(_summits(smooth), (0.0, theta, 1.0), (0.0, 0.5, 1.0))
-    return float(np.abs(2 * chances - 1).min())
-
-
-def _summits(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the local maxima among values, shape (N,), the ends included; a plateau is one."""
-    distinct = values[np.append(True, np.abs(np.diff(values)) > _EQUAL)]
-    steps = np.diff(np.concatenate(([-np.inf], distinct, [-np.inf])))
-    summits: NDArray[np.float64] = distinct[(steps[:-1] > 0) & (steps[1:] < 0)]
-    return summits
+    return abs(2 * float(np.interp(highest, (0.0, theta, 1.0), (0.0, 0.5, 1.0))) - 1)

@@ -50,13 +50,9 @@ def test_a_score_at_theta_is_uncertain_and_the_ends_are_certain() -> None:
     assert (certain(0, 0.3, 0), certain(0, 0.8, 0)) == pytest.approx((0.5, 0.5), abs=1e-6)
 
 
-def test_a_doubtful_moment_beside_a_clear_event_leaves_the_video_doubtful() -> None:
-    assert certain(0, 1, 0, 0.55, 0) == certain(0, 0.55, 0)
-    assert certain(0, 1, 0, 0.55, 0) < certain(0, 1, 0, 0.2, 0) < certain(0, 1, 0)
-
-
-def test_the_way_up_to_a_peak_is_no_moment_of_its_own() -> None:
-    assert certain(0, 0.6, 1, 0.6, 0) == certain(0.6, 0.6, 1) == certain(0, 1, 0)
+def test_only_the_highest_peak_decides_whether_there_is_an_event() -> None:
+    assert certain(0, 1, 0, 0.55, 0) == certain(0, 0.6, 1, 0.6, 0) == certain(0, 1, 0)
+    assert certain(0, 0.4, 0, 0.5, 0) == certain(0, 0.5, 0) < certain(0, 0.4, 0)
 
 
 def test_what_is_known_of_a_video_decides() -> None:
