@@ -117,6 +117,9 @@ def _read_annotation(reading: Reading, annotation: Any, task: Task, place: str) 
         reading.fault(place, task, Reason.SKIPPED_ANNOTATION, detail)
         return
     reading.counts["annotations"] += 1
+    origins = [region.get("origin") for region in annotation["result"] if isinstance(region, dict)]
+    reading.counts["confirmed"] += origins.count("prediction")
+    reading.counts["amended"] += origins.count("prediction-changed")
     first = len(reading.found.glances)
     for number, kind, value in regions:
         if kind == TIMELINE:
@@ -201,6 +204,8 @@ def _write_notes(reading: Reading) -> None:
         "normal": "region(s) labelled Normal: no glance",
         "drafts": "draft(s): not submitted, no glance",
         "predictions": "prediction(s): made by a model, no glance",
+        "confirmed": "region(s) that a model suggested and an annotator submitted as they were",
+        "amended": "region(s) that a model suggested and an annotator changed",
     }
     if not reading.found.glances and not reading.found.faults:
         reading.found.notes.append("no click in any of the tasks")

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from annotation.annotators import settle
 from annotation.foreign import IGNORE, ForeignGlance, ForeignSpan, SpanKind
-from annotation.studio_rate import seek_time
+from annotation.studio_rate import shown_frame
 from annotation.video_index import VideoIndex
 from pipeline.config import GlancesConfig
 from pipeline.errors import RecordError
@@ -32,9 +32,6 @@ SPAN_SLACK_S = 1.0
 
 LENGTH_TOLERANCE = 0.02
 """Relative difference of length up to which a source speaks of the ingested file: containers misstate a little."""
-
-_CLOCK_S = 1e-6
-"""Resolution of a browser's time of a video."""
 
 UNSPECIFIC = frozenset({"abnormal", "anomaly", "anomalous", "event", "glance", "click", "yes"})
 """Labels, in lower case, by which an annotator only says that something happens: the video's label tells what."""
@@ -235,11 +232,9 @@ def _resolve_frame(foreign: ForeignGlance, video: Video, timeline: Timeline) -> 
     if frame < 0:
         raise RecordError(Reason.FRAME_OUT_OF_RANGE, f"frame {frame} is negative; frames of {size} count from 0")
     if rate is not None and foreign.by_player:
-        time_s = seek_time(frame, rate)
-        if time_s < timeline.duration_s:
-            shown = timeline.frame_at(time_s)
-            # `frame_at` takes a written time just before a frame for that frame; the player shows what has begun
-            return shown - (timeline.time_of(shown) > time_s + _CLOCK_S)
+        shown = shown_frame(timeline, frame, rate)
+        if shown is not None:
+            return shown
     elif rate is None or _same_rate(rate, video.fps):
         if frame >= timeline.num_frames:
             raise RecordError(Reason.FRAME_OUT_OF_RANGE, f"frame {frame} is past the end of {size}")

@@ -32,6 +32,7 @@ LISTINGS = 5
 
 TASKS_A_PAGE = 500
 TASKS_A_POST = 250
+"""Tasks or predictions of one request."""
 TASKS_AN_EXPORT = 250
 """Tasks of one export request: their ids stand in its address, which servers limit to some kilobytes."""
 
@@ -160,6 +161,27 @@ class StudioClient:
             part: Any = list(tasks[start : start + TASKS_A_POST])
             with self.explained(f"import {len(part)} tasks into project {project_id}"):
                 self.sdk.projects.import_tasks(project_id, request=part, request_options=ONE_TRY)
+
+    def add_predictions(self, project_id: int, predictions: Sequence[dict[str, Any]]) -> None:
+        """Import predictions, `{"task": ..., "result": ..., "score": ..., "model_version": ...}` each.
+
+        Raises as `explained`. Not repeated on failure: what arrived is found by listing the tasks.
+        """
+        for start in range(0, len(predictions), TASKS_A_POST):
+            part: Any = list(predictions[start : start + TASKS_A_POST])
+            with self.explained(f"import {len(part)} predictions into project {project_id}"):
+                self.sdk.projects.import_predictions(project_id, request=part, request_options=ONE_TRY)
+
+    def delete_prediction(self, prediction_id: int) -> None:
+        """Delete a prediction; one that is gone already is no fault. Raises as `explained`."""
+        from label_studio_sdk.core.api_error import ApiError
+
+        with self.explained(f"delete prediction {prediction_id}"):
+            try:
+                self.sdk.predictions.delete(prediction_id, request_options=ONE_TRY)
+            except ApiError as fault:
+                if fault.status_code != HTTPStatus.NOT_FOUND:
+                    raise
 
     def ask_of_several(self, task_id: int, people: int) -> None:
         """Have a task reviewed by so many people. Raises as `explained`."""

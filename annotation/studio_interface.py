@@ -22,6 +22,12 @@ NOTHING_ABNORMAL = "Nothing abnormal"
 NORMAL_CONTROL = "normal"
 """Name of the choice, which is the column of JSON_MIN and CSV."""
 
+UNNAMED = "Abnormal"
+"""The label of a suggestion of which nobody has said what happens; a click of it takes the video's class."""
+
+VIDEO_HEIGHT_PX = 360
+"""What leaves the timeline in view in a window 1000 pixels high."""
+
 DEFAULT_RATE = 24.0
 """Frames a second at which Label Studio counts where the interface or the task names none."""
 
@@ -30,7 +36,9 @@ RATE_KEY = "fps"
 INSTRUCTION = (
     "Click one frame inside every abnormal event: move to it, choose the class, and click the timeline there. "
     f"Nothing abnormal in the whole video: choose '{NOTHING_ABNORMAL}'. "
-    f"A frame that looks odd but is not abnormal, or a click of somebody else that is wrong or superfluous: '{IGNORE}'."
+    "A frame that looks odd but is not abnormal, or a click of somebody else that is wrong or superfluous: "
+    f"'{IGNORE}'. Clicks that are there from the start are suggested by a sampler: delete or move what is wrong, add "
+    f"what is missing, give a class to what is only '{UNNAMED}', and submit."
 )
 
 _COLOURS = ("#d62728", "#1f77b4", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22")
@@ -40,10 +48,17 @@ _FIELD = re.compile(r"^\$\{?(\w+)\}?$")
 
 @dataclass(frozen=True, slots=True)
 class GlanceInterface:
-    """What matters of a project's interface. `rate` is `$field`, a number as text, or empty."""
+    """What matters of a project's interface. `rate` is `$field`, a number as text, or empty.
+
+    Attributes:
+        labels: the classes on offer.
+        rate: frames a second of the player.
+        timeline: names of the timeline's labels and of the video that they are for.
+    """
 
     labels: tuple[str, ...]
     rate: str
+    timeline: tuple[str, str] = ("event", "video")
 
     def rate_of(self, data: Mapping[str, Any]) -> float:
         """Return the frames a second at which Label Studio counts the frames of a task with this data."""
@@ -84,12 +99,12 @@ def glance_config(classes: Iterable[str]) -> str:
         if number < len(_HOTKEYS):
             look["hotkey"] = _HOTKEYS[number]
         ElementTree.SubElement(labels, "Label", look)
+    ElementTree.SubElement(labels, "Label", value=UNNAMED, background="#4a4a4a", hotkey="a")
     ElementTree.SubElement(labels, "Label", value=IGNORE, background="#7f7f7f", hotkey="i")
     choices = ElementTree.SubElement(view, "Choices", name=NORMAL_CONTROL, toName="video", choice="multiple")
     ElementTree.SubElement(choices, "Choice", value=NOTHING_ABNORMAL, hotkey="n")
-    ElementTree.SubElement(
-        view, "Video", name="video", value="$video", frameRate=f"${RATE_KEY}", timelineHeight="120", height="520"
-    )
+    video = {"name": "video", "value": "$video", "frameRate": f"${RATE_KEY}"}
+    ElementTree.SubElement(view, "Video", video | {"timelineHeight": "120", "height": str(VIDEO_HEIGHT_PX)})
     ElementTree.indent(view)
     return ElementTree.tostring(view, encoding="unicode")
 
@@ -114,4 +129,5 @@ def read_interface(label_config: str, where: str) -> GlanceInterface:
     return GlanceInterface(
         labels=tuple(label.get("value", "") for tag in timelines for label in tag.iter("Label")),
         rate=videos[timelines[0].get("toName")].get("frameRate") or "",
+        timeline=(timelines[0].get("name", ""), timelines[0].get("toName", "")),
     )

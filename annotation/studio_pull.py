@@ -139,7 +139,7 @@ def pull_glances(
     now = _judgements(found)
     measured = measure_agreement(found, tolerance_s)
     counts = clicks_by_annotator(found)
-    workspace.write_json(AGREEMENT_FILE, {"tolerance_s": tolerance_s, "clicks": counts} | asdict(measured))
+    workspace.write_json(AGREEMENT_FILE, asdict(measured) | {"tolerance_s": tolerance_s, "by_annotator": counts})
     clicks = sum(counts.values())
     return PullSummary(
         path=str(path),

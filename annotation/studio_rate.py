@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from annotation.resolve import Timeline as Frames
     from pipeline.video.timeline import Timeline
 
 STEP_S = 0.002
@@ -19,6 +20,9 @@ STEP_S = 0.002
 
 MAX_RATE = 240.0
 """Finest grid for a video of variable frame rate: a person steps through it frame by frame."""
+
+_CLOCK_S = 1e-6
+"""Resolution of a browser's time of a video."""
 
 _SLACK_S = STEP_S / 2 - 1e-4
 """How far before a frame's own start its grid point may lie: the player seeks at least half a step behind it."""
@@ -45,6 +49,30 @@ def player_rate(timeline: Timeline) -> float:
 def seek_time(frame: int, rate: float) -> float:
     """Return the second of the video to which the player goes for a frame, counted from 0."""
     return round(frame / rate / STEP_S) * STEP_S + STEP_S
+
+
+def shown_frame(frames: Frames, frame: int, rate: float) -> int | None:
+    """Return the decoder frame that the player shows as its frame number `frame`, counted from 0; None past the end."""
+    time_s = seek_time(frame, rate)
+    if time_s >= frames.duration_s:
+        return None
+    shown = frames.frame_at(time_s)
+    # `frame_at` takes a written time just before a frame for that frame; the player shows what has begun
+    return shown - (frames.time_of(shown) > time_s + _CLOCK_S)
+
+
+def player_frame(frames: Frames, frame_index: int, rate: float) -> int:
+    """Return the number, counted from 0, by which the player shows a decoder frame; otherwise that of the nearest one.
+
+    Only at a rate coarser than the video's intervals is a frame out of reach, which `player_rate` avoids.
+    """
+    near = round(frames.time_of(frame_index) * rate)
+
+    def distance(frame: int) -> tuple[int, int]:
+        shown = shown_frame(frames, frame, rate)
+        return (frames.num_frames if shown is None else abs(shown - frame_index), abs(frame - near))
+
+    return min(range(max(0, near - 1), near + 2), key=distance)
 
 
 def effective_rate(rate: float) -> float:

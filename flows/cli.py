@@ -22,6 +22,7 @@ from flows.prompt_commands import prompts_app
 from flows.review_commands import review_app
 from flows.serve_command import serve
 from flows.studio_commands import studio_app
+from flows.suggest_command import suggest
 from flows.tiny_command import train_tiny
 from flows.train_commands import merge, train_lora
 from flows.webhook_command import webhook
@@ -63,6 +64,7 @@ app.add_typer(prompts_app, name="prompts")
 app.add_typer(review_app, name="review")
 app.command()(detect)
 app.command()(serve)
+studio_app.command("suggest")(suggest)
 studio_app.command("webhook")(webhook)
 app.add_typer(studio_app, name="labelstudio")
 

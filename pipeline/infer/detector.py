@@ -252,8 +252,7 @@ class Detector:
 def _theta(settings: DetectSettings, scorer: VideoScorer | None) -> float:
     if settings.theta is not None:
         return settings.theta
-    own = None if scorer is None else scorer.sampler.validation.get("theta")
-    return THETA if own is None else float(own)
+    return THETA if scorer is None else scorer.sampler.theta
 
 
 def _highest(curve: ScoreCurve | None, span: FrameSpan) -> float:

@@ -39,3 +39,9 @@ def temporal_iou(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDA
     shared = np.maximum(shared, 0.0)
     union = (a[..., 1] - a[..., 0]) + (b[..., 1] - b[..., 0]) - shared
     return np.asarray(shared / union, dtype=np.float64)
+
+
+def middle(mask: NDArray[np.bool_]) -> int:
+    """Return the middle one of the true positions: of equally good places none is at an edge without need."""
+    positions = np.flatnonzero(mask)
+    return int(positions[len(positions) // 2])

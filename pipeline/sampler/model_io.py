@@ -20,6 +20,7 @@ from pipeline.config import Recipe
 from pipeline.errors import SetupError
 from pipeline.sampler.inputs import Floats, InputScale, arrange, scaled
 from pipeline.sampler.network import UrDmu
+from pipeline.sampler.sampling import THETA
 from pipeline.sampler.smoothing import smooth
 from pipeline.storage import write_atomically
 
@@ -77,6 +78,12 @@ class TrainedSampler:
     trained_on: str
     validation: Mapping[str, Any]
     device: str = "cpu"
+
+    @property
+    def theta(self) -> float:
+        """Return the score from which a peak is an event: what its validation chose, `THETA` where it chose none."""
+        chosen = self.validation.get("theta")
+        return THETA if chosen is None else float(chosen)
 
     def score(self, features: NDArray[np.floating], snippet_s: float) -> Floats:
         """Return the anomaly scores of a video's snippets, float32 in [0, 1], shape (T,).

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import ProposalConfig
 from pipeline.sampler.curve import ScoreCurve
-from pipeline.sampler.intervals import join, runs, temporal_iou
+from pipeline.sampler.intervals import join, middle, runs, temporal_iou
 
 RANKED_THETAS = tuple(np.round(np.arange(0.1, 1.0, 0.1), 1).tolist())
 """Thresholds whose proposals compete in `rank_proposals`."""
@@ -194,14 +194,8 @@ def _best_part(smooth: NDArray[np.float64], span: tuple[int, int], frame: int, m
     earliest, latest = max(start, frame - max_frames + 1), min(frame, end - max_frames)
     sums = np.concatenate(([0.0], np.cumsum(smooth[earliest : latest + max_frames])))
     totals = sums[max_frames:] - sums[:-max_frames]
-    start = earliest + _middle(totals >= totals.max() - 1e-9 * max_frames)
+    start = earliest + middle(totals >= totals.max() - 1e-9 * max_frames)
     return start, start + max_frames
-
-
-def _middle(mask: NDArray[np.bool_]) -> int:
-    """Return the middle one of the true positions: of equally good places none is at an edge without need."""
-    positions = np.flatnonzero(mask)
-    return int(positions[len(positions) // 2])
 
 
 def _add(events: list[_Event], new: _Event, max_frames: int) -> None:
@@ -223,7 +217,7 @@ def _part(events: Sequence[_Event], smooth: NDArray[np.float64]) -> None:
         for other in events[position + 1 :]:
             if event.last < other.first and event.end > other.start:
                 between = smooth[event.last + 1 : other.first + 1]
-                cut = event.last + 1 + _middle(between <= between.min() + 1e-9)
+                cut = event.last + 1 + middle(between <= between.min() + 1e-9)
                 event.end, other.start = min(event.end, cut), max(other.start, cut)
 
 

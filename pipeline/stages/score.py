@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.config import SamplerConfig
 from pipeline.devices import pick_device
 from pipeline.errors import RecordError, SetupError
 from pipeline.features.base import open_features
-from pipeline.records import FeatureFile, Scores, Video
+from pipeline.records import FeatureFile, Reason, Scores, Video
+from pipeline.sampler.curve import ScoreCurve
 from pipeline.schema import content_key
 from pipeline.stages.array_files import ArrayFiles
 from pipeline.stages.base import Outcome, Unit
@@ -98,13 +100,7 @@ class ScoreStage:
 
     def _score(self, sampler: TrainedSampler, item: FeaturedVideo) -> Scores:
         features = item.features
-        if (features.encoder, features.stride_frames) != (sampler.encoder, sampler.stride_frames):
-            raise SetupError(
-                f"the sampler was trained on {sampler.encoder} every {sampler.stride_frames} frames; the features are "
-                f"{features.encoder} every {features.stride_frames} frames"
-            )
-        stored = open_features(self._workspace.storage.local_path(features.path))
-        scores = sampler.score(stored, features.stride_frames / item.video.fps)
+        scores = score_features(self._workspace, sampler, item)
         buffer = io.BytesIO()
         np.save(buffer, scores)
         path = self._workspace.scores_file(item.video.video_id)
@@ -117,3 +113,56 @@ class ScoreStage:
             sampler=self._identity,
             sha256=sha256(buffer.getvalue()).hexdigest(),
         )
+
+
+class WorkspaceScorer:
+    """Scores videos by a trained sampler from the features that a workspace holds, and writes nothing.
+
+    Attributes:
+        theta: the score from which a peak is an event.
+        version: hash of the sampler.
+    """
+
+    def __init__(self, workspace: Workspace, folder: Path, device: str = "auto") -> None:
+        """Load the sampler in a folder.
+
+        Raises:
+            SetupError: there is none, or no such device.
+        """
+        from pipeline.sampler.model_io import load_sampler, weights_digest
+
+        self._workspace = workspace
+        self._sampler = load_sampler(folder, pick_device(device, "sampler.device"))
+        self._features = {features.video_id: features for features in workspace.features.records()}
+        self.theta = self._sampler.theta
+        self.version = weights_digest(folder)
+
+    def curve(self, video: Video) -> ScoreCurve:
+        """Return the scores of a video.
+
+        Raises:
+            RecordError: NO_FEATURES, it has none; or their file is unreadable.
+            SetupError: the sampler was trained on features of another kind.
+        """
+        features = self._features.get(video.video_id)
+        if features is None:
+            raise RecordError(Reason.NO_FEATURES, f"{video.video_id} has no features")
+        scores = score_features(self._workspace, self._sampler, FeaturedVideo(video=video, features=features))
+        return ScoreCurve(scores, features.stride_frames, video.num_frames, video.fps)
+
+
+def score_features(workspace: Workspace, sampler: TrainedSampler, item: FeaturedVideo) -> NDArray[np.float32]:
+    """Return the anomaly scores of a video whose features a workspace holds, float32 in [0, 1], shape (T,).
+
+    Raises:
+        SetupError: the sampler was trained on features of another kind.
+        RecordError: the file of the features is unreadable.
+    """
+    features = item.features
+    if (features.encoder, features.stride_frames) != (sampler.encoder, sampler.stride_frames):
+        raise SetupError(
+            f"the sampler was trained on {sampler.encoder} every {sampler.stride_frames} frames; the features are "
+            f"{features.encoder} every {features.stride_frames} frames"
+        )
+    stored = open_features(workspace.storage.local_path(features.path))
+    return sampler.score(stored, features.stride_frames / item.video.fps)

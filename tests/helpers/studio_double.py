@@ -41,8 +41,27 @@ class StudioDouble:
         self.tasks[project].append(task | {"project": project, "overlap": 1})
         return number
 
+    def add_prediction(self, task: int, **fields: Any) -> int:
+        number = 1 + max((prediction["id"] for prediction in self.predictions()), default=0)
+        found = self.task(task)
+        assert found is not None, f"no task {task}"
+        found["predictions"].append({"id": number, "task": task, **fields})
+        return number
+
     def task(self, number: int) -> dict[str, Any] | None:
         return next((task for tasks in self.tasks.values() for task in tasks if task["id"] == number), None)
+
+    def predictions(self) -> list[dict[str, Any]]:
+        return [one for tasks in self.tasks.values() for task in tasks for one in task["predictions"]]
+
+    def _delete_prediction(self, number: int) -> Reply:
+        for tasks in self.tasks.values():
+            for task in tasks:
+                kept = [prediction for prediction in task["predictions"] if prediction["id"] != number]
+                if len(kept) < len(task["predictions"]):
+                    task["predictions"] = kept
+                    return Reply(status=204)
+        return _json({"detail": "Not found."}, 404)
 
     def handle(self, call: Call) -> Reply:
         parts = urlsplit(call.path)
@@ -53,7 +72,7 @@ class StudioDouble:
             return _json({"detail": "Invalid token."}, 401)
         return self._answer(call, parts.path.strip("/").split("/")[1:], parse_qs(parts.query))
 
-    def _answer(self, call: Call, path: list[str], query: dict[str, list[str]]) -> Reply:  # noqa: C901, PLR0911
+    def _answer(self, call: Call, path: list[str], query: dict[str, list[str]]) -> Reply:  # noqa: PLR0911
         body = json.loads(call.body) if call.body else None
         match call.method, path:
             case "GET", ["projects"]:
@@ -63,6 +82,9 @@ class StudioDouble:
             case "POST", ["projects"]:
                 return _json(self.projects[self.add_project(**body)], 201)
             case "GET", ["projects", number] if int(number) in self.projects:
+                return _json(self.projects[int(number)])
+            case "PATCH", ["projects", number]:
+                self.projects[int(number)] |= body
                 return _json(self.projects[int(number)])
             case "POST", ["projects", number, "import"]:
                 for task in body:
@@ -79,11 +101,21 @@ class StudioDouble:
                     return Reply(status=204)
                 task.update(body or {})
                 return _json(task | {"total_annotations": len(task["annotations"])})
+        return self._further_answer(call.method, path, query, body)
+
+    def _further_answer(self, method: str, path: list[str], query: dict[str, list[str]], body: Any) -> Reply:
+        match method, path:
             case "GET", ["storages", "localfiles"]:
                 return _json(self.storages)
             case "POST", ["storages", "localfiles"]:
                 self.storages.append({"id": len(self.storages) + 1, **body})
                 return _json(self.storages[-1], 201)
+            case "POST", ["projects", _, "import", "predictions"]:
+                for prediction in body:
+                    self.add_prediction(**prediction)
+                return _json({"created": len(body)}, 201)
+            case "DELETE", ["predictions", number]:
+                return self._delete_prediction(int(number))
             case method, ["webhooks", *number]:
                 return self._webhook(method, number, body, query)
         return _json({"detail": "Not found."}, 404)
@@ -103,7 +135,9 @@ class StudioDouble:
         part = tasks[(page - 1) * size : page * size]
         if not part and page > 1:
             return _json({"detail": "Invalid page."}, 404)
-        light = [{key: task[key] for key in ("id", "data", "project", "overlap")} for task in part]
+        light = part
+        if query["fields"] != ["all"]:
+            light = [{key: task[key] for key in ("id", "data", "project", "overlap")} for task in part]
         return _json({"total": len(tasks), "total_annotations": 0, "total_predictions": 0, "tasks": light})
 
 

@@ -12,7 +12,7 @@ from numbered_films import write_film
 
 from annotation.registry import read_annotations
 from annotation.resolve import VideoIndex, resolve_glance
-from annotation.studio_rate import effective_rate, player_rate
+from annotation.studio_rate import effective_rate, player_frame, player_rate
 from pipeline.records import Video
 from pipeline.video.timeline import read_timeline
 
@@ -87,6 +87,27 @@ def test_a_thousand_clicks_arrive_at_the_frame_that_was_shown(tmp_path: Path, na
     found = read_annotations(tmp_path / "export.json").glances
     arrived = [resolve_glance(click, index, lambda _: timeline).frame_index for click in found]
     assert arrived == [rows[frame] for frame in clicked]
+
+
+@pytest.mark.parametrize("name", FILMS)
+def test_the_player_shows_every_frame_that_is_suggested(tmp_path: Path, name: str) -> None:
+    starts, time_base, rate = FILMS[name]
+    timeline = read_timeline(write_film(tmp_path / "film.mp4", starts, time_base, rate))
+    given = float(f"{player_rate(timeline):.12g}")
+    starts_s = [float(start * time_base) for start in starts]
+    numbers = [player_frame(timeline, frame, given) + 1 for frame in range(FRAMES)]
+    assert [shown(number, given, starts_s) for number in numbers] == list(range(FRAMES))
+
+
+def test_a_frame_out_of_the_players_reach_is_suggested_beside(tmp_path: Path) -> None:
+    starts, time_base, rate = FILMS["25"]
+    timeline = read_timeline(write_film(tmp_path / "film.mp4", starts, time_base, rate))
+    coarse = 10.0
+    numbers = [player_frame(timeline, frame, coarse) + 1 for frame in range(FRAMES)]
+    starts_s = [float(start * time_base) for start in starts]
+    reachable = {shown(number, coarse, starts_s) for number in range(1, int(timeline.duration_s * coarse) + 1)}
+    missed_by = [abs(shown(number, coarse, starts_s) - frame) for frame, number in enumerate(numbers)]
+    assert missed_by == [min(abs(one - frame) for one in reachable) for frame in range(FRAMES)]
 
 
 def test_rates_below_one_are_seconds_a_frame_to_the_player() -> None:
