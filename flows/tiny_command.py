@@ -13,7 +13,7 @@ def train_tiny(
     *,
     videos: Annotated[int, typer.Option(min=2, help="videos of the generated world to learn from")] = 2400,
     vision_steps: Annotated[int, typer.Option(min=1, help="steps of the vision tower")] = 2400,
-    language_steps: Annotated[int, typer.Option(min=1, help="steps of projector and language model")] = 1800,
+    language_steps: Annotated[int, typer.Option(min=1, help="steps of projector and language model")] = 1500,
     seed: Annotated[int, typer.Option(help="of weights and batches; the scenes are always the same")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="threads of torch; 0 is one per core")] = 0,
 ) -> None:

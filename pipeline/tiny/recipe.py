@@ -29,7 +29,7 @@ class Recipe:
     videos: int = 2400
     vision_steps: int = 2400
     vision_batch: int = 32
-    language_steps: int = 1800
+    language_steps: int = 1500
     language_batch: int = 24
     seed: int = 0
 
