@@ -292,7 +292,7 @@ def test_embedded_clips_are_answered_like_clip_files(
         monkeypatch.chdir(tmp_path)
         run(
             "--model-path", video_model("llava_onevision"), "--max-new-tokens", 4, "--device", "cpu", "--no-text",
-            "--dataset", name, "--out", f"{name}/out",
+            "--dataset", name, "--out", out,
         )  # fmt: skip
         lines = (out / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
         found[name] = {entry["id"]: entry["prediction"] for entry in map(json.loads, lines)}
