@@ -14,7 +14,7 @@ endif
 SETUP := $(VENV)/.setup
 DEV   := $(VENV)/.setup-dev
 
-.PHONY: setup demo test test-all check label-studio clean
+.PHONY: setup demo test test-all check label-studio label-studio-install clean
 
 setup: $(SETUP)  ## make .venv with the `holmes` command in it
 
@@ -61,6 +61,8 @@ label-studio: $(STUDIO)/.setup  ## a Label Studio server on the loopback; LABEL_
 	 LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT="$${LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT:-$(STUDIO_HOME)/files}" \
 	 COLLECT_ANALYTICS=false LATEST_VERSION_CHECK=false SENTRY_DSN= FRONTEND_SENTRY_DSN= \
 	 $(STUDIO)/bin/label-studio start --no-browser --internal-host 127.0.0.1 --port $(STUDIO_PORT)
+
+label-studio-install: $(STUDIO)/.setup  ## install that server; the tests against it skip without it
 
 # its pins fight with ours, so it has an environment of its own
 $(STUDIO)/.setup:

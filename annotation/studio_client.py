@@ -36,6 +36,9 @@ TASKS_A_POST = 250
 TASKS_AN_EXPORT = 250
 """Tasks of one export request: their ids stand in its address, which servers limit to some kilobytes."""
 
+_MOST_SAID = 300
+"""Characters of a refusal that are told; a server may answer with a page."""
+
 ONE_TRY = {"max_retries": 0}
 """Request options of calls that write."""
 
@@ -230,13 +233,22 @@ class StudioClient:
             return SetupError(f"{at} has nothing there (HTTP 404): asked to {act}")
         if status is None or status >= 500 or status in {408, 409, 429}:
             return UnavailableError(f"{at} fails (HTTP {status}): asked to {act}")
-        return SetupError(f"{at} refuses to {act} (HTTP {status}): {_short(body)}")
+        return SetupError(f"{at} refuses to {act} (HTTP {status}): {_said(body)}")
 
 
-def _short(body: Any) -> str:
-    if isinstance(body, dict):
-        body = body.get("validation_errors") or body.get("detail") or body
-    return show(body)
+def _said(body: Any) -> str:
+    """Return what the server gave as its reason, field by field where it names fields, in its own words."""
+    if not isinstance(body, dict):
+        return show(body)
+    by_field = body.get("validation_errors")
+    if not isinstance(by_field, dict) or not by_field:
+        return _brief(by_field or body.get("detail") or body)
+    return "; ".join(f"{name}: {_brief(words)}" for name, words in by_field.items())
+
+
+def _brief(words: Any) -> str:
+    text = " ".join(map(str, words)) if isinstance(words, list) else str(words)
+    return text if len(text) <= _MOST_SAID else f"{text[:_MOST_SAID]}..."
 
 
 def _variable(name: str, meaning: str) -> str:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from annotation.source import show
 from annotation.studio_client import ONE_TRY, StudioClient
 from pipeline.errors import SetupError
 from pipeline.records import digest
 from pipeline.workspace import Workspace
+
+TITLE_CHARS = range(3, 51)
+"""Lengths of a title that Label Studio takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +73,16 @@ def find_or_create(
     """Return a workspace's project, and whether it was made just now.
 
     Raises:
-        SetupError: no such project; otherwise as `StudioClient.explained`.
+        SetupError: no such project, or a title of a length that Label Studio refuses; otherwise as
+            `StudioClient.explained`.
     """
+    if title is not None and len(title) not in TITLE_CHARS:
+        limits = f"{TITLE_CHARS[0]} to {TITLE_CHARS[-1]} characters"
+        raise SetupError(f"title {show(title)}: it has {len(title)} characters, and Label Studio takes {limits}")
     number = project_id if project_id is not None else noted_project(workspace, client, kind)
     if number is not None:
         return client.project(number), False
-    title = title or f"{kind.noun.capitalize()}: {workspace.name}"
+    title = title or f"{kind.noun.capitalize()}: {workspace.name}"[: TITLE_CHARS[-1]]
     # a run that ended between creating the project and noting it left one with this mark
     mark = f"holmes {kind.noun} {digest(workspace.storage.root)[:16]}"
     found = [project for project in client.projects_titled(title) if mark in (project.description or "")]

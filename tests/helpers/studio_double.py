@@ -79,6 +79,10 @@ class StudioDouble:
                 title = query.get("title", [""])[0]
                 found = [project for project in self.projects.values() if title in project["title"]]
                 return _json({"count": len(found), "results": found if query["page"] == ["1"] else []})
+            case "POST", ["projects"] if not 3 <= len(body["title"]) <= 50:
+                limit = "no more than 50" if len(body["title"]) > 50 else "at least 3"
+                faults = {"title": [f"Ensure this field has {limit} characters."]}
+                return _json({"detail": "Validation error", "validation_errors": faults}, 400)
             case "POST", ["projects"]:
                 return _json(self.projects[self.add_project(**body)], 201)
             case "GET", ["projects", number] if int(number) in self.projects:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 from numbered_films import DRAW_ON_CANVAS, write_film
-from studio_server import COMMAND, Studio, running_studio
+from studio_browser import PATIENCE_MS, needs_browser, studio_page, submit
+from studio_server import Studio, needs_studio
 
 from annotation.registry import read_annotations
 from annotation.resolve import VideoIndex, resolve_glances
@@ -27,17 +27,11 @@ from pipeline.errors import RecordError, SetupError
 from pipeline.records import Glance, Reason
 from pipeline.workspace import Workspace
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not COMMAND.exists(), reason=f"no Label Studio at {COMMAND}: make label-studio installs it"),
-]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900), needs_studio]
 
-CHROMIUM = next((path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if path.exists()), None)
 FRAME_PX = 16
 """Width of a frame on the front end's timeline."""
 
-PATIENCE_MS = 60_000
 SHOWS = """time_s => {
   const video = document.querySelector('video');
   return video?.readyState >= 2 && !video.seeking && Math.abs(video.currentTime - time_s) < 1e-6;
@@ -45,17 +39,17 @@ SHOWS = """time_s => {
 """Tells whether a page's video stands at a time."""
 
 
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    with running_studio(tmp_path_factory.mktemp("studio")) as server:
-        films = server.files / "films"
-        films.mkdir()
-        rng = random.Random(1)
-        write_film(films / "steady 25 Überfall.mp4", list(range(200)), Fraction(1, 25), Fraction(25))
-        write_film(films / "ntsc.mp4", [1001 * n for n in range(200)], Fraction(1, 30000), Fraction(30000, 1001))
-        write_film(films / "dropped.mp4", _starts(rng, (3000, 3000, 6000, 9000)), Fraction(1, 90000), Fraction(30))
-        write_film(films / "wild.mp4", _starts(rng, range(1500, 9000)), Fraction(1, 90000), Fraction(30))
-        yield server
+@pytest.fixture(scope="module", autouse=True)
+def films(studio: Studio) -> Path:
+    """Four films of 200 frames below the folder that the server serves."""
+    folder = studio.files / "films"
+    folder.mkdir()
+    rng = random.Random(1)
+    write_film(folder / "steady 25 Überfall.mp4", list(range(200)), Fraction(1, 25), Fraction(25))
+    write_film(folder / "ntsc.mp4", [1001 * n for n in range(200)], Fraction(1, 30000), Fraction(30000, 1001))
+    write_film(folder / "dropped.mp4", _starts(rng, (3000, 3000, 6000, 9000)), Fraction(1, 90000), Fraction(30))
+    write_film(folder / "wild.mp4", _starts(rng, range(1500, 9000)), Fraction(1, 90000), Fraction(30))
+    return folder
 
 
 def _starts(rng: random.Random, steps: Any) -> list[int]:
@@ -149,22 +143,14 @@ def test_a_server_that_calls_no_loopback_address_says_so(
         subscribe(client, made.project_id, "http://nobody.invalid/webhook", "a-secret-of-some-length")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+@needs_browser
 def test_the_frame_that_arrives_is_the_frame_that_the_front_end_showed(
     studio: Studio, client: StudioClient, tmp_path: Path
 ) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api")
     workspace = ingested(studio, tmp_path / "ws")
     made = init_glances(workspace, client, Serving(document_root=studio.files), title="in the browser")
     shown: dict[str, int] = {}
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.goto(f"{studio.url}/user/login/")
-        page.fill("input[name=email]", studio.user)
-        page.fill("input[name=password]", studio.password)
-        page.click("button[type=submit]")
-        page.wait_for_load_state("networkidle")
+    with studio_page(studio) as page:
         for number, task in enumerate(client.tasks(made.project_id)):
             page.goto(f"{studio.url}/projects/{made.project_id}/data?task={task.id}")
             page.wait_for_function(SHOWS, arg=0.0, timeout=PATIENCE_MS)
@@ -177,9 +163,7 @@ def test_the_frame_that_arrives_is_the_frame_that_the_front_end_showed(
             page.mouse.click(box["x"] + FRAME_PX * (frame - 0.5), box["y"] + 60)
             page.wait_for_function(SHOWS, arg=time_s, timeout=PATIENCE_MS)
             shown[task.data["video_id"]], _ = page.evaluate(DRAW_ON_CANVAS)
-            with page.expect_response(lambda answer: answer.request.method == "POST" and "/annotations" in answer.url):
-                page.click('button:has-text("Submit")')
-        browser.close()
+            submit(page)
     found = read_annotations(pull_glances(workspace, client).path)
     index = VideoIndex(workspace.videos.records())
     resolved = resolve_glances(found.glances, index, lambda video: timeline_of_file(video.path))  # type: ignore[arg-type, return-value]

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from moving_square import write_video
 from prefect_server import Prefect, running_prefect
-from studio_server import COMMAND, Studio, running_studio
+from studio_server import Studio, needs_studio
 
 from annotation.registry import read_annotations
 from annotation.studio_client import ONE_TRY, StudioClient
@@ -33,11 +33,7 @@ from flows.plan import build
 from pipeline.config import BuildConfig
 from pipeline.workspace import Workspace
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.timeout(1200),
-    pytest.mark.skipif(not COMMAND.exists(), reason=f"no Label Studio at {COMMAND}: make label-studio installs it"),
-]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200), needs_studio]
 
 SECRET = "0123456789abcdef0123456789abcdef"
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -47,12 +43,9 @@ NEVER = "100000"
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    with pytest.MonkeyPatch.context() as patch:
-        # without it the server calls no loopback address
-        patch.setenv("SSRF_PROTECTION_ENABLED", "false")
-        with running_studio(tmp_path_factory.mktemp("studio")) as server:
-            yield server
+def studio(calling_studio: Studio) -> Studio:
+    """The server whose webhooks reach the receivers of these tests."""
+    return calling_studio
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from studio_server import COMMAND, Studio, running_studio
+from moving_square import write_video
+from studio_browser import needs_browser, studio_page, submit
+from studio_server import Studio, needs_studio
 
 from annotation.studio_client import ONE_TRY, StudioClient
 from annotation.studio_project import init_glances
@@ -24,25 +24,16 @@ from pipeline.stages.reviews import stored_reviews
 from pipeline.stages.validate import validate_dataset
 from pipeline.workspace import Workspace
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not COMMAND.exists(), reason=f"no Label Studio at {COMMAND}: make label-studio installs it"),
-]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900), needs_studio]
 EDITED = "Yes, two persons have looked at this at length and agreed."
 
 
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    with running_studio(tmp_path_factory.mktemp("studio")) as server:
-        yield server
-
-
 @pytest.fixture
-def built(studio: Studio, tmp_path: Path, film: Callable[[str], Path]) -> BuildConfig:
+def built(studio: Studio, request: pytest.FixtureRequest, tmp_path: Path) -> BuildConfig:
+    """A built dataset of four videos, two with a click, below the folder that the server serves."""
     lines = ["video_id,file,label"]
     for number, label in enumerate(("Fighting", NORMAL, "Explosion", NORMAL)):
-        shutil.copy(film("h264.mp4"), tmp_path / f"{number}.mp4")
+        write_video(tmp_path / f"{number}.mp4", speed=number)
         lines.append(f"cam_{number},{number}.mp4,{label}")
     (tmp_path / "videos.csv").write_text("\n".join(lines))
     (tmp_path / "glances.csv").write_text("video-id,glance\ncam_0,10\ncam_2,30\n")
@@ -50,8 +41,9 @@ def built(studio: Studio, tmp_path: Path, film: Callable[[str], Path]) -> BuildC
         {
             "videos": [str(tmp_path / "videos.csv")],
             "glances": [str(tmp_path / "glances.csv")],
-            "workspace": str(studio.files / "site"),
+            "workspace": str(studio.files / request.node.name),
             "clips": {"window_s": 3.0},
+            "video": {"workers": 1},
         }
     )
     build(config)
@@ -83,13 +75,12 @@ def test_reviews_come_back_into_the_dataset(studio: Studio, built: BuildConfig, 
     assert sum(task.overlap == 2 for task in tasks) == made.doubled
 
     answers = {task.data["pair_id"]: task.data["answer"] for task in tasks}
-    of_one = [task for task in tasks if task.data["video_id"] == "cam_0"]
-    accept = next(task for task in tasks if task.data["video_id"] == "cam_1")
-    edit, reject = of_one[:2]
+    by_video = {name: [task for task in tasks if task.data["video_id"] == name] for name in ("cam_0", "cam_1", "cam_2")}
+    accept, edit, reject, skip = by_video["cam_1"][0], *by_video["cam_0"], by_video["cam_2"][0]
     save(client, accept, "accept")
     save(client, edit, "accept", EDITED)
     save(client, reject, "reject")
-    save(client, of_one[2], "accept", was_cancelled=True)
+    save(client, skip, "accept", was_cancelled=True)
     pulled = pull_reviews(space, client)
     assert (pulled.imported.added, len(pulled.imported.faults), pulled.waiting) == (3, 0, len(tasks) - 4)
     assert (len(pulled.export.corrected), len(pulled.export.left_out), pulled.export.skipped) == (1, 1, 1)
@@ -112,10 +103,46 @@ def test_reviews_come_back_into_the_dataset(studio: Studio, built: BuildConfig, 
     assert rows[accept.data["pair_id"]]["reviewed_at"]
     assert validate_dataset(Path(built.workspace)) == []
 
-    open_task = next(task for task in tasks if task.id not in {accept.id, edit.id, reject.id, of_one[2].id})
+    open_task = next(task for task in tasks if task.id not in {accept.id, edit.id, reject.id, skip.id})
     assert client.withdraw_task(accept.id) is False
     assert client.withdraw_task(open_task.id) is True
     assert open_reviews(space, client, serving).added == 1
     with pytest.raises(SetupError, match="not a project for clicks"):
         init_glances(space, client, serving, project_id=made.project_id)
     assert len(list(stored_reviews(space))) == 3
+
+
+@needs_browser
+def test_what_reviewers_do_in_the_front_end_is_what_arrives(studio: Studio, built: BuildConfig) -> None:
+    client, space = StudioClient(studio.url, studio.token), Workspace(built.workspace)
+    made = open_reviews(space, client, Serving(document_root=studio.files))
+    tasks = dict(zip(("accept", "edit", "reject"), client.tasks(made.project_id), strict=False))
+    with studio_page(studio) as page:
+        for stars, (decision, task) in enumerate(tasks.items(), 2):
+            page.goto(f"{studio.url}/projects/{made.project_id}/data?task={task.id}")
+            # the form is drawn anew once the task has come
+            page.wait_for_load_state("networkidle")
+            assert page.input_value("textarea[name=edited_answer]") == task.data["answer"]
+            if decision == "edit":
+                page.fill("textarea[name=edited_answer]", EDITED)
+            page.check(f"input[name={decision}]")
+            if decision == "reject":
+                page.check('input[name="wrong verdict"]')
+                page.fill("textarea[name=comment]", "Nobody strikes anybody.")
+            page.click(f".ant-rate-star:nth-child({stars})")
+            submit(page)
+    pulled = pull_reviews(space, client)
+    assert (pulled.imported.added, pulled.export.corrected, pulled.export.left_out) == (3, [], [])
+    stored = {review.pair_id: review for _, review in stored_reviews(space)}
+    found = [stored[task.data["pair_id"]] for task in tasks.values()]
+    assert [review.decision for review in found] == ["accept", "edit", "reject"]
+    assert [review.edited_answer for review in found] == [None, EDITED, None]
+    assert [review.rating for review in found] == [2, 3, 4]
+    assert found[2].reason == "wrong verdict: Nobody strikes anybody."
+
+    build(built)
+    rows = {row["id"]: row for row in read_rows(space.dataset_folder)}
+    verdicts = [rows[task.data["pair_id"]]["verdict"] for task in (tasks["accept"], tasks["edit"])]
+    assert verdicts == ["accept", "edit"]
+    assert rows[tasks["edit"].data["pair_id"]]["answer"] == EDITED
+    assert tasks["reject"].data["pair_id"] not in rows

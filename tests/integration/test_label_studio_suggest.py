@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import httpx
 import numpy as np
 import pytest
 from numbered_films import DRAW_ON_CANVAS, write_film
-from studio_server import COMMAND, Studio, running_studio
+from studio_browser import PATIENCE_MS, needs_browser, studio_page, submit
+from studio_server import Studio, needs_studio
 
 from annotation.registry import read_annotations
 from annotation.resolve import VideoIndex, resolve_glances
@@ -28,14 +28,8 @@ from pipeline.records import Glance, Video
 from pipeline.sampler.curve import ScoreCurve
 from pipeline.workspace import Workspace
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(not COMMAND.exists(), reason=f"no Label Studio at {COMMAND}: make label-studio installs it"),
-]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900), needs_studio]
 
-CHROMIUM = next((path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if path.exists()), None)
-PATIENCE_MS = 60_000
 FRAMES = 200
 PEAKS = {"steady": (38, 0.99), "ntsc": (91, 0.9), "dropped": (137, 0.7), "wild": (163, 0.8)}
 """Where the scorer sees the only event of a film, and how highly it scores it."""
@@ -59,16 +53,16 @@ class FixedScorer:
 
 
 @pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    with running_studio(tmp_path_factory.mktemp("studio")) as server:
-        films = server.files / "films"
-        films.mkdir()
-        rng = random.Random(1)
-        write_film(films / "steady.mp4", list(range(FRAMES)), Fraction(1, 25), Fraction(25))
-        write_film(films / "ntsc.mp4", [1001 * n for n in range(FRAMES)], Fraction(1, 30000), Fraction(30000, 1001))
-        write_film(films / "dropped.mp4", _starts(rng, (3000, 3000, 6000, 9000)), Fraction(1, 90000), Fraction(30))
-        write_film(films / "wild.mp4", _starts(rng, range(1500, 9000)), Fraction(1, 90000), Fraction(30))
-        yield server
+def films(studio: Studio) -> Path:
+    """A film for each of `PEAKS`, below the folder that the server serves."""
+    folder = studio.files / "scored"
+    folder.mkdir()
+    rng = random.Random(1)
+    write_film(folder / "steady.mp4", list(range(FRAMES)), Fraction(1, 25), Fraction(25))
+    write_film(folder / "ntsc.mp4", [1001 * n for n in range(FRAMES)], Fraction(1, 30000), Fraction(30000, 1001))
+    write_film(folder / "dropped.mp4", _starts(rng, (3000, 3000, 6000, 9000)), Fraction(1, 90000), Fraction(30))
+    write_film(folder / "wild.mp4", _starts(rng, range(1500, 9000)), Fraction(1, 90000), Fraction(30))
+    return folder
 
 
 def _starts(rng: random.Random, steps: Any) -> list[int]:
@@ -84,10 +78,10 @@ def client(studio: Studio) -> StudioClient:
 
 
 @pytest.fixture
-def workspace(studio: Studio, client: StudioClient, tmp_path: Path) -> Workspace:
+def workspace(studio: Studio, films: Path, client: StudioClient, tmp_path: Path) -> Workspace:
     """A workspace whose videos are labelled Fighting, and its project."""
     opened = Workspace(str(tmp_path / "ws"))
-    rows = "".join(f"{name},{studio.files}/films/{name}.mp4,Fighting\n" for name in PEAKS)
+    rows = "".join(f"{name},{films}/{name}.mp4,Fighting\n" for name in PEAKS)
     (tmp_path / "videos.csv").write_text(f"video_id,file,label\n{rows}")
     config = BuildConfig(videos=[str(tmp_path / "videos.csv")], workspace=opened.url)
     run_step("ingest", opened, config)
@@ -131,22 +125,14 @@ def test_the_server_serves_the_least_certain_task_first(
     assert served == [task.video_id for task in summary.open_tasks]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+@needs_browser
 def test_the_front_end_shows_the_suggested_frame_and_an_unchanged_submission_confirms_it(
     workspace: Workspace, client: StudioClient, studio: Studio
 ) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api")
     summary = suggest(workspace, client)
     number = int(summary.url.split("/")[-2])
     shown: dict[str, int] = {}
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.goto(f"{studio.url}/user/login/")
-        page.fill("input[name=email]", studio.user)
-        page.fill("input[name=password]", studio.password)
-        page.click("button[type=submit]")
-        page.wait_for_load_state("networkidle")
+    with studio_page(studio, width=1280) as page:
         for task in summary.open_tasks:
             page.goto(f"{studio.url}/projects/{number}/data?task={task.task}")
             page.wait_for_function(STANDS_STILL, timeout=PATIENCE_MS)
@@ -157,9 +143,7 @@ def test_the_front_end_shows_the_suggested_frame_and_an_unchanged_submission_con
             page.wait_for_function("() => document.querySelector('video').currentTime > 0", timeout=PATIENCE_MS)
             page.wait_for_function(STANDS_STILL, timeout=PATIENCE_MS)
             shown[task.video_id], _ = page.evaluate(DRAW_ON_CANVAS)
-            with page.expect_response(lambda answer: answer.request.method == "POST" and "/annotations" in answer.url):
-                page.click('button:has-text("Submit")')
-        browser.close()
+            submit(page)
     assert shown == {name: frame for name, (frame, _) in PEAKS.items()}
     pulled = pull_glances(workspace, client)
     assert "4 region(s) that a model suggested and an annotator submitted as they were" in pulled.notes

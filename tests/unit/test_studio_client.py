@@ -94,7 +94,14 @@ def test_what_writes_is_never_sent_twice(double: StudioDouble, client: StudioCli
         (Reply(body=b"[1, 2]"), "cannot be read"),
         (Reply(body=b"null"), "cannot be read"),
         (Reply(body=b'{"id": 1}'), "cannot be read"),
-        (Reply(status=418, body=b'{"detail": "tea"}'), r"refuses to open project 1 \(HTTP 418\)"),
+        (Reply(status=418, body=b'{"detail": "tea"}'), r"refuses to open project 1 \(HTTP 418\): tea$"),
+        (
+            Reply(
+                status=400, body=b'{"detail": "Validation error", "validation_errors": {"a": ["No.", "No!"], "b": "?"}}'
+            ),
+            r"\(HTTP 400\): a: No. No!; b: \?$",
+        ),
+        (Reply(status=400, body=json.dumps({"detail": "x" * 9_999}).encode()), r"\(HTTP 400\): x{300}\.\.\.$"),
     ],
 )
 def test_every_odd_answer_is_a_clear_error(double: StudioDouble, reply: Reply, told: str) -> None:

@@ -79,6 +79,21 @@ def test_every_video_becomes_a_task_with_its_own_rate(
     assert "Normal" not in interface.labels
 
 
+def test_a_title_is_no_longer_than_the_server_takes(
+    tmp_path: Path, client: StudioClient, double: StudioDouble, root: Path
+) -> None:
+    workspace = Workspace(str(tmp_path / ("a-workspace-with-a-name-" * 3)))
+    add(workspace, film("steady", root / "gate/steady.mp4"))
+    made = init_glances(workspace, client, Serving(document_root=root))
+    assert double.projects[made.project_id]["title"] == f"Glances: {workspace.name}"[:50]
+    other = Workspace(str(tmp_path / "other"))
+    add(other, film("steady", root / "gate/steady.mp4"))
+    for title in ("ab", "a" * 51):
+        with pytest.raises(SetupError, match=rf"it has {len(title)} characters, and Label Studio takes 3 to 50"):
+            init_glances(other, client, Serving(document_root=root), title=title)
+    assert len(double.projects) == 1
+
+
 def test_again_only_new_videos_are_added(
     workspace: Workspace, client: StudioClient, double: StudioDouble, root: Path
 ) -> None:

@@ -1,0 +1,42 @@
+"""The front end of a Label Studio server in a headless Chromium of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from studio_server import Studio
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+CHROMIUM = next((path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if path.exists()), None)
+PATIENCE_MS = 60_000
+
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+
+
+@contextmanager
+def studio_page(studio: Studio, *, width: int = 1400, height: int = 1000) -> Iterator[Page]:
+    """Open a page whose visitor is logged in."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(f"{studio.url}/user/login/")
+        page.fill("input[name=email]", studio.user)
+        page.fill("input[name=password]", studio.password)
+        page.click("button[type=submit]")
+        page.wait_for_load_state("networkidle")
+        yield page
+        browser.close()
+
+
+def submit(page: Page) -> None:
+    """Press Submit and wait until the server has the annotation."""
+    with page.expect_response(lambda answer: answer.request.method == "POST" and "/annotations" in answer.url):
+        page.click('button:has-text("Submit")')

@@ -1,0 +1,23 @@
+"""Servers that several of these tests share: one first start with all its migrations, and copies of its database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from studio_server import Studio, running_studio
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    """A Label Studio server as it is set up by default, which calls no loopback address."""
+    with running_studio(tmp_path_factory.mktemp("studio")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def calling_studio(studio: Studio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    """Another server, for the same user and token, whose webhooks may call loopback addresses."""
+    folder = tmp_path_factory.mktemp("calling-studio")
+    with running_studio(folder, copy_of=studio, SSRF_PROTECTION_ENABLED="false") as server:
+        yield server
