@@ -256,6 +256,29 @@ def test_of_several_reviewers_the_latest_counts_and_the_conflict_is_told(
     assert (latest.decision, latest.reviewer) == ("reject", "2")
 
 
+def test_a_decision_that_is_on_the_server_no_more_is_named_and_kept(
+    space: Workspace, double: StudioDouble, client: StudioClient
+) -> None:
+    open_reviews(space, client, SERVING)
+    first, second, *_ = double.tasks[1]
+    first["annotations"] = [annotation(chosen("accept")), annotation(chosen("reject"), completed_by=9)]
+    second["annotations"] = [annotation(chosen("accept"))]
+    assert pull_reviews(space, client).withdrawn == ()
+    del first["annotations"][1]
+    double.tasks[1].remove(second)
+    pulled = pull_reviews(space, client)
+    reviewer = first["annotations"][0]["completed_by"]
+    assert sorted(pulled.withdrawn) == sorted(
+        f"pair {task['data']['pair_id']}: the decision of reviewer {who} is on the server no more"
+        for task, who in ((first, 9), (second, reviewer))
+    )
+    assert set(pulled.withdrawn) <= set(pulled.remarks)
+    assert "2 decision(s) of the pull before are on the server no more: kept" in str(pulled)
+    assert pulled.figures()["reviews"]["withdrawn"] == 2
+    assert len(list(stored_reviews(space))) == 3
+    assert pull_reviews(space, client).withdrawn == ()
+
+
 def test_a_task_deleted_between_the_listing_and_the_export_is_told(
     space: Workspace, double: StudioDouble, client: StudioClient
 ) -> None:
