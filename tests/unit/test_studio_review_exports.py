@@ -31,7 +31,7 @@ DECIDED = {
     ("pair_2", "1", "reject", 1), ("pair_2", "2", "reject", None), ("pair_4", "1", "edit", None),
     ("pair_5", "1", "accept", None),
 }  # fmt: skip
-MUTATIONS = 400
+MUTATIONS = 1_200
 JUNK: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1.5, 10**400, float("nan"), float("inf"), "", " ", "x", "1", "nan", "1e999", "\u2028"),
     *([], {}, [None], [[]], {"": None}, "[{", '{"choices": 3}', "a" * 5000, {"choices": [None]}, {"text": [3]}),
