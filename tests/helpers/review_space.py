@@ -25,8 +25,8 @@ def fill(table: Table[Any], rows: Sequence[Record]) -> None:
     table.commit(units, list(zip(units, rows, strict=True)), [], "f")
 
 
-def fill_review_space(workspace: Workspace) -> Workspace:
-    """Eight pairs of four clips of two videos, of which the rules have dropped the last."""
+def fill_review_space(workspace: Workspace, items: int = ITEMS) -> Workspace:
+    """Pairs, two a clip, of two videos; the rules have dropped the last."""
     videos = [
         Video(
             video_id=f"cam_{number}", path=f"/footage/{number}.mp4", sha256="0" * 64, fps=10.0, num_frames=100,
@@ -40,12 +40,12 @@ def fill_review_space(workspace: Workspace) -> Workspace:
             start_frame=10 * number, end_frame=10 * number + 25, glance_time_s=number + 1.0, label="Fighting",
             anomaly_score=None, method="window",
         )
-        for number in reversed(range(4))
+        for number in reversed(range(items // 2))
     ]  # fmt: skip
     captions = [
         Caption(clip_id=clip.clip_id, text="Two men, fighting.", captioner="human", prompt_hash=None) for clip in clips
     ]
-    pairs = [pair_of(number) for number in range(ITEMS)]
+    pairs = [pair_of(number) for number in range(items)]
     verdicts = [
         Verdict(
             pair_id=pair.pair_id, decision="accept", edited_answer=None, original_answer=None, reviewer="rules",
