@@ -237,17 +237,21 @@ def report(
 ) -> dict[str, Any]:
     """Print frame AUC, AP and mean tIoU over all videos and per fold, and what is detected without clicks."""
     overall = measure(workspace, config, events, scores)
-    print(f"{'':<34}{'AUC':>8}{'AP':>8}{'AUC abn':>8}{'tIoU':>8}")
+    columns = ("AUC", "AP", "AUC abn", "tIoU", *(("spans", "events") if thetas else ()))
+    print(f"{'':<34}{''.join(f'{column:>8}' for column in columns)}")
     print(f"{name:<34}{overall.auc:>8.3f}{overall.ap:>8.3f}{overall.auc_abnormal:>8.3f}{overall.mean_tiou:>8.3f}")
     per_fold, detected = [], []
     for fold in outer_folds(corpus, folds):
         theta = thetas.get(fold[0].video_id, THETA)
         found = measure(workspace, config, events, {v.video_id: scores[v.video_id] for v in fold}, theta)
-        detected.append(found.localisation["detections"])
+        spans = found.localisation["detections"]
+        detected.append(spans)
+        counts = f"{spans.num_proposals:>8}{spans.num_events:>8}" if thetas else ""
         names = "+".join(video.video_id.removeprefix("Ped2_") for video in fold)
-        if found.auc is not None and found.ap is not None:
-            per_fold.append({"videos": names, "auc": found.auc, "ap": found.ap, "mean_tiou": found.mean_tiou})
-            print(f"   {names:<31}{found.auc:>8.3f}{found.ap:>8.3f}{'':>8}{found.mean_tiou or 0:>8.3f}", flush=True)
+        row = {"videos": names, "auc": found.auc, "ap": found.ap, "mean_tiou": found.mean_tiou}
+        per_fold.append(row | {"detected": spans.num_proposals, "events": spans.num_events})
+        shown = [f"{'-' if value is None else f'{value:.3f}':>8}" for value in (found.auc, found.ap, found.mean_tiou)]
+        print(f"   {names:<31}{shown[0]}{shown[1]}{'':>8}{shown[2]}{counts}", flush=True)
     num_events = sum(spans.num_events for spans in detected)
     detected_tiou = sum((spans.mean_tiou or 0.0) * spans.num_events for spans in detected) / num_events
     num_detected = sum(spans.num_proposals for spans in detected)
