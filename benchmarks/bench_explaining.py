@@ -2,7 +2,7 @@
 
 On a workspace whose dataset has a test split, the table of Holmes-VAD: the base as it is, with its projector trained,
 and with projector and LoRA trained; each answers the questions about the test clips. Then the last one goes with the
-workspace's sampler through every test video, and its spans are compared with the ground truth, read by nothing else.
+workspace's sampler, if it has one, through every test video, and its spans are compared with the ground truth.
 
     holmes sample world --videos 240 --seed 4242
     holmes build -c CONFIG && holmes train sampler -c CONFIG
@@ -120,7 +120,8 @@ def main() -> None:
     seconds[LORA] = train(args, [], trained[LORA])
     models = {BASE: base} | {name: str(adapter) for name, adapter in trained.items() if name in seconds}
     metrics = {name: answer(args, name, model) for name, model in models.items() if name == LORA or not args.only_lora}
-    spans = measure_spans(detect(args, trained[LORA]), args.ground_truth)
+    has_sampler = (args.workspace / "models" / "sampler").is_dir()
+    spans = measure_spans(detect(args, trained[LORA]), args.ground_truth) if has_sampler else None
     runs = [f"{name}={args.out / name.replace(' ', '-')}" for name in metrics]
     print(holmes("eval", "answers", "--compare", *runs))
     accuracy = {name: found["judgement"]["overall"]["accuracy"] for name, found in metrics.items()}
@@ -129,11 +130,15 @@ def main() -> None:
     if BASE in accuracy:
         gain = accuracy[LORA] - accuracy[BASE]
         print(f"gain over the base {gain:.3f} (target {TARGET_GAIN}: {'met' if gain >= TARGET_GAIN else 'MISSED'})")
-    met = "met" if spans["mean_tiou"] >= TARGET_TIOU else "MISSED"
-    print(
-        f"holmes detect: mean tIoU {spans['mean_tiou']:.3f} over {spans['events']} events (target {TARGET_TIOU}: {met})"
-    )
-    print(f"{spans['right']} of {spans['videos']} videos are judged rightly; seconds of training: {seconds}")
+    print(f"seconds of training: {', '.join(f'{name} {taken:.0f}' for name, taken in seconds.items())}")
+    if spans is None:
+        print(f"{args.workspace}: no sampler in it, so nothing is detected: holmes train sampler makes one")
+    else:
+        met = "met" if spans["mean_tiou"] >= TARGET_TIOU else "MISSED"
+        print(
+            f"holmes detect: mean tIoU {spans['mean_tiou']:.3f} over {spans['events']} events (target {TARGET_TIOU}: "
+            f"{met}), {spans['right']} of {spans['videos']} videos judged rightly"
+        )
     if args.json:
         record = {"answers": metrics, "detect": spans, "training_s": seconds, "settings": args.set}
         args.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
