@@ -106,6 +106,24 @@ def test_a_project_whose_number_was_never_noted_is_found_again(
     assert (mended.created, mended.added, len(double.projects)) == (False, 2, 1)
 
 
+def test_a_title_is_no_longer_than_the_server_takes(
+    client: StudioClient, double: StudioDouble, root: Path, tmp_path: Path
+) -> None:
+    long = Workspace(str(tmp_path / f"{'crossing ' * 9}north"))
+    add(long, film("steady", root / "gate/steady.mp4", "Robbery"))
+    serving = Serving(document_root=root)
+    first = init_glances(long, client, serving)
+    title = double.projects[first.project_id]["title"]
+    assert len(title) <= 50
+    assert title.startswith("Glances: ...")
+    assert title.endswith("crossing north")
+    long.storage.local_path("labelstudio/glance_project.json").unlink()
+    assert init_glances(long, client, serving).project_id == first.project_id
+    with pytest.raises(SetupError, match="has 51 characters; Label Studio takes up to 50"):
+        init_glances(long, client, serving, title="x" * 51)
+    assert len(double.projects) == 1
+
+
 def test_videos_that_cannot_be_shown_are_named_and_the_others_go_on(
     workspace: Workspace, client: StudioClient, double: StudioDouble, root: Path, tmp_path: Path
 ) -> None:
