@@ -120,7 +120,7 @@ def _read_annotation(reading: Reading, annotation: Any, task: Task, place: str) 
     try:
         annotator = annotator_name(annotation.get("completed_by"))
     except ValueError as fault:
-        reading.fault(f"{place}.completed_by", task, Reason.MALFORMED_ROW, fault)
+        reading.fault(place, task, Reason.MALFORMED_ROW, f"completed_by: {fault}")
         return
     if annotation.get("was_cancelled"):
         detail = f"skipped by annotator {annotator or 'unknown'}, with {len(regions)} region(s) that do not count"
@@ -156,7 +156,7 @@ def _read_flat(reading: Reading, row: Mapping[str, Any], place: str, separator: 
     try:
         annotator = annotator_name(row.get("annotator"))
     except ValueError as fault:
-        reading.fault(f"{place}{separator}annotator", task, Reason.MALFORMED_ROW, fault)
+        reading.fault(place, task, Reason.MALFORMED_ROW, f"annotator: {fault}")
         return
     reading.counts["annotations"] += annotator is not None
     reading.counts["flat"] += 1

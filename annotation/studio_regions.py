@@ -205,6 +205,8 @@ def annotator_name(completed_by: Any) -> str | None:
         user = user.get("email") or user.get("id")
     if user is None or user == "":
         return None
-    if not isinstance(user, str | int) or isinstance(user, bool):
+    # a cell of regions in the wrong column of a table is text too
+    is_name = isinstance(user, str) and user[:1] not in {"[", "{"}
+    if not is_name and (not isinstance(user, int) or isinstance(user, bool)):
         raise ValueError(f"a user's address or number is expected, not {show(completed_by)}")
     return str(user)

@@ -1,14 +1,14 @@
 """Bring reviews from a Label Studio project into the workspace, where the next build applies them.
 
 The server's own JSON export is kept beside them as it came. Every decision is checked against the answer that the pair
-has today and stored once, however often it is pulled. A decision stays after its annotation is deleted on the server:
-to take one back, decide anew there.
+has today and stored once, however often it is pulled. A decision stays after its annotation is deleted on the server,
+and is named: to take one back, decide anew there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from annotation.studio_kinds import chosen_project
 from annotation.studio_pull import fetch_tasks, store_export
 from annotation.studio_review import REVIEWS
 from annotation.studio_review_export import ReviewExport, is_studio_export, read_review_export
+from annotation.studio_review_gone import decisions_before, note_gone
 from annotation.studio_review_interface import check_review_interface
 from pipeline.errors import DataError, RecordError
 from pipeline.records import Reason
@@ -39,6 +40,7 @@ class PulledReviews:
         imported: what was stored of it.
         statistics: of all reviews that the workspace holds now.
         gone: numbers of tasks that were deleted while they were fetched.
+        deleted: decisions that an earlier pull brought and that the server has no more, a line each.
     """
 
     path: str
@@ -46,6 +48,7 @@ class PulledReviews:
     imported: ReviewImport
     statistics: ReviewStatistics
     gone: tuple[int, ...] = ()
+    deleted: tuple[str, ...] = ()
 
     @property
     def waiting(self) -> int:
@@ -59,9 +62,9 @@ class PulledReviews:
 
     @property
     def remarks(self) -> list[str]:
-        """What is wrong, corrected, left out or in conflict, a line each."""
+        """What is wrong, corrected, left out, in conflict or deleted, a line each."""
         named = (*self.imported.faults, *self.export.left_out)
-        return [*map(str, named), *self.export.corrected, *self.statistics.conflicts]
+        return [*map(str, named), *self.export.corrected, *self.statistics.conflicts, *self.deleted]
 
     def __str__(self) -> str:
         """Return the lines that a person reads; `remarks` has the details."""
@@ -94,6 +97,7 @@ class PulledReviews:
                 "faults": len(imported.faults),
                 "left_out": len(export.left_out),
                 "corrected": len(export.corrected),
+                "deleted": len(self.deleted),
                 "statistics": asdict(self.statistics),
             }
         }
@@ -125,10 +129,12 @@ def pull_reviews(
     export, gone = fetch_tasks(client, number, where, on_progress)
     if not export:
         raise DataError(f"{where}: no tasks in it: run {REVIEWS.command}")
+    before = decisions_before(workspace, workspace.storage.local_path(EXPORT_FILE), client.url, number)
     path = store_export(workspace, EXPORT_FILE, export)
     found = ReviewExport()
     read_review_export(path, found)
-    return _keep(workspace, str(path), found, gone)
+    kept = _keep(workspace, str(path), found, gone)
+    return replace(kept, deleted=tuple(note_gone(workspace, client.url, number, before, found)))
 
 
 def import_review_files(workspace: Workspace, paths: Sequence[Path]) -> PulledReviews:

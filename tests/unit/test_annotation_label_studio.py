@@ -123,12 +123,14 @@ def test_a_bad_region_is_named_and_the_rest_goes_on(tmp_path: Path, bad: Any, re
 def test_an_annotation_of_nobody_is_named(tmp_path: Path) -> None:
     found = read(tmp_path, [task(annotation(region(3), by=[1]), annotation(region(5), by=None))])
     assert [(glance.frame_index, glance.annotator) for glance in found.glances] == [(4, None)]
-    assert [fault.place for fault in found.faults] == ["export.json: $[0].annotations[0].completed_by"]
+    assert [(fault.place, fault.detail) for fault in found.faults] == [
+        ("export.json: $[0].annotations[0]", "completed_by: a user's address or number is expected, not [1]")
+    ]
     flat = {"video": "a.mp4", "annotator": True, "lead_time": 1.0, "moments": [region(3)["value"]]}
     (fault,) = read(tmp_path, [flat]).faults
     assert (fault.place, fault.detail) == (
-        "export.json: $[0].annotator",
-        "a user's address or number is expected, not True",
+        "export.json: $[0]",
+        "annotator: a user's address or number is expected, not True",
     )
 
 

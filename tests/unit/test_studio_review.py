@@ -272,6 +272,29 @@ def test_a_task_deleted_between_the_listing_and_the_export_is_told(
     assert f"1 task(s) were deleted meanwhile: [{gone}]" in str(pulled)
 
 
+def test_a_decision_that_was_deleted_on_the_server_is_named_until_somebody_decides_anew(
+    space: Workspace, said: Callable[..., PulledReviews], client: StudioClient
+) -> None:
+    reject, accept = annotation(chosen("reject"), by=2, minute=2), annotation(chosen("accept"), by=1, minute=1)
+    rest = "is no longer on the server and still counts: decide anew there to take it back"
+    line = f"pair pair_0: reject by reviewer 2 {rest}"
+    assert said(accept, reject).deleted == ()
+    for _ in range(2):
+        pulled = said(accept)
+        assert pulled.deleted == (line,)
+        assert line in pulled.remarks
+        assert pulled.figures()["reviews"]["deleted"] == 1
+    assert {str(one.decision) for _, one in stored_reviews(space)} == {"accept", "reject"}
+    assert said(reject).deleted == ()
+    assert said(annotation(chosen("accept"), by=3, minute=9)).deleted == ()
+    assert said().deleted == (f"pair pair_0: accept by reviewer 3 {rest}",)
+    # what came from a file is not missed on the server, nor are the decisions of another project
+    space.write_json(
+        "labelstudio/reviews_gone.json", {"server": client.url, "project": 77, "gone": [["pair_0", "h", "3"]]}
+    )
+    assert said().deleted == ()
+
+
 @pytest.mark.parametrize(
     "reply", [Reply(status=502), Reply(wire="hang"), Reply(body=b"<html>"), Reply(body=b'[{"id": 99}]')]
 )
