@@ -34,13 +34,15 @@ class ForeignGlance:
 
     `video` is the name as written; `paths` are further names of the same file, the most telling first. `frame_index`
     is 0-based and counted at `frame_rate` frames a second; a `frame_rate` of None means frames as a decoder puts them
-    out. `by_player` says that the frames are those of Label Studio's player, which seeks by time.
+    out. `by_player` says that the frames are those of Label Studio's player, which seeks by time. `last_frame` ends the
+    range of which `frame_index` is the middle, None for a click on one frame.
     """
 
     video: str
     paths: tuple[str, ...] = ()
     frame_index: int | None = None
     time_s: float | None = None
+    last_frame: int | None = None
     frame_rate: float | None = None
     by_player: bool = False
     category: str | None = None

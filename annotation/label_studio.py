@@ -11,7 +11,7 @@ its middle frame is the glance. Only JSON keeps skipped annotations, drafts and 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from annotation.foreign import Import
@@ -24,6 +24,7 @@ from annotation.studio_regions import (
     annotator_name,
     describe_task,
     is_normal,
+    is_timeline,
     read_region,
     regions_of,
 )
@@ -36,7 +37,8 @@ FLAT_COLUMNS = frozenset({"annotation_id", "annotator", "lead_time"})
 """Columns that Label Studio adds to every row of JSON_MIN, CSV and TSV."""
 
 
-_PLACES = 5
+_RELATION = "relation"
+"""Type of what links two regions, and has no value."""
 
 
 def read_label_studio(source: Source, frame_rate: float | None = None) -> Import:
@@ -91,10 +93,14 @@ def _read_full(reading: Reading, raw: dict[str, Any], place: str) -> None:
     reading.counts["tasks"] += 1
     for kind in ("drafts", "predictions"):
         others = raw.get(kind)
-        for other in others if isinstance(others, list) else []:
-            reading.counts[kind] += 1
+        for number, other in enumerate(others if isinstance(others, list) else []):
+            if kind == "drafts":
+                detail = "a draft that was not submitted"
+                reading.fault(f"{place}.drafts[{number}]", task, Reason.SKIPPED_ANNOTATION, detail)
+            else:
+                reading.counts[kind] += 1
             if isinstance(other, dict):
-                reading.region_types.update(kind for _, kind, _ in regions_of(other.get("result")))
+                reading.region_types.update(_kinds(regions_of(other.get("result"))))
     annotations = raw.get("annotations")
     if not isinstance(annotations, list):
         reading.fault(place, task, Reason.MALFORMED_ROW, f"annotations is {show(annotations)}, a list is expected")
@@ -109,9 +115,13 @@ def _read_annotation(reading: Reading, annotation: Any, task: Task, place: str) 
             place, task, Reason.MALFORMED_ROW, f"an annotation with its result is expected, not {show(annotation)}"
         )
         return
-    annotator = annotator_name(annotation.get("completed_by"))
     regions = list(regions_of(annotation["result"]))
-    reading.region_types.update(kind for _, kind, _ in regions)
+    reading.region_types.update(_kinds(regions))
+    try:
+        annotator = annotator_name(annotation.get("completed_by"))
+    except ValueError as fault:
+        reading.fault(place, task, Reason.MALFORMED_ROW, f"completed_by: {fault}")
+        return
     if annotation.get("was_cancelled"):
         detail = f"skipped by annotator {annotator or 'unknown'}, with {len(regions)} region(s) that do not count"
         reading.fault(place, task, Reason.SKIPPED_ANNOTATION, detail)
@@ -120,12 +130,20 @@ def _read_annotation(reading: Reading, annotation: Any, task: Task, place: str) 
     origins = [region.get("origin") for region in annotation["result"] if isinstance(region, dict)]
     reading.counts["confirmed"] += origins.count("prediction")
     reading.counts["amended"] += origins.count("prediction-changed")
-    first = len(reading.found.glances)
+    begun = reading.begin_annotation()
     for number, kind, value in regions:
         if kind == TIMELINE:
             read_region(reading, value, task, annotator, f"{place}.result[{number}]")
+        elif kind != _RELATION and not isinstance(value, dict):
+            detail = f"a region with a value is expected, not {show(annotation['result'][number])}"
+            reading.fault(f"{place}.result[{number}]", task, Reason.MALFORMED_ROW, detail)
     normal = any(kind == "choices" and is_normal(value) for _, kind, value in regions)
-    reading.end_annotation(task, annotator, place, first, normal=normal)
+    reading.end_annotation(task, annotator, place, begun, normal=normal)
+
+
+def _kinds(regions: Iterable[tuple[int, str, Any]]) -> Iterator[str]:
+    """Yield the types of the regions that tell what a project is about: what is no region tells nothing."""
+    return (kind for _, kind, value in regions if kind == TIMELINE or isinstance(value, dict))
 
 
 def _read_flat(reading: Reading, row: Mapping[str, Any], place: str, separator: str) -> None:
@@ -135,11 +153,15 @@ def _read_flat(reading: Reading, row: Mapping[str, Any], place: str, separator: 
     """
     task = describe_task(reading, row, place)
     reading.counts["tasks"] += 1
-    annotator = annotator_name(row.get("annotator"))
+    try:
+        annotator = annotator_name(row.get("annotator"))
+    except ValueError as fault:
+        reading.fault(place, task, Reason.MALFORMED_ROW, f"annotator: {fault}")
+        return
     reading.counts["annotations"] += annotator is not None
     reading.counts["flat"] += 1
     reading.counts["unowned"] += annotator is None
-    first, faults = len(reading.found.glances), len(reading.found.faults)
+    begun = reading.begin_annotation()
     for key, cell in row.items():
         where = f"{place}{separator}{key}"
         try:
@@ -149,27 +171,28 @@ def _read_flat(reading: Reading, row: Mapping[str, Any], place: str, separator: 
             reading.fault(where, task, Reason.MALFORMED_ROW, f"the cell is not valid JSON: {fault}")
             continue
         reading.has_normal |= isinstance(cell, str) and canonical(cell) == NORMAL
+        on_timeline = any(map(is_timeline, regions))
         for number, region in enumerate(regions):
-            reading.region_types.update([kind for kind in region if kind.endswith("labels")] or list(region))
-            if TIMELINE in region:
+            if isinstance(region, dict):
+                reading.region_types.update([kind for kind in region if kind.endswith("labels")] or list(region))
+            if on_timeline:
                 read_region(reading, region, task, annotator, f"{where}[{number}]")
-    if annotator is not None and faults == len(reading.found.faults):
+    if annotator is not None and begun.faults == len(reading.found.faults):
         said = row.get(NORMAL_CONTROL)
         normal = is_normal(said) or is_normal({"choices": said if isinstance(said, list) else [said]})
-        reading.end_annotation(task, annotator, place, first, normal=normal)
+        reading.end_annotation(task, annotator, place, begun, normal=normal)
 
 
-def _parse_cell(cell: Any) -> list[dict[str, Any]]:
-    """Return the region values in a cell, none where it holds something else."""
+def _parse_cell(cell: Any) -> list[Any]:
+    """Return the region values in a cell, and what stands among them; nothing where it holds no list or object."""
     if isinstance(cell, str) and cell[:1] in {"[", "{"}:
         try:
             cell = json.loads(cell)
         except (ValueError, RecursionError):
-            if TIMELINE in cell:
+            if cell.startswith("[{") or TIMELINE in cell:
                 raise
             return []
-    values = cell if isinstance(cell, list) else [cell]
-    return [value for value in values if isinstance(value, dict)]
+    return cell if isinstance(cell, list) else [cell] if isinstance(cell, dict) else []
 
 
 def _check_project(reading: Reading, source: Source) -> None:
@@ -199,10 +222,10 @@ def _write_notes(reading: Reading) -> None:
         "no rate": "click(s) of tasks without a frame rate: frames count at the video's own rate; "
         "Label Studio itself counts at 24 where the interface names none (set glance.frame_rate then)",
         "drags": "drag(s) over several frames: the middle frame is the glance",
+        "rates": "task(s) with several frame rates: the one called fps counts, else the first by name",
         "labels": "region(s) with several labels: the first is the category",
         "nothing": "annotation(s) say that nothing abnormal happens: no glance",
         "normal": "region(s) labelled Normal: no glance",
-        "drafts": "draft(s): not submitted, no glance",
         "predictions": "prediction(s): made by a model, no glance",
         "confirmed": "region(s) that a model suggested and an annotator submitted as they were",
         "amended": "region(s) that a model suggested and an annotator changed",
@@ -213,10 +236,5 @@ def _write_notes(reading: Reading) -> None:
         reading.found.notes.append(
             "JSON_MIN, CSV and TSV are not the full export: skipped annotations and predictions are missing, and "
             f"{reading.counts['unowned']} row(s) without annotator are drafts or tasks that nobody did; JSON has all"
-        )
-    if reading.empty:
-        some = ", ".join(reading.empty[:_PLACES]) + (", ..." if len(reading.empty) > _PLACES else "")
-        reading.found.notes.append(
-            f"{len(reading.empty)} annotation(s) with neither a click nor a choice say nothing of their video: {some}"
         )
     reading.found.notes.extend(f"{reading.counts[key]} {text}" for key, text in texts.items() if reading.counts[key])

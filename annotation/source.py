@@ -185,7 +185,8 @@ def frames_per_second(value: object) -> float:
 
 
 def _number(value: object, meaning: str) -> float:
-    if isinstance(value, int | float | str) and not isinstance(value, bool):
+    # Python alone would read 1_000 as a number
+    if isinstance(value, int | float | str) and not isinstance(value, bool) and "_" not in str(value):
         try:
             number = float(value)
         except (ValueError, OverflowError):

@@ -6,9 +6,10 @@ SDK a bounded number of times; writing ones never are, because a server that ans
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,8 @@ TASKS_A_POST = 250
 TASKS_AN_EXPORT = 250
 """Tasks of one export request: their ids stand in its address, which servers limit to some kilobytes."""
 
-_MOST_SAID = 300
-"""Characters of a refusal that are told; a server may answer with a page."""
+MAX_WORDS_CHARS = 400
+"""Longest quotation of what the server says: a page of HTML is no sentence."""
 
 ONE_TRY = {"max_retries": 0}
 """Request options of calls that write."""
@@ -225,30 +226,41 @@ class StudioClient:
             return b"".join(chunks)
 
     def _refusal(self, status: int | None, body: Any, act: str) -> SetupError:
-        at = f"Label Studio at {self.url}"
+        at, words = f"Label Studio at {self.url}", _words(body)
+        says = f"; it says: {words}" if words else ""
         if status in {401, 403}:
             said = f"{at} refuses the token in {TOKEN_VARIABLE} (HTTP {status})"
-            return SetupError(f"{said}: it may be wrong, expired, of another server, or not allowed to {act}")
-        if status == 404:
-            return SetupError(f"{at} has nothing there (HTTP 404): asked to {act}")
+            return SetupError(f"{said}: it may be wrong, expired, of another server, or not allowed to {act}{says}")
+        if status == HTTPStatus.NOT_FOUND:
+            return SetupError(f"{at} has nothing there (HTTP 404): asked to {act}{says}")
         if status is None or status >= 500 or status in {408, 409, 429}:
-            return UnavailableError(f"{at} fails (HTTP {status}): asked to {act}")
-        return SetupError(f"{at} refuses to {act} (HTTP {status}): {_said(body)}")
+            return UnavailableError(f"{at} fails (HTTP {status}): asked to {act}{says}")
+        return SetupError(f"{at} refuses to {act} (HTTP {status}){says}")
 
 
-def _said(body: Any) -> str:
-    """Return what the server gave as its reason, field by field where it names fields, in its own words."""
-    if not isinstance(body, dict):
-        return show(body)
-    by_field = body.get("validation_errors")
-    if not isinstance(by_field, dict) or not by_field:
-        return _brief(by_field or body.get("detail") or body)
-    return "; ".join(f"{name}: {_brief(words)}" for name, words in by_field.items())
+def _words(body: Any) -> str:
+    """Return what the server says of a refusal in its own words, on one line; empty where it says nothing."""
+    if isinstance(body, str | bytes):
+        # the SDK parses the answers of some calls only
+        with suppress(ValueError, RecursionError):
+            body = json.loads(body)
+    if isinstance(body, dict):
+        body = body.get("validation_errors") or body.get("detail") or body
+    text = " ".join("; ".join(_sentences(body)).split())
+    return text if len(text) <= MAX_WORDS_CHARS else f"{text[:MAX_WORDS_CHARS]}..."
 
 
-def _brief(words: Any) -> str:
-    text = " ".join(map(str, words)) if isinstance(words, list) else str(words)
-    return text if len(text) <= _MOST_SAID else f"{text[:_MOST_SAID]}..."
+def _sentences(said: Any) -> Iterator[str]:
+    """Yield what each field is refused for, as Label Studio nests it: lists of texts in objects by field."""
+    if isinstance(said, dict):
+        for name, inner in said.items():
+            where = "" if name == "non_field_errors" else f"{name}: "
+            yield where + ", ".join(_sentences(inner))
+    elif isinstance(said, list):
+        for inner in said:
+            yield from _sentences(inner)
+    elif said is not None:
+        yield said if isinstance(said, str) else show(said)
 
 
 def _variable(name: str, meaning: str) -> str:

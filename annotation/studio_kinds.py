@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from annotation.source import show
 from annotation.studio_client import ONE_TRY, StudioClient
 from pipeline.errors import SetupError
 from pipeline.records import digest
 from pipeline.workspace import Workspace
 
-TITLE_CHARS = range(3, 51)
-"""Lengths of a title that Label Studio takes."""
+MAX_TITLE_CHARS = 50
+"""Longest title of a project that Label Studio takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,16 +72,14 @@ def find_or_create(
     """Return a workspace's project, and whether it was made just now.
 
     Raises:
-        SetupError: no such project, or a title of a length that Label Studio refuses; otherwise as
-            `StudioClient.explained`.
+        SetupError: no such project, or a title longer than `MAX_TITLE_CHARS`; otherwise as `StudioClient.explained`.
     """
-    if title is not None and len(title) not in TITLE_CHARS:
-        limits = f"{TITLE_CHARS[0]} to {TITLE_CHARS[-1]} characters"
-        raise SetupError(f"title {show(title)}: it has {len(title)} characters, and Label Studio takes {limits}")
+    if title is not None and len(title) > MAX_TITLE_CHARS:
+        raise SetupError(f"title={title!r} has {len(title)} characters; Label Studio takes up to {MAX_TITLE_CHARS}")
     number = project_id if project_id is not None else noted_project(workspace, client, kind)
     if number is not None:
         return client.project(number), False
-    title = title or f"{kind.noun.capitalize()}: {workspace.name}"[: TITLE_CHARS[-1]]
+    title = title or _title(kind, workspace)
     # a run that ended between creating the project and noting it left one with this mark
     mark = f"holmes {kind.noun} {digest(workspace.storage.root)[:16]}"
     found = [project for project in client.projects_titled(title) if mark in (project.description or "")]
@@ -103,3 +100,12 @@ def find_or_create(
         created = True
     workspace.write_json(kind.note, {"url": client.url, "project": project.id})
     return project, created
+
+
+def _title(kind: ProjectKind, workspace: Workspace) -> str:
+    """Name a project after its workspace, the end of whose name tells more where it is too long."""
+    title = f"{kind.noun.capitalize()}: {workspace.name}"
+    if len(title) <= MAX_TITLE_CHARS:
+        return title
+    opening = f"{kind.noun.capitalize()}: ..."
+    return opening + workspace.name[len(opening) - MAX_TITLE_CHARS :].lstrip()

@@ -40,7 +40,8 @@ FORMS = {"JSON": "json", "JSON_MIN": "min.json", "CSV": "csv", "TSV": "tsv"}
 class PullSummary:
     """What came: the file, its clicks, what was left out and why, and how far people agree.
 
-    `new` and `withdrawn` count clicks, marks and videos with nothing abnormal, compared with the pull before.
+    `new` and `withdrawn` count clicks, marks and videos with nothing abnormal, compared with the pull before of the
+    same project; `withdrawals` names the latter.
     """
 
     path: str
@@ -55,6 +56,7 @@ class PullSummary:
     new: int
     withdrawn: int
     faults: list[ForeignFault] = field(default_factory=list)
+    withdrawals: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -85,8 +87,8 @@ class PullSummary:
 
     @property
     def remarks(self) -> list[str]:
-        """What was left out, a line each."""
-        return [str(fault) for fault in self.faults]
+        """What was left out, and what was withdrawn, a line each."""
+        return [*map(str, self.faults), *self.withdrawals]
 
     def figures(self) -> dict[str, Any]:
         """Return the counts, for a machine to read."""
@@ -133,13 +135,16 @@ def pull_glances(
     interface = read_interface(client.project(number).label_config, where)
     tasks, gone = fetch_tasks(client, number, where, on_progress)
     rates_added = sum(_state_rate(task, interface) for task in tasks)
-    before = _judgements_before(workspace.storage.local_path(EXPORT_FILE))
+    source = {"server": client.url, "project": number}
+    before = _judgements_before(workspace, source)
     path = store_export(workspace, EXPORT_FILE, tasks)
     found = read_annotations(path, "label-studio")
     now = _judgements(found)
     measured = measure_agreement(found, tolerance_s)
     counts = clicks_by_annotator(found)
-    workspace.write_json(AGREEMENT_FILE, asdict(measured) | {"tolerance_s": tolerance_s, "by_annotator": counts})
+    workspace.write_json(
+        AGREEMENT_FILE, asdict(measured) | {"tolerance_s": tolerance_s, "by_annotator": counts} | source
+    )
     clicks = sum(counts.values())
     return PullSummary(
         path=str(path),
@@ -154,6 +159,7 @@ def pull_glances(
         new=(now - before).total(),
         withdrawn=(before - now).total(),
         faults=found.faults,
+        withdrawals=[_describe_withdrawn(judgement) for judgement in (before - now).elements()],
         notes=found.notes,
     )
 
@@ -232,12 +238,23 @@ def _judgements(found: Import) -> Counter[ForeignGlance | Viewing]:
     return Counter(replace(judgement, place="") for judgement in said)
 
 
-def _judgements_before(path: Path) -> Counter[ForeignGlance | Viewing]:
-    if path.is_file():
+def _judgements_before(workspace: Workspace, source: dict[str, Any]) -> Counter[ForeignGlance | Viewing]:
+    path, noted = workspace.storage.local_path(EXPORT_FILE), workspace.read_json(AGREEMENT_FILE)
+    # another project has other clicks, of which none was withdrawn
+    if path.is_file() and isinstance(noted, dict) and noted.items() >= source.items():
         # what cannot be read any more is replaced as a whole, and all of it is new
         with contextlib.suppress(DataError):
             return _judgements(read_annotations(path, "label-studio"))
     return Counter()
+
+
+def _describe_withdrawn(judgement: ForeignGlance | Viewing) -> str:
+    by = f"annotator {judgement.annotator or 'unknown'}"
+    if isinstance(judgement, Viewing):
+        return f"{judgement.video}: nothing abnormal, said by {by}, is no longer on the server"
+    time_s = _time(judgement)
+    at = f"frame {judgement.frame_index}" if time_s is None else f"{time_s:.2f} s"
+    return f"{judgement.video}: the click {judgement.category or ''} at {at} by {by} is no longer on the server"
 
 
 def _parse(export: bytes, asked: set[int], where: str) -> Iterable[dict[str, Any]]:

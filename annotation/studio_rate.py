@@ -21,6 +21,9 @@ STEP_S = 0.002
 MAX_RATE = 240.0
 """Finest grid for a video of variable frame rate: a person steps through it frame by frame."""
 
+FASTEST = 1000.0
+"""Frames a second above which a task's rate is taken for a slip: the player could show not even half of them."""
+
 _CLOCK_S = 1e-6
 """Resolution of a browser's time of a video."""
 

@@ -55,11 +55,6 @@ class ReviewExport:
     wants_second: int = 0
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def decided(self) -> set[tuple[str, str]]:
-        """Who has decided about which pair: (pair_id, reviewer)."""
-        return {(row["pair_id"], row["reviewer"]) for _, row in self.rows if not isinstance(row, RecordError)}
-
     def fault(self, place: str, detail: str) -> None:
         """Record a part that could not be read."""
         self.rows.append((place, RecordError(Reason.MALFORMED_ROW, f"{place}: {detail}")))

@@ -2,12 +2,11 @@
 
 The server's own JSON export is kept beside them as it came. Every decision is checked against the answer that the pair
 has today and stored once, however often it is pulled. A decision stays after its annotation is deleted on the server,
-and the pull that misses it says so: to take one back, decide anew there.
+and is named: to take one back, decide anew there.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from annotation.studio_kinds import chosen_project
 from annotation.studio_pull import fetch_tasks, store_export
 from annotation.studio_review import REVIEWS
 from annotation.studio_review_export import ReviewExport, is_studio_export, read_review_export
+from annotation.studio_review_gone import decisions_before, note_gone
 from annotation.studio_review_interface import check_review_interface
 from pipeline.errors import DataError, RecordError
 from pipeline.records import Reason
@@ -26,8 +26,6 @@ from pipeline.stages.review_items import ReviewItems
 from pipeline.stages.reviewers import ReviewStatistics, review_statistics
 from pipeline.stages.reviews import ReviewImport, keep_reviews, rows_of_files, stored_reviews
 from pipeline.workspace import Workspace
-
-logger = logging.getLogger(__name__)
 
 EXPORT_FILE = "labelstudio/reviews.json"
 
@@ -42,7 +40,7 @@ class PulledReviews:
         imported: what was stored of it.
         statistics: of all reviews that the workspace holds now.
         gone: numbers of tasks that were deleted while they were fetched.
-        withdrawn: decisions of the pull before that are on the server no more, a line each; they are kept.
+        deleted: decisions that an earlier pull brought and that the server has no more, a line each.
     """
 
     path: str
@@ -50,7 +48,7 @@ class PulledReviews:
     imported: ReviewImport
     statistics: ReviewStatistics
     gone: tuple[int, ...] = ()
-    withdrawn: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
 
     @property
     def waiting(self) -> int:
@@ -64,9 +62,9 @@ class PulledReviews:
 
     @property
     def remarks(self) -> list[str]:
-        """What is wrong, corrected, left out, withdrawn or in conflict, a line each."""
+        """What is wrong, corrected, left out, in conflict or deleted, a line each."""
         named = (*self.imported.faults, *self.export.left_out)
-        return [*map(str, named), *self.export.corrected, *self.withdrawn, *self.statistics.conflicts]
+        return [*map(str, named), *self.export.corrected, *self.statistics.conflicts, *self.deleted]
 
     def __str__(self) -> str:
         """Return the lines that a person reads; `remarks` has the details."""
@@ -79,10 +77,6 @@ class PulledReviews:
             )
         if self.gone:
             lines.append(f"  note: {len(self.gone)} task(s) were deleted meanwhile: {show(list(self.gone))}")
-        if self.withdrawn:
-            lines.append(
-                f"  note: {len(self.withdrawn)} decision(s) of the pull before are on the server no more: kept"
-            )
         lines += [f"  note: {note}" for note in export.notes]
         return "\n".join([*lines, *([str(self.statistics)] if self.statistics.reviewers else [])])
 
@@ -103,7 +97,7 @@ class PulledReviews:
                 "faults": len(imported.faults),
                 "left_out": len(export.left_out),
                 "corrected": len(export.corrected),
-                "withdrawn": len(self.withdrawn),
+                "deleted": len(self.deleted),
                 "statistics": asdict(self.statistics),
             }
         }
@@ -135,27 +129,12 @@ def pull_reviews(
     export, gone = fetch_tasks(client, number, where, on_progress)
     if not export:
         raise DataError(f"{where}: no tasks in it: run {REVIEWS.command}")
-    before = _decided(workspace)
+    before = decisions_before(workspace, workspace.storage.local_path(EXPORT_FILE), client.url, number)
     path = store_export(workspace, EXPORT_FILE, export)
     found = ReviewExport()
     read_review_export(path, found)
-    missing = sorted(before - found.decided)
-    withdrawn = (
-        f"pair {pair_id}: the decision of reviewer {reviewer} is on the server no more" for pair_id, reviewer in missing
-    )
-    return replace(_keep(workspace, str(path), found, gone), withdrawn=tuple(withdrawn))
-
-
-def _decided(workspace: Workspace) -> set[tuple[str, str]]:
-    """Return who had decided about which pair when the project was pulled last."""
-    found = ReviewExport()
-    path = workspace.storage.local_path(EXPORT_FILE)
-    if path.is_file():
-        try:
-            read_review_export(path, found)
-        except DataError as fault:
-            logger.warning("%s: what it held is not compared with what the server has now", fault)
-    return found.decided
+    kept = _keep(workspace, str(path), found, gone)
+    return replace(kept, deleted=tuple(note_gone(workspace, client.url, number, before, found)))
 
 
 def import_review_files(workspace: Workspace, paths: Sequence[Path]) -> PulledReviews:

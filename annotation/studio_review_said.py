@@ -46,10 +46,11 @@ def read_annotation(annotation: Mapping[str, Any], place: str) -> Said:
     Raises:
         RecordError: it is none, or holds what no front end saves.
     """
+    user = _user(annotation.get("completed_by"), place)
     result = annotation.get("result")
     if not isinstance(result, list):
         raise RecordError(Reason.MALFORMED_ROW, f"{place}: a list of results is expected, not {show(result)}")
-    said = _of(annotation, annotation.get("completed_by"))
+    said = _of(annotation, user)
     said.is_empty = True
     for name, value in _values(result, place):
         said.is_empty = False
@@ -63,9 +64,10 @@ def read_flat_row(row: Mapping[str, Any], place: str) -> Said | None:
     Raises:
         RecordError: it holds what no server writes.
     """
-    if annotator_name(row.get("annotator")) is None:
+    user = _user(row.get("annotator"), place)
+    if user is None:
         return None
-    said = _of(row, row.get("annotator"))
+    said = _of(row, user)
     said.decision = _one(row.get(DECISION), DECISION, place)
     said.text = _one(row.get(ANSWER), ANSWER, place)
     said.comment = _one(row.get(COMMENT), COMMENT, place)
@@ -78,9 +80,16 @@ def read_flat_row(row: Mapping[str, Any], place: str) -> Said | None:
     return said
 
 
-def _of(annotation: Mapping[str, Any], completed_by: Any) -> Said:
+def _user(completed_by: Any, place: str) -> str | None:
+    try:
+        return annotator_name(completed_by)
+    except ValueError as fault:
+        raise RecordError(Reason.MALFORMED_ROW, f"{place}: {fault}") from None
+
+
+def _of(annotation: Mapping[str, Any], user: str | None) -> Said:
     return Said(
-        reviewer=annotator_name(completed_by) or "unknown",
+        reviewer=user or "unknown",
         reviewed_at=annotation.get("updated_at") or annotation.get("created_at"),
         lead_time_s=annotation.get("lead_time"),
     )

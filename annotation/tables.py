@@ -29,9 +29,11 @@ GLANCE_SCHEMA = pa.schema(
         ("origin", pa.string()),
         ("frame_rate", pa.float64()),
         ("by_player", pa.bool_()),
+        ("last_frame", pa.int64()),
         ("paths", pa.list_(pa.string())),
     ]
 )
+_OF_GLANCE = ("frame_index", "time_s", "category", "annotator", "frame_rate", "last_frame")
 SPAN_SCHEMA = pa.schema(
     [
         ("video_id", pa.string()),
@@ -96,7 +98,7 @@ def _take_glance(found: Import, row: Mapping[str, Any], place: str) -> None:
         paths=tuple(row.get("paths") or ()),
         place=place,
         by_player=bool(row.get("by_player")),
-        **_some(row, ("frame_index", "time_s", "category", "annotator", "frame_rate")),
+        **_some(row, _OF_GLANCE),
     )
     problem = glance_problem(glance.frame_index, glance.time_s)
     if problem:
@@ -133,7 +135,7 @@ def _glance_row(glance: ForeignGlance) -> dict[str, Any]:
     return {
         **_names(glance),
         "by_player": glance.by_player,
-        **{name: getattr(glance, name) for name in ("frame_index", "time_s", "category", "annotator", "frame_rate")},
+        **{name: getattr(glance, name) for name in _OF_GLANCE},
     }
 
 

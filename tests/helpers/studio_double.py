@@ -79,10 +79,8 @@ class StudioDouble:
                 title = query.get("title", [""])[0]
                 found = [project for project in self.projects.values() if title in project["title"]]
                 return _json({"count": len(found), "results": found if query["page"] == ["1"] else []})
-            case "POST", ["projects"] if not 3 <= len(body["title"]) <= 50:
-                limit = "no more than 50" if len(body["title"]) > 50 else "at least 3"
-                faults = {"title": [f"Ensure this field has {limit} characters."]}
-                return _json({"detail": "Validation error", "validation_errors": faults}, 400)
+            case "POST", ["projects"] if len(body["title"]) > 50:
+                return refusal(400, title=["Ensure this field has no more than 50 characters."])
             case "POST", ["projects"]:
                 return _json(self.projects[self.add_project(**body)], 201)
             case "GET", ["projects", number] if int(number) in self.projects:
@@ -143,6 +141,12 @@ class StudioDouble:
         if query["fields"] != ["all"]:
             light = [{key: task[key] for key in ("id", "data", "project", "overlap")} for task in part]
         return _json({"total": len(tasks), "total_annotations": 0, "total_predictions": 0, "tasks": light})
+
+
+def refusal(status: int, **fields: Any) -> Reply:
+    """Return a refusal as Label Studio 1.23.2 words it."""
+    said = {"id": "0-0", "status_code": status, "version": "1.23.2", "detail": "Validation error", "exc_info": None}
+    return _json(said | {"validation_errors": fields}, status)
 
 
 def _json(value: Any, status: int = 200) -> Reply:

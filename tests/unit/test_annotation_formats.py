@@ -248,6 +248,7 @@ def test_parquet_columns(tmp_path: Path) -> None:
         "origin": "g.csv:2",
         "frame_rate": None,
         "by_player": False,
+        "last_frame": None,
         "paths": ["folder/Abuse001_x264.mp4"],
     }
 

@@ -66,14 +66,13 @@ def test_only_submitted_annotations_count(tmp_path: Path) -> None:
     both["predictions"] = [{"result": [region(8)]}, 7]
     found = read(tmp_path, [both, task()])
     assert [(glance.frame_index, glance.annotator) for glance in found.glances] == [(5, "2")]
-    (fault,) = found.faults
-    assert (fault.reason, fault.place) == (Reason.SKIPPED_ANNOTATION, "export.json: $[0].annotations[0]")
-    assert found.notes == [
-        "1 annotation(s) with neither a click nor a choice say nothing of their video: "
-        "export.json: $[0].annotations[2]",
-        "1 draft(s): not submitted, no glance",
-        "2 prediction(s): made by a model, no glance",
+    assert {fault.reason for fault in found.faults} == {Reason.SKIPPED_ANNOTATION}
+    assert [(fault.place.removeprefix("export.json: $[0]."), fault.detail) for fault in found.faults] == [
+        ("drafts[0]", "a draft that was not submitted"),
+        ("annotations[0]", "skipped by annotator 1, with 1 region(s) that do not count"),
+        ("annotations[2]", "submitted empty by annotator 3: neither a click nor a choice"),
     ]
+    assert found.notes == ["2 prediction(s): made by a model, no glance"]
 
 
 def test_normal_is_no_glance(tmp_path: Path) -> None:
@@ -85,7 +84,8 @@ def test_normal_is_no_glance(tmp_path: Path) -> None:
 
 
 def test_a_project_without_a_click_yet_is_no_error(tmp_path: Path) -> None:
-    assert read(tmp_path, [task(), task(annotation())]).notes[0] == "no click in any of the tasks"
+    assert read(tmp_path, [task(), task()]).notes[0] == "no click in any of the tasks"
+    assert len(read(tmp_path, [task(), task(annotation())]).faults) == 1
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,16 @@ def test_a_project_without_a_click_yet_is_no_error(tmp_path: Path) -> None:
         (region(True), Reason.MALFORMED_ROW, "True is not a frame number"),
         ({"type": "timelinelabels", "value": {}}, Reason.MALFORMED_ROW, "a region with ranges is expected"),
         ({"type": "timelinelabels", "value": {"ranges": [7]}}, Reason.MALFORMED_ROW, "start and end is expected"),
+        (region("1_0"), Reason.MALFORMED_ROW, "'1_0' is not a frame number"),
+        (region(4, labels=[None]), Reason.MALFORMED_ROW, "labels are expected, not timelinelabels=[None]"),
+        ({"value": {"ranges": [], "labels": ["Fighting"]}}, Reason.MALFORMED_ROW, "a region with ranges is expected"),
+        (
+            {"value": {"ranges": [{"start": 4, "end": 4}], "labels": ["Fighting"]}},
+            Reason.MALFORMED_ROW,
+            "labels are expected, not timelinelabels=None",
+        ),
+        (None, Reason.MALFORMED_ROW, "a region with a value is expected, not None"),
+        ({"type": "choices", "value": [3]}, Reason.MALFORMED_ROW, "a region with a value is expected"),
     ],
 )
 def test_a_bad_region_is_named_and_the_rest_goes_on(tmp_path: Path, bad: Any, reason: Reason, detail: str) -> None:
@@ -108,6 +118,55 @@ def test_a_bad_region_is_named_and_the_rest_goes_on(tmp_path: Path, bad: Any, re
     assert fault.reason == reason
     assert fault.place == "export.json: $[0].annotations[0].result[1]"
     assert detail in fault.detail
+
+
+def test_an_annotation_of_nobody_is_named(tmp_path: Path) -> None:
+    found = read(tmp_path, [task(annotation(region(3), by=[1]), annotation(region(5), by=None))])
+    assert [(glance.frame_index, glance.annotator) for glance in found.glances] == [(4, None)]
+    assert [(fault.place, fault.detail) for fault in found.faults] == [
+        ("export.json: $[0].annotations[0]", "completed_by: a user's address or number is expected, not [1]")
+    ]
+    flat = {"video": "a.mp4", "annotator": True, "lead_time": 1.0, "moments": [region(3)["value"]]}
+    (fault,) = read(tmp_path, [flat]).faults
+    assert (fault.place, fault.detail) == (
+        "export.json: $[0]",
+        "annotator: a user's address or number is expected, not True",
+    )
+
+
+def test_a_label_that_is_one_text_or_none_is_taken_as_it_is(tmp_path: Path) -> None:
+    one, none, nameless = region(3), region(4, labels=[]), region(5)
+    one["value"]["timelinelabels"] = "Robbery"
+    del nameless["value"]["timelinelabels"]
+    found = read(tmp_path, [task(annotation(one, none, nameless))])
+    assert [glance.category for glance in found.glances] == ["Robbery", None, None]
+
+
+def test_what_links_two_regions_is_no_fault(tmp_path: Path) -> None:
+    link = {"type": "relation", "from_id": "r", "to_id": "r", "direction": "right"}
+    assert read(tmp_path, [task(annotation(region(3), link))]).faults == []
+
+
+def test_of_several_rates_the_one_that_a_pull_writes_counts(tmp_path: Path) -> None:
+    found = read(tmp_path, [task(annotation(region(26)), frame_rate="50", fps="25")])
+    assert [glance.frame_rate for glance in found.glances] == [25.0]
+    assert found.notes == ["1 task(s) with several frame rates: the one called fps counts, else the first by name"]
+
+
+@pytest.mark.parametrize("rate", ["5e-324", 1e300, "1001", 0.0009])
+def test_a_rate_that_no_player_has_moves_no_click(tmp_path: Path, rate: Any) -> None:
+    found = read(tmp_path, [task(annotation(region(26)), fps=rate)])
+    assert found.glances == []
+    assert [fault.reason for fault in found.faults] == [Reason.FRAME_RATE_CONFLICT]
+
+
+def test_what_stands_beside_clicks_in_a_cell_is_named(tmp_path: Path) -> None:
+    value, odd = region(3)["value"], region(4)["value"]
+    odd["timelinelabelsx"] = odd.pop("timelinelabels")
+    row = {"video": "a.mp4", "fps": "25", "annotator": 1, "lead_time": 1.0, "moments": [value, None, odd]}
+    found = read(tmp_path, [row])
+    assert [glance.frame_index for glance in found.glances] == [2]
+    assert [fault.place for fault in found.faults] == ["export.json: $[0].moments[1]", "export.json: $[0].moments[2]"]
 
 
 def test_a_task_without_a_video_or_with_a_false_rate_is_named(tmp_path: Path) -> None:

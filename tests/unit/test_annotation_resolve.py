@@ -154,6 +154,15 @@ def test_frames_and_times_of_a_constant_rate(foreign: ForeignGlance, frame_index
     assert found.time_s == pytest.approx(frame_index / 30)
 
 
+def test_a_range_that_ends_long_after_its_video_gives_no_click_in_it() -> None:
+    index = VideoIndex([video()])
+    for rate in (None, 30.0):
+        assert resolve_glance(glance(440, last_frame=470, frame_rate=rate), index).frame_index == 440
+        with pytest.raises(RecordError, match="range ends at frame 700, past the end of Fighting001") as bad:
+            resolve_glance(glance(400, last_frame=700, frame_rate=rate), index)
+        assert bad.value.reason is Reason.FRAME_OUT_OF_RANGE
+
+
 def test_a_click_counted_at_another_rate_says_so() -> None:
     found = resolve_glance(glance(9, frame_rate=25.0), VideoIndex([video()]))
     assert found.origin == "g.csv:2 (counted at 25 fps)"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from http_server import Reply
-from studio_double import TOKEN, StudioDouble
+from studio_double import TOKEN, StudioDouble, refusal
 
 from annotation.studio_client import TASKS_A_PAGE, StudioClient
 from annotation.studio_interface import glance_config
@@ -94,14 +94,16 @@ def test_what_writes_is_never_sent_twice(double: StudioDouble, client: StudioCli
         (Reply(body=b"[1, 2]"), "cannot be read"),
         (Reply(body=b"null"), "cannot be read"),
         (Reply(body=b'{"id": 1}'), "cannot be read"),
-        (Reply(status=418, body=b'{"detail": "tea"}'), r"refuses to open project 1 \(HTTP 418\): tea$"),
+        (Reply(status=418, body=b'{"detail": "tea"}'), r"refuses to open project 1 \(HTTP 418\); it says: tea$"),
+        (Reply(status=403, body=b'{"detail": "Not yours."}'), r"not allowed to open project 1; it says: Not yours\.$"),
+        (Reply(status=404, body=b'{"detail": "No Project."}'), r"nothing there \(HTTP 404\).*; it says: No Project\.$"),
+        (Reply(status=500, body=b'{"detail": "no such table"}'), r"fails \(HTTP 500\).*; it says: no such table$"),
+        (Reply(status=400, body=b"<h1>\n" * 200), r"\(HTTP 400\); it says: (<h1> )+<?h?1?>?\.\.\.$"),
+        (Reply(status=400), r"\(HTTP 400\)$"),
         (
-            Reply(
-                status=400, body=b'{"detail": "Validation error", "validation_errors": {"a": ["No.", "No!"], "b": "?"}}'
-            ),
-            r"\(HTTP 400\): a: No. No!; b: \?$",
+            refusal(400, title=["Too long.", "Too odd."], non_field_errors=[{"row": {"3": ["No data."]}}, None]),
+            r"\(HTTP 400\); it says: title: Too long\., Too odd\.; row: 3: No data\.$",
         ),
-        (Reply(status=400, body=json.dumps({"detail": "x" * 9_999}).encode()), r"\(HTTP 400\): x{300}\.\.\.$"),
     ],
 )
 def test_every_odd_answer_is_a_clear_error(double: StudioDouble, reply: Reply, told: str) -> None:
@@ -110,6 +112,16 @@ def test_every_odd_answer_is_a_clear_error(double: StudioDouble, reply: Reply, t
         client = StudioClient(f"http://127.0.0.1:{server.port}", TOKEN, timeout_s=0.3, read_retries=0)
         with pytest.raises(SetupError, match=told):
             client.project(1)
+
+
+def test_an_export_that_is_refused_is_told_in_the_words_of_the_server(
+    double: StudioDouble, client: StudioClient
+) -> None:
+    double.trouble = lambda _method, path: (
+        refusal(400, export_type=['"XML" is no choice.']) if "/export" in path else None
+    )
+    with pytest.raises(SetupError, match=r'as XML \(HTTP 400\); it says: export_type: "XML" is no choice\.$'):
+        client.export(1, "XML")
 
 
 def test_thousands_of_tasks_come_page_by_page(double: StudioDouble, client: StudioClient) -> None:

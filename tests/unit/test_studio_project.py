@@ -79,21 +79,6 @@ def test_every_video_becomes_a_task_with_its_own_rate(
     assert "Normal" not in interface.labels
 
 
-def test_a_title_is_no_longer_than_the_server_takes(
-    tmp_path: Path, client: StudioClient, double: StudioDouble, root: Path
-) -> None:
-    workspace = Workspace(str(tmp_path / ("a-workspace-with-a-name-" * 3)))
-    add(workspace, film("steady", root / "gate/steady.mp4"))
-    made = init_glances(workspace, client, Serving(document_root=root))
-    assert double.projects[made.project_id]["title"] == f"Glances: {workspace.name}"[:50]
-    other = Workspace(str(tmp_path / "other"))
-    add(other, film("steady", root / "gate/steady.mp4"))
-    for title in ("ab", "a" * 51):
-        with pytest.raises(SetupError, match=rf"it has {len(title)} characters, and Label Studio takes 3 to 50"):
-            init_glances(other, client, Serving(document_root=root), title=title)
-    assert len(double.projects) == 1
-
-
 def test_again_only_new_videos_are_added(
     workspace: Workspace, client: StudioClient, double: StudioDouble, root: Path
 ) -> None:
@@ -119,6 +104,24 @@ def test_a_project_whose_number_was_never_noted_is_found_again(
     double.trouble = lambda _method, _path: None
     mended = init_glances(workspace, client, Serving(document_root=root))
     assert (mended.created, mended.added, len(double.projects)) == (False, 2, 1)
+
+
+def test_a_title_is_no_longer_than_the_server_takes(
+    client: StudioClient, double: StudioDouble, root: Path, tmp_path: Path
+) -> None:
+    long = Workspace(str(tmp_path / f"{'crossing ' * 9}north"))
+    add(long, film("steady", root / "gate/steady.mp4", "Robbery"))
+    serving = Serving(document_root=root)
+    first = init_glances(long, client, serving)
+    title = double.projects[first.project_id]["title"]
+    assert len(title) <= 50
+    assert title.startswith("Glances: ...")
+    assert title.endswith("crossing north")
+    long.storage.local_path("labelstudio/glance_project.json").unlink()
+    assert init_glances(long, client, serving).project_id == first.project_id
+    with pytest.raises(SetupError, match="has 51 characters; Label Studio takes up to 50"):
+        init_glances(long, client, serving, title="x" * 51)
+    assert len(double.projects) == 1
 
 
 def test_videos_that_cannot_be_shown_are_named_and_the_others_go_on(

@@ -86,6 +86,29 @@ def test_tasks_deleted_between_listing_and_export_are_named(
     assert "2 task(s) were deleted meanwhile: " in str(summary)
 
 
+def test_what_an_earlier_pull_brought_and_is_gone_is_named(
+    workspace: Workspace, client: StudioClient, double: StudioDouble
+) -> None:
+    numbers = [add(double, name, by(1, click(26)), by(2, NOTHING)) for name in ("kept", "emptied", "deleted")]
+    add(double, "rateless", by(3, click(26)), fps="x")
+    assert pull_glances(workspace, client, project_id=1).withdrawals == []
+    double.task(numbers[1])["annotations"] = []  # type: ignore[index]
+    double.tasks[1].remove(double.task(numbers[2]))  # type: ignore[arg-type]
+    summary = pull_glances(workspace, client, project_id=1)
+    assert summary.withdrawn == 4
+    assert sorted(summary.withdrawals) == [
+        "deleted: nothing abnormal, said by annotator 2, is no longer on the server",
+        "deleted: the click Fighting at 1.00 s by annotator 1 is no longer on the server",
+        "emptied: nothing abnormal, said by annotator 2, is no longer on the server",
+        "emptied: the click Fighting at 1.00 s by annotator 1 is no longer on the server",
+    ]
+    assert set(summary.withdrawals) < set(summary.remarks)
+    assert pull_glances(workspace, client, project_id=1).withdrawals == []
+    other = double.add_project(glance_config(["Fighting"]))
+    double.add_task(other, {"video_id": "elsewhere", "video": "e.mp4", "fps": "25"}, by(1, click(3)))
+    assert pull_glances(workspace, client, project_id=other).withdrawals == []
+
+
 def test_an_export_of_other_tasks_is_not_taken(
     workspace: Workspace, client: StudioClient, double: StudioDouble
 ) -> None:

@@ -256,29 +256,6 @@ def test_of_several_reviewers_the_latest_counts_and_the_conflict_is_told(
     assert (latest.decision, latest.reviewer) == ("reject", "2")
 
 
-def test_a_decision_that_is_on_the_server_no_more_is_named_and_kept(
-    space: Workspace, double: StudioDouble, client: StudioClient
-) -> None:
-    open_reviews(space, client, SERVING)
-    first, second, *_ = double.tasks[1]
-    first["annotations"] = [annotation(chosen("accept")), annotation(chosen("reject"), completed_by=9)]
-    second["annotations"] = [annotation(chosen("accept"))]
-    assert pull_reviews(space, client).withdrawn == ()
-    del first["annotations"][1]
-    double.tasks[1].remove(second)
-    pulled = pull_reviews(space, client)
-    reviewer = first["annotations"][0]["completed_by"]
-    assert sorted(pulled.withdrawn) == sorted(
-        f"pair {task['data']['pair_id']}: the decision of reviewer {who} is on the server no more"
-        for task, who in ((first, 9), (second, reviewer))
-    )
-    assert set(pulled.withdrawn) <= set(pulled.remarks)
-    assert "2 decision(s) of the pull before are on the server no more: kept" in str(pulled)
-    assert pulled.figures()["reviews"]["withdrawn"] == 2
-    assert len(list(stored_reviews(space))) == 3
-    assert pull_reviews(space, client).withdrawn == ()
-
-
 def test_a_task_deleted_between_the_listing_and_the_export_is_told(
     space: Workspace, double: StudioDouble, client: StudioClient
 ) -> None:
@@ -293,6 +270,29 @@ def test_a_task_deleted_between_the_listing_and_the_export_is_told(
     pulled = pull_reviews(space, client)
     assert (pulled.gone, pulled.export.tasks) == ((gone,), 6)
     assert f"1 task(s) were deleted meanwhile: [{gone}]" in str(pulled)
+
+
+def test_a_decision_that_was_deleted_on_the_server_is_named_until_somebody_decides_anew(
+    space: Workspace, said: Callable[..., PulledReviews], client: StudioClient
+) -> None:
+    reject, accept = annotation(chosen("reject"), by=2, minute=2), annotation(chosen("accept"), by=1, minute=1)
+    rest = "is no longer on the server and still counts: decide anew there to take it back"
+    line = f"pair pair_0: reject by reviewer 2 {rest}"
+    assert said(accept, reject).deleted == ()
+    for _ in range(2):
+        pulled = said(accept)
+        assert pulled.deleted == (line,)
+        assert line in pulled.remarks
+        assert pulled.figures()["reviews"]["deleted"] == 1
+    assert {str(one.decision) for _, one in stored_reviews(space)} == {"accept", "reject"}
+    assert said(reject).deleted == ()
+    assert said(annotation(chosen("accept"), by=3, minute=9)).deleted == ()
+    assert said().deleted == (f"pair pair_0: accept by reviewer 3 {rest}",)
+    # what came from a file is not missed on the server, nor are the decisions of another project
+    space.write_json(
+        "labelstudio/reviews_gone.json", {"server": client.url, "project": 77, "gone": [["pair_0", "h", "3"]]}
+    )
+    assert said().deleted == ()
 
 
 @pytest.mark.parametrize(
