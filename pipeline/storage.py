@@ -140,6 +140,12 @@ def swap_in(new: Path, target: Path, old: Path) -> None:
         shutil.rmtree(old)
 
 
+def open_to_readers(folder: Path) -> None:
+    """Let who may read a folder read its files too: safetensors writes them for their owner alone."""
+    for path in folder.iterdir():
+        path.chmod(folder.stat().st_mode & 0o666)
+
+
 def sync(path: Path) -> None:
     """Make a local file or folder durable."""
     handle = os.open(path, os.O_RDONLY)

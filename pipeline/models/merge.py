@@ -11,7 +11,7 @@ from pipeline.models.adapter import FACTS_FILE, apply_adapter
 from pipeline.models.hf_loading import LOAD_FAULTS, explain_load_fault
 from pipeline.models.hf_model import find_source, read_weights
 from pipeline.models.torchvision_mend import mend_torchvision
-from pipeline.storage import TEMPORARY, describe_os_error, swap_in
+from pipeline.storage import TEMPORARY, describe_os_error, open_to_readers, swap_in
 
 _DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -65,6 +65,7 @@ def merge_adapter(
         facts = Path(adapter) / FACTS_FILE
         if facts.is_file():
             shutil.copy(facts, new)
+        open_to_readers(new)
         swap_in(new, out, out.with_name(f"{TEMPORARY}old-{out.name}"))
     except OSError as fault:
         shutil.rmtree(new, ignore_errors=True)

@@ -6,7 +6,6 @@ is a hash of dataset, base and settings, so that a training goes on only where i
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import shutil
 import time
@@ -17,20 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import LoraConfig, VideoConfig
-from pipeline.devices import pick_device
 from pipeline.errors import SetupError
-from pipeline.models.adapter import FACTS_FILE, TRAIN_EXTRA, AdapterFacts, is_adapter, read_facts
+from pipeline.models.adapter import FACTS_FILE, AdapterFacts, is_adapter, read_facts
 from pipeline.models.hf_loading import first_line
 from pipeline.models.hf_model import ModelSource, folder_identity, model_identity
 from pipeline.models.model_parts import probe_weights
 from pipeline.records import digest
 from pipeline.stages.dataset import dataset_folder_of, list_shards
-from pipeline.storage import describe_os_error, swap_in
+from pipeline.storage import describe_os_error, open_to_readers, swap_in
 from pipeline.train.adapter import insert_lora, package_versions, save_adapter
 from pipeline.train.base_model import load_base, source_of_base
 from pipeline.train.batches import DataSettings, TrainingBatch, TrainingBatches
 from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.conversation import TrainingProcessor
+from pipeline.train.processes import start_accelerator
 from pipeline.train.trainer import Progress, Trainer
 from pipeline.train.validation import Measured, measure_judgements, measure_loss
 from pipeline.workspace import Workspace
@@ -43,8 +42,6 @@ REPORT = "reports/train-lora.json"
 _NEW, _OLD = "models/_tmp-lora", "models/_old-lora"
 _CHECKPOINTS = "checkpoints"
 _VERSION = 1
-
-_LOGGERS = {"tensorboard": TRAIN_EXTRA, "wandb": "pip install wandb"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +77,7 @@ def train_lora(
     """
     key = training_key(workspace, config)
     folder = workspace.storage.local_path(TRAINING_FOLDER) / key
-    accelerator = _accelerator(config, folder)
+    accelerator = start_accelerator(config, folder)
     with workspace.locked(will_build=False) if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:
             _repair(workspace)
@@ -120,6 +117,7 @@ class _LoraTraining:
         self._video = video
         self._accelerator = accelerator
         self._is_main: bool = accelerator.is_main_process
+        self._dataset = workspace.storage.local_path("dataset")
         self._folder = workspace.storage.local_path(MODEL_FOLDER)
         self._key = key
         self._training_folder = training_folder
@@ -134,6 +132,7 @@ class _LoraTraining:
             source.name, source.revision, setting="lora.base", trust_remote_code=config.trust_remote_code
         )
         batches = self._batches("train", processor, config.micro_batch, shuffle=True)
+        self._look_at_validation(processor)
         half_precision = config.dtype == "bf16" or (config.dtype == "auto" and accelerator.device.type == "cuda")
         model, facts = self._model(source, half_precision=half_precision)
         checkpoints = self._checkpoint_folder()
@@ -233,7 +232,7 @@ class _LoraTraining:
         )
         world = self._accelerator.num_processes
         return TrainingBatches(
-            self._workspace.storage.local_path("dataset"),
+            self._dataset,
             split,
             processor,
             settings,
@@ -244,11 +243,25 @@ class _LoraTraining:
             accumulate=max(1, config.batch_size // (batch_size * world)) if shuffle else 1,
         )
 
+    def _look_at_validation(self, processor: TrainingProcessor) -> None:
+        """Find out before hours of training what would keep its end from being measured.
+
+        Raises:
+            DataError: the validation split is damaged, or holds no row of the tasks.
+        """
+        wanted = self._config.validation_rows or self._config.judged_rows
+        if wanted and self._has_validation():
+            self._batches("validation", processor, 1, shuffle=False)
+        elif wanted and self._is_main:
+            logger.warning("%s: no validation split: neither loss nor judgements are measured", self._dataset)
+
+    def _has_validation(self) -> bool:
+        return any(shard.split == "validation" for shard in list_shards(self._dataset)[0])
+
     def _validate(self, trainer: Trainer, processor: TrainingProcessor) -> dict[str, float]:
         """Return loss and judgement accuracy on the first validation rows; empty where there are none."""
         config, world = self._config, self._accelerator.num_processes
-        folder = self._workspace.storage.local_path("dataset")
-        if not any(shard.split == "validation" for shard in list_shards(folder)[0]):
+        if not self._has_validation():
             return {}
         measured = Measured()
         if config.validation_rows:
@@ -292,6 +305,7 @@ class _LoraTraining:
         try:
             new.mkdir(parents=True)
             save_adapter(model, processor.processor, facts, new)
+            open_to_readers(new)
             swap_in(new, self._folder, self._workspace.storage.local_path(_OLD))
         except (OSError, SafetensorError) as fault:
             shutil.rmtree(new, ignore_errors=True)
@@ -318,31 +332,6 @@ class _LoraTraining:
                 "versions": facts.versions,
             },
         )
-
-
-def _accelerator(config: LoraConfig, folder: Path) -> Any:
-    for package in ("peft", "accelerate"):
-        if importlib.util.find_spec(package) is None:
-            raise SetupError(f"holmes train lora needs {package}: {TRAIN_EXTRA}")
-    if config.log_to != "none" and importlib.util.find_spec(config.log_to) is None:
-        raise SetupError(f"lora.log_to={config.log_to} is not installed: {_LOGGERS[config.log_to]}, or set it to none")
-    from accelerate import Accelerator
-    from accelerate.utils import DistributedType
-
-    accelerator = Accelerator(
-        # Told nothing, accelerate starts no communication between processes without a GPU.
-        cpu=pick_device(config.device, "lora.device") == "cpu",
-        # Precision is ours: what is trained stays float32.
-        mixed_precision="no",
-        project_dir=str(folder),
-        log_with=None if config.log_to == "none" else config.log_to,
-    )
-    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
-        raise SetupError(
-            f"accelerate is configured for {accelerator.distributed_type.value}; holmes train lora keeps a whole model "
-            "on each device: choose MULTI_GPU, or lora.quantize=4bit where it does not fit"
-        )
-    return accelerator
 
 
 def _repair(workspace: Workspace) -> None:

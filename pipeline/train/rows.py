@@ -19,7 +19,7 @@ from pipeline.stages.dataset import CLIP_FOLDER, DataShard, dataset_folder_of, l
 from pipeline.train.order import RowFacts
 
 _COLUMNS = ("id", "video", "start_s", "end_s", "label", "is_anomaly", "task", "question", "answer")
-_MEASURED = ("video.path", "start_s", "end_s", "task", "question", "answer")
+_MEASURED = ("video.path", "source_video", "start_s", "end_s", "task", "question", "answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,9 +164,10 @@ def _measure(
             continue
         table = table.take(kept)
         sizes = pc.add(*(pc.fill_null(pc.utf8_length(table.column(name)), 0) for name in ("question", "answer")))
-        path = pc.struct_field(table.column("video"), "path")
+        # Where bytes are embedded the path may be missing: two cameras have clips of the same seconds.
+        file = pc.coalesce(pc.struct_field(table.column("video"), "path"), table.column("source_video"))
         span = [pc.cast(table.column(name), pa.string()) for name in ("start_s", "end_s")]
-        clips = pc.binary_join_element_wise(path, *span, "|", null_handling="replace")
+        clips = pc.binary_join_element_wise(file, *span, "|", null_handling="replace")
         size = metadata.row_group(number).total_byte_size
         group = _Group(shard=shard, number=number, num_bytes=size, kept=kept)
         yield group, clips, sizes.to_numpy().astype(np.int32)
@@ -175,6 +176,9 @@ def _measure(
 def _read_group(shard: DataShard, number: int, columns: Sequence[str]) -> pa.Table:
     try:
         with pq.ParquetFile(shard.path) as file:
-            return file.read_row_group(number, columns=list(columns), use_threads=False)
+            table = file.read_row_group(number, columns=list(columns), use_threads=False)
+        # Damage may leave pages that decompress: to texts that are none, and to places outside of them.
+        table.validate(full=True)
     except (OSError, pa.ArrowException, KeyError) as fault:
         raise DataError(f"{shard.path}: row group {number} cannot be read: {fault}") from None
+    return table

@@ -59,6 +59,7 @@ def test_the_merged_model_says_what_base_and_adapter_say(
     out = merge_adapter(str(adapter(family)), video_model(family), tmp_path / "merged")
     assert not list(tmp_path.glob("_tmp-*"))
     assert not (out / "adapter_config.json").exists()
+    assert {path.stat().st_mode & 0o777 for path in out.iterdir()} == {out.stat().st_mode & 0o666}
     merged = AutoModelForImageTextToText.from_pretrained(out).eval()
     both, _, _ = load_weights(find_source(str(adapter(family)), video_model(family)), "cpu")
     wanted = logits(both, video_model(family))

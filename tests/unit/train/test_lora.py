@@ -21,7 +21,9 @@ from pipeline.models.adapter import read_facts
 from pipeline.models.hf_model import find_source, load_weights
 from pipeline.models.model_parts import projector_parameters
 from pipeline.train import checkpoint
+from pipeline.train.base_model import load_base
 from pipeline.train.lora import TrainedLora, train_lora
+from pipeline.train.schedule import rate_factor
 from pipeline.workspace import Workspace
 
 VideoModelOf = Callable[[str], str]
@@ -106,12 +108,53 @@ def test_training_lowers_the_loss_and_leaves_an_adapter(
     }  # fmt: skip
 
 
+def test_updates_and_projector_are_trained_at_rates_of_their_own(
+    site: Workspace, config: Callable[..., LoraConfig], video_model: VideoModelOf
+) -> None:
+    """The first step of Adam moves a weight by the learning rate, whatever its gradient."""
+    from safetensors.torch import load
+
+    rates = {"lr": 1e-3, "projector_lr": 1e-5, "warmup": 0.0, "dropout": 0.0}
+    assert train(site, config(**rates, batch_size=12, epochs=1)).steps == 1
+    updates, projector = map(load, weights(site))
+    base = projector_parameters(load_weights(find_source(video_model("smolvlm")), "cpu")[0])
+    moved = max(float(tensor.abs().max()) for name, tensor in updates.items() if "lora_B" in name)
+    assert moved == pytest.approx(1e-3, rel=0.01)
+    moved = max(float((tensor - base[name]).abs().max()) for name, tensor in projector.items())
+    assert moved == pytest.approx(1e-5, rel=0.05)
+
+
+def test_activations_are_computed_twice_and_change_nothing(
+    site: Workspace, config: Callable[..., LoraConfig], expected: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[str] = []
+
+    def counted(*arguments: Any) -> Any:
+        model = load_base(*arguments)
+        model.get_decoder().layers[0].self_attn.register_forward_pre_hook(lambda *_: passes.append("pass"))
+        return model
+
+    monkeypatch.setattr("pipeline.train.lora.load_base", counted)
+    train(site, config(gradient_checkpointing=True))
+    assert len(passes) == 2 * 2 * STEPS, "two passes over each of the two micro-batches of a step"
+    assert weights(site) == expected
+
+
+def test_others_may_read_what_is_trained(site: Workspace, config: Callable[..., LoraConfig]) -> None:
+    """safetensors writes files for their owner alone."""
+    folder = train(site, config(epochs=1)).folder
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {folder.stat().st_mode & 0o666}
+
+
 def curves(site: Workspace) -> set[str]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     [file] = Path(site.url).glob("models/lora-training/*/lora/events.*")
     events = EventAccumulator(str(file))
     events.Reload()
+    for name, highest in (("train/lr", 1e-2), ("train/projector_lr", 1e-3)):
+        expected = [highest * rate_factor(step, 12, 0.03) for step in range(12)]
+        assert [point.value for point in events.Scalars(name)] == pytest.approx(expected)
     assert len(events.Scalars("train/loss")) == 12
     assert [point.step for point in events.Scalars("validation/loss")] == [6, 12]
     return set(events.Tags()["scalars"])
@@ -288,10 +331,26 @@ def test_the_projector_is_trained_alone(
     assert all(not tensor.equal(base[name]) for name, tensor in projector.items())
 
 
-def test_an_empty_validation_split_measures_nothing(site: Workspace, config: Callable[..., LoraConfig]) -> None:
+def test_an_empty_validation_split_measures_nothing(
+    site: Workspace, config: Callable[..., LoraConfig], caplog: pytest.LogCaptureFixture
+) -> None:
     [shard] = Path(site.url).glob("dataset/data/validation-*")
     shard.unlink()
     assert train(site, config(epochs=1, validation_rows=4, judged_rows=4)).metrics == {}
+    assert "no validation split: neither loss nor judgements are measured" in caplog.text
+
+
+def test_a_damaged_validation_split_is_found_before_training(
+    site: Workspace, config: Callable[..., LoraConfig]
+) -> None:
+    [shard] = Path(site.url).glob("dataset/data/validation-*")
+    shard.write_bytes(shard.read_bytes()[:1000])
+    steps: list[int] = []
+    with pytest.raises(DataError, match=r"validation-00000-of-00001.parquet: not a readable Parquet file"):
+        train(site, config(judged_rows=4), steps.append)
+    assert not steps
+    # it is no part of a training that measures nothing
+    assert train(site, config(epochs=1)).steps == 3
 
 
 def test_what_cannot_be_trained_says_why(
@@ -312,7 +371,9 @@ def test_what_cannot_be_trained_says_why(
 def test_a_missing_package_is_named(
     site: Workspace, config: Callable[..., LoraConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.train.lora.importlib.util.find_spec", lambda name: None if name == "peft" else True)
+    monkeypatch.setattr(
+        "pipeline.train.processes.importlib.util.find_spec", lambda name: None if name == "peft" else True
+    )
     with pytest.raises(SetupError, match=r"needs peft: pip install 'holmes-engine\[train\]'"):
         train(site, config())
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from training_data import row, write_dataset, write_split
@@ -175,6 +177,28 @@ def test_embedded_and_referenced_clips_show_the_same_frames(tmp_path: Path, clip
     assert (part[0] != referenced[-1]).any()
 
 
+def test_clips_in_files_in_bytes_and_by_reference_train_alike(
+    tmp_path: Path, clip: Path, processor: TrainingProcessor, film: Callable[[str], Path]
+) -> None:
+    """A shard may hold all three; embedded clips of two cameras may lack a path and span the same seconds."""
+    content, other = clip.read_bytes(), film("uneven.mp4").read_bytes()
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "a.mp4").write_bytes(content)
+    rows = [
+        row(0, "../clips/a.mp4"),
+        row(1, "", video={"bytes": content, "path": "a.mp4"}),
+        row(2, str(clip), start_s=0.0, end_s=1e6),
+        row(3, "", video={"bytes": content, "path": None}, source_video="cam0"),
+        row(4, "", video={"bytes": other, "path": None}, source_video="cam1"),
+    ]
+    assert len(set(SplitRows(write_split(tmp_path, rows), "train").facts.clips.tolist())) == 5
+    [first, rest] = batches(tmp_path / "dataset", processor, shuffle=False)
+    assert [*first.ids, *rest.ids] == [f"pair{n:03d}" for n in range(5)]
+    pixels = [*first.inputs["pixel_values_videos"], *rest.inputs["pixel_values_videos"]]
+    assert all((pixels[0] == shown).all() for shown in pixels[:4])
+    assert (pixels[0] != pixels[4]).any()
+
+
 def test_rows_are_those_that_hugging_face_datasets_loads(tmp_path: Path, clip: Path) -> None:
     from datasets import load_dataset
 
@@ -210,6 +234,44 @@ def test_damage_names_the_shard(tmp_path: Path, clip: Path) -> None:
         SplitRows(dataset, "train")
     with pytest.raises(DataError, match="neither a dataset"):
         SplitRows(tmp_path / "nowhere", "train")
+
+
+@pytest.mark.parametrize("damage", ["bit", "stretch", "cut"])
+def test_any_damage_of_a_shard_is_a_fault_of_the_data(tmp_path: Path, damage: str) -> None:
+    dataset = write_split(tmp_path, [row(n, f"../clips/clip{n % 4}.mp4") for n in range(40)], group_rows=8)
+    [shard] = (dataset / "data").glob("*.parquet")
+    good = shard.read_bytes()
+    rng = np.random.default_rng(0)
+    told: list[str] = []
+    for _ in range(60):
+        at = int(rng.integers(len(good)))
+        bad = {
+            "bit": good[:at] + bytes([good[at] ^ 1 << int(rng.integers(8))]) + good[at + 1 :],
+            "stretch": (good[:at] + rng.bytes(60) + good[at + 60 :])[: len(good)],
+            "cut": good[:at],
+        }[damage]
+        shard.write_bytes(bad)
+        try:
+            rows = SplitRows(dataset, "train")
+            rows.at(range(len(rows)))
+        except DataError as fault:
+            told.append(str(fault))
+    assert len(told) > 20
+    assert all(shard.name in message for message in told)
+
+
+def test_texts_that_are_none_are_a_fault_of_the_data(tmp_path: Path) -> None:
+    """A damaged page may decompress all the same."""
+    dataset = write_split(tmp_path, [row(n, "a.mp4") for n in range(3)])
+    [shard] = (dataset / "data").glob("*.parquet")
+    table = pq.read_table(shard)
+    garbage = pa.Array.from_buffers(
+        pa.string(), 3, [None, pa.py_buffer(np.arange(4, dtype=np.int32)), pa.py_buffer(b"\xa0\xa0\xa0")]
+    )
+    place = table.schema.get_field_index("answer")
+    pq.write_table(table.set_column(place, table.schema.field(place), garbage), shard)
+    with pytest.raises(DataError, match=r"train-00000-of-00001\.parquet: row group 0 cannot be read: .*UTF8"):
+        SplitRows(dataset, "train")
 
 
 def test_a_row_without_a_clip_is_named(tmp_path: Path) -> None:
