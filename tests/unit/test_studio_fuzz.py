@@ -132,7 +132,7 @@ def expected(glance: ForeignGlance, tasks: dict[Any, Any]) -> Key:
     video = str(name) if type(name) in (str, int) and str(name).strip() else glance.video
     assert video in map(str, data.values()) or parsed(video) in data.values()
     frame = (start + end) // 2 - 1
-    return (video, frame, rate, frame / rate if rate else None, label, None if by in (None, "") else str(by))
+    return (video, frame, rate, frame / rate if rate else None, label or None, None if by in (None, "") else str(by))
 
 
 def check(found: Import, path: Path) -> None:
