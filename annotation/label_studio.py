@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
+from annotation.delimited import CATEGORY
 from annotation.foreign import Import
 from annotation.source import Source, show
 from annotation.studio_interface import NORMAL_CONTROL
@@ -178,9 +180,19 @@ def _read_flat(reading: Reading, row: Mapping[str, Any], place: str, separator: 
             if on_timeline:
                 read_region(reading, region, task, annotator, f"{where}[{number}]")
     if annotator is not None and begun.faults == len(reading.found.faults):
-        said = row.get(NORMAL_CONTROL)
-        normal = is_normal(said) or is_normal({"choices": said if isinstance(said, list) else [said]})
+        normal = _says_normal(row.get(NORMAL_CONTROL))
+        if begun == reading.begin_annotation():
+            # a choice of another name cannot be told from the task's data, but beside no click both say the same
+            normal |= any(_says_normal(cell) for name, cell in row.items() if name not in CATEGORY)
         reading.end_annotation(task, annotator, place, begun, normal=normal)
+
+
+def _says_normal(cell: Any) -> bool:
+    """Whether a cell holds the choice that nothing is abnormal: one text, several, or packed as JSON."""
+    if isinstance(cell, str) and cell.startswith("{"):
+        with suppress(ValueError, RecursionError):
+            cell = json.loads(cell)
+    return is_normal(cell) or is_normal({"choices": cell if isinstance(cell, list) else [cell]})
 
 
 def _parse_cell(cell: Any) -> list[Any]:

@@ -143,7 +143,7 @@ def read_region(reading: Reading, value: Any, task: Task, annotator: str | None,
                 time_s=index / task.frame_rate if task.frame_rate else None,
                 frame_rate=task.frame_rate,
                 by_player=task.frame_rate is not None,
-                category=names[0] if names else None,
+                category=(names[0] or None) if names else None,
                 annotator=annotator,
                 place=spot,
             )

@@ -182,7 +182,8 @@ def _take(found: ReviewExport, said: Said, data: Mapping[str, Any], place: str) 
         "edited_answer": said.text if decision == Decision.EDIT else None,
         "reviewer": said.reviewer,
         "reviewed_at": said.reviewed_at,
-        "rating": said.rating,
+        # rows of tables have NaN for nothing; in JSON somebody wrote it
+        "rating": str(said.rating) if isinstance(said.rating, float) else said.rating,
         "reason": said.reason,
         "lead_time_s": said.lead_time_s,
     }

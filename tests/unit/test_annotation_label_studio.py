@@ -288,3 +288,16 @@ def test_a_csv_of_only_normal_videos_has_no_glance(tmp_path: Path) -> None:
 def test_ten_thousand_tasks_are_read_whole(tmp_path: Path) -> None:
     export = json.dumps([task(annotation(region(n + 1), region(n + 9))) for n in range(10_000)])
     assert len(read(tmp_path, export).glances) == 20_000
+
+
+@pytest.mark.parametrize(
+    "said", ["Normal", ["Normal"], {"choices": ["Normal", "sure"]}, '{"choices":["Normal","sure"]}']
+)
+def test_a_choice_of_any_name_says_that_nothing_is_abnormal_in_a_flat_row_without_clicks(
+    tmp_path: Path, said: Any
+) -> None:
+    row = {"video": "a.mp4", "fps": "25", "annotator": 1, "lead_time": 1.0}
+    clicked = row | {"moments": [region(3)["value"]], "verdict": said}
+    found = read(tmp_path, [row | {"verdict": said}, clicked, row | {"label": "Normal"}])
+    assert [viewing.clicks for viewing in found.viewings] == [0, 1]
+    assert [(fault.place, fault.reason) for fault in found.faults] == [("export.json: $[2]", Reason.SKIPPED_ANNOTATION)]

@@ -130,9 +130,9 @@ def expected(glance: ForeignGlance, tasks: dict[Any, Any]) -> Key:
     rate = 1 / rate if rate and rate < 1 else rate
     name = data.get("video_id")
     video = str(name) if type(name) in (str, int) and str(name).strip() else glance.video
-    assert video in map(str, data.values())
+    assert video in map(str, data.values()) or parsed(video) in data.values()
     frame = (start + end) // 2 - 1
-    return (video, frame, rate, frame / rate if rate else None, label, None if by in (None, "") else str(by))
+    return (video, frame, rate, frame / rate if rate else None, label or None, None if by in (None, "") else str(by))
 
 
 def check(found: Import, path: Path) -> None:

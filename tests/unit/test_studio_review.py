@@ -211,6 +211,8 @@ def test_a_reason_is_what_was_chosen_and_what_was_written(space: Workspace, said
             annotation(chosen("accept"), written(pair_of(0).answer), stars(7)),
             "rating='7' is no whole number from 1 to 5",
         ),
+        (annotation(chosen("reject"), stars(float("nan"))), "rating='nan' is no whole number"),
+        (annotation(chosen("accept"), by=[1]), "a user's address or number is expected, not [1]"),  # type: ignore[arg-type]
         (annotation(chosen("reject"), updated_at="soon"), "no ISO 8601 time"),
         (annotation({"value": 3}), "a result with a value is expected"),
         ({"completed_by": 1, "result": None}, "a list of results is expected"),
