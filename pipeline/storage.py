@@ -142,8 +142,10 @@ def swap_in(new: Path, target: Path, old: Path) -> None:
 
 def open_to_readers(folder: Path) -> None:
     """Let who may read a folder read its files too: safetensors writes them for their owner alone."""
-    for path in folder.iterdir():
-        path.chmod(folder.stat().st_mode & 0o666)
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 def sync(path: Path) -> None:
