@@ -199,7 +199,8 @@ def _run(
             outputs.write(found, video.name, detector)
         except RecordError as fault:
             # The others are looked at all the same.
-            typer.echo(f"holmes: {video.path}: {fault}", err=True)
+            named = "" if video.path in fault.detail else f"{video.path}: "
+            typer.echo(f"holmes: {named}{fault}", err=True)
             failed += 1
             continue
         if chat:
@@ -269,9 +270,13 @@ def _listed(entries: list[str]) -> tuple[list[_Named], list[str]]:
 
     paths: list[str] = []
     faults: list[str] = []
+    empty: list[str] = []
     for entry in entries:
         # A stream is read from where it is, and need not end.
-        for source in [entry] if is_live(entry) else list_sources([entry]):
+        sources = [entry] if is_live(entry) else list(list_sources([entry]))
+        if not sources:
+            empty.append(f"{entry}: no video there")
+        for source in sources:
             if isinstance(source, BadSource):
                 faults.append(str(source.fault))
             else:
@@ -280,6 +285,7 @@ def _listed(entries: list[str]) -> tuple[list[_Named], list[str]]:
                     paths.append(path)
     if not paths and not faults:
         raise DataError(f"{', '.join(entries)}: no video there")
+    faults += empty
     stems = Counter(Path(path).stem for path in paths)
     seen: Counter[str] = Counter()
     named = []

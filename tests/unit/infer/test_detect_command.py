@@ -74,8 +74,18 @@ def test_bad_videos_are_named_and_the_others_go_on(
     assert code == 1
     assert out == f"{tmp_path}/good.mp4:\n[8.0s~12.2s] score 1.00\n"
     for name in ("broken.mp4", "cut.mp4", "gone.mp4"):
-        assert name in err
+        assert err.count(f"{tmp_path}/{name}") == 1
     assert "3 of 4 videos could not be used" in err
+
+
+def test_a_folder_without_videos_is_named_beside_others(
+    holmes: Run, event_video: Path, sampler_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    code, out, err = holmes(tmp_path / "empty", event_video, "--sampler", sampler_folder)
+    assert (code, out) == (1, "[8.0s~12.2s] score 1.00\n")
+    assert f"{tmp_path}/empty: no video there" in err
+    assert "1 of 2 videos could not be used" in err
 
 
 def test_files_are_written_for_each_video(holmes: Run, event_video: Path, sampler_folder: Path, tmp_path: Path) -> None:
