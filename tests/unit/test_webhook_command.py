@@ -95,7 +95,10 @@ def test_a_call_is_followed_by_a_pull_also_after_the_project_was_away(tmp_path: 
             code = process.wait(20)
     said = log.read_text()
     assert code == 0, said
-    assert "has nothing there (HTTP 404): asked to open project 1; it says: Not found.; the next hint or poll tries again" in said
+    assert (
+        "has nothing there (HTTP 404): asked to open project 1; it says: Not found.; the next hint or poll tries again"
+        in said
+    )
     assert said.endswith("stopped\n")
     assert SECRET not in said
     assert TOKEN not in said
