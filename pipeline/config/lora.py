@@ -31,12 +31,6 @@ class LoraConfig(Section):
         description="highest learning rate of the updates; 0 leaves them zero, so that the projector alone is trained",
     )
     projector_lr: float = Field(2e-5, ge=0, description="highest learning rate of the projector; 0 leaves it as it is")
-    opening_weight: float = Field(
-        1.0,
-        ge=1,
-        description="weight of the first token of an answer in the loss: that of a judgement is its Yes or No, one of "
-        "many tokens; 1 weighs all alike, as the papers do",
-    )
     warmup: Fraction = Field(0.03, description="share of the steps in which the rates rise from 0")
     weight_decay: float = Field(0.0, ge=0, description="of AdamW, on matrices")
     max_grad_norm: float = Field(1.0, gt=0, description="longer gradients are scaled down to this length")

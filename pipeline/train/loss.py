@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from pipeline.train.conversation import IGNORED
 
 
-def answer_loss(model: Any, inputs: Mapping[str, Tensor], opening_weight: float = 1.0) -> tuple[Tensor, int]:
+def answer_loss(model: Any, inputs: Mapping[str, Tensor]) -> tuple[Tensor, int]:
     """Return the cross entropy summed over the answer tokens of a batch, and how many these are.
 
     A sum, because a step is the mean over the tokens of all its batches on all devices, whose answers differ in length.
@@ -22,7 +22,6 @@ def answer_loss(model: Any, inputs: Mapping[str, Tensor], opening_weight: float 
     Args:
         model: a video MLLM, or one wrapped for several devices.
         inputs: of the model, with `labels`, shape (rows, tokens), which are `IGNORED` outside of answers.
-        opening_weight: the first token of an answer counts as so many in the sum, though as one in the number.
     """
     labels = inputs["labels"]
     is_answer = labels != IGNORED
@@ -35,10 +34,8 @@ def answer_loss(model: Any, inputs: Mapping[str, Tensor], opening_weight: float 
         given["logits_to_keep"] = kept  # type: ignore[assignment]
     logits = model(**given, use_cache=False).logits[:, -kept:]
     wanted = is_answer[:, first:]
-    losses = cross_entropy(logits[:, :-1][wanted].float(), labels[:, first:][wanted], reduction="none")
-    # answers stand row after row, so that an opening is where the first of a row comes
-    is_opening = (wanted.cumsum(dim=1) == 1)[wanted]
-    return (losses * torch.where(is_opening, opening_weight, 1.0)).sum(), int(wanted.sum())
+    loss = cross_entropy(logits[:, :-1][wanted].float(), labels[:, first:][wanted], reduction="sum")
+    return loss, int(wanted.sum())
 
 
 def _can_keep_some_logits(model: Any) -> bool:

@@ -196,9 +196,7 @@ class Trainer:
             is_last = place == parts - 1
             with nullcontext() if is_last else self._accelerator.no_sync(self._model):
                 with _seeded(self._config.seed, self.step, place, self._accelerator.process_index), self.precision():
-                    loss, answer_tokens = answer_loss(
-                        self._model, self.place(batch.inputs), self._config.opening_weight
-                    )
+                    loss, answer_tokens = answer_loss(self._model, self.place(batch.inputs))
                 self._accelerator.backward(loss)
             seen = int(batch.inputs["attention_mask"].sum())
             sums += torch.tensor([loss.item(), answer_tokens, seen], dtype=torch.float64)

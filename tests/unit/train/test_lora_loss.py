@@ -38,23 +38,6 @@ def test_the_sum_is_that_of_transformers(video_model: Callable[[str], str], fami
     assert float(loss / tokens) == pytest.approx(float(theirs), rel=1e-5)
 
 
-def test_the_opening_of_an_answer_can_weigh_more(video_model: Callable[[str], str]) -> None:
-    import torch
-
-    model, _, _ = load_weights(ModelSource(name=video_model("smolvlm")), "cpu")
-    processor = TrainingProcessor(video_model("smolvlm"))
-    whole = processor.inputs([lesson(0, "No."), lesson(1, "Yes, two cars collide at the crossing in the middle.")])
-    openings = {name: value.clone() for name, value in whole.items()}
-    is_answer = whole["labels"] != -100
-    openings["labels"][is_answer.cumsum(dim=1) > 1] = -100
-    with torch.no_grad():
-        plain, tokens = answer_loss(model, whole)
-        of_openings, count = answer_loss(model, openings)
-        weighted, same = answer_loss(model, whole, 5.0)
-    assert (count, same) == (2, tokens)
-    assert float(weighted) == pytest.approx(float(plain + 4 * of_openings), rel=1e-5)
-
-
 def test_a_batch_without_answers_has_no_loss_but_a_gradient(video_model: Callable[[str], str]) -> None:
     model, _, _ = load_weights(ModelSource(name=video_model("smolvlm")), "cpu")
     inputs: dict[str, Any] = TrainingProcessor(video_model("smolvlm")).inputs([lesson(0, "No.")])
