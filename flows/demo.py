@@ -36,7 +36,7 @@ LOOP_CONFIG = (
 clips: {{method: sampler}}
 caption: {{backend: hf, model: holmes-tiny, batch_size: 8}}
 # The same model learns to judge. So few rows want more passes and higher rates than the papers' 50,000.
-lora: {{base: holmes-tiny, epochs: 10, batch_size: 16, micro_batch: 8, lr: 5.0e-4, projector_lr: 1.0e-4,
+lora: {{base: holmes-tiny, epochs: 36, batch_size: 16, micro_batch: 8, lr: 1.0e-3, projector_lr: 1.0e-4,
   num_frames: 16, max_side: 320, gradient_checkpointing: false}}
 """
 )
