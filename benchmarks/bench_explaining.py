@@ -56,10 +56,15 @@ def train(args: argparse.Namespace, overrides: Sequence[str], adapter: Path) -> 
     return time.monotonic() - started
 
 
+def answers_folder(args: argparse.Namespace, name: str) -> Path:
+    """Return where the answers of a model lie."""
+    folder: Path = args.out / name.replace(" ", "-")
+    return folder
+
+
 def answer(args: argparse.Namespace, name: str, model: object) -> dict[str, Any]:
     """Have a model answer the test questions and return what `holmes eval answers` measures."""
-    folder = args.out / name.replace(" ", "-")
-    options = ("--dataset", args.workspace, "--split", "test", "--out", folder, "--json")
+    options = ("--dataset", args.workspace, "--split", "test", "--out", answers_folder(args, name), "--json")
     metrics: dict[str, Any] = json.loads(holmes("eval", "answers", "--model-path", model, *options))
     return metrics
 
@@ -122,7 +127,7 @@ def main() -> None:
     metrics = {name: answer(args, name, model) for name, model in models.items() if name == LORA or not args.only_lora}
     has_sampler = (args.workspace / "models" / "sampler").is_dir()
     spans = measure_spans(detect(args, trained[LORA]), args.ground_truth) if has_sampler else None
-    runs = [f"{name}={args.out / name.replace(' ', '-')}" for name in metrics]
+    runs = [f"{name}={answers_folder(args, name)}" for name in metrics]
     print(holmes("eval", "answers", "--compare", *runs))
     accuracy = {name: found["judgement"]["overall"]["accuracy"] for name, found in metrics.items()}
     met = "met" if accuracy[LORA] >= TARGET_ACCURACY else "MISSED"
