@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from annotation.foreign import IGNORE
+from annotation.formats.foreign import IGNORE
 from pipeline.config import GlancesConfig
 from pipeline.errors import RecordError
 from pipeline.records import Glance, Reason

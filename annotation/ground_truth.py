@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from annotation.foreign import ForeignSpan, SpanKind
-from annotation.registry import read_annotations
-from annotation.resolve import Timeline, resolve_span
+from annotation.formats.foreign import ForeignSpan, SpanKind
+from annotation.formats.registry import read_annotations
+from annotation.resolve import resolve_span
 from annotation.stage import timeline_of_file
+from annotation.timeline import Timeline
 from annotation.video_index import VideoIndex
 from pipeline.config import VideoConfig
 from pipeline.errors import DataError, RecordError

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from annotation.annotators import settle
-from annotation.foreign import IGNORE, ForeignGlance, ForeignSpan, SpanKind
-from annotation.studio_rate import shown_frame
+from annotation.formats.foreign import IGNORE, ForeignGlance, ForeignSpan, SpanKind
+from annotation.timeline import ConstantRate, Timeline, TimelineOf, shown_frame
 from annotation.video_index import VideoIndex
 from pipeline.config import GlancesConfig
 from pipeline.errors import RecordError
 from pipeline.records import NORMAL, Glance, Reason, Video
 from pipeline.taxonomy import AUTO, canonical, nearest_class
-
-__all__ = [
-    "ResolvedSpan",
-    "Timeline",
-    "VideoIndex",
-    "resolve_glance",
-    "resolve_glances",
-    "resolve_span",
-]
 
 RATE_TOLERANCE = 0.0005
 """Relative difference up to which two frame rates are one: 29.97 and 29.970029 are, 29.97 and 30 are not."""
@@ -35,47 +25,6 @@ LENGTH_TOLERANCE = 0.02
 
 UNSPECIFIC = frozenset({"abnormal", "anomaly", "anomalous", "event", "glance", "click", "yes"})
 """Labels, in lower case, by which an annotator only says that something happens: the video's label tells what."""
-
-
-class Timeline(Protocol):
-    """The presentation times of one video's frames, the first at 0.0."""
-
-    @property
-    def num_frames(self) -> int:
-        """Frames that a decoder puts out."""
-        ...
-
-    @property
-    def duration_s(self) -> float:
-        """End of the last frame."""
-        ...
-
-    def time_of(self, frame_index: int) -> float:
-        """Return the time from which a frame is shown."""
-        ...
-
-    def frame_at(self, time_s: float) -> int:
-        """Return the index of the frame that is shown at a time."""
-        ...
-
-
-TimelineOf = Callable[[Video], Timeline]
-
-
-@dataclass(frozen=True, slots=True)
-class _ConstantRate:
-    """The timeline of a video whose frames all last equally long."""
-
-    num_frames: int
-    duration_s: float
-    fps: float
-
-    def time_of(self, frame_index: int) -> float:
-        return frame_index / self.fps
-
-    def frame_at(self, time_s: float) -> int:
-        # a time computed as n / fps must give frame n again, despite rounding
-        return min(self.num_frames - 1, int(time_s * self.fps + 1e-6))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +58,7 @@ def resolve_glance(
     """
     video = index.find(foreign.video, foreign.paths)
     category = _resolve_category(foreign.category, video, index, taxonomy)
-    timeline = timeline_of(video) if timeline_of else _ConstantRate(video.num_frames, video.duration_s, video.fps)
+    timeline = timeline_of(video) if timeline_of else ConstantRate(video.num_frames, video.duration_s, video.fps)
     frame_index = _resolve_frame(foreign, video, timeline)
     rate = foreign.frame_rate
     # another rate is placed by time, as the annotator saw it, and stays visible in the table
@@ -150,7 +99,7 @@ def resolve_span(foreign: ForeignSpan, index: VideoIndex, timeline_of: TimelineO
             outside it by more than `SPAN_SLACK_S`.
     """
     video = index.find(foreign.video, foreign.paths)
-    timeline = timeline_of(video) if timeline_of else _ConstantRate(video.num_frames, video.duration_s, video.fps)
+    timeline = timeline_of(video) if timeline_of else ConstantRate(video.num_frames, video.duration_s, video.fps)
     _check_length(foreign, video, timeline)
 
     def bound(frame: int | None, time_s: float | None, default_s: float) -> float:

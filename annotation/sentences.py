@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
-from annotation.foreign import ForeignSpan
-from annotation.registry import read_annotations
+from annotation.formats.foreign import ForeignSpan
+from annotation.formats.registry import read_annotations
 from annotation.resolve import resolve_span
 from annotation.video_index import VideoIndex
 from pipeline.errors import DataError, RecordError

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from annotation.foreign import ForeignGlance, Viewing
-from annotation.registry import read_annotations
+from annotation.formats.foreign import ForeignGlance, Viewing
+from annotation.formats.registry import read_annotations
 from annotation.resolve import resolve_glances
 from annotation.video_index import VideoIndex
 from pipeline.config import GlancesConfig, VideoConfig

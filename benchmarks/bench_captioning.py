@@ -28,12 +28,12 @@ from video_models import save_video_model
 
 from pipeline.config import CaptionConfig, VideoConfig
 from pipeline.devices import pick_device, pick_dtype
-from pipeline.models import hf_model
 from pipeline.models.base import CaptionRequest
 from pipeline.models.clip_frames import ClipFrames, evenly_spaced
-from pipeline.models.hf_caption import HfCaptioner
-from pipeline.models.hf_model import ModelSource, VideoModel
-from pipeline.models.hf_sampling import Generation
+from pipeline.models.hf import model as hf_model
+from pipeline.models.hf.captioner import HfCaptioner
+from pipeline.models.hf.model import ModelSource, VideoModel
+from pipeline.models.hf.sampling import Generation
 from pipeline.prompts import load_prompt
 from pipeline.records import EventClip, Video
 from pipeline.video.timeline import read_timeline

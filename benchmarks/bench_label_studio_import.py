@@ -64,8 +64,8 @@ def serve(tasks: int, ready: Connection) -> None:
     """Serve a project of clicks and one of reviews until the process is ended; tell the port."""
     from studio_double import StudioDouble
 
-    from annotation.studio_interface import glance_config
-    from annotation.studio_review_interface import review_config
+    from annotation.label_studio.click_interface import glance_config
+    from annotation.label_studio.review_interface import review_config
 
     double = StudioDouble()
     for config, task_of in ((glance_config(["Fighting"]), glance_task), (review_config(), review_task)):
@@ -80,7 +80,7 @@ def serve(tasks: int, ready: Connection) -> None:
 
 def import_export(folder: Path) -> int:
     """Read a JSON export; return its clicks."""
-    from annotation.registry import read_annotations
+    from annotation.formats.registry import read_annotations
 
     return len(read_annotations(folder / "export.json").glances)
 
@@ -89,8 +89,8 @@ def pull_clicks(folder: Path, port: int) -> int:
     """Pull the project of clicks; return how many came."""
     from studio_double import TOKEN
 
-    from annotation.studio_client import StudioClient
-    from annotation.studio_pull import pull_glances
+    from annotation.label_studio.click_pull import pull_glances
+    from annotation.label_studio.client import StudioClient
     from pipeline.workspace import Workspace
 
     client = StudioClient(f"http://127.0.0.1:{port}", TOKEN)
@@ -101,8 +101,8 @@ def pull_decisions(folder: Path, port: int) -> int:
     """Pull the project of reviews into a workspace with as many pairs; return how many came."""
     from studio_double import TOKEN
 
-    from annotation.studio_client import StudioClient
-    from annotation.studio_review_pull import pull_reviews
+    from annotation.label_studio.client import StudioClient
+    from annotation.label_studio.review_pull import pull_reviews
     from pipeline.workspace import Workspace
 
     client = StudioClient(f"http://127.0.0.1:{port}", TOKEN)

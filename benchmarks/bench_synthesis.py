@@ -48,7 +48,7 @@ def run_engine(url: str, count: int) -> int:
     """Synthesize through the engine, journal and all, and return how many drafts came."""
     from pipeline.config import SynthesizeConfig
     from pipeline.models.base import Draft
-    from pipeline.models.openai_synthesizer import OpenAISynthesizer
+    from pipeline.models.chat.synthesizer import OpenAISynthesizer
 
     config = SynthesizeConfig(
         backend="openai", model="m", base_url=url, concurrency=CONCURRENCY, tasks=["judge_explain"]
@@ -62,7 +62,7 @@ def run_plain(url: str, count: int) -> int:
     """Ask the same of the openai client alone, read the same JSON, and return how many replies came."""
     import openai
 
-    from pipeline.models.drafts import write_messages
+    from pipeline.models.chat.drafts import write_messages
     from pipeline.models.replies import parse_reply, response_format
 
     async def main() -> int:
@@ -132,7 +132,7 @@ def measure(client: str, url: str, count: int) -> None:
     """Run one client in this process and print its figures as JSON; imports are not counted."""
     import openai
 
-    from pipeline.models import drafts, openai_synthesizer  # noqa: F401
+    from pipeline.models import openai_synthesizer  # noqa: F401
 
     assert openai.AsyncOpenAI
     started, cpu = time.perf_counter(), time.process_time()

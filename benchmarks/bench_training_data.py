@@ -34,8 +34,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from video_bench import FPS, SEGMENT_S, video
 
+from pipeline.dataset import formats, layout
 from pipeline.records import Task
-from pipeline.stages import dataset, formats
 from pipeline.train.batches import DataSettings, TrainingBatches
 from pipeline.video.cut import ClipSpan, cut_clips
 
@@ -58,8 +58,8 @@ def make_dataset(folder: Path, count: int) -> Path:
     cut = cut_clips(video(minutes=1), spans)
     assert all(isinstance(outcome, Path) for outcome in cut), cut
     rows = [_row(span, task) for span in spans for task in TASKS]
-    table = pa.Table.from_pylist(rows, schema=dataset.schema())
-    pq.write_table(table, data / dataset.shard_name("train", 0, 1), compression="zstd", row_group_size=500)
+    table = pa.Table.from_pylist(rows, schema=layout.schema())
+    pq.write_table(table, data / layout.shard_name("train", 0, 1), compression="zstd", row_group_size=500)
     return folder / "dataset"
 
 
@@ -67,7 +67,7 @@ def _row(span: ClipSpan, task: Task) -> dict[str, Any]:
     question = f"What happens here? ({task})"
     answer = f"Yes. From second {span.start_frame / FPS:g} on, four people walk from left to right through the hall."
     return {
-        "id": f"{span.path.stem}_{task}", "video": {"bytes": None, "path": f"{dataset.CLIP_FOLDER}{span.path.name}"},
+        "id": f"{span.path.stem}_{task}", "video": {"bytes": None, "path": f"{layout.CLIP_FOLDER}{span.path.name}"},
         "source_video": "scene", "start_s": span.start_frame / FPS, "end_s": span.end_frame / FPS, "label": "Normal",
         "is_anomaly": False, "task": task, "question": question, "answer": answer,
         "messages": [

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"
 
 from video_models import chat_template, train_tokenizer
 
-from pipeline.models.torchvision_mend import mend_torchvision
+from pipeline.models.hf.torchvision_mend import mend_torchvision
 
 _QWEN_TOKENS = ("<|endoftext|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from flows.answer_commands import eval_answers
-from flows.detect_command import detect
-from flows.prompt_commands import prompts_app
-from flows.review_commands import review_app
-from flows.serve_command import serve
-from flows.studio_commands import studio_app
-from flows.suggest_command import suggest
-from flows.tiny_command import train_tiny
-from flows.train_commands import merge, train_lora
-from flows.webhook_command import webhook
+from flows.commands.answers import eval_answers
+from flows.commands.detect import detect
+from flows.commands.label_studio import studio_app
+from flows.commands.prompts import prompts_app
+from flows.commands.review import review_app
+from flows.commands.serve import serve
+from flows.commands.suggest import suggest
+from flows.commands.tiny import train_tiny
+from flows.commands.train import merge, train_lora
+from flows.commands.webhook import webhook
 from pipeline.errors import HolmesError, SetupError
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def status(
 @app.command()
 def validate(path: Annotated[Path, typer.Argument(help="workspace or dataset folder")]) -> None:
     """Check the invariants of a dataset; exit 1 and a list where one fails."""
-    from pipeline.stages.validate import validate_dataset
+    from pipeline.dataset.validate import validate_dataset
 
     _existing(path)
     findings = validate_dataset(path)
@@ -181,7 +181,7 @@ def import_(
     ] = None,
 ) -> None:
     """Read an annotation file of any known format into Parquet: glances or spans, a row each."""
-    from annotation.parquet import import_to_parquet
+    from annotation.formats.parquet import import_to_parquet
 
     summary = import_to_parquet(file, format_, out, frame_rate=frame_rate)
     for fault in summary.faults:
@@ -198,7 +198,7 @@ def export(
     out: Annotated[Path, typer.Option("-o", "--out", help="file or folder to write")],
 ) -> None:
     """Write a dataset in another training format."""
-    from pipeline.stages.formats import export_format
+    from pipeline.dataset.formats import export_format
 
     _existing(dataset)
     typer.echo(f"{out}: {export_format(dataset, format_, out)} rows")
@@ -237,7 +237,7 @@ def eval_detector(
     """Measure anomaly scores and event proposals: AUC, AP, false alarms, tIoU."""
     import json
 
-    from flows.evaluate import evaluate_workspace, metrics_table
+    from flows.commands.evaluate import evaluate_workspace, metrics_table
     from pipeline.workspace import Workspace
 
     _existing(Path(workspace))

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 
 from flows.plan import build
 from pipeline.config import load_config
+from pipeline.dataset.validate import validate_dataset
 from pipeline.errors import DataError
 from pipeline.infer.detection import Detection
 from pipeline.records import NORMAL, Task, Video
 from pipeline.sample import make_sample
 from pipeline.stages.run import Progress
-from pipeline.stages.validate import validate_dataset
 from pipeline.workspace import Workspace
 
 Say = Callable[[str], None]

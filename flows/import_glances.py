@@ -17,8 +17,8 @@ from prefect.artifacts import create_table_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from annotation.studio_client import StudioClient
-from annotation.studio_pull import PullSummary, pull_glances
+from annotation.label_studio.click_pull import PullSummary, pull_glances
+from annotation.label_studio.client import StudioClient
 from flows.build_instruct import config_of, healing_task, log_to_prefect, run_plan, shown_progress
 from pipeline.config import BuildConfig
 from pipeline.errors import HolmesError

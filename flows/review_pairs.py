@@ -22,14 +22,14 @@ from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from annotation.studio_client import StudioClient
-from annotation.studio_review import ReviewProject, open_reviews
-from annotation.studio_review_pull import PulledReviews, pull_reviews
-from annotation.studio_serving import Serving
+from annotation.label_studio.client import StudioClient
+from annotation.label_studio.review_project import ReviewProject, open_reviews
+from annotation.label_studio.review_pull import PulledReviews, pull_reviews
+from annotation.label_studio.serving import Serving
 from flows.awaiting import begun_at, leave_until
 from flows.build_instruct import config_of, healing_task, log_to_prefect, run_plan, shown_progress
 from pipeline.errors import HolmesError, UnavailableError
-from pipeline.stages.review_items import Selection
+from pipeline.review.items import Selection
 from pipeline.workspace import Workspace
 
 FLOW_NAME = "review-pairs"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path, PurePath
 from typing import Any
 
+from pipeline.dataset.layout import CLIP_FOLDER, SPLITS, dataset_folder_of, read_rows
 from pipeline.errors import DataError, SetupError
 from pipeline.evaluate.answers import Reference
 from pipeline.records import Task
-from pipeline.stages.dataset import CLIP_FOLDER, SPLITS, dataset_folder_of, read_rows
 from pipeline.storage import describe_os_error, write_atomically
 
 _COLUMNS = ("id", "video.path", "start_s", "end_s", "label", "is_anomaly", "task", "question", "answer")

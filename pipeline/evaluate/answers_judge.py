@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from pipeline.errors import RecordError
 from pipeline.evaluate.answers import JudgedAnswer
 from pipeline.models.base import Spending
+from pipeline.models.chat.drafts import repair_request
 from pipeline.models.chat.messages import Chat, ChatRequest
 from pipeline.models.chat.runner import ChatRunner
 from pipeline.models.chat.settings import ChatSettings
-from pipeline.models.drafts import repair_request
 from pipeline.models.replies import ReplyError, format_of, parse_object, quote
 from pipeline.prompts import load_prompt
 from pipeline.records import Reason, digest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.stages.rules import stated_verdicts
+from pipeline.quality.rules import stated_verdicts
 
 _THOUGHT = re.compile(r"^\s*(?:<think>)?.*</think>", re.DOTALL)
 _PLAIN = str.maketrans({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0x2013: "-", 0x2014: "-"})

@@ -21,8 +21,8 @@ from pipeline.devices import pick_device, pick_dtype
 from pipeline.errors import RecordError, SetupError
 from pipeline.features.base import EncodedVideo, FeatureJob, FeatureWriter, Floats, num_snippets
 from pipeline.features.language_bind import load_time_tower
-from pipeline.models.hf_model import model_identity
-from pipeline.models.torchvision_mend import mend_torchvision
+from pipeline.models.hf.model import model_identity
+from pipeline.models.hf.torchvision_mend import mend_torchvision
 from pipeline.video.pool import VideoPool
 from pipeline.video.readers import FrameReader, ReaderName, open_reader
 

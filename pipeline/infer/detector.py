@@ -23,10 +23,10 @@ from pipeline.infer.judgement import judge_video, leading_span
 from pipeline.infer.live import UNIFORM_SCORE, LiveTools, OnSpan, watch
 from pipeline.infer.scoring import VideoScorer
 from pipeline.infer.settings import DetectSettings, default_question
-from pipeline.models.adapter import AdapterFacts, read_facts
 from pipeline.models.clip_frames import ClipFrames
-from pipeline.models.hf_chat import VideoChat
-from pipeline.models.hf_model import find_source
+from pipeline.models.hf.adapter import AdapterFacts, read_facts
+from pipeline.models.hf.chat import VideoChat
+from pipeline.models.hf.model import find_source
 from pipeline.prompts import Message
 from pipeline.records import Reason
 from pipeline.sampler.curve import ScoreCurve

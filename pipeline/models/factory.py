@@ -22,11 +22,11 @@ def make_synthesizer(config: SynthesizeConfig, workspace: Workspace) -> Synthesi
 
             return TemplateSynthesizer(config)
         case "openai":
-            from pipeline.models.openai_synthesizer import OpenAISynthesizer
+            from pipeline.models.chat.synthesizer import OpenAISynthesizer
 
             return OpenAISynthesizer(config, workspace.journal_folder("synthesize"))
         case "hf":
-            from pipeline.models.hf_synthesizer import HfSynthesizer
+            from pipeline.models.hf.synthesizer import HfSynthesizer
 
             return HfSynthesizer(config, workspace.journal_folder("synthesize"))
         case unknown:
@@ -43,15 +43,15 @@ def make_captioner(config: CaptionConfig, video: VideoConfig, workspace: Workspa
     """
     match config.backend:
         case "motion":
-            from pipeline.models.motion import MotionCaptioner
+            from pipeline.models.motion.captioner import MotionCaptioner
 
             return MotionCaptioner(video)
         case "hf":
-            from pipeline.models.hf_caption import HfCaptioner
+            from pipeline.models.hf.captioner import HfCaptioner
 
             return HfCaptioner(config, video)
         case "openai":
-            from pipeline.models.openai_caption import OpenAICaptioner
+            from pipeline.models.chat.captioner import OpenAICaptioner
 
             return OpenAICaptioner(config, video, workspace.journal_folder("caption"))
         case "human":

@@ -18,16 +18,16 @@ from typing import Any
 import yaml
 
 import pipeline
+from pipeline.dataset import layout
 from pipeline.errors import DataError, RecordError
 from pipeline.records import Rejected, count_by
 from pipeline.report.charts import draw_histogram
 from pipeline.report.checks import Check, check_dataset, needing_attention
 from pipeline.report.examples import Example, choose_examples
 from pipeline.report.thumbnails import Thumbnail, ThumbnailJob, make_thumbnails
-from pipeline.stages import dataset
+from pipeline.review.reviewers import review_statistics
+from pipeline.review.store import stored_reviews
 from pipeline.stages.base import StageReport
-from pipeline.stages.reviewers import review_statistics
-from pipeline.stages.reviews import stored_reviews
 from pipeline.workspace import Workspace
 
 PAGE = "reports/build.html"
@@ -71,9 +71,9 @@ def write_build_report(workspace: Workspace, stage_reports: Sequence[StageReport
         DataError: if there is no dataset with statistics.
     """
     folder = workspace.dataset_folder
-    stats = dataset.read_stats(folder)
+    stats = layout.read_stats(folder)
     if stats is None:
-        raise DataError(f"{folder / dataset.STATS}: no statistics to report; export the dataset first")
+        raise DataError(f"{folder / layout.STATS}: no statistics to report; export the dataset first")
     rejects = _group_rejects(workspace)
     rows_by_stage = {table.name: table.num_rows for table in _tables(workspace)}
     reviewers = count_by(workspace.verdicts.arrow(["reviewer"]).column("reviewer").to_pylist())

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.dataset.statistics import SIDES
 from pipeline.records import NORMAL
-from pipeline.stages.statistics import SIDES
 
 MIN_CLIPS_OF_CLASS = 5
 MAX_SIDE_SHARE = 0.8

@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.dataset as pads
 
+from pipeline.dataset import layout
 from pipeline.records import NORMAL, digest
-from pipeline.stages import dataset
 
 NUM_EXAMPLES = 8
 NORMAL_EXAMPLES = 3
@@ -43,7 +43,7 @@ class Example:
     def has_own_file(self) -> bool:
         """Whether `path` is the clip itself, not the video that it is a part of."""
         # An embedded clip keeps the bare name of its file.
-        return self.path.startswith(dataset.CLIP_FOLDER) or "/" not in self.path
+        return self.path.startswith(layout.CLIP_FOLDER) or "/" not in self.path
 
 
 def choose_examples(folder: Path) -> list[Example]:
@@ -68,7 +68,7 @@ def choose_examples(folder: Path) -> list[Example]:
 def _clips(folder: Path) -> Iterator[_ClipKey]:
     """Yield the clips of the dataset, each once: the rows of a clip stand together."""
     last = None
-    shards = [str(shard.path) for shard in dataset.list_shards(folder)[0]]
+    shards = [str(shard.path) for shard in layout.list_shards(folder)[0]]
     table = pads.dataset(shards, format="parquet")
     for batch in table.to_batches(columns=["source_video", "start_s", "end_s", "label"]):
         for key in zip(*(column.to_pylist() for column in batch.columns), strict=True):
@@ -98,7 +98,7 @@ def _load(folder: Path, chosen: Sequence[_ClipKey]) -> list[Example]:
         "source_video", "start_s", "end_s", "label", "caption", "glance_time_s", "task", "question", "answer",
     ]  # fmt: skip
     wanted = {name: pc.field(name) for name in columns} | {"path": pc.field("video", "path")}
-    for shard in dataset.list_shards(folder)[0]:
+    for shard in layout.list_shards(folder)[0]:
         table = pads.dataset(shard.path, format="parquet").to_table(columns=wanted, filter=videos)
         for row in table.to_pylist():
             key = (row["source_video"], row["start_s"], row["end_s"], row["label"])

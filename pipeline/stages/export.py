@@ -19,16 +19,16 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 
 from pipeline.config import ExportConfig
+from pipeline.dataset import layout
+from pipeline.dataset.card import write_card
+from pipeline.dataset.rows import DatasetRows
+from pipeline.dataset.splits import assign_splits
+from pipeline.dataset.statistics import DatasetStatistics
+from pipeline.dataset.writer import ShardWriter, WrittenShard
 from pipeline.errors import ConfigError, DataError, SetupError
 from pipeline.records import Rejected, digest
 from pipeline.schema import to_arrow
-from pipeline.stages import dataset
 from pipeline.stages.base import StageReport
-from pipeline.stages.card import write_card
-from pipeline.stages.dataset_rows import DatasetRows
-from pipeline.stages.dataset_writer import ShardWriter, WrittenShard
-from pipeline.stages.splits import assign_splits
-from pipeline.stages.statistics import DatasetStatistics
 from pipeline.storage import describe_os_error, swap_in
 from pipeline.workspace import Workspace
 
@@ -96,11 +96,11 @@ def _export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles,
     statistics = DatasetStatistics()
     shards = _write_shards(folder, rows, statistics, config, on_progress)
     rejected = sorted(_rejected(workspace), key=lambda reject: (_stage_order(workspace, reject), _place(reject)))
-    _write_rejected(folder / dataset.REJECTED, rejected)
+    _write_rejected(folder / layout.REJECTED, rejected)
     stats = statistics.summary(rows.clips_in_use(), rejected)
     stats["files"] = {f"data/{shard.name}": shard.rows for shard in shards}
     stats["warnings"] = list(plan.warnings)
-    _write_text(folder / dataset.STATS, json.dumps(stats, indent=2, ensure_ascii=False) + "\n")
+    _write_text(folder / layout.STATS, json.dumps(stats, indent=2, ensure_ascii=False) + "\n")
     write_card(folder, stats, shards, config, title=config.name or workspace.name, clips_files=clips_files)
     swap_in(folder, workspace.dataset_folder, workspace.storage.local_path(_OLD))
     splits = {split: counts["rows"] for split, counts in stats["splits"].items()}

@@ -21,21 +21,18 @@ from pipeline.config import FilterConfig
 from pipeline.errors import RecordError
 from pipeline.models.base import Spending
 from pipeline.models.chat.messages import Chat
-from pipeline.models.quality_judge import QualityJudge
+from pipeline.models.chat.quality_judge import QualityJudge
+from pipeline.quality.crowding import find_crowded
+from pipeline.quality.rules import check_answer, near_duplicates
+from pipeline.quality.support import support_of
 from pipeline.records import Caption, Decision, InstructionPair, Reason, Verdict, digest
+from pipeline.review.store import stored_verdicts
+from pipeline.review.verdicts import RULES, decided_at, read_verdicts
 from pipeline.schema import content_key
 from pipeline.stages.base import Outcome, TableOnly, Unit
-from pipeline.stages.crowding import find_crowded
-from pipeline.stages.reviews import stored_verdicts
-from pipeline.stages.rules import check_answer, near_duplicates
-from pipeline.stages.support import support_of
-from pipeline.stages.verdicts import decided_at, read_verdicts
 from pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
-
-RULES = "rules"
-"""The reviewer named in verdicts that no person gave."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pipeline.models.torchvision_mend import mend_torchvision
+from pipeline.models.hf.torchvision_mend import mend_torchvision
 from pipeline.tiny.scenes import SIDE
 
 PATCH = 16

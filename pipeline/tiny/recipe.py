@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 from pipeline.errors import SetupError
-from pipeline.models.torchvision_mend import mend_torchvision
+from pipeline.models.hf.torchvision_mend import mend_torchvision
 from pipeline.stages.run import Progress
 from pipeline.tiny.world import render_scenes
 

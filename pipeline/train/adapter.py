@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import SetupError
-from pipeline.models.adapter import FACTS_FILE, PROJECTOR_FILE, TRAIN_EXTRA, AdapterFacts
-from pipeline.models.model_parts import lora_pattern, projector_parameters
+from pipeline.models.hf.adapter import FACTS_FILE, PROJECTOR_FILE, TRAIN_EXTRA, AdapterFacts
+from pipeline.models.hf.model_parts import lora_pattern, projector_parameters
 from pipeline.storage import write_atomically
 
 _PACKAGES = ("holmes-engine", "torch", "transformers", "peft", "accelerate", "bitsandbytes")

@@ -7,9 +7,9 @@ from typing import Any
 
 from pipeline.config import LoraConfig
 from pipeline.errors import SetupError
-from pipeline.models.hf_loading import check_folder
-from pipeline.models.hf_model import ModelSource, find_source, read_weights
-from pipeline.models.model_parts import modules_beside_language_model
+from pipeline.models.hf.loading import check_folder
+from pipeline.models.hf.model import ModelSource, find_source, read_weights
+from pipeline.models.hf.model_parts import modules_beside_language_model
 
 
 def source_of_base(config: LoraConfig) -> ModelSource:

@@ -13,9 +13,9 @@ from typing import Any
 
 from pipeline.errors import SetupError
 from pipeline.models.clip_frames import ClipFrames
-from pipeline.models.hf_inputs import chat_inputs
-from pipeline.models.hf_loading import LOAD_FAULTS, explain_load_fault
-from pipeline.models.torchvision_mend import mend_torchvision
+from pipeline.models.hf.inputs import chat_inputs
+from pipeline.models.hf.loading import LOAD_FAULTS, explain_load_fault
+from pipeline.models.hf.torchvision_mend import mend_torchvision
 
 IGNORED = -100
 """Label of a token that does not count."""

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import LoraConfig, VideoConfig
+from pipeline.dataset.layout import dataset_folder_of, list_shards
 from pipeline.errors import SetupError
-from pipeline.models.adapter import FACTS_FILE, AdapterFacts, is_adapter, read_facts
-from pipeline.models.hf_loading import first_line
-from pipeline.models.hf_model import ModelSource, folder_identity, model_identity
-from pipeline.models.model_parts import probe_weights
+from pipeline.models.hf.adapter import FACTS_FILE, AdapterFacts, is_adapter, read_facts
+from pipeline.models.hf.loading import first_line
+from pipeline.models.hf.model import ModelSource, folder_identity, model_identity
+from pipeline.models.hf.model_parts import probe_weights
 from pipeline.records import digest
-from pipeline.stages.dataset import dataset_folder_of, list_shards
 from pipeline.storage import describe_os_error, open_to_readers, swap_in
 from pipeline.train.adapter import insert_lora, package_versions, save_adapter
 from pipeline.train.base_model import load_base, source_of_base

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.config import LoraConfig
 from pipeline.devices import pick_device
 from pipeline.errors import SetupError
-from pipeline.models.adapter import TRAIN_EXTRA
+from pipeline.models.hf.adapter import TRAIN_EXTRA
 
 _LOGGERS = {"tensorboard": TRAIN_EXTRA, "wandb": "pip install wandb"}
 

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipeline.dataset.layout import CLIP_FOLDER, DataShard, dataset_folder_of, list_shards
 from pipeline.errors import DataError
-from pipeline.stages.dataset import CLIP_FOLDER, DataShard, dataset_folder_of, list_shards
 from pipeline.train.order import RowFacts
 
 _COLUMNS = ("id", "video", "start_s", "end_s", "label", "is_anomaly", "task", "question", "answer")

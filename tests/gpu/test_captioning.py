@@ -11,8 +11,8 @@ import torch
 from video_models import FAMILIES, save_video_model
 
 from pipeline.models.clip_frames import ClipFrames
-from pipeline.models.hf_model import ModelSource, VideoModel
-from pipeline.models.hf_sampling import Generation
+from pipeline.models.hf.model import ModelSource, VideoModel
+from pipeline.models.hf.sampling import Generation
 from pipeline.prompts import load_prompt
 
 pytestmark = [

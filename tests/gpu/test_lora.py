@@ -12,7 +12,7 @@ from lora_dataset import write_dataset
 from video_models import FAMILIES, save_video_model
 
 from pipeline.config import LoraConfig, VideoConfig
-from pipeline.models.hf_model import find_source, load_weights
+from pipeline.models.hf.model import find_source, load_weights
 from pipeline.train.lora import train_lora
 from pipeline.workspace import Workspace
 

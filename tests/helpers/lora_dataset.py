@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.stages.dataset import schema, shard_name
+from pipeline.dataset.layout import schema, shard_name
 
 _YES = "Yes, the video shows a collision between two cars at a crossing."
 _NO = "No, nothing unusual happens."

@@ -10,9 +10,9 @@ def make_random_adapter(base: str, folder: Path) -> Any:
     """Write an adapter of a base into an empty folder, and return the model with it, not merged."""
     import torch
 
-    from pipeline.models.adapter import AdapterFacts
-    from pipeline.models.hf_model import ModelSource, load_weights
-    from pipeline.models.model_parts import probe_weights
+    from pipeline.models.hf.adapter import AdapterFacts
+    from pipeline.models.hf.model import ModelSource, load_weights
+    from pipeline.models.hf.model_parts import probe_weights
     from pipeline.train.adapter import insert_lora, save_adapter
     from pipeline.train.conversation import TrainingProcessor
 

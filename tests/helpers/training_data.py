@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.stages.dataset import schema, shard_name
+from pipeline.dataset.layout import schema, shard_name
 
 
 def row(number: int, path: str, **changes: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pipeline.models.torchvision_mend import mend_torchvision
+from pipeline.models.hf.torchvision_mend import mend_torchvision
 
 _SIDE, _PATCH = 32, 8
 _SENTENCES = ("A thing moves from left to right.", "Describe what can be seen.")

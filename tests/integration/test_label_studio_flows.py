@@ -20,15 +20,15 @@ from moving_square import write_video
 from prefect_server import Prefect, running_prefect
 from studio_server import Studio, needs_studio
 
-from annotation.registry import read_annotations
-from annotation.studio_client import ONE_TRY, StudioClient
-from annotation.studio_kinds import noted_project
-from annotation.studio_project import init_glances
-from annotation.studio_pull import EXPORT_FILE
-from annotation.studio_review import REVIEWS
-from annotation.studio_serving import Serving
-from annotation.studio_subscription import Subscription, subscribe
-from annotation.studio_webhook import PATH, SECRET_VARIABLE
+from annotation.formats.registry import read_annotations
+from annotation.label_studio.click_project import init_glances
+from annotation.label_studio.click_pull import EXPORT_FILE
+from annotation.label_studio.client import ONE_TRY, StudioClient
+from annotation.label_studio.kinds import noted_project
+from annotation.label_studio.review_project import REVIEWS
+from annotation.label_studio.serving import Serving
+from annotation.label_studio.subscription import Subscription, subscribe
+from annotation.label_studio.webhook import PATH, SECRET_VARIABLE
 from flows.plan import build
 from pipeline.config import BuildConfig
 from pipeline.workspace import Workspace

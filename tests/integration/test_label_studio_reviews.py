@@ -10,18 +10,18 @@ from moving_square import write_video
 from studio_browser import needs_browser, studio_page, submit
 from studio_server import Studio, needs_studio
 
-from annotation.studio_client import ONE_TRY, StudioClient
-from annotation.studio_project import init_glances
-from annotation.studio_review import open_reviews
-from annotation.studio_review_pull import import_review_files, pull_reviews
-from annotation.studio_serving import Serving
+from annotation.label_studio.click_project import init_glances
+from annotation.label_studio.client import ONE_TRY, StudioClient
+from annotation.label_studio.review_project import open_reviews
+from annotation.label_studio.review_pull import import_review_files, pull_reviews
+from annotation.label_studio.serving import Serving
 from flows.plan import build
 from pipeline.config import BuildConfig, parse_config
+from pipeline.dataset.layout import read_rows
+from pipeline.dataset.validate import validate_dataset
 from pipeline.errors import SetupError
 from pipeline.records import NORMAL
-from pipeline.stages.dataset import read_rows
-from pipeline.stages.reviews import stored_reviews
-from pipeline.stages.validate import validate_dataset
+from pipeline.review.store import stored_reviews
 from pipeline.workspace import Workspace
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900), needs_studio]

@@ -14,14 +14,15 @@ from numbered_films import DRAW_ON_CANVAS, write_film
 from studio_browser import PATIENCE_MS, needs_browser, studio_page, submit
 from studio_server import Studio, needs_studio
 
-from annotation.registry import read_annotations
-from annotation.resolve import VideoIndex, resolve_glances
+from annotation.formats.registry import read_annotations
+from annotation.label_studio.click_project import init_glances
+from annotation.label_studio.click_pull import pull_glances
+from annotation.label_studio.client import StudioClient
+from annotation.label_studio.serving import Serving
+from annotation.label_studio.suggest import SuggestSummary, suggest_glances
+from annotation.resolve import resolve_glances
 from annotation.stage import timeline_of_file
-from annotation.studio_client import StudioClient
-from annotation.studio_project import init_glances
-from annotation.studio_pull import pull_glances
-from annotation.studio_serving import Serving
-from annotation.studio_suggest import SuggestSummary, suggest_glances
+from annotation.video_index import VideoIndex
 from flows.plan import run_step
 from pipeline.config import BuildConfig, ProposalConfig
 from pipeline.records import Glance, Video

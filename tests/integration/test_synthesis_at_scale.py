@@ -21,7 +21,7 @@ from http_server import HttpServer
 from pipeline.config import SynthesizeConfig
 from pipeline.errors import RecordError
 from pipeline.models.base import Draft, SynthesisRequest
-from pipeline.models.openai_synthesizer import OpenAISynthesizer
+from pipeline.models.chat.synthesizer import OpenAISynthesizer
 from pipeline.records import Caption, EventClip, Reason, Task
 from pipeline.workspace import Workspace
 

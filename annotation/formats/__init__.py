@@ -1,0 +1,1 @@
+"""Annotation files of others: one reader a format, and the registry of them."""

@@ -1,0 +1,182 @@
+"""Read tables of glances or spans: GlanceVAD's `video-id,glance`, and our own CSV files.
+
+| table | columns |
+|---|---|
+| glances | video_id, glance (frame_index, frame) or time_s; optional category (label), annotator, frame_rate (fps) |
+| ground truth | video_id, start_frame, end_frame_exclusive (end_frame); optional category, frame_rate |
+| captions | video_id, start_s, end_s, sentence (caption); optional category |
+
+Frames count from 0, as a decoder puts them out unless a frame rate is given; intervals are half-open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from annotation.formats.foreign import ForeignGlance, ForeignSpan, Import, SpanKind
+from annotation.source import Row, Source, frame_number, frames_per_second, seconds
+from pipeline.errors import DataError
+from pipeline.records import Reason
+
+VIDEO = ("video_id", "video", "file", "path")
+FRAME = ("glance", "frame_index", "frame")
+TIME = ("time_s", "time")
+START_FRAME = ("start_frame",)
+END_FRAME = ("end_frame_exclusive", "end_frame")
+START_S = ("start_s",)
+END_S = ("end_s",)
+CATEGORY = ("category", "label")
+SENTENCE = ("sentence", "caption")
+ANNOTATOR = ("annotator",)
+RATE = ("frame_rate", "fps")
+
+Number = TypeVar("Number", int, float)
+
+
+def is_glance_table(columns: Sequence[str]) -> bool:
+    """Whether a header is that of a table of clicks."""
+    return _has(columns, VIDEO) and (_has(columns, FRAME) or _has(columns, TIME))
+
+
+def is_span_table(columns: Sequence[str]) -> bool:
+    """Whether a header is that of a table of spans."""
+    frames = _has(columns, START_FRAME) and _has(columns, END_FRAME)
+    return _has(columns, VIDEO) and (frames or (_has(columns, START_S) and _has(columns, END_S)))
+
+
+def is_caption_table(columns: Sequence[str]) -> bool:
+    """Whether a header is that of a table of spans with sentences."""
+    return is_span_table(columns) and _has(columns, SENTENCE)
+
+
+def read_glance_table(source: Source, format_name: str) -> Import:
+    """Read clicks, one a row; a bad row is a fault and the rest goes on.
+
+    Raises:
+        DataError: a column is missing.
+    """
+    if not is_glance_table(source.columns):
+        raise DataError(
+            f"{source.path}: columns {_listed(source)}; a video and a frame or time_s are needed: {VIDEO[0]},glance"
+        )
+    found = Import(format=format_name)
+    for place, video, row in _rows(source, found):
+        try:
+            glance = ForeignGlance(
+                video=video,
+                frame_index=_parse(row, FRAME, frame_number),
+                time_s=_parse(row, TIME, seconds),
+                frame_rate=_parse(row, RATE, frames_per_second),
+                category=_cell(row, CATEGORY),
+                annotator=_cell(row, ANNOTATOR),
+                place=place,
+            )
+        except ValueError as fault:
+            found.fault(place, video, Reason.MALFORMED_ROW, fault)
+            continue
+        problem = glance_problem(glance.frame_index, glance.time_s)
+        if problem:
+            found.fault(place, video, *problem)
+        else:
+            found.glances.append(glance)
+    return found
+
+
+def read_span_table(source: Source, format_name: str) -> Import:
+    """Read spans, one a row; a bad row is a fault and the rest goes on.
+
+    Raises:
+        DataError: a column is missing.
+    """
+    if not is_span_table(source.columns):
+        needed = "start_frame and end_frame_exclusive, or start_s and end_s"
+        raise DataError(
+            f"{source.path}: columns {_listed(source)}; a video and a span are needed: {VIDEO[0]}, {needed}"
+        )
+    found = Import(format=format_name)
+    kind = SpanKind.CAPTION if is_caption_table(source.columns) else SpanKind.EVENT
+    for place, video, row in _rows(source, found):
+        try:
+            span = ForeignSpan(
+                video=video,
+                start_frame=_parse(row, START_FRAME, frame_number),
+                end_frame=_parse(row, END_FRAME, frame_number),
+                start_s=_parse(row, START_S, seconds),
+                end_s=_parse(row, END_S, seconds),
+                category=_cell(row, CATEGORY),
+                sentence=_cell(row, SENTENCE),
+                kind=kind,
+                frame_rate=_parse(row, RATE, frames_per_second),
+                place=place,
+            )
+        except ValueError as fault:
+            found.fault(place, video, Reason.MALFORMED_ROW, fault)
+            continue
+        problem = span_problem(span)
+        if problem is None and kind is SpanKind.CAPTION and span.sentence is None:
+            problem = (Reason.EMPTY_TEXT, "the sentence is empty")
+        if problem:
+            found.fault(place, video, *problem)
+        else:
+            found.spans.append(span)
+    return found
+
+
+def glance_problem(frame_index: int | None, time_s: float | None) -> tuple[Reason, str] | None:
+    """Return what is wrong with a click whatever the video, None where nothing is."""
+    if frame_index is None and time_s is None:
+        return Reason.MALFORMED_ROW, "neither a frame nor a time is given"
+    if frame_index is not None and frame_index < 0:
+        return Reason.FRAME_OUT_OF_RANGE, f"frame {frame_index} is negative; frames count from 0"
+    if time_s is not None and time_s < 0:
+        return Reason.FRAME_OUT_OF_RANGE, f"time {time_s:g} s is negative"
+    return None
+
+
+def span_problem(span: ForeignSpan) -> tuple[Reason, str] | None:
+    """Return what is wrong with a span whatever the video, None where nothing is."""
+    frames, times = (span.start_frame, span.end_frame), (span.start_s, span.end_s)
+    for (start, end), unit in ((frames, "frames"), (times, "seconds")):
+        if (start is None) != (end is None):
+            return Reason.MALFORMED_ROW, f"of the span in {unit}, one bound is missing"
+        if start is not None and end is not None and not 0 <= start < end:
+            return Reason.FRAME_OUT_OF_RANGE, f"[{start:g}, {end:g}) {unit} is no span: 0 <= start < end is needed"
+    if frames == times == (None, None) and span.kind is not SpanKind.VIDEO:
+        return Reason.MALFORMED_ROW, "neither frames nor seconds are given"
+    return None
+
+
+def _rows(source: Source, found: Import) -> Iterator[tuple[str, str, Mapping[str, str]]]:
+    """Yield place, video name and cells of each row that is whole; the others become faults."""
+    for row in source.rows():
+        place = f"{source.name}:{row.line}"
+        video = _cell(row.cells, VIDEO)
+        problem = _row_problem(row, video, len(source.columns))
+        if video is None or problem:
+            found.fault(place, video, Reason.MALFORMED_ROW, problem or "the row names no video")
+        else:
+            yield place, video, row.cells
+
+
+def _row_problem(row: Row, video: str | None, width: int) -> str | None:
+    if row.width > width:
+        return f"{row.width} cells in a table of {width} columns"
+    return None if video else "the row names no video"
+
+
+def _has(columns: Sequence[str], names: Sequence[str]) -> bool:
+    return any(name in columns for name in names)
+
+
+def _cell(row: Mapping[str, str], names: Sequence[str]) -> str | None:
+    return next((row[name] for name in names if row.get(name)), None)
+
+
+def _parse(row: Mapping[str, str], names: Sequence[str], parse: Callable[[object], Number]) -> Number | None:
+    cell = _cell(row, names)
+    return None if cell is None else parse(cell)
+
+
+def _listed(source: Source) -> str:
+    return ", ".join(source.columns) or "(none)"

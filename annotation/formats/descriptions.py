@@ -1,0 +1,193 @@
+"""Read described videos: HIVAU-70k's raw JSON and UCA's sentences, in JSON and in its text form."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from annotation.formats.delimited import span_problem
+from annotation.formats.foreign import ForeignSpan, Import, SpanKind
+from annotation.source import Source, frame_number, frames_per_second, seconds, show
+from pipeline.errors import DataError
+from pipeline.records import NORMAL, Reason
+
+_UCA_LINE = re.compile(r"^(?P<video>\S.*?)\s+(?P<start>[\d:.]+)\s+(?P<end>[\d:.]+)\s*##\s*(?P<sentence>.*)$")
+_CLOCK = re.compile(r"^(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+(?:\.\d*)?)$")
+
+
+def is_hivau(payload: Any) -> bool:
+    """Whether JSON content is HIVAU-70k's raw annotation: an object of videos with events and clips."""
+    return any("events" in entry or "clips" in entry for entry in _entries(payload))
+
+
+def is_uca(payload: Any) -> bool:
+    """Whether JSON content is UCA's: an object of videos with timestamps and sentences."""
+    return any("timestamps" in entry and "sentences" in entry for entry in _entries(payload))
+
+
+def is_uca_line(line: str) -> bool:
+    """Whether a line is one of UCA's text form."""
+    return _UCA_LINE.match(line) is not None
+
+
+def read_hivau(source: Source) -> Import:
+    """Read the events, clips and the whole video with their sentences. A video without label is normal.
+
+    Raises:
+        DataError: the file is no JSON object of that shape.
+    """
+    if not source.is_json or not is_hivau(source.json):
+        raise DataError(f"{source.path}: not HIVAU-70k's raw annotation: an object of videos with events is expected")
+    found = Import(format="hivau")
+    for video, entry, place in _videos(source, found):
+        try:
+            num_frames, frame_rate = frame_number(entry.get("n_frames")), frames_per_second(entry.get("fps"))
+            labels = _list(entry, "label")
+            described = list(_hivau_spans(entry, num_frames / frame_rate, place, found))
+        except ValueError as fault:
+            found.fault(place, video, Reason.MALFORMED_ROW, fault)
+            continue
+        for one in described:
+            span = _span(found, video, one)
+            if span is not None:
+                label = str(labels[0]) if labels else NORMAL
+                found.spans.append(replace(span, category=label, frame_rate=frame_rate, num_frames=num_frames))
+    return found
+
+
+def read_uca(source: Source) -> Import:
+    """Read sentences with their spans, from the JSON or the text form.
+
+    Raises:
+        DataError: the file has neither form.
+    """
+    found = Import(format="uca")
+    if source.is_json:
+        if not is_uca(source.json):
+            raise DataError(f"{source.path}: not UCA: an object of videos with timestamps and sentences is expected")
+        for video, entry, place in _videos(source, found):
+            try:
+                timestamps = _list(entry, "timestamps")
+                sentences = _paired(timestamps, _list(entry, "sentences"), f"{place}.sentences", video, found)
+            except ValueError as fault:
+                found.fault(place, video, Reason.MALFORMED_ROW, fault)
+                continue
+            for number, (bounds, sentence) in enumerate(zip(timestamps, sentences, strict=True)):
+                where = f"{place}.timestamps[{number}]"
+                _add(found, _span(found, video, _Described(SpanKind.CAPTION, bounds, sentence, where)))
+    else:
+        for number, line in source.lines():
+            _read_uca_line(found, line, f"{source.name}:{number}")
+        if not found.spans and all(fault.video is None for fault in found.faults):
+            raise DataError(f"{source.path}: no line has UCA's form `video 00:01.2 00:08.2 ##A sentence.`")
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """A span and its sentence as they stand in the file, unchecked."""
+
+    kind: SpanKind
+    bounds: Any
+    sentence: Any
+    place: str
+
+
+def _hivau_spans(entry: dict[str, Any], duration_s: float, place: str, found: Import) -> Iterator[_Described]:
+    """Yield the video's summary, then its events, then their clips, matched across HIVAU's parallel lists."""
+    yield _Described(SpanKind.VIDEO, [0, duration_s], entry.get("video_summary"), f"{place}.video_summary")
+    events = _list(entry, "events")
+    summaries = _paired(events, _list(entry, "events_summary"), f"{place}.events_summary", None, found)
+    for number, (bounds, summary) in enumerate(zip(events, summaries, strict=True)):
+        yield _Described(SpanKind.EVENT, bounds, summary, f"{place}.events[{number}]")
+    groups = _list(entry, "clips")
+    captions = _paired(groups, _list(entry, "clips_caption"), f"{place}.clips_caption", None, found)
+    for event, (clips, texts) in enumerate(zip(groups, captions, strict=True)):
+        if not isinstance(clips, list):
+            raise ValueError(f"clips[{event}] is {show(clips)}, a list is expected")
+        sentences = texts if isinstance(texts, list) else []
+        sentences = _paired(clips, sentences, f"{place}.clips_caption[{event}]", None, found)
+        for number, (bounds, sentence) in enumerate(zip(clips, sentences, strict=True)):
+            yield _Described(SpanKind.CLIP, bounds, sentence, f"{place}.clips[{event}][{number}]")
+
+
+def _read_uca_line(found: Import, line: str, place: str) -> None:
+    match = _UCA_LINE.match(line)
+    if match is None:
+        found.fault(place, None, Reason.MALFORMED_ROW, f"{show(line)}: expected `video start end ##sentence`")
+        return
+    bounds = [_clock(match["start"]), _clock(match["end"])]
+    _add(found, _span(found, match["video"], _Described(SpanKind.CAPTION, bounds, match["sentence"], place)))
+
+
+def _span(found: Import, video: str, described: _Described) -> ForeignSpan | None:
+    """Check a span and its sentence; a fault of theirs goes into `found`."""
+    bounds, sentence, place = described.bounds, described.sentence, described.place
+    if not isinstance(bounds, list) or len(bounds) != 2:
+        found.fault(place, video, Reason.MALFORMED_ROW, f"[start, end] in seconds is expected, not {show(bounds)}")
+        return None
+    if sentence is not None and not isinstance(sentence, str):
+        found.fault(place, video, Reason.MALFORMED_ROW, f"a sentence is expected, not {show(sentence)}")
+        return None
+    if described.kind is SpanKind.CAPTION and not (sentence or "").strip():
+        found.fault(place, video, Reason.EMPTY_TEXT, "the sentence is empty")
+        return None
+    try:
+        start_s, end_s = map(seconds, bounds)
+    except ValueError as fault:
+        found.fault(place, video, Reason.MALFORMED_ROW, fault)
+        return None
+    text = (sentence or "").strip() or None
+    span = ForeignSpan(video=video, start_s=start_s, end_s=end_s, sentence=text, kind=described.kind, place=place)
+    problem = span_problem(span)
+    if problem:
+        found.fault(place, video, *problem)
+        return None
+    return span
+
+
+def _add(found: Import, span: ForeignSpan | None) -> None:
+    if span is not None:
+        found.spans.append(span)
+
+
+def _paired(spans: list[Any], texts: list[Any], place: str, video: str | None, found: Import) -> list[Any]:
+    """Return one text a span; where the counts differ nobody knows which belongs to which, so none does."""
+    if len(spans) == len(texts):
+        return texts
+    found.fault(place, video, Reason.MALFORMED_ROW, f"{len(texts)} text(s) for {len(spans)} span(s): none is used")
+    return [None] * len(spans)
+
+
+def _list(entry: dict[str, Any], key: str) -> list[Any]:
+    value = entry.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ValueError(f"{key} is {show(value)}, a list is expected")
+    return value
+
+
+def _videos(source: Source, found: Import) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Yield name, content and JSON path of each video; an entry that is no object is a fault."""
+    for video, entry in source.json.items():
+        place = f"{source.name}: $[{video!r}]"
+        if isinstance(entry, dict) and video:
+            yield video, entry, place
+        else:
+            found.fault(place, video, Reason.MALFORMED_ROW, f"a video's annotation is expected, not {show(entry)}")
+
+
+def _entries(payload: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(payload, dict):
+        yield from (entry for entry in payload.values() if isinstance(entry, dict))
+
+
+def _clock(text: str) -> str | float:
+    """Return seconds of `[hh:]mm:ss.s`; another text comes back as it is."""
+    match = _CLOCK.match(text)
+    if match is None:
+        return text
+    return int(match["hours"] or 0) * 3600 + int(match["minutes"]) * 60 + float(match["seconds"])

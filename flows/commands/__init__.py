@@ -1,0 +1,1 @@
+"""The subcommands of `holmes`, a file a group."""

@@ -1,0 +1,227 @@
+"""Evaluation of answers: where they come from, who judges them, and what is written of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from annotation.formats.answer_rows import read_predictions
+from annotation.formats.hivau_answers import read_hivau_references
+from flows.commands.answer_tables import METRICS
+from pipeline.config import JudgeConfig
+from pipeline.config.language import TokenPrice
+from pipeline.errors import SetupError
+from pipeline.evaluate.answers import AnswerEvaluation, JudgedAnswer, Reference
+from pipeline.evaluate.answers_dataset import is_embedded, read_dataset_references, write_embedded_clips
+from pipeline.evaluate.answers_file import answer_questions
+from pipeline.evaluate.answers_judge import AnswerGrades, grade_answers
+from pipeline.models.answering import Answerer, VideoQuestion
+from pipeline.models.chat.settings import ChatSettings, chat_settings
+from pipeline.records import digest
+from pipeline.stages.run import Progress
+from pipeline.storage import write_atomically
+
+logger = logging.getLogger(__name__)
+
+ROWS = "answers.csv"
+PREDICTIONS = "predictions.jsonl"
+JUDGE_JOURNAL = "judge"
+CLIPS = "clips"
+"""Folder of the clips of a dataset that embeds them."""
+
+_REPLY_TOKENS = 300
+_NAMED = 5
+"""Faults named in the log; the JSON names them all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Questions:
+    """The references, and what they were read from.
+
+    Attributes:
+        references: in the order in which they are measured.
+        read_from: paths and split, for people.
+        videos: folder that the paths of their videos are relative to.
+        dataset: the dataset and its split, where they are rows of one.
+    """
+
+    references: Sequence[Reference]
+    read_from: Mapping[str, str]
+    videos: Path | None = None
+    dataset: tuple[Path, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """Texts by the id of their reference, what gave them, and why the model gave none to others."""
+
+    texts: Mapping[str, str]
+    given_by: Mapping[str, str]
+    faults: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_questions(dataset: Path | None, split: str, file: Path | None, videos: Path | None) -> Questions:
+    """Read the references of a dataset's split or of a file of HIVAU-70k.
+
+    Raises:
+        SetupError: both are named, or none.
+        DataError: as the readers.
+    """
+    if file is not None and dataset is None:
+        return Questions(references=read_hivau_references(file), read_from={"references": str(file)}, videos=videos)
+    if dataset is not None and file is None:
+        read_from = {"references": str(dataset), "split": split}
+        references = read_dataset_references(dataset, split)
+        return Questions(references=references, read_from=read_from, dataset=(dataset, split))
+    raise SetupError("name the right answers: either --dataset FOLDER or --references FILE")
+
+
+def read_answers(path: Path) -> Answers:
+    """Read what a model answered elsewhere. Raises: as `read_predictions`."""
+    return Answers(texts=read_predictions(path), given_by={"predictions": str(path)})
+
+
+def ask_model(answerer: Answerer, questions: Questions, out: Path, on_progress: Progress) -> Answers:
+    """Have a model answer every question; `predictions.jsonl` in `out` keeps what it says, for this run and others.
+
+    Raises:
+        SetupError: the model cannot be loaded, or the file holds answers of another one.
+    """
+    videos = questions.videos
+    if questions.dataset is not None and any(is_embedded(one.video or "") for one in questions.references):
+        videos = out / CLIPS
+        write_embedded_clips(*questions.dataset, videos)
+    asked = [_question(one, videos) for one in questions.references]
+    texts: dict[str, str] = {}
+    faults: dict[str, str] = {}
+    for done, (question, answer) in enumerate(answer_questions(answerer, asked, out / PREDICTIONS), start=1):
+        if isinstance(answer, str):
+            texts[question.id] = answer
+        else:
+            faults[question.id] = f"{answer.reason}: {answer.detail}"
+        on_progress("answer", done, len(asked))
+    for name, fault in list(faults.items())[:_NAMED]:
+        logger.warning("no answer to %s: %s", name, fault)
+    return Answers(texts=texts, given_by={"model": answerer.name, "predictions": str(out / PREDICTIONS)}, faults=faults)
+
+
+def judge_settings(
+    model: str, base_url: str | None, max_tokens: int | None, price: tuple[float, float] | None, max_cost: float | None
+) -> ChatSettings:
+    """Return how a language model is asked to score answers, and what it may cost.
+
+    Raises:
+        SetupError: one of the values is out of its range.
+    """
+    try:
+        prices = {} if price is None else {model: TokenPrice(input=price[0], output=price[1])}
+        config = JudgeConfig(
+            model=model, base_url=base_url, max_total_tokens=max_tokens, max_cost=max_cost, prices=prices
+        )  # fmt: skip
+    except ValidationError as fault:
+        told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in fault.errors())
+        raise SetupError(f"judge: {told}") from None
+    return chat_settings("judge", config, model=model, temperature=0.0, max_tokens=_REPLY_TOKENS, seed=0)
+
+
+def judge_with(settings: ChatSettings, evaluation: AnswerEvaluation, out: Path, most_answers: int) -> AnswerGrades:
+    """Have a language model score answers; its replies are kept in `out`. Raises: as `grade_answers`."""
+    grades = grade_answers(evaluation.answers, settings, out / JUDGE_JOURNAL, most_answers)
+    for name, fault in list(grades.failures.items())[:_NAMED]:
+        logger.warning("no scores for %s: %s", name, fault)
+    return grades
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerReport:
+    """An evaluation, what it was made on, and what a language model says of the answers where one was asked."""
+
+    evaluation: AnswerEvaluation
+    questions: Questions
+    answers: Answers
+    grades: AnswerGrades | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything that the command prints as one object."""
+        measured = [answer.reference for answer in self.evaluation.answers]
+        return {
+            **self.questions.read_from,
+            **self.answers.given_by,
+            # What runs must share to be compared: the questions and what is held to be right.
+            "references_hash": references_hash(measured),
+            **self.evaluation.metrics.as_json(),
+            "unanswered": dict(self.answers.faults),
+            "judge": None if self.grades is None else _summary(self.grades),
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write `metrics.json`, and `answers.csv` with a row for every answer, into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / METRICS, (json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n").encode())
+        scores = {} if self.grades is None else self.grades.scores
+        with (folder / ROWS).open("w", encoding="utf-8", newline="") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerow([*_COLUMNS, *(_SCORE_COLUMNS if scores else ())])
+            for answer in self.evaluation.answers:
+                given = scores.get(answer.reference.id)
+                scored = [getattr(given, name, "") for name in _SCORE_COLUMNS] if scores else []
+                rows.writerow([*_row(answer), *scored])
+
+
+_COLUMNS = (
+    "id", "level", "task", "label", "expected", "verdict", "correct", "video", "question", "reference", "prediction",
+)  # fmt: skip
+_SCORE_COLUMNS = ("reasonability", "detail", "consistency", "reason")
+
+
+def references_hash(references: Sequence[Reference]) -> str:
+    """Hash what the references say, whatever folder they were read from."""
+    return digest([[one.id, one.question, one.answer, one.label, one.is_anomaly] for one in references])[:16]
+
+
+def _question(reference: Reference, videos: Path | None) -> VideoQuestion:
+    if reference.video is None:
+        raise SetupError(f"{reference.id}: the reference names no video")
+    path = Path(reference.video)
+    if not path.is_absolute():
+        if videos is None:
+            raise SetupError(f"{reference.video}: --videos FOLDER is needed, which this path is relative to")
+        path = videos / path
+        # Raw annotations name videos without their suffix.
+        if not path.suffix or not path.is_file():
+            named = path.with_name(f"{path.name}.mp4")
+            path = named if named.is_file() else path
+    return VideoQuestion(id=reference.id, question=reference.question, path=path, span_s=reference.span_s)
+
+
+def _summary(grades: AnswerGrades) -> dict[str, Any]:
+    spent = grades.spent
+    return {
+        "model": spent.model,
+        "means": grades.means(),
+        "num": len(grades.scores),
+        "failed": len(grades.failures),
+        "drawn": grades.drawn,
+        "requests": spent.requests,
+        "from_journal": spent.from_journal,
+        "prompt_tokens": spent.prompt_tokens,
+        "completion_tokens": spent.completion_tokens,
+        "cost": spent.cost,
+    }
+
+
+def _row(answer: JudgedAnswer) -> list[str]:
+    one = answer.reference
+    expected = "" if one.is_anomaly is None else "abnormal" if one.is_anomaly else "normal"
+    correct = "" if answer.is_correct is None else "yes" if answer.is_correct else "no"
+    return [
+        one.id, one.level, one.task, one.label or "", expected, answer.verdict or "", correct,
+        Path(one.video or "").name, one.question, one.answer, answer.prediction,
+    ]  # fmt: skip

@@ -1,0 +1,145 @@
+"""`holmes eval answers`: what a model says of videos, against labels and reference answers."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.errors import SetupError
+from pipeline.evaluate.text_metrics import Meteor, check_text_metrics, measure_texts
+
+
+def eval_answers(
+    runs: Annotated[list[str] | None, typer.Argument(metavar="[NAME=RUN]...", help="with --compare: the runs")] = None,
+    *,
+    predictions: Annotated[
+        Path | None, typer.Option("--predictions", help="JSONL, CSV or Parquet with id and prediction (or answer)")
+    ] = None,
+    model_path: Annotated[
+        str | None, typer.Option("--model-path", help="have this video model or adapter answer, instead")
+    ] = None,
+    model_base: Annotated[str | None, typer.Option("--model-base", help="base of that adapter")] = None,
+    dataset: Annotated[Path | None, typer.Option("--dataset", help="dataset or workspace with the questions")] = None,
+    split: Annotated[str, typer.Option("--split", help="split of the dataset")] = "test",
+    references: Annotated[
+        Path | None, typer.Option("--references", help="HIVAU-70k instead of a dataset: instructions or raw JSON")
+    ] = None,
+    videos: Annotated[
+        Path | None, typer.Option("--videos", help="with --references and --model-path: folder of the videos")
+    ] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="show runs side by side: NAME=metrics.json ...")] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="measure what there is, and count references without an answer")
+    ] = False,
+    text: Annotated[bool, typer.Option("--text/--no-text", help="measure BLEU, CIDEr, METEOR and ROUGE-L")] = True,
+    meteor: Annotated[
+        Meteor, typer.Option("--meteor", help="stem: exact and stem matches; java: METEOR 1.5, needs a Java runtime")
+    ] = Meteor.STEM,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object instead of a table")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="folder for metrics.json, answers.csv and a model's predictions.jsonl")
+    ] = None,
+    num_frames: Annotated[
+        int | None, typer.Option("--num-frames", min=1, help="frames shown; by default those of the training, or 8")
+    ] = None,
+    max_side: Annotated[
+        int | None, typer.Option("--max-side", min=16, help="their longest side; by default the training's, or 448")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="longest answer in tokens")] = 128,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="most questions answered together")] = 16,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16")] = "auto",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="run code that comes with the model")
+    ] = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="read weights from pickle files, which can run code")
+    ] = False,
+    judge_model: Annotated[
+        str | None, typer.Option("--judge-model", help="have this language model score the answers from 0 to 5 as well")
+    ] = None,
+    judge_base_url: Annotated[
+        str | None, typer.Option("--judge-base-url", help="its OpenAI-compatible endpoint; by default OPENAI_BASE_URL")
+    ] = None,
+    judge_answers: Annotated[
+        int, typer.Option("--judge-answers", min=1, help="most answers that it scores, drawn by their ids")
+    ] = 500,
+    judge_max_tokens: Annotated[
+        int | None, typer.Option("--judge-max-tokens", min=1, help="prompt and completion tokens that it may use")
+    ] = None,
+    judge_price: Annotated[
+        tuple[float, float] | None,
+        typer.Option("--judge-price", metavar="IN OUT", help="price of a million prompt and completion tokens"),
+    ] = None,
+    judge_max_cost: Annotated[
+        float | None, typer.Option("--judge-max-cost", help="what it may cost, in the currency of the prices")
+    ] = None,
+) -> None:
+    """Measure answers: judgement accuracy, BLEU, CIDEr, METEOR and ROUGE-L, by level, task and class."""
+    from flows.commands.answer_tables import answer_table, compare_table, read_runs
+
+    if compare:
+        if not runs:
+            raise SetupError("--compare needs runs: NAME=metrics.json ...")
+        found = read_runs(runs)
+        typer.echo(json.dumps(found, ensure_ascii=False) if as_json else "\n".join(compare_table(found)))
+        return
+    if runs:
+        raise SetupError(f"{' '.join(runs)}: runs are named with --compare alone")
+    if (predictions is None) == (model_path is None):
+        raise SetupError("name the answers to measure: either --predictions FILE or --model-path MODEL")
+    if out is None and (model_path or judge_model):
+        raise SetupError("--model-path and --judge-model need --out FOLDER, where what they say is kept")
+    if text:
+        check_text_metrics(meteor)
+
+    from flows.commands.answer_evaluation import (
+        AnswerReport,
+        ask_model,
+        judge_settings,
+        judge_with,
+        read_answers,
+        read_questions,
+    )
+    from flows.console import shown_progress
+    from pipeline.evaluate.answers import evaluate_answers
+
+    judge = None
+    if judge_model is not None:
+        judge = judge_settings(judge_model, judge_base_url, judge_max_tokens, judge_price, judge_max_cost)
+    questions = read_questions(dataset, split, references, videos)
+    if predictions is not None:
+        answers = read_answers(predictions)
+    elif model_path is not None and out is not None:
+        from pipeline.models.hf.answerer import AnswerSettings, HfAnswerer
+
+        settings = AnswerSettings(
+            model_path=model_path,
+            model_base=model_base,
+            num_frames=num_frames,
+            max_side=max_side,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            device=device,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
+        )
+        with shown_progress() as show:
+            answers = ask_model(HfAnswerer(settings), questions, out, show)
+    evaluation = evaluate_answers(
+        questions.references,
+        answers.texts,
+        allow_missing=allow_missing,
+        measure_texts=functools.partial(measure_texts, meteor=meteor) if text else None,
+    )
+    grades = judge_with(judge, evaluation, out, judge_answers) if judge is not None and out is not None else None
+    report = AnswerReport(evaluation=evaluation, questions=questions, answers=answers, grades=grades)
+    if out is not None:
+        report.write(out)
+    metrics = report.as_json()
+    typer.echo(json.dumps(metrics, ensure_ascii=False) if as_json else "\n".join(answer_table(metrics)))

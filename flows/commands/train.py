@@ -1,0 +1,58 @@
+"""`holmes train lora` and `holmes merge`: an adapter is trained, and becomes a model of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigOption = Annotated[Path | None, typer.Option("-c", "--config", help="YAML file of settings")]
+WorkspaceOption = Annotated[str | None, typer.Option("--workspace", help="folder with the dataset; overrides the file")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override one setting")]
+
+
+def train_lora(config: ConfigOption = None, workspace: WorkspaceOption = None, set_: SetOption = None) -> None:
+    """Train a video MLLM on the dataset; interrupted, it goes on at its newest checkpoint.
+
+    Of the config only lora, video and workspace are used. On several GPUs: accelerate launch -m flows.cli train lora
+    """
+    from flows.console import shown_progress
+    from pipeline.config import load_config
+    from pipeline.train.lora import train_lora as train
+    from pipeline.workspace import Workspace
+
+    settings = load_config(config, set_ or [], workspace, needs_videos=False)
+    with shown_progress() as show:
+        trained = train(Workspace(settings.workspace), settings.lora, settings.video, show)
+    if not trained.is_main:
+        return
+    for name, value in trained.metrics.items():
+        typer.echo(f"{name.partition('/')[2].replace('_', ' '):<20}{value:>8.4f}")
+    typer.echo(f"adapter  {trained.folder}{'' if trained.steps else '  (up to date)'}")
+
+
+def merge(
+    *,
+    adapter: Annotated[Path, typer.Argument(help="folder that train lora left")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="folder to write")],
+    model_base: Annotated[
+        str | None, typer.Option("--model-base", help="base model; by default the one that it was trained on")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="of the weights: auto is the base's own; float32, bfloat16 or float16")
+    ] = "auto",
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="run code that comes with the base")
+    ] = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="read weights from pickle files, which can run code")
+    ] = False,
+) -> None:
+    """Write base and adapter as one model, which transformers loads alone."""
+    from pipeline.models.hf.merge import merge_adapter
+
+    merged = merge_adapter(
+        str(adapter), model_base, out, dtype=dtype, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle
+    )
+    typer.echo(f"model  {merged}")

@@ -1,0 +1,102 @@
+"""Whether the video files that a dataset refers to are there and hold what the rows say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.dataset.findings import Findings
+from pipeline.errors import RecordError
+
+PROBE_TIMEOUT_S = 60.0
+PROBE_MEMORY_MB = 2048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileUse:
+    """What rows say of one video file.
+
+    Attributes:
+        path: as in `video.path`.
+        file: the shard of a row that refers to it, and `row_id` that row's id, for messages.
+        duration_s: length of the clip that the file is; None where the file is the source of clips.
+        until_s: latest end of a span in the file.
+        num_frames: frames of the clip, where the workspace's tables are at hand.
+    """
+
+    path: str
+    file: str
+    row_id: str
+    duration_s: float | None
+    until_s: float
+    num_frames: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFacts:
+    """Frames, length and mean rate of a video file."""
+
+    num_frames: int
+    duration_s: float
+    fps: float
+
+
+def check_files(uses: Mapping[str, FileUse], folder: Path, probe_files: int | None, findings: Findings) -> None:
+    """Check that every file is there, and read the timeline of `probe_files` of them, evenly chosen; None reads all."""
+    present = []
+    for use in uses.values():
+        path = folder / use.path
+        try:
+            size = path.stat().st_size
+        except OSError as fault:
+            value = f"video.path={use.path!r}: {fault.strerror or fault}"
+            findings.add("clip_file", use.file, f"id {use.row_id!r}", value, "the file must exist")
+            continue
+        if not path.is_file() or size == 0:
+            value = f"video.path={use.path!r}: {size} bytes"
+            findings.add("clip_file", use.file, f"id {use.row_id!r}", value, "it must be a file with content")
+            continue
+        present.append(use)
+    if present and probe_files != 0:
+        _probe(_evenly(present, probe_files), folder, findings)
+
+
+def _evenly(uses: Sequence[FileUse], count: int | None) -> list[FileUse]:
+    if count is None or count >= len(uses):
+        return list(uses)
+    return [uses[i * len(uses) // count] for i in range(count)]
+
+
+def _probe(uses: Sequence[FileUse], folder: Path, findings: Findings) -> None:
+    from pipeline.video.pool import VideoPool
+
+    with VideoPool(0, PROBE_TIMEOUT_S, PROBE_MEMORY_MB) as pool:
+        for use, facts in zip(uses, pool.map(read_facts, [str(folder / use.path) for use in uses]), strict=True):
+            place = f"id {use.row_id!r}"
+            if isinstance(facts, RecordError):
+                findings.add("clip_readable", use.file, place, str(facts), "the file must be a readable video")
+            else:
+                _compare(use, facts, place, findings)
+
+
+def _compare(use: FileUse, facts: FileFacts, place: str, findings: Findings) -> None:
+    frame_s = 1 / facts.fps
+    if use.num_frames is not None and facts.num_frames != use.num_frames:
+        value = f"{use.path}: {facts.num_frames} frames"
+        findings.add("clip_frames", use.file, place, value, f"the clip has {use.num_frames}")
+    # Containers round times to their clock, and the last frame's length is seldom written down.
+    if use.duration_s is not None and abs(facts.duration_s - use.duration_s) > 1.5 * frame_s:
+        value = f"{use.path}: {facts.duration_s:.3f} s long"
+        findings.add("clip_duration", use.file, place, value, f"end_s - start_s = {use.duration_s:.3f}")
+    if use.duration_s is None and use.until_s > facts.duration_s + frame_s:
+        value = f"end_s={use.until_s:.3f}"
+        findings.add("clip_in_source", use.file, place, value, f"{use.path} is {facts.duration_s:.3f} s long")
+
+
+def read_facts(path: str) -> FileFacts:
+    """Read the timeline of a file; runs in a worker process. Raises RecordError as `read_timeline` does."""
+    from pipeline.video.timeline import read_timeline
+
+    timeline = read_timeline(path)
+    return FileFacts(num_frames=timeline.num_frames, duration_s=timeline.duration_s, fps=timeline.fps)

@@ -1,0 +1,229 @@
+"""The dataset in the forms that other trainers read.
+
+OUT is a folder, with one file per split (`webdataset`: numbered tar files), or, for the JSON forms, one file of all
+splits in which every item says its split. Video paths are absolute, so that a trainer finds the files wherever it runs;
+clips embedded in the dataset are first written to files beside OUT.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from pipeline.dataset import layout
+from pipeline.errors import ConfigError, DataError, SetupError
+from pipeline.storage import TEMPORARY, describe_os_error
+
+FORMATS = ("llava", "sharegpt", "messages", "webdataset")
+
+# Items of one tar file: at some hundred kilobytes a clip, a file of a few hundred megabytes.
+TAR_ITEMS = 1000
+
+_VIDEO_PLACE = "<video>"
+_SUFFIXES = {"llava": ".json", "sharegpt": ".json", "messages": ".jsonl"}
+_SAMPLE_COLUMNS = (
+    "id", "source_video", "start_s", "end_s", "label", "is_anomaly", "task", "question", "answer", "messages",
+    "caption", "glance_time_s",
+)  # fmt: skip
+Row = Mapping[str, Any]
+
+
+def export_format(source: Path, format: str, out: Path) -> int:  # noqa: A002 - the name of the command's option
+    """Write a dataset in another form and return the number of items.
+
+    Args:
+        source: a dataset folder, or a workspace with one.
+        format: one of `FORMATS`.
+        out: the folder, or the .json/.jsonl file, to write.
+
+    Raises:
+        ConfigError: if the format is unknown or `out` does not suit it.
+        DataError: if the dataset or one of its clips cannot be read, or its clips have no files of their own.
+        SetupError: if `out` cannot be written.
+    """
+    if format not in FORMATS:
+        raise ConfigError(f"format {format!r} is unknown; known are {', '.join(FORMATS)}")
+    folder = layout.dataset_folder_of(source)
+    try:
+        if format == "webdataset":
+            return _write_tars(folder, out)
+        return _write_json(folder, format, out)
+    except OSError as fault:
+        raise SetupError(f"{fault.filename or out}: {describe_os_error(fault)}") from None
+
+
+def to_llava(row: Row, video: str) -> dict[str, Any]:
+    """Return a row as LLaVA and Video-LLaVA train on it."""
+    return {
+        "id": row["id"],
+        "video": video,
+        "conversations": [
+            {"from": "human", "value": f"{_VIDEO_PLACE}\n{row['question']}"},
+            {"from": "gpt", "value": row["answer"]},
+        ],
+    }
+
+
+def to_sharegpt(row: Row, video: str) -> dict[str, Any]:
+    """Return a row as LLaMA-Factory reads ShareGPT conversations with videos."""
+    return {"id": row["id"], "conversations": to_llava(row, video)["conversations"], "videos": [video]}
+
+
+def to_messages(row: Row, video: str) -> dict[str, Any]:
+    """Return a row as a chat whose first part is the video, by path."""
+    return {
+        "id": row["id"],
+        "messages": [
+            {
+                "role": "user",
+                "content": [{"type": "video", "video": video}, {"type": "text", "text": row["question"]}],
+            },
+            {"role": "assistant", "content": [{"type": "text", "text": row["answer"]}]},
+        ],
+    }
+
+
+_CONVERTERS: Mapping[str, Callable[[Row, str], dict[str, Any]]] = {
+    "llava": to_llava,
+    "sharegpt": to_sharegpt,
+    "messages": to_messages,
+}
+
+
+def _write_json(folder: Path, format_: str, out: Path) -> int:
+    suffix = _SUFFIXES[format_]
+    convert = _CONVERTERS[format_]
+    as_lines = suffix == ".jsonl"
+    if out.suffix in (".json", ".jsonl") and not out.is_dir():
+        if out.suffix != suffix:
+            raise ConfigError(f"{out}: {format_} is written to {suffix} files, or to a folder")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        videos = _VideoFiles(folder, out.with_name(f"{out.stem}_videos"))
+        rows = layout.read_rows(folder)
+        items = ({**convert(row, videos.path_of(row)), "split": row["split"]} for row in rows)
+        return _write_items(out, items, as_lines=as_lines)
+    out.mkdir(parents=True, exist_ok=True)
+    videos = _VideoFiles(folder, out / "videos")
+    count = 0
+    for split in layout.SPLITS:
+        path = out / f"{split}{suffix}"
+        items = (convert(row, videos.path_of(row)) for row in layout.read_rows(folder, split))
+        written = _write_items(path, items, as_lines=as_lines)
+        count += written
+        if not written:
+            path.unlink()
+    return count
+
+
+def _write_items(path: Path, items: Iterator[dict[str, Any]], *, as_lines: bool) -> int:
+    """Write items one a line, as JSON lines or as one array, holding one at a time."""
+    count = 0
+    with _whole_or_not(path) as raw, io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as file:
+        file.write("" if as_lines else "[\n")
+        for item in items:
+            if count:
+                file.write("\n" if as_lines else ",\n")
+            file.write(json.dumps(item, ensure_ascii=False))
+            count += 1
+        file.write(("\n" if count else "") if as_lines else "\n]\n")
+    return count
+
+
+class _VideoFiles:
+    """Finds the file of each row's clip; an embedded clip is written to `folder` when first asked for."""
+
+    def __init__(self, source: Path, folder: Path) -> None:
+        self._source = source.resolve()
+        self._folder = folder.resolve()
+        self._written: set[str] = set()
+
+    def path_of(self, row: Row) -> str:
+        content, path = row["video"]["bytes"], row["video"]["path"]
+        if content is None:
+            # Links inside the path are left alone: following them would cost a system call per part and row.
+            return os.path.normpath(f"{self._source}/{path}")
+        name = path or f"{row['id']}.mp4"
+        if name not in self._written:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with _whole_or_not(self._folder / name) as file:
+                file.write(content)
+            self._written.add(name)
+        return str(self._folder / name)
+
+
+def _write_tars(folder: Path, out: Path) -> int:
+    if out.suffix or out.is_file():
+        raise ConfigError(f"{out}: webdataset is written to a folder")
+    out.mkdir(parents=True, exist_ok=True)
+    count = 0
+    written = set()
+    for split in layout.SPLITS:
+        rows = layout.read_rows(folder, split)
+        for number, chunk in enumerate(_chunks(rows, TAR_ITEMS)):
+            path = out / f"{split}-{number:06d}.tar"
+            with _whole_or_not(path) as file, tarfile.open(fileobj=file, mode="w") as tar:
+                for row in chunk:
+                    _add_sample(tar, folder, row)
+                    count += 1
+            written.add(path.name)
+    for split in layout.SPLITS:
+        # Of an earlier export with more shards: readers take whatever matches the pattern.
+        for path in out.glob(f"{split}-[0-9][0-9][0-9][0-9][0-9][0-9].tar"):
+            if path.name not in written:
+                path.unlink()
+    return count
+
+
+def _add_sample(tar: tarfile.TarFile, folder: Path, row: Row) -> None:
+    # Up to its first dot, a member's name is the key that holds a sample together.
+    key = row["id"].replace(".", "_")
+    sample = {name: row[name] for name in _SAMPLE_COLUMNS}
+    for suffix, content in (
+        ("mp4", _clip_bytes(folder, row)),
+        ("json", json.dumps(sample, ensure_ascii=False).encode()),
+    ):
+        # Owner, mode and time stay at their fixed defaults: equal data gives equal bytes.
+        member = tarfile.TarInfo(f"{key}.{suffix}")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+
+
+def _clip_bytes(folder: Path, row: Row) -> bytes:
+    content, path = row["video"]["bytes"], row["video"]["path"]
+    if content is not None:
+        return bytes(content)
+    if not str(path).startswith(layout.CLIP_FOLDER):
+        raise DataError(
+            f"{folder}: row {row['id']}: {path} is a whole source video, no clip; build with clips.files=encode"
+        )
+    try:
+        return (folder / str(path)).read_bytes()
+    except OSError as fault:
+        raise DataError(f"{folder}: row {row['id']}: {path}: {fault.strerror or fault}") from None
+
+
+def _chunks(rows: Iterator[Row], size: int) -> Iterator[Iterator[Row]]:
+    """Split rows into iterators of at most `size`, each to be used up before the next."""
+    for first in rows:
+        yield itertools.chain([first], itertools.islice(rows, size - 1))
+
+
+@contextlib.contextmanager
+def _whole_or_not(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that takes its name once it is finished."""
+    unfinished = path.with_name(f"{TEMPORARY}{path.name}")
+    try:
+        with unfinished.open("wb") as file:
+            yield file
+            if not file.closed:
+                file.flush()
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,234 @@
+"""Does a dataset keep its promises? Every broken one is named with file, row, value and limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+
+from pipeline.dataset import layout
+from pipeline.dataset.clip_rules import FileUse, check_files
+from pipeline.dataset.findings import Finding, Findings
+from pipeline.dataset.layout import DataShard
+from pipeline.dataset.row_rules import check_rows
+from pipeline.workspace import Workspace, is_workspace
+
+PROBED_FILES = 500
+"""Video files whose timeline is read by default, evenly chosen among all; that all are there is always checked."""
+
+_BATCH_ROWS = 4096
+
+
+def validate_dataset(path: Path, *, probe_files: int | None = PROBED_FILES) -> list[Finding]:
+    """Check all invariants of a dataset and return what breaks them.
+
+    Where the dataset lies in its workspace, its tables tell more: the frame count of each clip, and the content of
+    each video, of which no two splits may share one.
+
+    Args:
+        path: a workspace or a dataset folder.
+        probe_files: how many of the video files to open and measure; None is all, 0 none.
+
+    Raises:
+        DataError: if there is no dataset.
+    """
+    folder = layout.dataset_folder_of(path)
+    findings = Findings()
+    shards, strangers = layout.list_shards(folder)
+    for stranger in strangers:
+        limit = "data/ must hold SPLIT-00000-of-0000N.parquet alone"
+        findings.add("shard_name", f"data/{stranger.name}", "", "not the name of a shard", limit)
+    _check_numbering(shards, findings)
+    content = _Content()
+    rows_of = {shard.name: _read_shard(shard, content, findings) for shard in shards}
+    content.check(findings)
+    _check_stats(folder, rows_of, findings)
+    _check_card(folder, shards, rows_of, findings)
+    _check_rejected(folder, findings)
+    workspace = _workspace_of(folder)
+    frames = _frames_of_clips(workspace) if workspace else {}
+    if workspace:
+        _check_contents(workspace, content, findings)
+    check_files(content.files(frames), folder, probe_files, findings)
+    return findings.all()
+
+
+class _Content:
+    """What the rows of all shards say together."""
+
+    def __init__(self) -> None:
+        self._ids: list[tuple[str, pa.ChunkedArray]] = []
+        self._uses: list[tuple[str, pa.Table]] = []
+        self.splits_of: dict[str, set[str]] = {}
+
+    def add(self, shard: DataShard, rows: pa.Table) -> None:
+        self._ids.append((shard.name, rows.column("id")))
+        for video_id in rows.column("source_video").unique().to_pylist():
+            self.splits_of.setdefault(video_id, set()).add(shard.split)
+        embedded = pc.is_valid(pc.struct_field(rows.column("video"), "bytes"))
+        uses = pa.table(
+            {
+                "path": pc.struct_field(rows.column("video"), "path"),
+                **{name: rows.column(name) for name in ("id", "start_s", "end_s")},
+            }
+        ).filter(pc.invert(embedded))
+        self._uses.append((shard.name, uses))
+
+    def check(self, findings: Findings) -> None:
+        if self._ids:
+            counts = pc.value_counts(pa.chunked_array([chunk for _, ids in self._ids for chunk in ids.chunks]))
+            for repeated in counts.filter(pc.greater(counts.field("counts"), 1)).to_pylist():
+                files = sorted({name for name, ids in self._ids if pc.index(ids, repeated["values"]).as_py() >= 0})
+                value = f"stands there {repeated['counts']} times, in {', '.join(files)}"
+                findings.add("unique_id", files[0], f"id {repeated['values']!r}", value, "ids must be unique")
+        for video_id, splits in sorted(self.splits_of.items(), key=lambda item: str(item[0])):
+            if len(splits) > 1:
+                value = f"in {' and '.join(sorted(splits))}"
+                findings.add("split_by_video", "data", f"source_video {video_id!r}", value, "a video has one split")
+
+    def files(self, frames_of: Mapping[str, int]) -> dict[str, FileUse]:
+        """Return what the rows say of each file that they refer to, by path."""
+        uses: dict[str, FileUse] = {}
+        for shard, table in self._uses:
+            for path, row_id, start_s, end_s in zip(*(column.to_pylist() for column in table.columns), strict=True):
+                if not path or start_s is None or end_s is None:
+                    continue
+                earlier = uses.get(path)
+                if earlier is None or end_s > earlier.until_s:
+                    is_clip = path.startswith(layout.CLIP_FOLDER)
+                    uses[path] = FileUse(
+                        path=path, file=shard, row_id=row_id, until_s=end_s,
+                        duration_s=end_s - start_s if is_clip else None,
+                        num_frames=frames_of.get(Path(path).stem) if is_clip else None,
+                    )  # fmt: skip
+        return uses
+
+
+def _check_numbering(shards: list[DataShard], findings: Findings) -> None:
+    if not shards:
+        findings.add("shards", "data", "", "no shard", "at least one Parquet file is required")
+    for split in layout.SPLITS:
+        numbers = [shard.number for shard in shards if shard.split == split]
+        totals = {shard.total for shard in shards if shard.split == split}
+        if numbers and (len(totals) > 1 or numbers != list(range(max(totals)))):
+            value = f"shards {numbers} of {sorted(totals)}"
+            findings.add("shard_numbers", f"data/{split}-*.parquet", "", value, "they must be complete, from 00000")
+
+
+def _read_shard(shard: DataShard, content: _Content, findings: Findings) -> int | None:
+    """Check the rows of a shard and return their number, None where it cannot be read."""
+    try:
+        with pq.ParquetFile(shard.path) as file:
+            if not _check_schema(shard, file.schema_arrow, findings):
+                return int(file.metadata.num_rows)
+            begin = 0
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+                rows = pa.Table.from_batches([batch])
+                check_rows(rows, begin, shard.name, findings)
+                content.add(shard, rows)
+                begin += rows.num_rows
+            return begin
+    except (OSError, pa.ArrowException) as fault:
+        findings.add("readable", shard.name, "", str(fault).partition("\n")[0], "it must be a readable Parquet file")
+        return None
+
+
+def _check_schema(shard: DataShard, schema: pa.Schema, findings: Findings) -> bool:
+    expected = layout.schema()
+    if schema.names != expected.names:
+        missing = [name for name in expected.names if name not in schema.names]
+        extra = [name for name in schema.names if name not in expected.names]
+        value = f"columns {schema.names}" if not missing and not extra else f"missing {missing}, unknown {extra}"
+        findings.add("schema", shard.name, "", value, f"columns must be {expected.names}")
+        return False
+    sound = True
+    for field in expected:
+        found = schema.field(field.name)
+        if not found.equals(field):
+            findings.add("schema", shard.name, f"column {field.name}", str(found), f"must be {field}")
+            sound = False
+    if (schema.metadata or {}).get(b"huggingface") != expected.metadata[b"huggingface"]:
+        value = "no or other Hugging Face features in the metadata"
+        findings.add("schema", shard.name, "", value, "load_dataset needs them to see video as a video")
+    return sound
+
+
+def _check_stats(folder: Path, rows_of: Mapping[str, int | None], findings: Findings) -> None:
+    stats = layout.read_stats(folder)
+    if stats is None:
+        findings.add("stats", layout.STATS, "", "absent or no JSON object", "it must hold the counts of the dataset")
+        return
+    if stats.get("files") != rows_of:
+        value = f"files={stats.get('files')}"
+        findings.add("stats", layout.STATS, "", value, f"the shards hold {dict(rows_of)}")
+    total = sum(count or 0 for count in rows_of.values())
+    if stats.get("rows") != total:
+        findings.add("stats", layout.STATS, "", f"rows={stats.get('rows')}", f"the shards hold {total}")
+
+
+def _check_card(folder: Path, shards: list[DataShard], rows_of: Mapping[str, int | None], findings: Findings) -> None:
+    """Check the part of the card that `load_dataset` acts on."""
+    try:
+        _, front, _ = (folder / layout.CARD).read_text(encoding="utf-8").split("---\n", 2)
+        header = yaml.safe_load(front)
+        counted = {split["name"]: split["num_examples"] for split in header["dataset_info"]["splits"]}
+        listed = {entry["split"]: entry["path"] for entry in header["configs"][0]["data_files"]}
+    except (OSError, ValueError, KeyError, TypeError, IndexError, yaml.YAMLError) as fault:
+        value = f"{type(fault).__name__}: {fault}"
+        findings.add("card", layout.CARD, "", value, "it must begin with YAML that has configs and dataset_info")
+        return
+    found: dict[str, int] = {}
+    for shard in shards:
+        found[shard.split] = found.get(shard.split, 0) + (rows_of[shard.name] or 0)
+    if counted != found:
+        findings.add("card", layout.CARD, "", f"num_examples={counted}", f"the shards hold {found}")
+    if listed != {split: f"data/{split}-*.parquet" for split in found}:
+        findings.add("card", layout.CARD, "", f"data_files={listed}", f"the splits are {sorted(found)}")
+
+
+def _check_rejected(folder: Path, findings: Findings) -> None:
+    try:
+        names = pq.read_schema(folder / layout.REJECTED).names
+    except (OSError, pa.ArrowException) as fault:
+        value = str(fault).partition("\n")[0]
+        findings.add("rejected", layout.REJECTED, "", value, "it must be a readable Parquet file")
+        return
+    expected = ["record_id", "stage", "reason", "detail"]
+    if names != expected:
+        findings.add("rejected", layout.REJECTED, "", f"columns {names}", f"columns must be {expected}")
+
+
+def _workspace_of(folder: Path) -> Workspace | None:
+    if not is_workspace(folder.parent):
+        return None
+    return Workspace(str(folder.parent.absolute()))
+
+
+def _frames_of_clips(workspace: Workspace) -> dict[str, int]:
+    clips = workspace.clips.arrow(["clip_id", "start_frame", "end_frame"])
+    frames = np.subtract(clips.column("end_frame").to_numpy(), clips.column("start_frame").to_numpy())
+    return dict(zip(clips.column("clip_id").to_pylist(), frames.tolist(), strict=True))
+
+
+def _check_contents(workspace: Workspace, content: _Content, findings: Findings) -> None:
+    """Check that no content, under whatever name, stands in two splits."""
+    used: dict[str, list[tuple[str, str]]] = {}
+    for video_id, sha256 in _contents(workspace):
+        for split in sorted(content.splits_of.get(video_id, ())):
+            used.setdefault(sha256, []).append((split, video_id))
+    for sha256, uses in used.items():
+        if len({split for split, _ in uses}) > 1:
+            value = ", ".join(f"{video_id} in {split}" for split, video_id in uses)
+            findings.add("split_by_content", "data", f"sha256 {sha256[:16]}", value, "equal files share a split")
+
+
+def _contents(workspace: Workspace) -> Iterator[tuple[str, str]]:
+    videos = workspace.videos.arrow(["video_id", "sha256"])
+    columns: list[list[Any]] = [videos.column(name).to_pylist() for name in ("video_id", "sha256")]
+    yield from zip(*columns, strict=True)

@@ -1,0 +1,100 @@
+"""A language model that scores answers as a reviewer would: supported, to the point, clear."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.config import JudgeConfig
+from pipeline.errors import RecordError, SetupError
+from pipeline.models.base import Spending
+from pipeline.models.chat.drafts import REPAIR, repair_request, say_label
+from pipeline.models.chat.messages import Chat, ChatRequest
+from pipeline.models.chat.runner import ChatRunner
+from pipeline.models.chat.settings import chat_settings
+from pipeline.models.replies import ReplyError, format_of, parse_object, quote
+from pipeline.prompts import hash_prompts, load_prompt
+from pipeline.records import Caption, InstructionPair, Reason
+
+PROMPT = "judge_quality"
+
+Points = Annotated[int, Field(ge=1, le=5)]
+
+
+class Scores(BaseModel):
+    """What the model gives an answer, each from 1, poor, to 5."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    support: Points
+    relevance: Points
+    clarity: Points
+    reason: Annotated[str, Field(max_length=500)]
+
+    @property
+    def lowest(self) -> int:
+        """The score that decides: an answer is as good as its worst side."""
+        return min(self.support, self.relevance, self.clarity)
+
+
+class QualityJudge:
+    """Asks for scores, and once more with the fault quoted if the reply cannot be read."""
+
+    def __init__(self, config: JudgeConfig, journal: Path) -> None:
+        """Check that the call can work as far as that shows without the network; `journal` is a folder.
+
+        Raises:
+            SetupError: no model is named, the URL or the key is malformed, or there is neither of the two.
+        """
+        if not config.model:
+            raise SetupError(
+                "filter.judge.backend=openai needs filter.judge.model, the name of a model of the endpoint"
+            )
+        self._config = config
+        self._settings = chat_settings(
+            "filter.judge",
+            config,
+            model=config.model,
+            temperature=config.temperature,
+            max_tokens=config.max_tokens,
+            seed=config.seed,
+        )
+        self.runner = ChatRunner(self._settings, journal)
+
+    def identity(self) -> Mapping[str, object]:
+        """Return what decides about scores and about what they let pass."""
+        return {"code": 1, **self._config.identity(), "prompts": hash_prompts([PROMPT, REPAIR])}
+
+    def spent(self) -> Spending:
+        """Return what the judge has cost."""
+        return self.runner.spent()
+
+    async def score(self, chat: Chat, pair: InstructionPair, caption: Caption) -> Scores | RecordError:
+        """Return the scores of an answer, or why it is dropped: they are too low, or there are none.
+
+        Raises:
+            SetupError: from the chat.
+        """
+        messages = load_prompt(PROMPT).render(
+            caption=caption.text, label=say_label(pair.label), question=pair.question, answer=pair.answer
+        )
+        asked = ChatRequest(messages=messages, response_format=format_of("scores", Scores))
+        try:
+            completion = await chat.complete(asked)
+            try:
+                scores = parse_object(Scores, completion.text)
+            except ReplyError as fault:
+                completion = await chat.complete(repair_request(asked, completion, fault, self._settings))
+                scores = parse_object(Scores, completion.text)
+        except ReplyError as fault:
+            return RecordError(Reason.BAD_RESPONSE, f"the judge: {fault}, after one repair: {quote(completion.text)}")
+        except RecordError as fault:
+            return fault
+        if scores.lowest < self._config.min_score:
+            given = f"support {scores.support}, relevance {scores.relevance}, clarity {scores.clarity}"
+            detail = f"{given}; min_score={self._config.min_score:g}: {scores.reason}"
+            return RecordError(Reason.JUDGED_POOR, detail)
+        return scores

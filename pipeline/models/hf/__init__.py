@@ -1,0 +1,1 @@
+"""Models of transformers: loading, inputs, batches, and what captions, answers and drafts are made with them."""

@@ -1,0 +1,47 @@
+"""A chat with a video MLLM of transformers about one clip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.errors import RecordError
+from pipeline.models.clip_frames import ClipFrames
+from pipeline.models.hf.model import ModelSource, VideoModel
+from pipeline.models.hf.sampling import Generation
+from pipeline.prompts import Message
+from pipeline.records import Reason
+
+
+class VideoChat:
+    """Answers questions about clips, each with the turns that went before it."""
+
+    def __init__(self, source: ModelSource, device: str, max_new_tokens: int) -> None:
+        """Load weights and processor.
+
+        Raises:
+            SetupError: no such model or device, or a package is missing that the model needs.
+        """
+        self.name = source.title
+        self._model = VideoModel(source, device, (), Generation(max_new_tokens=max_new_tokens))
+
+    def answer(self, clip: ClipFrames, question: str, history: Sequence[Message] = ()) -> str:
+        """Return what the model answers; the clip stands before the first turn.
+
+        Args:
+            clip: what the model is shown.
+            question: what it is asked now.
+            history: turns of user and assistant so far, the user's first.
+
+        Raises:
+            RecordError: EMPTY_TEXT where it generates none, OUT_OF_MEMORY or UNFIT_INPUT where it cannot take the clip.
+            SetupError: the model cannot take such input at all.
+        """
+        turns: list[Message] = [*history, Message(role="user", content=question)]
+        # What the model learned of its limits goes on from question to question.
+        self._model = self._model.asking(turns)
+        [answer] = self._model.answer([clip])
+        if isinstance(answer, RecordError):
+            raise answer
+        if not answer:
+            raise RecordError(Reason.EMPTY_TEXT, f"{self.name} generated no text")
+        return answer

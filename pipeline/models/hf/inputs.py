@@ -1,0 +1,166 @@
+"""From clips and a prompt to the inputs of a video MLLM, and from its tokens back to text.
+
+Families differ in how they sample frames and place timestamps; what makes one code path serve all of them is to hand
+over frames that are already sampled, always with their metadata, and to switch the processor's own sampling off.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import RecordError, SetupError
+from pipeline.models.caption_text import clean_caption
+from pipeline.models.clip_frames import ClipFrames
+from pipeline.models.hf.loading import LOAD_FAULTS, explain_load_fault, first_line
+from pipeline.models.hf.torchvision_mend import mend_torchvision
+from pipeline.prompts import Message
+from pipeline.records import Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a clip takes in a batch: prompt tokens, most of them visual, and the shape that its pixels must share."""
+
+    tokens: int
+    pixels: tuple[tuple[int, ...], ...]
+
+
+class ClipProcessor:
+    """The processor of a model, used from several threads."""
+
+    def __init__(
+        self,
+        model: str,
+        revision: str | None,
+        prompt: Sequence[Message],
+        *,
+        setting: str = "caption.model",
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Load the processor; `setting` is what named the model, for messages.
+
+        Raises:
+            SetupError: there is none, it takes no videos, or a package is missing that it needs.
+        """
+        mend_torchvision()
+        from transformers import AutoProcessor
+
+        try:
+            self._processor: Any = AutoProcessor.from_pretrained(
+                model, revision=revision, trust_remote_code=trust_remote_code
+            )
+        except LOAD_FAULTS as fault:
+            raise explain_load_fault(fault, model, setting) from None
+        if getattr(self._processor, "video_processor", None) is None:
+            raise SetupError(f"{setting}={model}: takes no videos ({type(self._processor).__name__})")
+        self._title = f"{setting}={model}"
+        self._prompt = prompt
+        self._tokenizer = self._processor.tokenizer
+        # Generation continues at the right end of every row, so that the padding has to stand on the left.
+        self._tokenizer.padding_side = "left"
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        self.pad_token_id: int = self._tokenizer.pad_token_id
+        # A fast tokenizer that two threads use at once raises "Already borrowed".
+        self._lock = threading.Lock()
+        self._footprints: dict[tuple[int, ...], Footprint] = {}
+
+    def asking(self, prompt: Sequence[Message]) -> ClipProcessor:
+        """Return this processor with another prompt."""
+        other = copy.copy(self)
+        other._prompt = prompt
+        other._footprints = {}
+        return other
+
+    def footprint(self, clip: ClipFrames) -> Footprint:
+        """Return what a clip takes; it is measured on the first clip of every frame shape.
+
+        Raises:
+            RecordError: the processor cannot take frames of this shape.
+            SetupError: nor did it take any other.
+        """
+        shape = clip.frames.shape
+        if shape not in self._footprints:
+            try:
+                inputs = self.inputs([clip], device="cpu")
+            except (RuntimeError, ValueError, TypeError, LookupError) as fault:
+                detail = f"frames of shape {shape}: {first_line(fault)}"
+                if self._footprints:
+                    raise RecordError(Reason.UNFIT_INPUT, detail) from None
+                raise SetupError(f"{self._title}: cannot describe clips: {detail}") from fault
+            pixels = tuple(tuple(value.shape[1:]) for name, value in sorted(inputs.items()) if "pixel" in name)
+            self._footprints[shape] = Footprint(tokens=inputs["input_ids"].shape[1], pixels=pixels)
+        return self._footprints[shape]
+
+    def inputs(self, clips: Sequence[ClipFrames], device: str) -> Any:
+        """Return the inputs of a batch, padded on the left; frames are scaled and normalised on `device`."""
+        with self._lock:
+            conversations = [_conversation(clip, self._prompt_of(clip)) for clip in clips]
+            return chat_inputs(self._processor, conversations, clips, device=device)
+
+    def _prompt_of(self, clip: ClipFrames) -> Sequence[Message]:  # noqa: ARG002
+        """Return what is asked about a clip."""
+        return self._prompt
+
+    def text(self, tokens: Sequence[int], *, is_cut_off: bool) -> str:
+        """Return what the tokens of one row say, without special tokens, role names and echoes of the prompt."""
+        with self._lock:
+            text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        # What was answered before may be said again.
+        asked = [message for message in self._prompt if message["role"] != "assistant"]
+        return clean_caption(text, asked, is_cut_off=is_cut_off)
+
+
+def _conversation(clip: ClipFrames, prompt: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return the turns of a chat, the clip at the head of the first one that a user has."""
+    turns: list[dict[str, Any]] = []
+    is_shown = False
+    for message in prompt:
+        content: list[dict[str, Any]] = [{"type": "text", "text": message["content"]}]
+        if message["role"] == "user" and not is_shown:
+            content.insert(0, {"type": "video", "video": clip.frames})
+            is_shown = True
+        turns.append({"role": message["role"], "content": content})
+    return turns
+
+
+def chat_inputs(
+    processor: Any, conversations: Sequence[list[dict[str, Any]]], clips: Sequence[ClipFrames], device: str = "cpu"
+) -> Any:
+    """Return the inputs of prompts about clips, one each, as a processor makes and pads them.
+
+    Args:
+        processor: of transformers.
+        conversations: turns of a chat that end where the model is to answer; a part of each holds the frames.
+        clips: whose frames they are.
+        device: where frames are scaled and normalised.
+    """
+    return processor.apply_chat_template(
+        list(conversations),
+        tokenize=True,
+        add_generation_prompt=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs={
+            "do_sample_frames": False,
+            "video_metadata": [_metadata(clip) for clip in clips],
+            "padding": True,
+            "device": device,
+        },
+    )
+
+
+def _metadata(clip: ClipFrames) -> dict[str, Any]:
+    height, width = clip.frames.shape[1:3]
+    return {
+        "total_num_frames": clip.clip_frames,
+        "fps": clip.fps,
+        "duration": clip.duration_s,
+        "frames_indices": list(clip.indices),
+        "height": height,
+        "width": width,
+    }

@@ -1,0 +1,334 @@
+"""A video MLLM of transformers, of any family, through the Auto classes alone."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import sys
+from collections import deque
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.devices import pick_device, pick_dtype
+from pipeline.errors import RecordError, SetupError
+from pipeline.models.clip_frames import ClipFrames
+from pipeline.models.hf.adapter import apply_adapter, find_model_and_adapter
+from pipeline.models.hf.inputs import ClipProcessor
+from pipeline.models.hf.loading import LOAD_FAULTS, check_folder, check_weights, explain_load_fault, first_line
+from pipeline.models.hf.sampling import ClipwiseSampling, Generation
+from pipeline.prompts import Message
+from pipeline.records import Reason, digest
+
+logger = logging.getLogger(__name__)
+
+MAP = "map"
+"""The device of a model whose layers are spread over all of them."""
+
+_SAMPLED_BYTES = 1 << 20
+_MEMORY_FAULTS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """Which weights are loaded, in which precision and with which attention; `auto` leaves it to the model.
+
+    Attributes:
+        name: id or folder of the model, or of the base of `adapter`.
+        revision: of that model.
+        adapter: folder of an adapter that goes onto it.
+        processor: where the processor is read from; None is `name`.
+        setting: what named the model, for messages.
+        trust_remote_code: run code that comes with the model.
+        allow_pickle: read weights from pickle files, which may run code.
+    """
+
+    name: str
+    revision: str | None = None
+    dtype: str = "auto"
+    attention: str = "auto"
+    adapter: str | None = None
+    processor: str | None = None
+    setting: str = "caption.model"
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+
+    @property
+    def device_setting(self) -> str:
+        """What names the device, beside `setting`."""
+        section, _, _ = self.setting.rpartition(".")
+        return f"{section}.device" if section else "--device"
+
+    @property
+    def title(self) -> str:
+        """The model as messages name it."""
+        adapter = f" with adapter {self.adapter}" if self.adapter else ""
+        return f"{self.setting}={self.name}{adapter}"
+
+
+def find_source(
+    model: str, base: str | None = None, *, setting: str = "caption.model", revision: str | None = None, **how: Any
+) -> ModelSource:
+    """Return where a model is loaded from, by the name that a user gives.
+
+    Args:
+        model: id, folder or bundled name of a model, or the folder of an adapter.
+        base: model that the adapter goes onto; None takes the one that it was trained on.
+        setting: what named the model, for messages.
+        revision: of the model, or of the adapter's base.
+        how: further attributes of the source.
+
+    Raises:
+        SetupError: a base is given although `model` is no adapter, or the adapter's description is damaged.
+    """
+    found = find_model_and_adapter(model, base, setting=setting, revision=revision)
+    if found.adapter is not None:
+        check_folder(found.base, f"{setting}={model}: its base")
+    return ModelSource(
+        name=found.base,
+        revision=found.revision,
+        adapter=found.adapter,
+        processor=found.processor,
+        setting=setting,
+        **how,
+    )
+
+
+class VideoModel:
+    """Answers one prompt about clips; the same clip gets the same answer.
+
+    Attributes:
+        new_tokens: tokens generated so far.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        device: str,
+        prompt: Sequence[Message],
+        generation: Generation,
+        processor: ClipProcessor | None = None,
+    ) -> None:
+        """Load the weights, and the processor where none is given.
+
+        Raises:
+            SetupError: no such model or device, or a package is missing that the model needs.
+        """
+        check_folder(source.name, source.setting)
+        self._processor = processor or load_processor(source, prompt)
+        import torch
+
+        self._torch = torch
+        self._name = source.name
+        self._title = source.title
+        self._generation = generation
+        self._most_tokens: int | None = None
+        self._has_answered = False
+        self.new_tokens = 0
+        self._model, self.device, self._dtype = load_weights(source, device)
+        logger.info("%s on %s in %s", source.name, self.device, self._dtype)
+
+    def asking(self, prompt: Sequence[Message]) -> VideoModel:
+        """Return the same model with another prompt; weights are shared."""
+        other = copy.copy(self)
+        other._processor = self._processor.asking(prompt)
+        return other
+
+    def answer(self, clips: Sequence[ClipFrames]) -> list[str | RecordError]:
+        """Return one text per clip: what the model adds to the prompt, cleaned; it may be empty.
+
+        A batch that does not fit into memory is halved until it does, and none as large is tried again. A clip that
+        does not fit alone, or that the processor cannot take, is an error of its own.
+
+        Raises:
+            SetupError: the model cannot take such input at all.
+        """
+        outcomes: list[str | RecordError] = []
+        parts = deque([list(clips)])
+        while parts:
+            part = parts.popleft()
+            if len(part) > 1 and self._most_tokens is not None and self._tokens(part) > self._most_tokens:
+                parts.extendleft(reversed(_halves(part)))
+                continue
+            answers = self._try(part)
+            if answers is None:
+                parts.extendleft(reversed(_halves(part)))
+            else:
+                outcomes += answers
+        if not self._has_answered:
+            fault = next((outcome for outcome in outcomes if isinstance(outcome, RecordError)), None)
+            raise SetupError(f"{self._title}: cannot describe clips: {fault and fault.detail}")
+        return outcomes
+
+    def _try(self, clips: list[ClipFrames]) -> list[str | RecordError] | None:
+        """Return the answers, or None where the batch has to be halved."""
+        try:
+            answers = self._generate(clips)
+        except (RuntimeError, ValueError, TypeError, LookupError, MemoryError) as fault:
+            message = first_line(fault)
+            is_memory = isinstance(fault, MemoryError | self._torch.OutOfMemoryError) or any(
+                sign in str(fault) for sign in _MEMORY_FAULTS
+            )
+            if isinstance(fault, RuntimeError) and not is_memory:
+                # A device that failed once answers nothing any more.
+                raise SetupError(f"{self._title}: cannot describe clips: {message}") from fault
+        else:
+            self._has_answered = True
+            return list(answers)
+        # The exception held the frames of the failed call, and they its tensors: they are gone from here on.
+        shape = clips[0].frames.shape
+        if is_memory:
+            if self._torch.cuda.is_available():
+                self._torch.cuda.empty_cache()
+            if len(clips) == 1:
+                detail = f"{self._name}: one clip of shape {shape} does not fit on {self.device}"
+                return [RecordError(Reason.OUT_OF_MEMORY, detail)]
+            self._most_tokens = self._tokens(clips) // 2
+            logger.warning("%s: out of memory at a batch of %d: halved", self._name, len(clips))
+            return None
+        if len(clips) == 1:
+            return [RecordError(Reason.UNFIT_INPUT, f"{self._name}: frames of shape {shape}: {message}")]
+        return None
+
+    def _tokens(self, clips: Sequence[ClipFrames]) -> int:
+        """Return the tokens of a batch, padding included."""
+        return len(clips) * max(self._processor.footprint(clip).tokens for clip in clips)
+
+    def _generate(self, clips: Sequence[ClipFrames]) -> list[str]:
+        settings = self._generation
+        inputs = self._processor.inputs(clips, self.device).to(self.device, dtype=self._dtype)
+        sampling = [ClipwiseSampling(clips, settings)] if settings.temperature > 0 else []
+        with self._torch.inference_mode(), self._current_device():
+            tokens = self._model.generate(
+                **inputs,
+                max_new_tokens=settings.max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                # Checkpoints carry sampling settings, which greedy decoding would only warn about.
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                pad_token_id=self._processor.pad_token_id,
+                logits_processor=sampling,
+            )
+        asked = inputs["input_ids"]
+        # Some models return what they added alone.
+        if tokens.shape[1] >= asked.shape[1] and bool((tokens[:, : asked.shape[1]] == asked).all()):
+            tokens = tokens[:, asked.shape[1] :]
+        return [self._read(row) for row in tokens.tolist()]
+
+    def _current_device(self) -> AbstractContextManager[Any]:
+        """Make the model's GPU the current one: kernels written in Triton are launched there, whatever their inputs."""
+        return self._torch.cuda.device(self.device) if self.device.startswith("cuda") else nullcontext()
+
+    def _read(self, row: list[int]) -> str:
+        ends = self._model.generation_config.eos_token_id
+        ends = {self._processor.pad_token_id, *(ends if isinstance(ends, list) else [ends])}
+        length = next((place for place, token in enumerate(row) if token in ends), len(row))
+        self.new_tokens += min(length + 1, len(row))
+        return self._processor.text(row[:length], is_cut_off=length == self._generation.max_new_tokens)
+
+
+def load_processor(
+    source: ModelSource, prompt: Sequence[Message], kind: type[ClipProcessor] = ClipProcessor
+) -> ClipProcessor:
+    """Return the processor of a source, for a prompt.
+
+    Raises: as `ClipProcessor`.
+    """
+    name = source.processor or source.name
+    return kind(
+        name,
+        source.revision if name == source.name else None,
+        prompt,
+        setting=source.setting,
+        trust_remote_code=source.trust_remote_code,
+    )
+
+
+def load_weights(source: ModelSource, device: str) -> tuple[Any, str, Any]:
+    """Return the model, the device that takes its inputs, and its dtype.
+
+    Raises:
+        SetupError: no such model or device, a package is missing that the model needs, its weights or code are not to
+            be trusted unasked, or the adapter is damaged or of another base.
+    """
+    is_spread = device == MAP
+    device = pick_device("auto" if is_spread else device, source.device_setting)
+    dtype = pick_dtype(source.dtype, device)
+    settings: dict[str, Any] = {"device_map": "auto"} if is_spread else {}
+    model = read_weights(source, dtype, **settings)
+    if not is_spread:
+        model.to(device)
+    if source.adapter is not None:
+        model = apply_adapter(model, Path(source.adapter), allow_pickle=source.allow_pickle)
+    return model.eval(), str(model.device), dtype
+
+
+def read_weights(source: ModelSource, dtype: Any, **settings: Any) -> Any:
+    """Return the model of a source without its adapter.
+
+    Args:
+        source: where it is read from.
+        dtype: torch dtype of its weights.
+        settings: further ones of transformers' `from_pretrained`.
+
+    Raises:
+        SetupError: no such model, a package is missing that it needs, or its weights or code are not to be trusted
+            unasked.
+    """
+    from transformers import AutoModelForImageTextToText
+    from transformers.utils.logging import disable_progress_bar
+
+    if not sys.stderr.isatty():
+        disable_progress_bar()
+    check_weights(source.name, source.setting, allow_pickle=source.allow_pickle)
+    if source.attention != "auto":
+        settings["attn_implementation"] = source.attention
+    try:
+        return AutoModelForImageTextToText.from_pretrained(
+            source.name,
+            revision=source.revision,
+            dtype=dtype,
+            trust_remote_code=source.trust_remote_code,
+            use_safetensors=None if source.allow_pickle else True,
+            **settings,
+        )
+    except LOAD_FAULTS as fault:
+        raise explain_load_fault(fault, source.name, source.setting) from None
+
+
+def source_identity(source: ModelSource) -> object:
+    """Return what tells a source's weights from others, those of its adapter included."""
+    base = model_identity(source.name)
+    return base if source.adapter is None else [base, model_identity(source.adapter)]
+
+
+def model_identity(model: str) -> str:
+    """Return what tells a model's weights from others: the id, or for a folder a digest of its files."""
+    folder = Path(model)
+    return folder_identity(folder) if folder.is_dir() else model
+
+
+def folder_identity(folder: Path) -> str:
+    """Return a digest of the files of a folder.
+
+    Of each file the name, the size and both ends are taken: training again changes them, moving the folder does not.
+    """
+    return digest([_sampled(path, folder) for path in sorted(folder.rglob("*")) if path.is_file()])
+
+
+def _sampled(path: Path, folder: Path) -> tuple[str, int, str]:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(_SAMPLED_BYTES)
+        file.seek(max(0, size - _SAMPLED_BYTES))
+        tail = file.read()
+    return path.relative_to(folder).as_posix(), size, digest(head.hex(), tail.hex())
+
+
+def _halves(clips: list[ClipFrames]) -> list[list[ClipFrames]]:
+    middle = len(clips) // 2
+    return [clips[:middle], clips[middle:]]

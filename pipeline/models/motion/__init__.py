@@ -1,0 +1,1 @@
+"""The captioner without a model: measured motion in words."""

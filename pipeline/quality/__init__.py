@@ -1,0 +1,1 @@
+"""Rules on texts: what an answer must hold, and which answers are too much alike."""

@@ -1,0 +1,259 @@
+"""The rules that drop answers: verdict, leaked prompt text, length, refusals, repetition, near-duplicates.
+
+Pure functions on text. Where a rule looks for a phrase, what stands in quotation marks or in the caption itself is
+something seen or heard in the video, and no slip of the model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+
+from pipeline.config import FilterConfig
+from pipeline.errors import RecordError
+from pipeline.quality.slips import find_broken_text, find_first_person, find_invented_time, find_other_language
+from pipeline.records import NORMAL, Caption, InstructionPair, Reason, Task
+
+_Check = Callable[[InstructionPair, Caption | None, FilterConfig], RecordError | None]
+
+
+def _any(*phrases: str) -> re.Pattern[str]:
+    return re.compile("|".join(phrases), re.IGNORECASE | re.MULTILINE)
+
+
+_PLAIN = str.maketrans({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0x2013: "-", 0x2014: "-"})
+_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+_QUOTED = re.compile(r"\"[^\"]*\"|(?<!\w)'[^']+'(?!\w)")
+
+# The comma matters: "No one is seen" judges nothing.
+_OPENING_VERDICT = re.compile(r"(yes|no)\s*[,.:;!-]", re.IGNORECASE)
+
+_SAYS_ABNORMAL = _any(r"\b(?:abnormal(?:ity)?|anomal(?:y|ies|ous)|unusual|suspicious|out of the ordinary)\b")
+_SAYS_NORMAL = _any(
+    r"\b(?:this|it|that|everything|all of (?:this|it)|(?:the|this) (?:\w+ )?"
+    r"(?:video|clip|footage|scene|recording|segment|situation|behaviou?r|activity|event))"
+    r"(?: \w+){0,3}? (?:is|are|isn't|aren't|seems|appears|looks|remains)"
+    r"(?: (?:not|therefore|thus|clearly|entirely|completely|quite|all|to be))*"
+    r" (?P<what>normal|ordinary|routine|harmless)\b"
+)
+_NEGATION = _any(
+    r"\b(?:no|not|nothing|never|without|neither|nor|none|nobody|hardly|lacks?)\b(?! (?:only|just|merely)\b)",
+    r"\b(?:absence of|free of|instead of|rather than)\b",
+    r"n't\b",
+)
+_NEGATION_REACH_WORDS = 5
+
+_MARKUP_LEAKS = _any(
+    r"</?(?:caption|label|question|error|video|think)>",
+    r"<\|\w+\|>",
+    r"\[/?INST\]",
+    r"&[lg]t;",
+    r"```",
+    r"\$\{\w+\}|\{\{",
+    r"^---$",
+    r"\"(?:judgement|description|analysis|caption)\"\s*:",
+)
+_WORD_LEAKS = _any(
+    r"\bthe label (?:of (?:this|the) (?:clip|video|segment)|for|says|states|is|indicates|given)\b",
+    r"\b(?:given|provided|assigned|supplied|above) (?:label|caption|class|description|category)\b",
+    r"\b(?:according to|based on|given|per) (?:the|this|its|that) (?:label|caption|ground[- ]truth|annotation)s?\b",
+    r"\b(?:the|this) caption (?:says|states|mentions|describes|indicates|notes|does|tells|reads|implies|suggests)\b",
+    r"\bas (?:the|its) (?:label|caption)\b",
+    r"\blabel?led (?:as )?(?:an? )?(?:ab)?normal\b",
+    r"\bground[- ]truth\b",
+    r"\bas an? (?:ai|artificial intelligence|chatbot)\b",
+    r"\blanguage model\b",
+    r"\b(?:system|user|task) prompt\b",
+    r"\bthe (?:instructions?|prompt) (?:says?|asks?|states?|above|given)\b",
+    r"\bhere is (?:the|a|my) (?:json|answer|response|reply|object)\b",
+    r"\b(?:json|dataset)\b",
+)
+
+_REFUSALS = _any(
+    r"^(?:(?:yes|no|well|unfortunately)[,.] )?(?:but )?(?:"
+    r"i(?:'m| am) (?:very |so |really )?(?:sorry|unable|afraid|not able)"
+    r"|sorry[,.]|my apologies|i apologi[sz]e"
+    r"|i (?:can't|cannot|can not|couldn't|could not|won't|will not|don't have|do not have|must decline|refuse)\b"
+    r"|it(?:'s| is) (?:not possible|impossible) to (?:tell|say|judge|determine|assess|describe|provide|answer)"
+    r"|(?:there is )?(?:not enough|insufficient) (?:information|context|detail)"
+    r"|(?:this|the) (?:request|question|content) (?:cannot|can't|violates))",
+    r"\bi (?:can't|cannot|am unable to|am not able to) "
+    r"(?:see|tell|determine|assist|help|provide|watch|view|access|judge|describe|comply|answer|fulfil)",
+)
+
+_LOOP_WORDS = 10
+_LOOP_TIMES = 3
+_SAME_SENTENCE_WORDS = 4
+_DULL_WORDS = 30
+_DULL_SHARE = 0.5
+
+
+def check_answer(
+    pair: InstructionPair, caption: Caption | None, config: FilterConfig, clip_s: float | None = None
+) -> RecordError | None:
+    """Return the first rule that an answer breaks, with the text that breaks it, or None.
+
+    `clip_s` is the length of the clip in seconds; without it no time in the answer is too late.
+    """
+    if broken := find_broken_text(pair.answer):
+        return RecordError(Reason.BROKEN_TEXT, broken)
+    faults = (check(pair, caption, config) for check in _CHECKS)
+    if fault := next((fault for fault in faults if fault is not None), None):
+        return fault
+    if time := find_invented_time(_plain(pair.answer), caption.text if caption else "", clip_s):
+        return RecordError(Reason.INVENTED_TIME, time)
+    return None
+
+
+def near_duplicates(pairs: Iterable[InstructionPair], config: FilterConfig) -> dict[str, RecordError]:
+    """Find the answers of one video that say what an earlier kept answer to the same task says, by pair id.
+
+    Two answers are near-duplicates from a Jaccard similarity of `config.near_duplicate` of their sets of word trigrams.
+    "Earlier" is the order of `pairs`.
+    """
+    kept: defaultdict[str, list[tuple[str, frozenset[tuple[str, ...]]]]] = defaultdict(list)
+    faults: dict[str, RecordError] = {}
+    for pair in pairs:
+        shingles = _trigrams(_words(pair.answer))
+        for earlier_id, earlier in kept[pair.task]:
+            similarity = _jaccard(shingles, earlier, at_least=config.near_duplicate)
+            if similarity >= config.near_duplicate:
+                detail = f"{similarity:.2f} similar to {earlier_id}, the limit is {config.near_duplicate}"
+                faults[pair.pair_id] = RecordError(Reason.NEAR_DUPLICATE, detail)
+                break
+        else:
+            kept[pair.task].append((pair.pair_id, shingles))
+    return faults
+
+
+def _check_speaker(pair: InstructionPair, caption: Caption | None, config: FilterConfig) -> RecordError | None:  # noqa: ARG001
+    speaker = find_first_person(_unquoted(pair.answer))
+    if speaker and speaker.casefold() not in (_plain(caption.text).casefold() if caption else ""):
+        return RecordError(Reason.FIRST_PERSON, f"{speaker!r} is the writer, not the video")
+    return None
+
+
+def _check_language(pair: InstructionPair, caption: Caption | None, config: FilterConfig) -> RecordError | None:  # noqa: ARG001
+    other = find_other_language(_unquoted(pair.answer)) if config.language == "en" else None
+    return RecordError(Reason.OTHER_LANGUAGE, f"{other}; filter.language=en") if other else None
+
+
+def _check_length(pair: InstructionPair, caption: Caption | None, config: FilterConfig) -> RecordError | None:  # noqa: ARG001
+    count = len(_words(pair.answer))
+    if count < config.min_words:
+        return RecordError(Reason.TOO_SHORT, f"{count} words, min_words={config.min_words}: {pair.answer!r}")
+    if count > config.max_words:
+        return RecordError(Reason.TOO_LONG, f"{count} words, max_words={config.max_words}")
+    return None
+
+
+def _check_refusal(pair: InstructionPair, caption: Caption | None, config: FilterConfig) -> RecordError | None:  # noqa: ARG001
+    for sentence in _SENTENCE_END.split(_unquoted(pair.answer).strip()):
+        if match := _REFUSALS.search(sentence):
+            return RecordError(Reason.REFUSAL, f"{match.group()!r} in {sentence!r}")
+    return None
+
+
+def _check_leak(pair: InstructionPair, caption: Caption | None, config: FilterConfig) -> RecordError | None:  # noqa: ARG001
+    seen = _plain(caption.text).casefold() if caption else ""
+    # quotation marks excuse words, but no leftovers of markup
+    for phrases, text in ((_MARKUP_LEAKS, _plain(pair.answer)), (_WORD_LEAKS, _unquoted(pair.answer))):
+        for match in phrases.finditer(text):
+            if match.group().casefold() not in seen:
+                return RecordError(Reason.LEAKED_PROMPT, f"{match.group()!r} is of the prompt, not of the video")
+    return None
+
+
+def _check_verdict(pair: InstructionPair, caption: Caption | None, config: FilterConfig) -> RecordError | None:  # noqa: ARG001
+    is_normal = pair.label == NORMAL
+    if pair.task == Task.CAPTION:
+        return None
+    if pair.task == Task.JUDGE_EXPLAIN:
+        opening = _OPENING_VERDICT.match(_plain(pair.answer).strip())
+        if opening is None:
+            return RecordError(Reason.WRONG_VERDICT, f"it starts with neither Yes nor No: {pair.answer[:60]!r}")
+        if (opening.group(1).lower() == "no") != is_normal:
+            return RecordError(Reason.WRONG_VERDICT, f"it starts with {opening.group(1)}, the label is {pair.label}")
+    stated = stated_verdicts(pair.answer)
+    # a text may well speak of both: "walking is normal here, but ..."
+    if stated == {"abnormal" if is_normal else "normal"}:
+        return RecordError(Reason.WRONG_VERDICT, f"it speaks of something {stated.pop()}, the label is {pair.label}")
+    return None
+
+
+def _check_repetition(pair: InstructionPair, caption: Caption | None, config: FilterConfig) -> RecordError | None:  # noqa: ARG001
+    sentences = Counter(tuple(_words(sentence)) for sentence in _SENTENCE_END.split(pair.answer))
+    for sentence, count in sentences.items():
+        if count > 1 and len(sentence) >= _SAME_SENTENCE_WORDS:
+            return RecordError(Reason.REPETITION, f"a sentence stands there {count} times: {' '.join(sentence)!r}")
+    words = _words(pair.answer)
+    if loop := _find_loop(words):
+        return RecordError(Reason.REPETITION, f"{' '.join(loop)!r} goes round and round")
+    trigrams = [tuple(words[i : i + 3]) for i in range(len(words) - 2)]
+    if len(words) >= _DULL_WORDS and len(set(trigrams)) < (1 - _DULL_SHARE) * len(trigrams):
+        return RecordError(Reason.REPETITION, f"only {len(set(trigrams))} of {len(trigrams)} word trigrams differ")
+    return None
+
+
+# A refusal or a leak tells more about what went wrong than the length or the missing verdict that come with it.
+_CHECKS: Sequence[_Check] = (
+    _check_refusal, _check_leak, _check_language, _check_speaker, _check_length, _check_verdict, _check_repetition,
+)  # fmt: skip
+
+
+def stated_verdicts(text: str) -> set[str]:
+    """Return which of "normal" and "abnormal" the text says of the video, negations turned round, quotes left out."""
+    verdicts = set()
+    for sentence in _SENTENCE_END.split(_unquoted(text)):
+        for match in _SAYS_ABNORMAL.finditer(sentence):
+            verdicts.add("normal" if _is_negated(sentence[: match.start()]) else "abnormal")
+        for match in _SAYS_NORMAL.finditer(sentence):
+            verdicts.add("abnormal" if _is_negated(sentence[: match.start("what")]) else "normal")
+    return verdicts
+
+
+def _is_negated(before: str) -> bool:
+    """Tell whether a negation stands among the last words before a place, in the same clause."""
+    clause = re.split(r"[,;:]", before)[-1]
+    nearest = clause.split()[-_NEGATION_REACH_WORDS:]
+    return _NEGATION.search(" ".join(nearest)) is not None
+
+
+def _find_loop(words: Sequence[str]) -> Sequence[str]:
+    """Return the first run of up to ten words that is repeated three times on end (one word: four), else nothing."""
+    for size in range(1, _LOOP_WORDS + 1):
+        needed = size * (_LOOP_TIMES - (size > 1))
+        run = 0
+        for place in range(len(words) - size):
+            run = run + 1 if words[place] == words[place + size] else 0
+            if run == needed:
+                return words[place - run + 1 : place - run + 1 + size]
+    return ()
+
+
+def _plain(text: str) -> str:
+    """Return `text` with typewriter quotation marks, apostrophes and dashes."""
+    return text.translate(_PLAIN)
+
+
+def _unquoted(text: str) -> str:
+    return _QUOTED.sub(" ", _plain(text))
+
+
+def _words(text: str) -> list[str]:
+    return [word.casefold() for word in _WORD.findall(_plain(text))]
+
+
+def _trigrams(words: Sequence[str]) -> frozenset[tuple[str, ...]]:
+    """Return the set of word trigrams; a text of fewer than three words is one shingle."""
+    return frozenset(tuple(words[i : i + 3]) for i in range(max(1, len(words) - 2)))
+
+
+def _jaccard(a: frozenset[tuple[str, ...]], b: frozenset[tuple[str, ...]], at_least: float) -> float:
+    """Return the Jaccard similarity, or 0.0 where the sizes alone keep it below `at_least`."""
+    if min(len(a), len(b)) < at_least * max(len(a), len(b)):
+        return 0.0
+    shared = len(a & b)
+    return shared / (len(a) + len(b) - shared)

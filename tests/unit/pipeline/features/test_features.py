@@ -1,0 +1,385 @@
+"""Encoders and their stage: shapes, alignment, faults, and what the numbers mean."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.config import FeaturesConfig, VideoConfig, parse_config
+from pipeline.errors import ConfigError, RecordError, SetupError
+from pipeline.features.base import EncodedVideo, FeatureJob, FeatureWriter, num_snippets, open_features
+from pipeline.features.motion import (
+    DIM,
+    FASTEST,
+    GRIDS,
+    ORIENTATIONS,
+    SCALARS,
+    STATISTICS,
+    MotionEncoder,
+    encode_motion,
+    pool_positions,
+)
+from pipeline.features.npy import NpyEncoder
+from pipeline.records import Reason, Video
+from pipeline.stages.features import FeaturesStage
+from pipeline.stages.run import run_stage
+from pipeline.workspace import Workspace
+
+FPS = 8
+
+
+def make_video(
+    path: Path,
+    frames: int,
+    speed: float = 0.25,
+    *,
+    fps: int = FPS,
+    size: int = 96,
+    turns_every: int = 0,
+    appears_at: int = 0,
+) -> Video:
+    """Write a textured square that moves right at `speed` picture widths per second over a textured ground.
+
+    It turns back every `turns_every` frames, if at all, and is there from frame `appears_at` on.
+    """
+    import av
+
+    rng = np.random.default_rng(0)
+    ground = rng.integers(60, 120, (size, 2 * size, 3), dtype=np.uint8).repeat(1, axis=0)
+    square = rng.integers(150, 255, (size // 4, size // 4, 3), dtype=np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "10", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 2 * size, size, "yuv420p"
+        for index in range(frames):
+            picture = ground.copy()
+            travelled = index
+            if turns_every:
+                back, travelled = divmod(index, turns_every)
+                travelled = turns_every - travelled if back % 2 else travelled
+            left = round(travelled * speed * 2 * size / fps) % (2 * size - size // 4)
+            if index >= appears_at:
+                picture[size // 8 : size // 8 + size // 4, left : left + size // 4] = square
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, fps)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return Video(
+        video_id=path.stem, path=str(path), sha256=path.stem, fps=float(fps), num_frames=frames,
+        duration_s=frames / fps,
+        width=2 * size, height=size, codec="h264", label="Normal", split=None, source="test",
+    )  # fmt: skip
+
+
+def motion_of(video: Video, folder: Path, stride: int = 8) -> np.ndarray[Any, Any]:
+    job = FeatureJob(video=video, stride_frames=stride, path=folder / f"{video.video_id}.npy")
+    made = encode_motion((job, "auto"))
+    stored = open_features(job.path)
+    assert stored.shape == (made.crops, made.num_snippets, made.dim) == (1, num_snippets(video.num_frames, stride), DIM)
+    return np.asarray(stored[0], dtype=np.float32)
+
+
+def fine(features: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    rows, columns = GRIDS[0]
+    return features[:, : rows * columns * STATISTICS].reshape(-1, rows, columns, STATISTICS)
+
+
+def test_motion_measures_speed_direction_and_place(tmp_path: Path) -> None:
+    moving = fine(motion_of(make_video(tmp_path / "m.mp4", 24, speed=0.2), tmp_path))
+    still = fine(motion_of(make_video(tmp_path / "s.mp4", 24, speed=0.0), tmp_path))
+    assert still[..., FASTEST].max() < 0.02
+    assert 0.05 < moving[1, ..., FASTEST].max() < 0.3
+    upper, lower = moving[:, :3, :, FASTEST], moving[:, 4:, :, FASTEST]
+    assert upper.max() > 5 * lower.max()
+    rightward = moving[1, ..., [0, ORIENTATIONS - 1]].sum()
+    leftward = moving[1, ..., ORIENTATIONS // 2 - 1 : ORIENTATIONS // 2 + 1].sum()
+    assert rightward > 5 * leftward
+
+
+def scalar(features: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+    return fine(features)[..., FASTEST + SCALARS.index(name)]
+
+
+def test_what_turns_back_and_forth_differs_from_what_goes_on(tmp_path: Path) -> None:
+    onward = motion_of(make_video(tmp_path / "on.mp4", 24, speed=0.2), tmp_path)
+    shaking = motion_of(make_video(tmp_path / "shake.mp4", 24, speed=0.2, turns_every=2), tmp_path)
+    assert scalar(shaking, "sharpest_turn")[1].max() > 2 * scalar(onward, "sharpest_turn")[1].max()
+    assert scalar(shaking, "turn")[1].sum() > 2 * scalar(onward, "turn")[1].sum()
+
+
+def test_what_appears_and_stays_is_still_foreground(tmp_path: Path) -> None:
+    moving = motion_of(make_video(tmp_path / "m.mp4", 32, speed=0.2), tmp_path)
+    left_behind = motion_of(make_video(tmp_path / "l.mp4", 32, speed=0.0, appears_at=20), tmp_path)
+    place = scalar(left_behind, "still_foreground")[3].argmax()
+    assert scalar(left_behind, "still_foreground")[3].max() > 0.1
+    assert scalar(left_behind, "still_foreground")[1].max() == 0
+    assert scalar(left_behind, "bright_foreground")[3].reshape(-1)[place] > 0
+    assert scalar(moving, "speed")[3].max() > 10 * scalar(left_behind, "speed")[3].max()
+
+
+def test_motion_is_the_same_at_another_frame_rate(tmp_path: Path) -> None:
+    slow = fine(motion_of(make_video(tmp_path / "a.mp4", 16, fps=8), tmp_path, stride=8))
+    fast = fine(motion_of(make_video(tmp_path / "b.mp4", 64, fps=32), tmp_path, stride=32))
+    assert fast[1, ..., FASTEST].max() == pytest.approx(slow[1, ..., FASTEST].max(), rel=0.35)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7, 9])
+def test_every_length_has_its_snippets(tmp_path: Path, frames: int) -> None:
+    assert np.isfinite(motion_of(make_video(tmp_path / "v.mp4", frames), tmp_path, stride=3)).all()
+
+
+def test_pooling_forgets_the_place_and_keeps_the_thing() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.random((1, 2, DIM)).astype(np.float32)
+    shuffled = []
+    start = 0
+    for rows, columns in GRIDS:
+        cells = values[..., start : start + rows * columns * STATISTICS].reshape(1, 2, rows * columns, STATISTICS)
+        shuffled.append(cells[:, :, rng.permutation(rows * columns)].reshape(1, 2, -1))
+        start += rows * columns * STATISTICS
+    pooled = pool_positions(values)
+    np.testing.assert_allclose(pool_positions(np.concatenate(shuffled, axis=-1)), pooled, rtol=1e-6)
+    assert pooled.shape == (1, 2, STATISTICS * (5 + 5 + 1))
+    assert pooled[0, 0, 0] == values[0, 0, : 48 * STATISTICS : STATISTICS].max()
+
+
+def test_the_stage_repeats_nothing_and_removes_what_is_gone(tmp_path: Path, workspace: Workspace) -> None:
+    videos = [make_video(tmp_path / f"{name}.mp4", 10) for name in "ab"]
+    workspace.videos.commit(["u"], [("u", video) for video in videos], [], "f")
+    config = parse_config({"videos": ["x"], "video": {"workers": 1}})
+    first = run_stage(FeaturesStage(workspace, config.features, config.video), workspace.features)
+    assert (first.made, first.rows) == (2, 2)
+    again = run_stage(FeaturesStage(workspace, config.features, config.video), workspace.features)
+    assert (again.made, again.kept) == (0, 2)
+    row = next(workspace.features.records())
+    workspace.storage.remove(row.path)
+    assert run_stage(FeaturesStage(workspace, config.features, config.video), workspace.features).made == 1
+    stray = workspace.storage.local_path("features/stray.npy")
+    stray.write_bytes(b"")
+    other = FeaturesConfig(stride_frames=5)
+    assert run_stage(FeaturesStage(workspace, other, config.video), workspace.features).made == 2
+    assert not stray.exists()
+    assert {row.num_snippets for row in workspace.features.records()} == {2}
+
+
+def test_an_unreadable_video_is_rejected_alone(tmp_path: Path) -> None:
+    good = make_video(tmp_path / "good.mp4", 6)
+    bad = make_video(tmp_path / "bad.mp4", 6)
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    jobs = [FeatureJob(video=v, stride_frames=4, path=tmp_path / f"{v.video_id}.npy") for v in (bad, good)]
+    made = list(MotionEncoder(VideoConfig(workers=1)).encode(jobs))
+    assert isinstance(made[0], RecordError)
+    assert isinstance(made[1], EncodedVideo)
+    assert not list(tmp_path.glob("*tmp*"))
+
+
+def test_a_value_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    writer = FeatureWriter(tmp_path / "x.npy", 3, "x")
+    block = np.zeros((1, 3, 2), np.float32)
+    block[0, 1, 0] = np.nan
+    with pytest.raises(RecordError, match="x: snippet 1 holds a value that is not finite"):
+        writer.write(block)
+
+
+def published(name: str, frames: int) -> Video:
+    return Video(
+        video_id=name, path=f"videos/{name}.mp4", sha256=name, fps=30.0, num_frames=frames, duration_s=frames / 30,
+        width=320, height=240, codec="h264", label="Abuse", split=None, source="test",
+    )  # fmt: skip
+
+
+def taken(folder: Path, video: Video, out: Path) -> EncodedVideo | RecordError:
+    job = FeatureJob(video=video, stride_frames=16, path=out / "out.npy")
+    return next(iter(NpyEncoder([str(folder)]).encode([job])))
+
+
+def test_ten_crops_of_ucf_crime(tmp_path: Path) -> None:
+    for crop in range(10):
+        name = "Abuse001_x264" if crop == 0 else f"Abuse001_x264__{crop}"
+        np.save(tmp_path / f"{name}.npy", np.full((5, 4), crop, np.float32))
+    made = taken(tmp_path, published("Abuse001_x264", 80), tmp_path / "out")
+    assert isinstance(made, EncodedVideo)
+    assert (made.crops, made.num_snippets, made.dim) == (10, 5, 4)
+    assert open_features(tmp_path / "out" / "out.npy")[:, 0, 0].tolist() == list(range(10))
+
+
+def test_five_crops_of_xd_violence_and_a_name_full_of_signs(tmp_path: Path) -> None:
+    name = "v=JfLYNEsrTew__#1_label_G-0-0"
+    for crop in range(5):
+        np.save(tmp_path / f"{name}__{crop}.npy", np.full((5, 4), crop, np.float32))
+    made = taken(tmp_path, published(name, 80), tmp_path / "out")
+    assert isinstance(made, EncodedVideo)
+    assert made.crops == 5
+
+
+@pytest.mark.parametrize("shape", [(5, 10, 4), (10, 5, 4)])
+def test_crops_in_one_file_either_way_round(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.save(tmp_path / "Abuse001_x264_i3d.npy", np.zeros(shape, np.float32))
+    made = taken(tmp_path, published("Abuse001_x264", 80), tmp_path / "out")
+    assert isinstance(made, EncodedVideo)
+    assert (made.crops, made.num_snippets) == (10, 5)
+
+
+def test_a_snippet_more_or_less_is_fitted_and_much_more_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.arange(4, dtype=np.float32)[:, None])
+    made = taken(tmp_path, published("a", 80), tmp_path / "out")
+    assert isinstance(made, EncodedVideo)
+    assert open_features(tmp_path / "out" / "out.npy")[0, :, 0].tolist() == [0, 1, 2, 3, 3]
+    fault = taken(tmp_path, published("a", 800), tmp_path / "out")
+    assert isinstance(fault, RecordError)
+    assert fault.reason == Reason.BAD_FEATURES
+    assert "are 50" in fault.detail
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    fault = taken(tmp_path, published("b", 80), tmp_path)
+    assert isinstance(fault, RecordError)
+    assert fault.reason == Reason.NO_FEATURES
+    with pytest.raises(ConfigError, match="nowhere: no such folder"):
+        NpyEncoder([str(tmp_path / "nowhere")]).identity()
+
+
+@pytest.mark.parametrize("kind", ["clip", "dinov2", "siglip"])
+def test_any_vision_tower(tmp_path: Path, kind: str) -> None:
+    pytest.importorskip("transformers")
+    from pipeline.features.vision_tower import VisionTowerEncoder
+    from pipeline.models.hf.torchvision_mend import mend_torchvision
+
+    mend_torchvision()
+    import transformers
+
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = {**size, "image_size": 32, "patch_size": 16}
+    text = {**size, "vocab_size": 99, "max_position_embeddings": 8}
+    model: Any = {
+        "clip": lambda: transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=vision)),
+        "siglip": lambda: transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=vision)),
+        "dinov2": lambda: transformers.Dinov2Model(transformers.Dinov2Config(**vision)),
+    }[kind]()
+    processor = {"clip": "CLIPImageProcessor", "siglip": "SiglipImageProcessor", "dinov2": "BitImageProcessor"}[kind]
+    settings = {"size": {"height": 32, "width": 32}} if kind == "siglip" else {
+        "size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}
+    }  # fmt: skip
+    folder = tmp_path / kind
+    model.save_pretrained(folder)
+    getattr(transformers, processor)(**settings).save_pretrained(folder)
+    videos = [make_video(tmp_path / f"{name}.mp4", count) for name, count in (("a", 10), ("b", 3))]
+    jobs = [FeatureJob(video=v, stride_frames=4, path=tmp_path / f"{v.video_id}.npy") for v in videos]
+    encoder = VisionTowerEncoder(FeaturesConfig(encoder=str(folder), batch_size=2), VideoConfig(workers=1))
+    made = list(encoder.encode(jobs))
+    assert [(m.num_snippets, m.dim) for m in made if isinstance(m, EncodedVideo)] == [(3, 16), (1, 16)]
+    first = open_features(jobs[0].path)[0]
+    assert not np.array_equal(*itertools.islice(first, 2))
+
+
+def save_time_tower(folder: Path) -> dict[str, Any]:
+    """Save small random weights in LanguageBind's layout and return them by name."""
+    import torch
+    import transformers
+
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    vision = {**size, "image_size": 32, "patch_size": 16, "num_frames": 4, "add_time_attn": True}
+    torch.manual_seed(0)
+    model = transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**size, image_size=32, patch_size=16))
+    weights = {f"vision_model.{k.removeprefix('vision_model.')}": v for k, v in model.state_dict().items()}
+    for number in range(2):
+        layer = f"vision_model.encoder.layers.{number}."
+        weights[f"{layer}temporal_embedding"] = torch.randn(1, 4, 16)
+        for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
+            weights[f"{layer}temporal_attn.{name}.weight"] = torch.randn(16, 16) / 4
+            weights[f"{layer}temporal_attn.{name}.bias"] = torch.randn(16)
+        weights[f"{layer}temporal_layer_norm1.weight"] = torch.rand(16) + 0.5
+        weights[f"{layer}temporal_layer_norm1.bias"] = torch.randn(16)
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "LanguageBindVideo", "vision_config": vision}))
+    torch.save({**weights, "text_model.final_layer_norm.weight": torch.ones(3)}, folder / "pytorch_model.bin")
+    return weights
+
+
+def attend_over_time(hidden: Any, weights: dict[str, Any], layer: str) -> Any:
+    """The published order of operations for one clip, hidden of shape (4, tokens, 16), with 2 heads."""
+    import torch
+
+    hidden = hidden + weights[f"{layer}temporal_embedding"].transpose(0, 1)
+    norm = [weights[f"{layer}temporal_layer_norm1.{part}"] for part in ("weight", "bias")]
+    normed = torch.nn.functional.layer_norm(hidden, (16,), *norm, 1e-5)
+
+    def projected(name: str, values: Any) -> Any:
+        return torch.nn.functional.linear(
+            values, *(weights[f"{layer}temporal_attn.{name}.{part}"] for part in ("weight", "bias"))
+        )
+
+    q, k, v = (projected(name, normed).view(4, -1, 2, 8).permute(1, 2, 0, 3) for name in ("q_proj", "k_proj", "v_proj"))
+    mixed = torch.softmax(q @ k.transpose(-1, -2) / 8**0.5, dim=-1) @ v
+    return hidden + projected("out_proj", mixed.permute(2, 0, 1, 3).reshape(4, -1, 16))
+
+
+def test_a_tower_in_the_layout_of_languagebind(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from pipeline.features.vision_tower import VisionTower
+    from pipeline.models.hf.torchvision_mend import mend_torchvision
+
+    mend_torchvision()
+    import transformers
+
+    weights = save_time_tower(tmp_path / "bind")
+    tower = VisionTower(FeaturesConfig(encoder=str(tmp_path / "bind"), batch_size=6, device="cpu"))
+    assert tower.window_frames == 4
+    frames = np.random.default_rng(0).integers(0, 255, (7, 40, 48, 3), dtype=np.uint8)
+    features = tower.encode(frames)
+    assert features.shape == (7, 16)
+
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    plain: Any = transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**size, image_size=32, patch_size=16))
+    plain = getattr(plain, "vision_model", plain).eval()
+    plain.load_state_dict({k.removeprefix("vision_model."): v for k, v in weights.items() if "temporal" not in k})
+    pixels = transformers.CLIPImageProcessor(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, resample=2
+    )(images=[*frames[4:], frames[6]], return_tensors="pt")["pixel_values"]  # fmt: skip
+    with torch.inference_mode():
+        hidden = plain.pre_layrnorm(plain.embeddings(pixels))
+        for number, layer in enumerate(plain.encoder.layers):
+            hidden = layer(attend_over_time(hidden, weights, f"vision_model.encoder.layers.{number}."), None)
+    np.testing.assert_allclose(features[4:], hidden[:3, 0].numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_weight_missing_from_the_layout_is_named(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from pipeline.features.vision_tower import VisionTower
+
+    folder = tmp_path / "bind"
+    weights = save_time_tower(folder)
+    del weights["vision_model.encoder.layers.1.temporal_attn.q_proj.bias"]
+    torch.save(weights, folder / "pytorch_model.bin")
+    with pytest.raises(SetupError, match=r"1 weights are missing.*layers\.1\.temporal_attn\.q_proj\.bias"):
+        VisionTower(FeaturesConfig(encoder=str(folder), device="cpu"))
+
+
+def test_files_are_described_by_their_content(tmp_path: Path) -> None:
+    folder = tmp_path / "features"
+    folder.mkdir()
+    np.save(folder / "a.npy", np.zeros((3, 2), np.float32))
+    before = NpyEncoder([str(folder)]).identity()
+    np.save(folder / "a.npy", np.zeros((4, 2), np.float32))
+    assert NpyEncoder([str(folder)]).identity() != before
+
+
+def test_a_very_flat_video_is_measured() -> None:
+    """The flow of OpenCV ends the process on pictures that are too low."""
+    from pipeline.features.motion import LiveMotion, MotionStream
+
+    motion = MotionStream().live(160, 16, 8.0, 16)
+    assert isinstance(motion, LiveMotion)
+    rng = np.random.default_rng(0)
+    width, height = motion.size
+    for index in range(16):
+        motion.add(index, rng.integers(0, 255, (height, width, 3), dtype=np.uint8), index / 8)
+    [features] = motion.finish(1)
+    assert np.isfinite(features).all()

@@ -1,0 +1,133 @@
+"""What is said too often over all videos, and how much of an answer its caption supports."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, cast
+
+import pytest
+
+from pipeline.config import FilterConfig
+from pipeline.errors import RecordError
+from pipeline.quality.crowding import find_crowded
+from pipeline.quality.support import support_of
+from pipeline.records import NORMAL, Caption, EventClip, InstructionPair, Reason, Record, Task
+from pipeline.stages.filter import Candidate, FilterStage, judge
+from pipeline.stages.run import run_stage
+from pipeline.tables import Table
+from pipeline.workspace import Workspace
+
+WORDS = "car van bus cart dog man woman child guard clerk door wall road shop gate lamp bench stair leaves".split(" ")  # noqa: SIM905
+
+
+def pair(
+    number: int, answer: str, *, question: str = "", task: Task = Task.DESCRIPTION, label: str = NORMAL
+) -> InstructionPair:
+    return InstructionPair(
+        pair_id=f"p{number:04d}", clip_id=f"c{number}", task=task, question=question or f"What is seen? ({number})",
+        answer=answer, label=label, llm="x", prompt_hash="0" * 32, raw_response="",
+    )  # fmt: skip
+
+
+def own_answer(number: int) -> str:
+    rng = random.Random(number)
+    return " ".join(rng.choice(WORDS) for _ in range(30))
+
+
+def test_copies_are_dropped_beyond_a_number_and_near_copies_count() -> None:
+    same = "A man in a red coat walks slowly along the wall of the shop, stops at the door and looks in for a while."
+    copies = [pair(n, same if n % 2 else same.replace("while", "moment")) for n in range(8)]
+    others = [pair(100 + n, own_answer(n)) for n in range(30)]
+    config = FilterConfig(max_copies=4, near_duplicate=0.8)
+    found = find_crowded(copies + others, config)
+    assert sorted(found) == ["p0004", "p0005", "p0006", "p0007"]
+    assert {fault.reason for fault in found.values()} == {Reason.NEAR_DUPLICATE}
+    assert "max_copies=4" in found["p0004"].detail
+    shuffled = random.Random(1).sample(copies + others, len(copies) + len(others))
+    assert find_crowded(shuffled, config).keys() == found.keys()
+    assert not find_crowded(copies + others, FilterConfig(max_copies=20))
+
+
+def test_copies_of_another_task_do_not_count() -> None:
+    pairs = [pair(n, own_answer(0), task=Task.DESCRIPTION if n % 2 else Task.ANALYSIS) for n in range(4)]
+    assert not find_crowded(pairs, FilterConfig(max_copies=2))
+
+
+def test_a_question_that_dominates_is_thinned_to_its_share() -> None:
+    pairs = [pair(n, own_answer(n), question="Anything odd?" if n < 30 else "") for n in range(40)]
+    found = find_crowded(pairs, FilterConfig(share_from=40, max_question_share=0.5))
+    assert len(found) == 10
+    assert {fault.reason for fault in found.values()} == {Reason.CROWDED_QUESTION}
+    assert "in 30 of 40 pairs" in next(iter(found.values())).detail
+    assert not find_crowded(pairs, FilterConfig(share_from=41, max_question_share=0.5))
+
+
+def test_openings_count_without_the_look_that_all_answers_have() -> None:
+    openings = ["Yes, the video shows one can see that", "No, one can see that", "Yes, the video shows"]
+    pairs = [pair(n, f"{openings[n % 3]} {own_answer(n)}", task=Task.JUDGE_EXPLAIN) for n in range(60)]
+    found = find_crowded(pairs, FilterConfig(share_from=10, max_opening_share=0.5))
+    assert {fault.reason for fault in found.values()} == {Reason.CROWDED_OPENING}
+    assert len(found) == 10
+    assert all("'one can see that' in 40 of 60" in fault.detail for fault in found.values())
+
+
+def test_the_filter_stores_support_and_drops_what_has_too_little_or_stands_too_often() -> None:
+    good = pair(1, "A guard opens the gate and a van drives into the yard.")
+    invented = pair(2, "Penguins juggle burning torches beneath enormous rainbows.")
+    often = pair(3, "A guard opens the gate and a van leaves the yard again.")
+    crowd = RecordError(Reason.CROWDED_QUESTION, "too often")
+    candidates = [
+        Candidate(
+            pair=said, verdict=None, clip_s=5.0, crowd=crowd if said is often else None,
+            caption=Caption(
+                clip_id=said.clip_id, text="A guard opens a gate for a van.", captioner="x", prompt_hash=None
+            ),
+        )
+        for said in (good, invented, often)
+    ]  # fmt: skip
+    outcome = judge(candidates, FilterConfig(min_support=0.3))
+    assert [(row.pair_id, row.support is not None and row.support > 0.5) for row in outcome.rows] == [("p0001", True)]
+    assert {pair_id: fault.reason for pair_id, fault in outcome.rejected} == {
+        "p0002": Reason.UNSUPPORTED, "p0003": Reason.CROWDED_QUESTION,
+    }  # fmt: skip
+    assert {row.pair_id for row in judge(candidates, FilterConfig()).rows} == {"p0001", "p0002"}
+
+
+def test_the_stage_counts_copies_over_all_videos(workspace: Workspace) -> None:
+    same = "A guard opens the gate and a van drives into the yard of the shop."
+    pairs: list[Record] = [pair(number, same) for number in range(3)]
+    clips: list[Record] = [
+        EventClip(
+            clip_id=f"c{number}", video_id=f"v{number}", start_s=0.0, end_s=5.0, start_frame=0, end_frame=50,
+            glance_time_s=None, label=NORMAL, anomaly_score=None, method="random",
+        )
+        for number in range(3)
+    ]  # fmt: skip
+    captions: list[Record] = [
+        Caption(clip_id=f"c{number}", text=same, captioner="x", prompt_hash=None) for number in range(3)
+    ]
+    for table, rows in ((workspace.clips, clips), (workspace.captions, captions), (workspace.pairs, pairs)):
+        cast("Table[Any]", table).commit(["u0", "u1", "u2"], list(zip(["u0", "u1", "u2"], rows, strict=True)), [], "f")
+    run_stage(FilterStage(workspace, FilterConfig(max_copies=3)), workspace.verdicts)
+    assert workspace.verdicts.num_rows == 3
+    run_stage(FilterStage(workspace, FilterConfig(max_copies=2)), workspace.verdicts)
+    assert [(row.record_id, row.reason) for row in workspace.verdicts.rejected()] == [("p0002", Reason.NEAR_DUPLICATE)]
+    report = run_stage(FilterStage(workspace, FilterConfig(max_copies=2)), workspace.verdicts)
+    assert report.made == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "low", "high"),
+    [
+        ("Yes, the video shows a man who punches another man in a parking lot. Fighting is abnormal.", 0.8, 1.0),
+        ("Yes, a man is punching another. This is abnormal because violence endangers people.", 0.4, 0.8),
+        ("Yes, a truck explodes on the highway and thick smoke hides a bridge.", 0.0, 0.2),
+        ("Yes.", 1.0, 1.0),
+    ],
+)
+def test_support_tells_what_the_caption_says_from_what_it_does_not(answer: str, low: float, high: float) -> None:
+    caption = Caption(
+        clip_id="c1", text="Two men in a parking lot: one man punches the other.", captioner="x", prompt_hash=None
+    )
+    said = pair(1, answer, question="Is anything abnormal here?", label="Fighting")
+    assert low <= support_of(said, caption) <= high

@@ -1,0 +1,70 @@
+"""The training configs that come with the engine, each run for two steps on a tiny model of its family."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lora_dataset import write_dataset
+
+from pipeline.config import load_config
+from pipeline.errors import ConfigError
+from pipeline.train.lora import train_lora
+from pipeline.workspace import Workspace
+
+CONFIGS = Path(__file__).resolve().parents[4] / "datasets" / "training"
+FAMILY_OF = {
+    "video-llava-7b": "video_llava",
+    "internvl2-2b": "internvl",
+    "qwen3-vl": "qwen3_vl",
+    "smolvlm2": "smolvlm",
+    "holmes-tiny": "llava_onevision",
+}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("data") / "workspace", train=4, validation=0)
+
+
+def test_every_config_is_tried() -> None:
+    assert {file.stem for file in CONFIGS.glob("*.yaml")} == FAMILY_OF.keys()
+
+
+@pytest.mark.parametrize("name", FAMILY_OF)
+def test_a_config_trains_its_family(
+    video_model: Callable[[str], str], dataset: Path, tmp_path: Path, name: str
+) -> None:
+    site = str(shutil.copytree(dataset, tmp_path / "site"))
+    file = CONFIGS / f"{name}.yaml"
+    as_published = load_config(file, workspace=site, needs_videos=False).lora
+    assert as_published.base == "holmes-tiny" if name == "holmes-tiny" else "/" in as_published.base
+    overrides = [
+        f"lora.base={video_model(FAMILY_OF[name])}", "lora.batch_size=2", "lora.micro_batch=1", "lora.epochs=1",
+        "lora.rank=2", "lora.log_to=none", "video.workers=1",
+    ]  # fmt: skip
+    config = load_config(file, overrides, site, needs_videos=False)
+    trained = train_lora(Workspace(site), config.lora, config.video)
+    assert trained.steps == 2
+    assert (trained.folder / "adapter_model.safetensors").is_file()
+    assert (trained.folder / "projector.safetensors").is_file() is (as_published.projector_lr > 0)
+
+
+def test_the_papers_numbers() -> None:
+    holmes_vad = load_config(CONFIGS / "video-llava-7b.yaml", needs_videos=False).lora
+    assert (holmes_vad.rank, holmes_vad.alpha, holmes_vad.lr, holmes_vad.projector_lr) == (64, 128, 2e-4, 2e-5)
+    assert (holmes_vad.batch_size, holmes_vad.epochs, holmes_vad.num_frames) == (128, 1, 8)
+    holmes_vau = load_config(CONFIGS / "internvl2-2b.yaml", needs_videos=False).lora
+    assert (holmes_vau.rank, holmes_vau.alpha, holmes_vau.lr, holmes_vau.projector_lr) == (64, 128, 4e-5, 0)
+    assert (holmes_vau.batch_size, holmes_vau.epochs, holmes_vau.max_side) == (512, 1, 448)
+
+
+def test_faults_of_the_section() -> None:
+    with pytest.raises(ConfigError, match=r"batch_size=6 is no multiple of micro_batch=4"):
+        load_config(None, ["lora.batch_size=6"], needs_videos=False)
+    with pytest.raises(ConfigError, match=r"unknown key lora.learning_rate; the nearest valid key is lora"):
+        load_config(None, ["lora.learning_rate=1"], needs_videos=False)
+    with pytest.raises(ConfigError, match=r"videos is required"):
+        load_config(CONFIGS / "smolvlm2.yaml")

@@ -1,0 +1,95 @@
+"""LoRA training as the command runs it: two processes that train as one, and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lora_dataset import write_dataset
+from safetensors.torch import load_file
+
+REPOSITORY = Path(__file__).resolve().parents[4]
+VideoModelOf = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("data") / "workspace")
+
+
+def command(base: str, workspace: Path, **settings: object) -> list[str]:
+    given = {
+        "base": base, "rank": 4, "lr": 0.01, "batch_size": 4, "micro_batch": 2, "epochs": 2, "num_frames": 2,
+        "gradient_checkpointing": False, "device": "cpu", "log_to": "none", "judged_rows": 4, **settings,
+    }  # fmt: skip
+    overrides = [part for key, value in given.items() for part in ("--set", f"lora.{key}={value}")]
+    return ["-m", "flows.cli", "--debug", "train", "lora", "--workspace", str(workspace), *overrides]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def losses(log: str) -> list[str]:
+    return [line.partition(" D ")[2] for line in log.splitlines() if " D step " in line]
+
+
+@pytest.mark.integration
+def test_two_processes_train_as_one(dataset: Path, video_model: VideoModelOf, tmp_path: Path) -> None:
+    import torch
+
+    alone = Path(shutil.copytree(dataset, tmp_path / "alone"))
+    both = Path(shutil.copytree(dataset, tmp_path / "both"))
+    base = video_model("smolvlm")
+    one = run(*command(base, alone))
+    launch = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
+    port = ("--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no")
+    two = run(*launch, *port, *command(base, both, micro_batch=1))
+    assert "on 2 device(s)" in two.stderr
+    assert len(losses(one.stderr)) == 6
+    assert losses(two.stderr) == losses(one.stderr)
+    assert two.stdout.count("adapter  ") == 1
+    for name in ("adapter_model.safetensors", "projector.safetensors"):
+        expected, got = (load_file(site / "models" / "lora" / name) for site in (alone, both))
+        for key, value in expected.items():
+            assert torch.allclose(value, got[key], atol=1e-4), key
+    reports = [json.loads((site / "reports" / "train-lora.json").read_text()) for site in (alone, both)]
+    assert reports[1]["devices"] == 2
+    assert reports[1]["metrics"] == pytest.approx(reports[0]["metrics"], rel=1e-4)
+
+
+@pytest.mark.integration
+def test_ctrl_c_ends_with_130_and_the_command_goes_on(dataset: Path, video_model: VideoModelOf, tmp_path: Path) -> None:
+    site = Path(shutil.copytree(dataset, tmp_path / "site"))
+    arguments = command(video_model("smolvlm"), site, epochs=40)
+    process = subprocess.Popen(
+        [sys.executable, *arguments], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:
+        if " D step 3 of 120" in line:
+            # As a terminal does it: to the workers that read clips as well.
+            os.killpg(process.pid, signal.SIGINT)
+            break
+    told = process.stderr.read()
+    assert process.wait(60) == 130, told
+    assert "interrupted: the same command goes on after step" in told
+    assert "holmes: interrupted; what was finished is kept" in told
+    assert "Traceback" not in told
+    assert [path.suffix for path in site.glob("models/lora-training/*/checkpoints-*/*")] == [".pt"]
+    again = run(*command(video_model("smolvlm"), site, epochs=40))
+    assert "going on after step" in again.stderr
+    assert "adapter  " in again.stdout

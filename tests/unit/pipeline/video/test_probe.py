@@ -1,0 +1,258 @@
+"""The facts of good files, and the reason for every bad one."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import wave
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.errors import RecordError
+from pipeline.records import Reason
+from pipeline.video.probe import probe
+
+Film = Callable[[str], Path]
+
+REAL_DATA = Path(__file__).resolve().parents[5] / "shared/data"
+
+
+@pytest.mark.parametrize("verify", ["packets", "decode"])
+@pytest.mark.parametrize(
+    ("name", "codec", "num_frames", "size", "rotation_deg"),
+    [
+        ("h264.mp4", "h264", 100, (128, 64), 0),
+        ("h264.ts", "h264", 100, (128, 64), 0),
+        ("h264.flv", "h264", 100, (128, 64), 0),
+        ("bare.h264", "h264", 100, (128, 64), 0),
+        ("fragmented.mp4", "h264", 100, (128, 64), 0),
+        ("hevc.mp4", "hevc", 100, (128, 64), 0),
+        ("vp9.webm", "vp9", 100, (128, 64), 0),
+        ("av1.mp4", "av1", 100, (128, 64), 0),
+        ("mpeg4.avi", "mpeg4", 100, (128, 64), 0),
+        ("edit_list.mp4", "h264", 83, (128, 64), 0),
+        ("odd_sides.mp4", "h264", 100, (127, 63), 0),
+        ("rotated.mp4", "h264", 100, (64, 128), 90),
+        ("upside_down.mp4", "h264", 100, (128, 64), 180),
+    ],
+)
+def test_facts(  # noqa: PLR0917
+    name: str, codec: str, num_frames: int, size: tuple[int, int], rotation_deg: int, verify: str, film: Film
+) -> None:
+    facts = probe(film(name), verify)
+    assert facts.codec == codec
+    assert facts.num_frames == num_frames
+    assert (facts.width, facts.height) == size
+    assert facts.rotation_deg == rotation_deg
+    assert facts.fps == pytest.approx(25.0)
+    assert facts.duration_s == pytest.approx(num_frames / 25)
+    assert not facts.variable_frame_rate
+    assert facts.sha256 == hashlib.sha256(film(name).read_bytes()).hexdigest()
+
+
+def test_a_variable_frame_rate_is_measured_and_named(film: Film) -> None:
+    facts = probe(film("uneven.mp4"))
+    assert facts.variable_frame_rate
+    assert facts.fps == pytest.approx(99 / 4.449, rel=1e-3)
+
+
+def _write(path: Path, *, num_frames: int, ticks: int, time_base: Fraction, rate: int = 25, size: int = 64) -> Path:
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=rate, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = size * 16 // 9 // 2 * 2, size, "yuv420p"
+        stream.codec_context.time_base = time_base
+        for index in range(num_frames):
+            frame = av.VideoFrame(stream.width, stream.height, "yuv420p")
+            for plane in frame.planes:
+                plane.update(bytes(plane.buffer_size))
+            frame.pts, frame.time_base = index * ticks, time_base
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    return path
+
+
+def test_one_frame_is_a_video(tmp_path: Path) -> None:
+    facts = probe(_write(tmp_path / "one.mp4", num_frames=1, ticks=1, time_base=Fraction(1, 25)))
+    assert facts.num_frames == 1
+    assert facts.duration_s == pytest.approx(0.04)
+    assert facts.fps == pytest.approx(25.0)
+
+
+def test_8k(tmp_path: Path) -> None:
+    facts = probe(_write(tmp_path / "8k.mp4", num_frames=2, ticks=1, time_base=Fraction(1, 25), size=4320))
+    assert (facts.width, facts.height, facts.num_frames) == (7680, 4320, 2)
+
+
+def test_an_absurd_declared_rate_gives_way_to_the_timestamps(tmp_path: Path) -> None:
+    path = _write(tmp_path / "declared.mp4", num_frames=50, ticks=3600, time_base=Fraction(1, 90_000), rate=90_000)
+    facts = probe(path)
+    assert facts.fps == pytest.approx(25.0)
+    assert facts.duration_s == pytest.approx(2.0, abs=0.05)
+
+
+@pytest.mark.parametrize(("ticks", "rate"), [(1, "90000"), (90_000 * 10_000, "0.0001")])
+def test_absurd_timestamps_are_refused_with_the_limit(ticks: int, rate: str, tmp_path: Path) -> None:
+    path = _write(tmp_path / "absurd.mkv", num_frames=3, ticks=ticks, time_base=Fraction(1, 90_000))
+    if rate == "90000":  # Matroska's clock of milliseconds cannot hold such times
+        path = _write(tmp_path / "absurd.mp4", num_frames=3, ticks=ticks, time_base=Fraction(1, 90_000))
+    with pytest.raises(RecordError, match=f"{rate} frames per second") as caught:
+        probe(path)
+    assert caught.value.reason is Reason.BAD_TIMESTAMPS
+
+
+def test_recordings_joined_without_remuxing_are_refused(film: Film, tmp_path: Path) -> None:
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(film("h264.ts").read_bytes() * 2)
+    _expect(joined, Reason.BAD_TIMESTAMPS, "timestamps jump")
+
+
+def _expect(path: Path, reason: Reason, text: str) -> None:
+    for verify in ("packets", "decode"):
+        with pytest.raises(RecordError) as caught:
+            probe(path, verify)
+        assert caught.value.reason is reason
+        assert text in caught.value.detail
+        assert str(path) in caught.value.detail
+
+
+def test_paths_that_are_no_files(tmp_path: Path) -> None:
+    _expect(tmp_path / "missing.mp4", Reason.FILE_MISSING, "no such file")
+    folder = tmp_path / "x.mp4"
+    folder.mkdir()
+    _expect(folder, Reason.NOT_A_FILE, "a folder")
+    _expect(tmp_path / "x.mp4" / "inside.mp4", Reason.FILE_MISSING, "no such file")
+    loop = tmp_path / "loop.mp4"
+    loop.symlink_to(loop)
+    _expect(loop, Reason.NOT_A_FILE, "symbolic links")
+    pipe = tmp_path / "pipe.mp4"
+    os.mkfifo(pipe)
+    _expect(pipe, Reason.NOT_A_FILE, "not a regular file")
+
+
+def test_a_file_that_may_not_be_read(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Tests may run as a user who may read everything, so the refusal is played.
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    _expect(film("h264.mp4"), Reason.UNREADABLE, "permission denied")
+
+
+PLAYLIST = "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:4,\nfile:///{target}\n#EXT-X-ENDLIST\n"
+
+
+def test_files_without_video(film: Film, tmp_path: Path) -> None:
+    contents: list[tuple[str, bytes, Reason, str]] = [
+        ("empty.mp4", b"", Reason.EMPTY_FILE, "zero bytes"),
+        ("text.mp4", b"this is a text, not a video\n" * 40, Reason.NOT_A_VIDEO, "no video format"),
+        ("noise.avi", np.random.default_rng(0).bytes(50_000), Reason.NOT_A_VIDEO, "no video format"),
+        ("zeros.mp4", bytes(10_000), Reason.NOT_A_VIDEO, "no video format"),
+        ("list.mp4", PLAYLIST.format(target=film("h264.ts")).encode(), Reason.NOT_A_VIDEO, "no video format"),
+        ("concat.mp4", f"ffconcat version 1.0\nfile {film('h264.ts')}\n".encode(), Reason.NOT_A_VIDEO, "no video"),
+    ]
+    for name, content, reason, text in contents:
+        (tmp_path / name).write_bytes(content)
+        _expect(tmp_path / name, reason, text)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "webp", "tiff"])
+def test_a_still_image_is_no_video(suffix: str, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48), (200, 30, 30)).save(tmp_path / f"image.{suffix}")
+    renamed = (tmp_path / f"image.{suffix}").rename(tmp_path / "image.mp4")
+    _expect(renamed, Reason.NOT_A_VIDEO, "still image")
+
+
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(16_000)
+        sound.writeframes(bytes(32_000))
+    _expect(tmp_path / "sound.wav", Reason.NO_VIDEO_STREAM, "audio")
+    with av.open(str(tmp_path / "sound.mp4"), "w") as output:
+        stream = output.add_stream("aac", rate=16_000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 16_000), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 16_000
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    _expect(tmp_path / "sound.mp4", Reason.NO_VIDEO_STREAM, "audio")
+
+
+@pytest.mark.parametrize("share", [0.6, 0.7, 0.8, 0.97])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("h264.mp4", "moov"),
+        ("fast start.mp4", "of the 100 frames"),
+        ("h264.mkv", "ends"),
+        ("vp9.webm", "ends"),
+        ("h264.flv", "ends"),
+        ("fragmented.mp4", "ends"),
+        ("mpeg4.avi", "of the 100 frames"),
+    ],
+)
+def test_truncated_files(name: str, text: str, share: float, film: Film, tmp_path: Path) -> None:
+    content = film(name).read_bytes()
+    truncated = tmp_path / name
+    truncated.write_bytes(content[: int(len(content) * share)])
+    if share == 0.97 and not name.startswith(("h264.mp4", "fast")):
+        return _expect_refused_or_whole(truncated)
+    return _expect(truncated, Reason.TRUNCATED, text)
+
+
+def _expect_refused_or_whole(path: Path) -> None:
+    """Cut within the last packets or the index behind them: all frames that are reported have to be readable."""
+    try:
+        facts = probe(path, "decode")
+    except RecordError as fault:
+        if fault.reason not in (Reason.TRUNCATED, Reason.DECODE_FAILED):
+            raise
+    else:
+        assert facts.num_frames > 85
+
+
+def test_a_transport_stream_may_end_anywhere(film: Film, tmp_path: Path) -> None:
+    content = film("h264.ts").read_bytes()
+    (tmp_path / "part.ts").write_bytes(content[: len(content) // 2])
+    facts = probe(tmp_path / "part.ts", "decode")
+    assert 20 < facts.num_frames < 80
+
+
+def test_damage_in_the_middle_is_found_by_decoding_everything(film: Film, tmp_path: Path) -> None:
+    content = bytearray(film("fast start.mp4").read_bytes())
+    body = content.index(b"mdat") + 4
+    length = len(content) - body
+    content[body + length // 3 : body + length // 2] = bytes(length // 2 - length // 3)
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(content)
+    with pytest.raises(RecordError, match=r"got \d+ of 100 frames") as caught:
+        probe(damaged, "decode")
+    assert caught.value.reason is Reason.DECODE_FAILED
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "fragmented.mp4", "h264.ts", "uneven.mkv", "mpeg4.avi"])
+def test_any_damage_ends_in_facts_or_a_reason(name: str, film: Film, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    whole = np.frombuffer(film(name).read_bytes(), dtype=np.uint8)
+    damaged = tmp_path / name
+    for round_number in range(40):
+        content = whole.copy()
+        hit = rng.integers(0, len(content), (1, 5, 50)[round_number % 3])
+        content[hit] = rng.integers(0, 256, len(hit))
+        damaged.write_bytes(content.tobytes())
+        with contextlib.suppress(RecordError):
+            assert probe(damaged, "decode").num_frames > 0
+
+
+def test_real_videos() -> None:
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"real data is not at {REAL_DATA}")
+    lengths = {path.name: probe(path).num_frames for path in sorted((REAL_DATA / "ped2/videos").glob("*.mp4"))}
+    assert lengths["Ped2_A01.mp4"] == 450
+    assert sum(lengths.values()) == 2580
+    clip = probe(REAL_DATA / "clips/Fighting033_x264_570_841.mp4", "decode")
+    assert (clip.num_frames, clip.fps, clip.width, clip.height) == (271, 30.0, 320, 240)
