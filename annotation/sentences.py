@@ -9,9 +9,11 @@ from annotation.formats.foreign import ForeignSpan
 from annotation.formats.registry import read_annotations
 from annotation.resolve import resolve_span
 from annotation.video_index import VideoIndex
+from pipeline.config import CaptionConfig, VideoConfig
 from pipeline.errors import DataError, RecordError
-from pipeline.models.human import TimedSentence
+from pipeline.models.human import HumanCaptioner, TimedSentence
 from pipeline.records import Video
+from pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -54,3 +56,8 @@ def _take(span: ForeignSpan, index: VideoIndex, found: dict[str, list[TimedSente
     sentence = TimedSentence(start_s=resolved.start_s, end_s=resolved.end_s, text=str(resolved.sentence))
     found.setdefault(resolved.video_id, []).append(sentence)
     return True
+
+
+def make_captioner(config: CaptionConfig, _video: VideoConfig, workspace: Workspace) -> HumanCaptioner:
+    """Make the captioner `human` from the sentences of `caption.files`. Raises as `read_sentences`."""
+    return HumanCaptioner(read_sentences(config.files, workspace.videos.records()))

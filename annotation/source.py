@@ -68,7 +68,7 @@ class Source:
     @property
     def is_json(self) -> bool:
         """Whether the content starts like a JSON list or object."""
-        return self.text.lstrip()[:1] in {"[", "{"}
+        return not self.is_parquet and self.text.lstrip()[:1] in {"[", "{"}
 
     @cached_property
     def text(self) -> str:

@@ -194,7 +194,7 @@ def import_(
 @app.command()
 def export(
     dataset: Annotated[Path, typer.Argument(help="dataset folder of a build")],
-    format_: Annotated[str, typer.Option("--format", help="llava, sharegpt, messages or webdataset")],
+    format_: Annotated[str, typer.Option("--format", help="llava, sharegpt, messages, webdataset, or package:name")],
     out: Annotated[Path, typer.Option("-o", "--out", help="file or folder to write")],
 ) -> None:
     """Write a dataset in another training format."""
@@ -268,7 +268,7 @@ def doctor(config: ConfigOption = None, set_: SetOption = None) -> None:
     settings = _load(config, None, set_) if config or set_ else None
     healthy = True
     for check in examine(settings):
-        typer.echo(f"{'ok ' if check.ok else 'BAD'} {check.name:<22} {check.detail}")
+        typer.echo(f"{'ok ' if check.ok else 'BAD'} {check.name:<25} {check.detail}")
         healthy = healthy and (check.ok or not check.required)
     if not healthy:
         raise typer.Exit(2)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.config import BuildConfig, CaptionConfig, SynthesizeConfig
 from pipeline.errors import HolmesError
+from pipeline.plugins import GROUPS, OURS, plugins
 
 PACKAGES = ("torch", "transformers", "av", "decord", "datasets", "openai", "prefect", "label-studio-sdk")
 LOW_DISK_GB = 5.0
@@ -30,6 +31,8 @@ def examine(config: BuildConfig | None) -> Iterator[Check]:
     """Yield the state of the packages, the device and the disk, then what `config` needs."""
     for package in PACKAGES:
         yield _package(package)
+    for group in GROUPS:
+        yield from _plugins(group)
     yield _device()
     yield _disk(config)
     if config is not None:
@@ -50,6 +53,21 @@ def _package(name: str) -> Check:
     except importlib.metadata.PackageNotFoundError:
         # decord has no build for some systems; PyAV reads everything there.
         return Check(name=name, ok=False, required=name != "decord", detail="not installed")
+
+
+def _plugins(group: str) -> Iterator[Check]:
+    """Yield what a group holds: ours in one line, those of other packages one by one, each imported once."""
+    known = plugins(group)
+    ours = ", ".join(name for name, plugin in known.items() if plugin.package == OURS)
+    yield Check(name=group, ok=True, required=True, detail=ours)
+    for name, plugin in known.items():
+        if plugin.package != OURS:
+            try:
+                plugin.load()
+            except HolmesError as fault:
+                yield Check(name=group, ok=False, required=False, detail=str(fault))
+            else:
+                yield Check(name=group, ok=True, required=False, detail=f"{name} of {plugin.package} {plugin.version}")
 
 
 def _device() -> Check:

@@ -14,13 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pipeline
-from annotation.sentences import read_sentences
 from annotation.stage import GlancesStage
 from pipeline.config import BuildConfig, apply_override, parse_config
 from pipeline.errors import ConfigError, DataError, SetupError
-from pipeline.models.base import Captioner
 from pipeline.models.factory import make_captioner, make_synthesizer
-from pipeline.models.human import HumanCaptioner
 from pipeline.records import count_by
 from pipeline.report.build_page import write_build_report
 from pipeline.stages.base import Stage, StageReport
@@ -55,12 +52,6 @@ def _wants_scores(config: BuildConfig) -> bool:
     return config.clips.method == "sampler"
 
 
-def _captioner(workspace: Workspace, config: BuildConfig) -> Captioner:
-    if config.caption.backend == "human":
-        return HumanCaptioner(read_sentences(config.caption.files, workspace.videos.records()))
-    return make_captioner(config.caption, config.video, workspace)
-
-
 PLAN: tuple[Step, ...] = (
     Step(
         name="ingest",
@@ -93,7 +84,9 @@ PLAN: tuple[Step, ...] = (
     ),
     Step(
         name="caption",
-        make_stage=lambda workspace, config: CaptionStage(workspace, _captioner(workspace, config)),
+        make_stage=lambda workspace, config: CaptionStage(
+            workspace, make_captioner(config.caption, config.video, workspace)
+        ),
         table=lambda workspace: workspace.captions,
     ),
     Step(

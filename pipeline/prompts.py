@@ -33,11 +33,9 @@ from typing import Literal, TypedDict
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-import pipeline
 from pipeline.errors import SetupError
 from pipeline.records import digest
-
-PROMPTS = Path(pipeline.__file__).resolve().parents[1] / "prompts"
+from pipeline.resources import PROMPTS
 
 _FILE = re.compile(r"\A---\n(?P<front>.*?)\n---\n(?P<body>.*)\Z", re.DOTALL)
 _PARTS = re.compile(r"\A(?:# System\n(?P<system>.*?)\n# User\n)?(?P<user>.*)\Z", re.DOTALL)

@@ -10,11 +10,11 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
-import pipeline
 from pipeline.errors import SetupError
 from pipeline.records import Task, digest
+from pipeline.resources import DATASETS
 
-QUESTIONS = Path(pipeline.__file__).resolve().parents[1] / "datasets" / "questions"
+QUESTIONS = DATASETS / "questions"
 
 _Question = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 

@@ -15,8 +15,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from pipeline.errors import ConfigError, SetupError
+from pipeline.resources import DATASETS
 
-TAXONOMIES = Path(__file__).resolve().parents[1] / "datasets" / "taxonomies"
+TAXONOMIES = DATASETS / "taxonomies"
 
 AUTO = "auto"
 """The taxonomy setting that accepts the classes of every file in `TAXONOMIES`."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+from annotation.formats.base import Format, by_columns
 from annotation.formats.foreign import ForeignGlance, ForeignSpan, Import, SpanKind
 from annotation.source import Row, Source, frame_number, frames_per_second, seconds
 from pipeline.errors import DataError
@@ -180,3 +181,25 @@ def _parse(row: Mapping[str, str], names: Sequence[str], parse: Callable[[object
 
 def _listed(source: Source) -> str:
     return ", ".join(source.columns) or "(none)"
+
+
+GLANCEVAD = Format(
+    title="GlanceVAD CSV: video-id,glance",
+    likeness=by_columns(lambda columns: columns == ["video_id", "glance"]),
+    read=lambda source, _: read_glance_table(source, "glancevad"),
+)
+GLANCES = Format(
+    title="CSV of glances: video_id, frame_index or time_s, optional category and annotator",
+    likeness=by_columns(lambda columns: is_glance_table(columns) and columns != ["video_id", "glance"]),
+    read=lambda source, _: read_glance_table(source, "glances"),
+)
+GROUND_TRUTH = Format(
+    title="CSV of events: video_id,start_frame,end_frame_exclusive,category",
+    likeness=by_columns(lambda columns: is_span_table(columns) and not is_caption_table(columns)),
+    read=lambda source, _: read_span_table(source, "ground-truth"),
+)
+CAPTIONS = Format(
+    title="CSV of sentences: video_id,start_s,end_s,sentence",
+    likeness=by_columns(is_caption_table),
+    read=lambda source, _: read_span_table(source, "captions"),
+)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from annotation.formats.base import Format, by_lines
 from annotation.formats.delimited import span_problem
 from annotation.formats.foreign import ForeignSpan, Import, SpanKind
 from annotation.source import Source, frame_number, frames_per_second, seconds, show
@@ -191,3 +192,15 @@ def _clock(text: str) -> str | float:
     if match is None:
         return text
     return int(match["hours"] or 0) * 3600 + int(match["minutes"]) * 60 + float(match["seconds"])
+
+
+HIVAU = Format(
+    title="HIVAU-70k raw JSON",
+    likeness=lambda source: float(source.is_json and is_hivau(source.json)),
+    read=lambda source, _: read_hivau(source),
+)
+UCA = Format(
+    title="UCA sentences: JSON or text",
+    likeness=lambda source: float(is_uca(source.json)) if source.is_json else by_lines(is_uca_line)(source),
+    read=lambda source, _: read_uca(source),
+)

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from annotation.formats.base import Format
 from annotation.formats.delimited import glance_problem, span_problem
 from annotation.formats.foreign import ForeignGlance, ForeignSpan, Import, SpanKind
 from annotation.source import Source
@@ -149,3 +150,10 @@ def _names(item: ForeignGlance | ForeignSpan) -> dict[str, Any]:
     name = video_name(item.video)
     fuller = (item.video,) if item.video != name else ()
     return {"video_id": name, "paths": [*item.paths, *fuller], "origin": item.place}
+
+
+HOLMES = Format(
+    title="Parquet written by holmes import",
+    likeness=lambda source: float(source.is_parquet),
+    read=lambda source, _: read_holmes(source),
+)

@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
+from annotation.formats.base import Format, by_lines
 from annotation.formats.delimited import span_problem
 from annotation.formats.foreign import ForeignSpan, Import, SpanKind
 from annotation.source import Source, frame_number, show
@@ -131,3 +132,13 @@ def _pairs(tokens: list[str]) -> list[tuple[int, int]]:
 
 def _is_number(token: str) -> bool:
     return token.lstrip("-").isdigit()
+
+
+UCF_CRIME = Format(
+    title="UCF-Crime temporal annotation", likeness=by_lines(is_ucf_line), read=lambda source, _: read_ucf_crime(source)
+)
+XD_VIOLENCE = Format(
+    title="XD-Violence temporal annotation",
+    likeness=by_lines(is_xd_line),
+    read=lambda source, _: read_xd_violence(source),
+)

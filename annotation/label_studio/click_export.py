@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+from annotation.formats.base import Format
 from annotation.formats.delimited import CATEGORY
 from annotation.formats.foreign import Import
 from annotation.label_studio.click_interface import NORMAL_CONTROL
@@ -43,7 +44,7 @@ _RELATION = "relation"
 """Type of what links two regions, and has no value."""
 
 
-def read_label_studio(source: Source, frame_rate: float | None = None) -> Import:
+def read_label_studio(source: Source, frame_rate: float | None) -> Import:
     """Read an export in any of its four formats.
 
     Args:
@@ -250,3 +251,21 @@ def _write_notes(reading: Reading) -> None:
             f"{reading.counts['unowned']} row(s) without annotator are drafts or tasks that nobody did; JSON has all"
         )
     reading.found.notes.extend(f"{reading.counts[key]} {text}" for key, text in texts.items() if reading.counts[key])
+
+
+def _likeness(source: Source) -> float:
+    if source.is_parquet:
+        return 0.0
+    if not source.is_json:
+        return float(len(FLAT_COLUMNS & set(source.columns)) > 1)
+    payload = source.json
+    if isinstance(payload, dict):
+        return float(isinstance(payload.get("annotations"), list))
+    marks = FLAT_COLUMNS | {"annotations", "data"}
+    # an empty list is what Label Studio writes for a project without tasks; its reader says so
+    return float(not payload or any(marks & task.keys() for task in payload if isinstance(task, dict)))
+
+
+LABEL_STUDIO = Format(
+    title="Label Studio export: JSON, JSON_MIN, CSV or TSV", likeness=_likeness, read=read_label_studio
+)

@@ -32,7 +32,8 @@ def list_() -> None:
 @prompts_app.command()
 def show(prompt_id: PromptArgument) -> None:
     """Print the file of a prompt."""
-    from pipeline.prompts import PROMPTS, load_prompt
+    from pipeline.prompts import load_prompt
+    from pipeline.resources import PROMPTS
 
     prompt = load_prompt(prompt_id)
     typer.echo((PROMPTS / f"{prompt.id}.md").read_text(encoding="utf-8"), nl=False)

@@ -18,6 +18,7 @@ from pipeline.config.sampler import FeaturesConfig, SamplerConfig
 from pipeline.config.section import Section, operational
 from pipeline.errors import ConfigError
 from pipeline.records import Task
+from pipeline.resources import DATASETS
 
 
 class BuildConfig(Section):
@@ -103,6 +104,9 @@ def _plain(value: Any) -> Any:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.exists() and path.parts[:1] == (DATASETS.name,):
+        # a recipe that comes along, by the name that it has in the repository
+        path = DATASETS.joinpath(*path.parts[1:])
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -162,7 +166,7 @@ def _explain(error: Any, origin: str) -> str:
         return f"{origin}: {place}: {error['msg']}"
     if not place:
         return f"{origin}: {error['msg']}"
-    return f"{origin}: {place} = {error['input']!r}: {error['msg']}"
+    return f"{origin}: {place} = {error['input']!r}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def _keys(sections: Sequence[str]) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from pipeline.config.section import Seconds, Section, operational
+from pipeline.config.section import Seconds, Section, operational, plugin_name
+from pipeline.plugins import CAPTIONERS, SYNTHESIZERS
 from pipeline.records import Task
 
 
@@ -46,11 +47,12 @@ class EndpointConfig(Section):
 class CaptionConfig(EndpointConfig):
     """Who describes the clips."""
 
-    backend: Literal["motion", "human", "hf", "openai"] = Field(
+    backend: Annotated[str, plugin_name(CAPTIONERS)] = Field(
         "motion",
         description="motion: measured facts, no model; human: sentences from files; hf: a video MLLM; openai: a vision "
-        "model behind any OpenAI-compatible endpoint",
+        "model behind any OpenAI-compatible endpoint; package:name: a captioner of another package",
     )
+    options: dict[str, Any] = Field({}, description="package:name: settings of that captioner")
     model: str | None = Field(
         None, description="hf: model id, folder, holmes-tiny, or folder of an adapter; openai: name of the model"
     )
@@ -104,10 +106,12 @@ class TokenPrice(Section):
 class SynthesizeConfig(EndpointConfig):
     """Who writes the answers."""
 
-    backend: Literal["template", "openai", "hf"] = Field(
+    backend: Annotated[str, plugin_name(SYNTHESIZERS)] = Field(
         "template",
-        description="template: deterministic sentences; openai: any OpenAI-compatible endpoint; hf: an LLM in process",
+        description="template: deterministic sentences; openai: any OpenAI-compatible endpoint; hf: an LLM in process; "
+        "package:name: a synthesizer of another package",
     )
+    options: dict[str, Any] = Field({}, description="package:name: settings of that synthesizer")
     tasks: list[Task] = Field([Task.JUDGE_EXPLAIN, Task.DESCRIPTION], min_length=1, description="tasks of every clip")
     model: str | None = Field(None, description="openai: name of the model; hf: model id or folder")
     revision: str | None = Field(None, description="hf: revision of the model")

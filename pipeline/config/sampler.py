@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,9 +14,11 @@ class FeaturesConfig(Section):
 
     encoder: str = Field(
         "motion",
-        description="motion: measured, no model; npy: others' features from files; else a vision model's id or folder",
+        description="motion: measured, no model; npy: others' features from files; package:name: an encoder of another "
+        "package; else a vision model's id or folder",
     )
     stride_frames: int = Field(16, ge=1, le=4096, description="frames of one snippet; of a 10 fps video take 8")
+    options: dict[str, Any] = Field({}, description="package:name: settings of that encoder")
     folders: list[str] = Field([], description="npy: folders of .npy files, <video> or <video>__<crop>")
     revision: str | None = Field(None, description="vision model: its revision")
     pooling: Literal["class", "mean"] = Field("class", description="vision model: class token, or mean of the patches")

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from pipeline.errors import SetupError
+from pipeline.plugins import find_plugin
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Seconds = Annotated[float, Field(gt=0)]
+
+
+def plugin_name(group: str) -> AfterValidator:
+    """Accept the names of a group's plug-ins alone, in the spelling that they are known by."""
+
+    def check(name: str) -> str:
+        try:
+            return find_plugin(group, name).name
+        except SetupError as fault:
+            raise ValueError(str(fault)) from None
+
+    return AfterValidator(check)
 
 
 def operational(default: Any, **kwargs: Any) -> Any:

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pipeline
 from pipeline.config import ExportConfig
 from pipeline.dataset import layout
 from pipeline.dataset.writer import WrittenShard
 from pipeline.records import NORMAL
+from pipeline.resources import DATASETS
 
-TEMPLATE = Path(pipeline.__file__).resolve().parents[1] / "datasets" / "card.md.j2"
+TEMPLATE = DATASETS / "card.md.j2"
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 

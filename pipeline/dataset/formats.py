@@ -14,20 +14,19 @@ import json
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from pipeline.dataset import layout
 from pipeline.errors import ConfigError, DataError, SetupError
+from pipeline.plugins import EXPORT_FORMATS, find_plugin
 from pipeline.storage import TEMPORARY, describe_os_error
-
-FORMATS = ("llava", "sharegpt", "messages", "webdataset")
 
 # Items of one tar file: at some hundred kilobytes a clip, a file of a few hundred megabytes.
 TAR_ITEMS = 1000
 
 _VIDEO_PLACE = "<video>"
-_SUFFIXES = {"llava": ".json", "sharegpt": ".json", "messages": ".jsonl"}
 _SAMPLE_COLUMNS = (
     "id", "source_video", "start_s", "end_s", "label", "is_anomaly", "task", "question", "answer", "messages",
     "caption", "glance_time_s",
@@ -35,12 +34,25 @@ _SAMPLE_COLUMNS = (
 Row = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportFormat:
+    """A form of the dataset that other trainers read.
+
+    Attributes:
+        title: what reads it, for a person.
+        write: writes a dataset folder to a path and returns the number of items. Raises as `export_format`.
+    """
+
+    title: str
+    write: Callable[[Path, Path], int]
+
+
 def export_format(source: Path, format: str, out: Path) -> int:  # noqa: A002 - the name of the command's option
     """Write a dataset in another form and return the number of items.
 
     Args:
         source: a dataset folder, or a workspace with one.
-        format: one of `FORMATS`.
+        format: the name of a format, ours or that of another package.
         out: the folder, or the .json/.jsonl file, to write.
 
     Raises:
@@ -48,13 +60,13 @@ def export_format(source: Path, format: str, out: Path) -> int:  # noqa: A002 - 
         DataError: if the dataset or one of its clips cannot be read, or its clips have no files of their own.
         SetupError: if `out` cannot be written.
     """
-    if format not in FORMATS:
-        raise ConfigError(f"format {format!r} is unknown; known are {', '.join(FORMATS)}")
+    try:
+        known: ExportFormat = find_plugin(EXPORT_FORMATS, format).load()
+    except ConfigError as fault:
+        raise ConfigError(f"format {fault}") from None
     folder = layout.dataset_folder_of(source)
     try:
-        if format == "webdataset":
-            return _write_tars(folder, out)
-        return _write_json(folder, format, out)
+        return known.write(folder, out)
     except OSError as fault:
         raise SetupError(f"{fault.filename or out}: {describe_os_error(fault)}") from None
 
@@ -90,20 +102,22 @@ def to_messages(row: Row, video: str) -> dict[str, Any]:
     }
 
 
-_CONVERTERS: Mapping[str, Callable[[Row, str], dict[str, Any]]] = {
-    "llava": to_llava,
-    "sharegpt": to_sharegpt,
-    "messages": to_messages,
-}
+def write_json(folder: Path, out: Path, convert: Callable[[Row, str], dict[str, Any]], suffix: str) -> int:
+    """Write what `convert` makes of every row and the path of its clip: one file of all splits, or one a split.
 
+    Args:
+        folder: the dataset.
+        out: a file of that suffix, or a folder.
+        convert: from a row and the absolute path of its clip to an item.
+        suffix: .json for one list, .jsonl for an item a line.
 
-def _write_json(folder: Path, format_: str, out: Path) -> int:
-    suffix = _SUFFIXES[format_]
-    convert = _CONVERTERS[format_]
+    Raises:
+        ConfigError: if `out` is a JSON file of another suffix.
+    """
     as_lines = suffix == ".jsonl"
     if out.suffix in (".json", ".jsonl") and not out.is_dir():
         if out.suffix != suffix:
-            raise ConfigError(f"{out}: {format_} is written to {suffix} files, or to a folder")
+            raise ConfigError(f"{out}: this format is written to {suffix} files, or to a folder")
         out.parent.mkdir(parents=True, exist_ok=True)
         videos = _VideoFiles(folder, out.with_name(f"{out.stem}_videos"))
         rows = layout.read_rows(folder)
@@ -227,3 +241,17 @@ def _whole_or_not(path: Path) -> Iterator[IO[bytes]]:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+LLAVA = ExportFormat(
+    title="LLaVA and Video-LLaVA: a list of conversations",
+    write=lambda folder, out: write_json(folder, out, to_llava, ".json"),
+)
+SHAREGPT = ExportFormat(
+    title="ShareGPT with videos, as LLaMA-Factory reads it",
+    write=lambda folder, out: write_json(folder, out, to_sharegpt, ".json"),
+)
+MESSAGES = ExportFormat(
+    title="chat messages, an item a line", write=lambda folder, out: write_json(folder, out, to_messages, ".jsonl")
+)
+WEBDATASET = ExportFormat(title="WebDataset: tar files of clips with JSON", write=_write_tars)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config import FeaturesConfig, VideoConfig
 from pipeline.errors import RecordError
 from pipeline.records import Reason, Video
 from pipeline.storage import TEMPORARY
@@ -105,6 +106,17 @@ class FeatureEncoder(Protocol):
     def encode(self, jobs: Iterable[FeatureJob]) -> Iterator[EncodedVideo | RecordError]:
         """Write the file of every job and yield what was written, in the order of the jobs."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderBackend:
+    """An encoder by name: what encodes a workspace's videos, and what computes the same features in this process.
+
+    `make_stream` raises SetupError where features cannot be computed for a new video, or a model cannot be loaded.
+    """
+
+    make_encoder: Callable[[FeaturesConfig, VideoConfig], FeatureEncoder]
+    make_stream: Callable[[FeaturesConfig], FeatureStream]
 
 
 def num_snippets(num_frames: int, stride_frames: int) -> int:

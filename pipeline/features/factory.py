@@ -1,22 +1,19 @@
-"""Encoders by name."""
+"""Encoders by name, ours and those of other packages; any other name is that of a vision model."""
 
 from __future__ import annotations
 
+from typing import cast
+
 from pipeline.config import FeaturesConfig, VideoConfig
-from pipeline.errors import SetupError
-from pipeline.features.base import FeatureEncoder, FeatureStream
-from pipeline.features.motion import MotionEncoder, MotionStream
-from pipeline.features.npy import NpyEncoder
-from pipeline.features.vision_tower import TowerStream, VisionTowerEncoder
+from pipeline.features.base import EncoderBackend, FeatureEncoder, FeatureStream
+from pipeline.plugins import ENCODERS, find_plugin, plugins
+
+_VISION = "vision"
 
 
 def make_encoder(config: FeaturesConfig, video: VideoConfig) -> FeatureEncoder:
     """Return the encoder that a configuration names; weights are loaded when it first encodes."""
-    if config.encoder == MotionEncoder.name:
-        return MotionEncoder(video)
-    if config.encoder == NpyEncoder.name:
-        return NpyEncoder(config.folders)
-    return VisionTowerEncoder(config, video)
+    return _backend(config.encoder).make_encoder(config, video)
 
 
 def make_stream(config: FeaturesConfig) -> FeatureStream:
@@ -25,8 +22,9 @@ def make_stream(config: FeaturesConfig) -> FeatureStream:
     Raises:
         SetupError: the features are others' files and cannot be computed, or the model cannot be loaded.
     """
-    if config.encoder == MotionEncoder.name:
-        return MotionStream()
-    if config.encoder == NpyEncoder.name:
-        raise SetupError("features.encoder=npy: features that others computed cannot be computed for a new video")
-    return TowerStream(config)
+    return _backend(config.encoder).make_stream(config)
+
+
+def _backend(name: str) -> EncoderBackend:
+    known = ":" in name or name in plugins(ENCODERS)
+    return cast("EncoderBackend", find_plugin(ENCODERS, name if known else _VISION).load())

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import VideoConfig
 from pipeline.errors import RecordError
-from pipeline.features.base import EncodedVideo, FeatureJob, FeatureWriter, Floats, num_snippets
+from pipeline.features.base import EncodedVideo, EncoderBackend, FeatureJob, FeatureWriter, Floats, num_snippets
 from pipeline.video.pool import VideoPool
 from pipeline.video.readers import FrameReader, ReaderName, open_reader
 
@@ -331,3 +331,6 @@ class _MotionMeter:
             self._background = np.median(np.stack(self._history), axis=0).astype(np.float32)
         self._seen += 1
         return self._background
+
+
+MOTION = EncoderBackend(make_encoder=lambda _, video: MotionEncoder(video), make_stream=lambda _: MotionStream())

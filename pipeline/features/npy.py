@@ -16,8 +16,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import ConfigError, RecordError
-from pipeline.features.base import EncodedVideo, FeatureJob, FeatureWriter, Floats, num_snippets
+from pipeline.config import FeaturesConfig
+from pipeline.errors import ConfigError, RecordError, SetupError
+from pipeline.features.base import (
+    EncodedVideo,
+    EncoderBackend,
+    FeatureJob,
+    FeatureStream,
+    FeatureWriter,
+    Floats,
+    num_snippets,
+)
 from pipeline.records import Reason, Video, digest
 
 _CROP = re.compile(r"^(?P<name>.+?)(?:__(?P<crop>\d+))?$")
@@ -119,3 +128,10 @@ def _stacked(parts: list[Floats], video_id: str) -> Floats:
     if len(shapes) > 1:
         raise RecordError(Reason.BAD_FEATURES, f"{video_id}: crops of different shapes: {sorted(shapes)}")
     return np.concatenate(parts)
+
+
+def _no_stream(_: FeaturesConfig) -> FeatureStream:
+    raise SetupError("features.encoder=npy: features that others computed cannot be computed for a new video")
+
+
+NPY = EncoderBackend(make_encoder=lambda config, _: NpyEncoder(config.folders), make_stream=_no_stream)

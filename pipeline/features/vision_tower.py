@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pipeline.config import FeaturesConfig, VideoConfig
 from pipeline.devices import pick_device, pick_dtype
 from pipeline.errors import RecordError, SetupError
-from pipeline.features.base import EncodedVideo, FeatureJob, FeatureWriter, Floats, num_snippets
+from pipeline.features.base import EncodedVideo, EncoderBackend, FeatureJob, FeatureWriter, Floats, num_snippets
 from pipeline.features.language_bind import load_time_tower
 from pipeline.models.hf.model import model_identity
 from pipeline.models.hf.torchvision_mend import mend_torchvision
@@ -276,3 +276,6 @@ def _vision_part(model: Any) -> Any:
             if part is not None:
                 return part
     return model
+
+
+VISION = EncoderBackend(make_encoder=VisionTowerEncoder, make_stream=TowerStream)

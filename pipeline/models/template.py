@@ -18,6 +18,7 @@ from pipeline.models.base import Draft, SynthesisRequest
 from pipeline.models.sentences import can_continue, join_clause, split_sentences, tidy
 from pipeline.records import NORMAL, Reason, Task, digest
 from pipeline.taxonomy import describe_class, load_taxonomies
+from pipeline.workspace import Workspace
 
 _T = TypeVar("_T")
 
@@ -189,3 +190,8 @@ def _read_caption(text: str) -> _Scene:
 
 def _takes_opening(scene: _Scene) -> bool:
     return not scene.shown and can_continue(scene.sentences)
+
+
+def make_synthesizer(config: SynthesizeConfig, _workspace: Workspace) -> TemplateSynthesizer:
+    """Make the synthesizer `template`."""
+    return TemplateSynthesizer(config)

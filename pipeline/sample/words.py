@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from random import Random
 
 import yaml
 
-_WORDINGS = Path(__file__).resolve().parents[2] / "datasets" / "sample" / "sentences.yaml"
+from pipeline.resources import DATASETS
+
+_WORDINGS = DATASETS / "sample" / "sentences.yaml"
 
 
 def with_article(words: str) -> str:

@@ -21,6 +21,7 @@ from pipeline.prompts import load_prompt
 from pipeline.records import Caption, EventClip, Reason
 from pipeline.video.cut import ClipSpan, cut_clips
 from pipeline.video.pool import VideoPool
+from pipeline.workspace import Workspace
 
 _VERSION = 1
 
@@ -157,3 +158,8 @@ def encode_video(job: EncodeJob) -> list[MediaPart]:
 def _part(kind: str, mime: str, content: bytes) -> MediaPart:
     url = f"data:{mime};base64,{base64.b64encode(content).decode('ascii')}"
     return {"type": kind, kind: {"url": url}}
+
+
+def make_captioner(config: CaptionConfig, video: VideoConfig, workspace: Workspace) -> OpenAICaptioner:
+    """Make the captioner `openai`."""
+    return OpenAICaptioner(config, video, workspace.journal_folder("caption"))

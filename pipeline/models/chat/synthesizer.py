@@ -13,6 +13,7 @@ from pipeline.models.chat.drafts import Drafter, prompt_ids
 from pipeline.models.chat.runner import ChatRunner
 from pipeline.models.chat.settings import chat_settings
 from pipeline.prompts import hash_prompts
+from pipeline.workspace import Workspace
 
 
 class OpenAISynthesizer:
@@ -67,3 +68,8 @@ class OpenAISynthesizer:
             BudgetError: the next request could exceed the budget.
         """
         return self._runner.run(requests, self._drafter.draft)
+
+
+def make_synthesizer(config: SynthesizeConfig, workspace: Workspace) -> OpenAISynthesizer:
+    """Make the synthesizer `openai`."""
+    return OpenAISynthesizer(config, workspace.journal_folder("synthesize"))

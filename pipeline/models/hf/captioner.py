@@ -19,6 +19,7 @@ from pipeline.models.hf.sampling import Generation
 from pipeline.prompts import load_prompt
 from pipeline.records import Caption, EventClip, Reason
 from pipeline.video.pool import VideoPool
+from pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -132,3 +133,8 @@ class HfCaptioner:
         if not answer:
             return RecordError(Reason.EMPTY_TEXT, f"{clip.clip_id}: {self._name} generated no text")
         return Caption(clip_id=clip.clip_id, text=answer, captioner=self._captioner, prompt_hash=self._prompt.hash)
+
+
+def make_captioner(config: CaptionConfig, video: VideoConfig, _workspace: Workspace) -> HfCaptioner:
+    """Make the captioner `hf`."""
+    return HfCaptioner(config, video)

@@ -20,6 +20,7 @@ from pipeline.models.hf.model import model_identity
 from pipeline.models.hf.text import Generated, TextModel
 from pipeline.prompts import hash_prompts
 from pipeline.records import Reason, digest
+from pipeline.workspace import Workspace
 
 _VERSION = 1
 
@@ -124,3 +125,8 @@ def _as_body(generated: Generated) -> str:
         "finish_reason": "length" if generated.is_cut_off else "stop",
     }
     return json.dumps({"choices": [choice]})
+
+
+def make_synthesizer(config: SynthesizeConfig, workspace: Workspace) -> HfSynthesizer:
+    """Make the synthesizer `hf`."""
+    return HfSynthesizer(config, workspace.journal_folder("synthesize"))

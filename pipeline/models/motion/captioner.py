@@ -14,7 +14,7 @@ from itertools import groupby, islice
 
 import numpy as np
 
-from pipeline.config import VideoConfig
+from pipeline.config import CaptionConfig, VideoConfig
 from pipeline.errors import RecordError
 from pipeline.models.base import CaptionRequest
 from pipeline.models.motion.facts import facts_of
@@ -24,6 +24,7 @@ from pipeline.models.motion.words import describe
 from pipeline.records import Caption, EventClip, Reason, Video
 from pipeline.video.pool import VideoPool
 from pipeline.video.readers import FrameReader, ReaderName, open_reader
+from pipeline.workspace import Workspace
 
 _VERSION = 1
 _RATE_HZ = 8.0
@@ -149,3 +150,8 @@ class _Footage:
             indices.append(index)
             frames.append(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY))
         return measure(np.stack(frames), self._timeline.times_s[indices])
+
+
+def make_captioner(_config: CaptionConfig, video: VideoConfig, _workspace: Workspace) -> MotionCaptioner:
+    """Make the captioner `motion`."""
+    return MotionCaptioner(video)

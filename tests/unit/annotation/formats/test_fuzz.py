@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from annotation.formats.foreign import Import
 from annotation.formats.parquet import import_to_parquet
-from annotation.formats.registry import FORMATS, read_annotations
+from annotation.formats.registry import annotation_formats, read_annotations
 from annotation.resolve import resolve_glances
 from annotation.video_index import VideoIndex
 from pipeline.errors import HolmesError
@@ -153,7 +153,7 @@ def test_mutated_text(tmp_path: Path, original: str) -> None:
     attempt()
 
 
-@pytest.mark.parametrize("format_name", sorted(FORMATS))
+@pytest.mark.parametrize("format_name", sorted(annotation_formats()))
 def test_any_bytes_as_any_format(tmp_path: Path, format_name: str) -> None:
     @FUZZ
     @given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace")))

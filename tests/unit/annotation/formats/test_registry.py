@@ -12,7 +12,7 @@ import pytest
 
 from annotation.formats.foreign import ForeignSpan, Import, SpanKind
 from annotation.formats.parquet import import_to_parquet
-from annotation.formats.registry import FORMATS, detect_format, read_annotations
+from annotation.formats.registry import annotation_formats, detect_format, read_annotations
 from pipeline.errors import ConfigError, DataError, SetupError
 from pipeline.records import Reason
 
@@ -190,10 +190,10 @@ def test_an_unknown_format_lists_the_known_ones(tmp_path: Path, text: str) -> No
         DataError, match=r"file\.txt: the content has none of the known (.|\n)*label-studio: "
     ) as caught:
         read(tmp_path, text)
-    assert all(name in str(caught.value) for name in FORMATS)
+    assert all(name in str(caught.value) for name in annotation_formats())
 
 
-@pytest.mark.parametrize("format_name", sorted(FORMATS))
+@pytest.mark.parametrize("format_name", sorted(annotation_formats()))
 def test_a_file_of_another_format_than_named_is_refused(tmp_path: Path, format_name: str) -> None:
     with pytest.raises(DataError, match=r"file\.txt: "):
         read(tmp_path, "hello world\nthis is\nno annotation\n", format_name=format_name)

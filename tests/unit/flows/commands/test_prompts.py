@@ -10,9 +10,10 @@ from flows.cli import app
 from pipeline.errors import HolmesError
 from pipeline.models.base import SynthesisRequest
 from pipeline.models.chat.drafts import write_messages
-from pipeline.prompts import PROMPTS, list_prompts, load_prompt
+from pipeline.prompts import list_prompts, load_prompt
 from pipeline.questions import choose_question
 from pipeline.records import Caption, EventClip, Task
+from pipeline.resources import PROMPTS
 from pipeline.workspace import Workspace
 
 CLIP = EventClip(
