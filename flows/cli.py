@@ -134,14 +134,21 @@ def status(
     workspace: Annotated[str, typer.Argument(help="workspace of a build")],
     config: ConfigOption = None,
     set_: SetOption = None,
+    *,
+    rejected: Annotated[bool, typer.Option("--rejected", help="list every rejected record with its reason")] = False,
 ) -> None:
     """Show stages, counts, rejects by reason, and what would run."""
-    from flows.plan import read_run_config
+    from flows.plan import PLAN, read_run_config
     from flows.plan import status as read_status
     from pipeline.workspace import Workspace
 
     _existing(Path(workspace))
     opened = Workspace(workspace)
+    if rejected:
+        for step in PLAN:
+            for record in step.table(opened).rejected():
+                typer.echo(f"{step.name:<11}{record.record_id}: {record.reason}: {record.detail}")
+        return
     if config:
         settings, folder = _load(config, workspace, set_), Path()
     else:
@@ -324,6 +331,8 @@ def _existing(path: Path) -> None:
 
 
 def _print_summary(summary: BuildSummary) -> None:
+    from flows.left_out import left_out
+
     typer.echo(f"{'stage':<11}{'made':>8}{'kept':>8}{'rows':>8}{'rejected':>10}{'seconds':>9}")
     for stage in summary.stages:
         rejected = sum(stage.rejected.values())
@@ -331,6 +340,8 @@ def _print_summary(summary: BuildSummary) -> None:
     for stage in summary.stages:
         if stage.spent is not None:
             typer.echo(f"{stage.stage:<11}{stage.spent}")
+    for sentence in left_out(summary.stages, summary.workspace):
+        typer.echo(sentence)
     typer.echo(f"dataset  {summary.dataset}")
     typer.echo(f"report   {summary.report}")
 

@@ -88,7 +88,7 @@ def find_plugin(group: str, name: str) -> Plugin:
     if colon and not any(other.package == _canonical(package) for other in known.values()):
         raise ConfigError(f"no installed package {package!r} offers {group}; known are {', '.join(known)}")
     nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-    raise ConfigError(f"{name!r} is unknown to {group}; the nearest is {nearest}, known are {', '.join(known)}")
+    raise ConfigError(f"{name!r} is unknown; the nearest is {nearest}, known are {', '.join(known)}")
 
 
 def _canonical(package: str) -> str:
