@@ -13,10 +13,12 @@ _CURES = {
     Reason.NO_GLANCE: "click once into every event, or let --set clips.whole_max_s=SECONDS take such videos whole",
     Reason.MISSING_VIDEO: "list the videos that the annotations speak of: --set 'videos=[FOLDER, ...]'",
     Reason.FRAME_RATE_CONFLICT: "--set glance.frame_rate=RATE names the frame rate at which the clicks were counted",
-    Reason.UNKNOWN_CATEGORY: "label the videos with these classes in a manifest, or accept others with --set glance.taxonomy=NAME",
+    Reason.UNKNOWN_CATEGORY: "label the videos with these classes in a manifest, or accept those of another taxonomy "
+    "with --set glance.taxonomy=NAME",
     Reason.TIMED_OUT: "--set video.timeout_s=SECONDS gives each file more time",
     Reason.OUT_OF_MEMORY: "--set video.memory_mb=MIB gives each worker more memory",
-    Reason.NO_CAPTION: "name more files with --set 'caption.files=[FILE, ...]', or let --set caption.backend=motion describe all",
+    Reason.NO_CAPTION: "name more files with --set 'caption.files=[FILE, ...]', or let another backend describe all "
+    "clips: --set caption.backend=motion",
     Reason.NO_FEATURES: "name the folders of these videos' features: --set 'features.folders=[FOLDER, ...]'",
     Reason.NO_SCORES: "train a sampler with `holmes train sampler`, or cut clips with --set clips.method=window",
 }
