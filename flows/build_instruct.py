@@ -27,6 +27,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from flows.left_out import left_out
 from flows.plan import BuildSummary, read_run_config, run_step, run_steps
 from pipeline.config import BuildConfig, apply_override, load_config, parse_config
 from pipeline.errors import ConfigError, HolmesError, UnavailableError
@@ -133,6 +134,8 @@ def run_plan(config: BuildConfig, *, first: str | None = None) -> BuildSummary:
         on_end=lambda reports: _publish_counts(config, reports),
         first=first,
     )
+    for sentence in left_out(summary.stages, summary.workspace):
+        get_run_logger().warning("%s", sentence)
     create_link_artifact(
         summary.report.resolve().as_uri(),
         key="build-instruct-report",
