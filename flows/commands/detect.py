@@ -7,10 +7,11 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from flows.commands.model_options import AllowPickle, Device, Dtype, ModelBase, Theta, TrustRemoteCode
 from pipeline.errors import DataError, RecordError, SetupError
 
 if TYPE_CHECKING:
@@ -33,18 +34,14 @@ def detect(
     model_path: Annotated[
         str | None, typer.Option("--model-path", help="video model that explains: id, folder, holmes-tiny, or adapter")
     ] = None,
-    model_base: Annotated[
-        str | None, typer.Option("--model-base", help="base of the adapter; default: the one it was trained on")
-    ] = None,
+    model_base: ModelBase = None,
     sampler: Annotated[
         str | None, typer.Option("--sampler", help="folder of a trained sampler; without one, sampling is uniform")
     ] = None,
-    theta: Annotated[
-        float | None,
-        typer.Option("--theta", help="score from which a peak makes a span; default: the sampler's own, else 0.8"),
-    ] = None,
+    theta: Theta = None,
     sampling: Annotated[
-        str, typer.Option("--sampling", help="frames of a span to show: uniform, density, top-k or threshold")
+        Literal["uniform", "density", "top-k", "threshold"],
+        typer.Option("--sampling", help="frames of a span to show"),
     ] = "uniform",
     num_frames: Annotated[
         int | None, typer.Option("--num-frames", help="how many; default: as the adapter was trained, else 8")
@@ -64,14 +61,10 @@ def detect(
     ] = None,
     srt: Annotated[str | None, typer.Option("--srt", metavar="F", help="subtitles: a cue for each span")] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="longest answer in tokens")] = 128,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16")] = "auto",
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="run code that comes with the model")
-    ] = False,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="read weights from pickle files, which can run code")
-    ] = False,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    trust_remote_code: TrustRemoteCode = False,
+    allow_pickle: AllowPickle = False,
 ) -> None:
     """Find the abnormal spans of videos and have them explained.
 
@@ -87,14 +80,12 @@ def detect(
         raise SetupError(f"{'--ask' if ask else '--chat'} needs --model-path: a video model that answers")
     if chat and as_json:
         raise SetupError("--chat and --json exclude one another")
-    _check_choice("--sampling", sampling, ("uniform", "density", "top-k", "threshold"))
-    _check_choice("--dtype", dtype, ("auto", "float32", "bfloat16", "float16"))
     settings = DetectSettings(
         sampler=sampler,
         model_path=model_path,
         model_base=model_base,
         theta=theta,
-        sampling=cast(Any, sampling),
+        sampling=sampling,
         num_frames=num_frames,
         window_s=window_s,
         question=question,
@@ -307,11 +298,6 @@ def _target(target: str, name: str, suffix: str) -> Path:
 
 def _is_folder(target: str) -> bool:
     return target.endswith("/") or Path(target).is_dir()
-
-
-def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise SetupError(f"{option}={value}: one of {', '.join(choices)} is expected")
 
 
 def _say(line: str) -> None:

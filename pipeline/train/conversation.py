@@ -13,9 +13,7 @@ from typing import Any
 
 from pipeline.errors import SetupError
 from pipeline.models.clip_frames import ClipFrames
-from pipeline.models.hf.inputs import chat_inputs
-from pipeline.models.hf.loading import LOAD_FAULTS, explain_load_fault
-from pipeline.models.hf.torchvision_mend import mend_torchvision
+from pipeline.models.hf.inputs import chat_inputs, read_processor
 
 IGNORED = -100
 """Label of a token that does not count."""
@@ -46,27 +44,11 @@ class TrainingProcessor:
         setting: str = "lora.base",
         trust_remote_code: bool = False,
     ) -> None:
-        """Load the processor.
-
-        Raises:
-            SetupError: there is none, it takes no videos, or a package is missing that it needs.
-        """
-        mend_torchvision()
-        from transformers import AutoProcessor
-
-        try:
-            self.processor: Any = AutoProcessor.from_pretrained(
-                model, revision=revision, trust_remote_code=trust_remote_code
-            )
-        except LOAD_FAULTS as fault:
-            raise explain_load_fault(fault, model, setting) from None
-        if getattr(self.processor, "video_processor", None) is None:
-            raise SetupError(f"{setting}={model}: takes no videos ({type(self.processor).__name__})")
+        """Load the processor; arguments and errors are those of `read_processor`."""
+        self.processor = read_processor(model, revision, setting=setting, trust_remote_code=trust_remote_code)
         self._title = f"{setting}={model}"
         self._tokenizer = self.processor.tokenizer
         self._tokenizer.padding_side = "right"
-        if self._tokenizer.pad_token is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token
         self._specials = tuple(token for token in self._tokenizer.all_special_tokens if token)
 
     def inputs(self, lessons: Sequence[Lesson]) -> dict[str, Any]:

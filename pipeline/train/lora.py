@@ -31,7 +31,7 @@ from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.conversation import TrainingProcessor
 from pipeline.train.processes import start_accelerator
 from pipeline.train.trainer import Progress, Trainer
-from pipeline.train.validation import Measured, measure_judgements, measure_loss
+from pipeline.train.validation import measure_judgements, measure_loss
 from pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def train_lora(
         if accelerator.is_main_process:
             _repair(workspace)
         accelerator.wait_for_everyone()
-        return _LoraTraining(workspace, config, video, accelerator, key=key, training_folder=folder).run(on_progress)
+        return _LoraTraining(workspace, config, video, accelerator, key=key, folder=folder).run(on_progress)
 
 
 def training_key(workspace: Workspace, config: LoraConfig) -> str:
@@ -103,14 +103,7 @@ class _LoraTraining:
     """One call of `train_lora` in one process."""
 
     def __init__(
-        self,
-        workspace: Workspace,
-        config: LoraConfig,
-        video: VideoConfig,
-        accelerator: Any,
-        *,
-        key: str,
-        training_folder: Path,
+        self, workspace: Workspace, config: LoraConfig, video: VideoConfig, accelerator: Any, *, key: str, folder: Path
     ) -> None:
         self._workspace = workspace
         self._config = config
@@ -120,7 +113,7 @@ class _LoraTraining:
         self._dataset = workspace.storage.local_path("dataset")
         self._folder = workspace.storage.local_path(MODEL_FOLDER)
         self._key = key
-        self._training_folder = training_folder
+        self._training_folder = folder
 
     def run(self, on_progress: Progress | None) -> TrainedLora:
         if (known := self._finished()) is not None:
@@ -205,30 +198,17 @@ class _LoraTraining:
             trained_on=self._key,
             versions=package_versions(),
         )
-        model = insert_lora(
-            base,
-            rank=config.rank,
-            alpha=config.alpha,
-            dropout=config.dropout,
-            target_modules=config.target_modules,
-            train_projector=facts.has_projector,
-            seed=config.seed,
-            train_updates=config.lr > 0,
-        )
-        return model, facts
+        return insert_lora(base, config), facts
 
     def _batches(self, split: str, processor: TrainingProcessor, batch_size: int, *, shuffle: bool) -> TrainingBatches:
-        config, video = self._config, self._video
+        config = self._config
         settings = DataSettings(
             num_frames=config.num_frames,
             max_side=config.max_side,
             tasks=tuple(config.tasks) or None,
             shuffle=shuffle,
             seed=config.seed,
-            workers=video.workers,
-            timeout_s=video.timeout_s,
-            memory_mb=video.memory_mb,
-            reader=video.reader,
+            video=self._video,
         )
         world = self._accelerator.num_processes
         return TrainingBatches(
@@ -263,16 +243,18 @@ class _LoraTraining:
         config, world = self._config, self._accelerator.num_processes
         if not self._has_validation():
             return {}
-        measured = Measured()
+        metrics = {}
         if config.validation_rows:
             batches = self._batches("validation", processor, config.micro_batch, shuffle=False)
             count = -(-config.validation_rows // (config.micro_batch * world))
             with closing(_interruptible(batches, trainer)) as rows:
-                measured = measure_loss(trainer.bare_model, rows, count, trainer.place)
+                loss, tokens = trainer.total(measure_loss(trainer.bare_model, rows, count, trainer.place)).tolist()
+            if tokens:
+                metrics["validation/loss"] = loss / tokens
         if config.judged_rows:
             batches = self._batches("validation", processor, 1, shuffle=False)
             with closing(_interruptible(batches, trainer)) as rows:
-                measured += measure_judgements(
+                judged = measure_judgements(
                     trainer.bare_model,
                     processor.processor.tokenizer,
                     rows,
@@ -280,7 +262,10 @@ class _LoraTraining:
                     place=trainer.place,
                     max_new_tokens=config.judged_tokens,
                 )
-        return measured.summed(trainer.total).metrics()
+            right, count = trainer.total(judged).tolist()
+            if count:
+                metrics["validation/judgement_accuracy"] = right / count
+        return metrics
 
     def _announce(self, model: Any, trainer: Trainer, batches: TrainingBatches) -> None:
         if not self._is_main:

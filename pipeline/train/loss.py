@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -42,8 +41,3 @@ def _can_keep_some_logits(model: Any) -> bool:
     inner = getattr(model, "module", model)
     base = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
     return "logits_to_keep" in inspect.signature(base.forward).parameters
-
-
-def is_finite(*values: float) -> bool:
-    """Whether none of the values is infinite or no number."""
-    return bool(torch.isfinite(torch.tensor(values)).all())

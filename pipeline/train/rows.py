@@ -18,7 +18,7 @@ from pipeline.dataset.layout import CLIP_FOLDER, DataShard, dataset_folder_of, l
 from pipeline.errors import DataError
 from pipeline.train.order import RowFacts
 
-_COLUMNS = ("id", "video", "start_s", "end_s", "label", "is_anomaly", "task", "question", "answer")
+_COLUMNS = ("id", "video", "start_s", "end_s", "is_anomaly", "task", "question", "answer")
 _MEASURED = ("video.path", "source_video", "start_s", "end_s", "task", "question", "answer")
 
 
@@ -32,7 +32,7 @@ class TrainingRow:
         content: the bytes of the clip's file where the dataset embeds them.
         span_s: the part of the file that is the clip, [start, end) in seconds; None is all of it.
         clip: a number that rows about the same clip share.
-        label, is_anomaly, task, question, answer: as in the dataset.
+        is_anomaly, task, question, answer: as in the dataset.
     """
 
     id: str
@@ -40,7 +40,6 @@ class TrainingRow:
     content: bytes | None
     span_s: tuple[float, float] | None
     clip: int
-    label: str
     is_anomaly: bool
     task: str
     question: str
@@ -104,11 +103,7 @@ class SplitRows:
         return len(self.facts.lengths)
 
     def at(self, indices: Sequence[int]) -> list[TrainingRow]:
-        """Return rows by index, in the order asked for.
-
-        Raises:
-            DataError: naming the shard that cannot be read.
-        """
+        """Return rows by index, in the order asked for. Raises: DataError, naming the shard that cannot be read."""
         return [self._row(int(index)) for index in indices]
 
     def _row(self, index: int) -> TrainingRow:
@@ -128,7 +123,6 @@ class SplitRows:
             content=content,
             span_s=None if is_clip else (row["start_s"], row["end_s"]),
             clip=int(self.facts.clips[index]),
-            label=row["label"],
             is_anomaly=row["is_anomaly"],
             task=row["task"],
             question=row["question"],

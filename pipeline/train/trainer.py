@@ -8,6 +8,7 @@ at the same bits as one that was not.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,7 +23,7 @@ from pipeline.errors import SetupError
 from pipeline.train.batches import TrainingBatch, TrainingBatches
 from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.interruption import Interruption
-from pipeline.train.loss import answer_loss, is_finite
+from pipeline.train.loss import answer_loss
 from pipeline.train.schedule import rate_factor
 
 logger = logging.getLogger(__name__)
@@ -213,7 +214,7 @@ class Trainer:
             answer_tokens=round(answer_tokens),
             tokens=round(tokens),
         )
-        if not is_finite(step.loss, step.grad_norm):
+        if not (math.isfinite(step.loss) and math.isfinite(step.grad_norm)):
             raise self._diverged(step, ids)
         self._optimizer.step()
         return step

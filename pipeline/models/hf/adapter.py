@@ -10,12 +10,11 @@ processor_config.json, ...  the base's processor and tokenizer
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import SetupError
-from pipeline.models.hf.bundled import find_model
 from pipeline.models.hf.loading import first_line
 from pipeline.models.hf.model_parts import Probe, differing_weights, projector_parameters
 
@@ -24,9 +23,13 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 PICKLED_FILE = "adapter_model.bin"
 PROJECTOR_FILE = "projector.safetensors"
 FACTS_FILE = "holmes.json"
-_PROCESSOR_FILE = "processor_config.json"
+PROCESSOR_FILE = "processor_config.json"
 
 TRAIN_EXTRA = "pip install 'holmes-engine[train]'"
+
+
+_NUM_FRAMES, _MAX_SIDE = 8, 448
+"""What a model is shown where nothing says what it was trained with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +60,6 @@ class AdapterFacts:
     metrics: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the content of `holmes.json`."""
-        return asdict(self)
-
 
 def is_adapter(model: str) -> bool:
     """Whether a model's name is that of a local folder with an adapter."""
@@ -84,44 +83,16 @@ def read_facts(folder: Path) -> AdapterFacts:
         raise SetupError(f"{path}: not the description of an adapter: {first_line(fault)}") from None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundModel:
-    """A base model, and the adapter that goes onto it where there is one."""
+def frames_shown(adapter: str | None, num_frames: int | None, max_side: int | None) -> tuple[int, int]:
+    """Return how many frames a model is shown and their longest side: as asked, else as the adapter was trained with.
 
-    base: str
-    revision: str | None
-    adapter: str | None
-
-    @property
-    def processor(self) -> str:
-        """Where the processor is read from: the adapter's folder where it holds one."""
-        if self.adapter is not None and (Path(self.adapter) / _PROCESSOR_FILE).is_file():
-            return self.adapter
-        return self.base
-
-
-def find_model_and_adapter(
-    model: str, base: str | None = None, *, setting: str, revision: str | None = None
-) -> FoundModel:
-    """Tell from a model's name what has to be loaded.
-
-    Args:
-        model: id, folder or bundled name of a model, or the folder of an adapter.
-        base: model that the adapter goes onto; None takes the one that it was trained on.
-        setting: what names `model` in the configuration or on the command line, for messages.
-        revision: of the base; None takes the one that the adapter was trained on.
-
-    Raises:
-        SetupError: a base is given although `model` is no adapter, or the adapter's description is damaged.
+    Raises: as `read_facts`.
     """
-    if not is_adapter(model):
-        if base is not None:
-            raise SetupError(f"{setting}={model}: no adapter there ({CONFIG_FILE} is missing), which a base could take")
-        return FoundModel(base=find_model(model), revision=revision, adapter=None)
-    facts = read_facts(Path(model))
-    wanted = facts.base if base is None else base
-    known_revision = facts.revision if wanted == facts.base else None
-    return FoundModel(base=find_model(wanted), revision=revision or known_revision, adapter=model)
+    facts = None if adapter is None else read_facts(Path(adapter))
+    return (
+        num_frames or (facts and facts.num_frames) or _NUM_FRAMES,
+        max_side or (facts and facts.max_side) or _MAX_SIDE,
+    )
 
 
 def apply_adapter(model: Any, folder: Path, *, allow_pickle: bool = False) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pipeline.errors import RecordError
 from pipeline.models.clip_frames import ClipFrames
@@ -36,10 +37,8 @@ class VideoChat:
             RecordError: EMPTY_TEXT where it generates none, OUT_OF_MEMORY or UNFIT_INPUT where it cannot take the clip.
             SetupError: the model cannot take such input at all.
         """
-        turns: list[Message] = [*history, Message(role="user", content=question)]
-        # What the model learned of its limits goes on from question to question.
-        self._model = self._model.asking(turns)
-        [answer] = self._model.answer([clip])
+        turns = (*history, Message(role="user", content=question))
+        [answer] = self._model.answer([replace(clip, turns=turns)])
         if isinstance(answer, RecordError):
             raise answer
         if not answer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import sys
 from collections import deque
@@ -15,10 +14,11 @@ from typing import Any
 from pipeline.devices import pick_device, pick_dtype
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.clip_frames import ClipFrames
-from pipeline.models.hf.adapter import apply_adapter, find_model_and_adapter
+from pipeline.models.hf.adapter import CONFIG_FILE, PROCESSOR_FILE, apply_adapter, is_adapter, read_facts
+from pipeline.models.hf.bundled import find_model
 from pipeline.models.hf.inputs import ClipProcessor
 from pipeline.models.hf.loading import LOAD_FAULTS, check_folder, check_weights, explain_load_fault, first_line
-from pipeline.models.hf.sampling import ClipwiseSampling, Generation
+from pipeline.models.hf.sampling import LIKELIEST, ClipwiseSampling, Generation
 from pipeline.prompts import Message
 from pipeline.records import Reason, digest
 
@@ -83,21 +83,25 @@ def find_source(
     Raises:
         SetupError: a base is given although `model` is no adapter, or the adapter's description is damaged.
     """
-    found = find_model_and_adapter(model, base, setting=setting, revision=revision)
-    if found.adapter is not None:
-        check_folder(found.base, f"{setting}={model}: its base")
+    if not is_adapter(model):
+        if base is not None:
+            raise SetupError(f"{setting}={model}: no adapter there ({CONFIG_FILE} is missing), which a base could take")
+        return ModelSource(name=find_model(model), revision=revision, setting=setting, **how)
+    facts = read_facts(Path(model))
+    base = base or facts.base
+    check_folder(find_model(base), f"{setting}={model}: its base")
     return ModelSource(
-        name=found.base,
-        revision=found.revision,
-        adapter=found.adapter,
-        processor=found.processor,
+        name=find_model(base),
+        revision=revision or (facts.revision if base == facts.base else None),
+        adapter=model,
+        processor=model if (Path(model) / PROCESSOR_FILE).is_file() else None,
         setting=setting,
         **how,
     )
 
 
 class VideoModel:
-    """Answers one prompt about clips; the same clip gets the same answer.
+    """Answers its prompt, or the one that comes with a clip; the same clip gets the same answer.
 
     Attributes:
         new_tokens: tokens generated so far.
@@ -129,12 +133,6 @@ class VideoModel:
         self.new_tokens = 0
         self._model, self.device, self._dtype = load_weights(source, device)
         logger.info("%s on %s in %s", source.name, self.device, self._dtype)
-
-    def asking(self, prompt: Sequence[Message]) -> VideoModel:
-        """Return the same model with another prompt; weights are shared."""
-        other = copy.copy(self)
-        other._processor = self._processor.asking(prompt)
-        return other
 
     def answer(self, clips: Sequence[ClipFrames]) -> list[str | RecordError]:
         """Return one text per clip: what the model adds to the prompt, cleaned; it may be empty.
@@ -204,12 +202,7 @@ class VideoModel:
             tokens = self._model.generate(
                 **inputs,
                 max_new_tokens=settings.max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                # Checkpoints carry sampling settings, which greedy decoding would only warn about.
-                temperature=None,
-                top_p=None,
-                top_k=None,
+                **LIKELIEST,
                 pad_token_id=self._processor.pad_token_id,
                 logits_processor=sampling,
             )
@@ -217,31 +210,25 @@ class VideoModel:
         # Some models return what they added alone.
         if tokens.shape[1] >= asked.shape[1] and bool((tokens[:, : asked.shape[1]] == asked).all()):
             tokens = tokens[:, asked.shape[1] :]
-        return [self._read(row) for row in tokens.tolist()]
+        return [self._read(row, clip) for row, clip in zip(tokens.tolist(), clips, strict=True)]
 
     def _current_device(self) -> AbstractContextManager[Any]:
         """Make the model's GPU the current one: kernels written in Triton are launched there, whatever their inputs."""
         return self._torch.cuda.device(self.device) if self.device.startswith("cuda") else nullcontext()
 
-    def _read(self, row: list[int]) -> str:
+    def _read(self, row: list[int], clip: ClipFrames) -> str:
         ends = self._model.generation_config.eos_token_id
         ends = {self._processor.pad_token_id, *(ends if isinstance(ends, list) else [ends])}
         length = next((place for place, token in enumerate(row) if token in ends), len(row))
         self.new_tokens += min(length + 1, len(row))
-        return self._processor.text(row[:length], is_cut_off=length == self._generation.max_new_tokens)
+        return self._processor.text(row[:length], clip, is_cut_off=length == self._generation.max_new_tokens)
 
 
-def load_processor(
-    source: ModelSource, prompt: Sequence[Message], kind: type[ClipProcessor] = ClipProcessor
-) -> ClipProcessor:
-    """Return the processor of a source, for a prompt.
-
-    Raises: as `ClipProcessor`.
-    """
-    name = source.processor or source.name
-    return kind(
-        name,
-        source.revision if name == source.name else None,
+def load_processor(source: ModelSource, prompt: Sequence[Message]) -> ClipProcessor:
+    """Return the processor of a source, for a prompt. Raises: as `read_processor`."""
+    return ClipProcessor(
+        source.processor or source.name,
+        None if source.processor else source.revision,
         prompt,
         setting=source.setting,
         trust_remote_code=source.trust_remote_code,

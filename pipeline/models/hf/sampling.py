@@ -12,6 +12,9 @@ from pipeline.records import digest
 
 _SEED_HEX_DIGITS = 15
 
+LIKELIEST: dict[str, Any] = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
+"""Arguments of `generate` that take the likeliest token; checkpoints carry sampling settings that would warn here."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:

@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from training_data import row, write_dataset, write_split
 
+from pipeline.config import VideoConfig
 from pipeline.errors import ConfigError, DataError, RecordError
 from pipeline.models.clip_files import ClipJob, read_file_clip
 from pipeline.records import Reason
@@ -22,7 +23,7 @@ from pipeline.train.batches import DataSettings, TrainingBatch, TrainingBatches
 from pipeline.train.conversation import TrainingProcessor
 from pipeline.train.rows import SplitRows
 
-SETTINGS = DataSettings(num_frames=2, max_side=64, workers=1, window_rows=8)
+SETTINGS = DataSettings(num_frames=2, max_side=64, video=VideoConfig(workers=1), window_rows=8)
 SHOWN: dict[str, Any] = {"num_frames": 4, "max_side": 64, "reader": "auto"}
 
 
@@ -129,21 +130,6 @@ def test_texts_that_mean_something_to_the_model_are_left_out(
         "pair005": Reason.EMPTY_TEXT,
     }
     assert "the question holds <video>" in stream.rejected["pair003"].detail
-
-
-def test_a_data_loader_gives_the_same_batches(tmp_path: Path, clip: Path, processor: TrainingProcessor) -> None:
-    from torch.utils.data import DataLoader
-
-    from pipeline.train.loader import BatchStream
-
-    dataset = write_dataset(tmp_path, clip, 20)
-    straight, loaded = batches(dataset, processor), batches(dataset, processor)
-    expected = list(straight)[2:]
-    loaded.done = 2
-    stream = BatchStream(loaded)
-    assert len(stream) == len(expected)
-    loader: DataLoader[TrainingBatch] = DataLoader(stream, batch_size=None, num_workers=2)
-    assert all(same(a, b) for a, b in zip(loader, expected, strict=True))
 
 
 def test_a_clip_is_decoded_once_for_all_its_questions(

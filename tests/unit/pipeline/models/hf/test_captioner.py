@@ -369,14 +369,10 @@ def test_frames_are_spaced_in_time_not_by_index() -> None:
     # Ten frames in the first second, then one a second.
     times_s = np.concatenate([np.arange(10) / 10, 1.0 + np.arange(9)])
     timeline = Timeline(times_s=times_s, duration_s=10.0, fps=1.9, tick_s=0.001, nominal_fps=None)
-    clip = request(Video(
-        video_id="v", path="", sha256="", fps=1.9, num_frames=19, duration_s=10, width=1, height=1, codec="",
-        label=None, split=None, source="",
-    ), 0, 19).clip  # fmt: skip
-    assert evenly_spaced(timeline, clip, 5) == [10, 12, 14, 16, 18]
+    assert evenly_spaced(timeline, 0, 19, 5) == [10, 12, 14, 16, 18]
 
 
 def test_short_clips_repeat_frames_within_themselves(footage: Video) -> None:
     timeline = read_timeline(footage.path)
-    assert evenly_spaced(timeline, request(footage, 20, 22).clip, 4) == [20, 20, 21, 21]
-    assert evenly_spaced(timeline, request(footage, 59, 60).clip, 3) == [59, 59, 59]
+    assert evenly_spaced(timeline, 20, 22, 4) == [20, 20, 21, 21]
+    assert evenly_spaced(timeline, 59, 60, 3) == [59, 59, 59]
