@@ -24,9 +24,7 @@ from pipeline.infer.live import UNIFORM_SCORE, LiveTools, OnSpan, watch
 from pipeline.infer.scoring import VideoScorer
 from pipeline.infer.settings import DetectSettings, default_question
 from pipeline.models.clip_frames import ClipFrames, read_clip
-from pipeline.models.hf.adapter import frames_shown
 from pipeline.models.hf.chat import VideoChat
-from pipeline.models.hf.model import find_source
 from pipeline.prompts import Message
 from pipeline.records import Reason
 from pipeline.sampler.curve import ScoreCurve
@@ -69,17 +67,10 @@ class Detector:
         else:
             logger.info("no sampler: frames are sampled uniformly")
         if settings.model_path is not None:
-            source = find_source(
-                settings.model_path,
-                settings.model_base,
-                setting="--model-path",
-                dtype=settings.dtype,
-                trust_remote_code=settings.trust_remote_code,
-                allow_pickle=settings.allow_pickle,
-            )
+            source = settings.source_of(settings.model_path)
             self._chat = VideoChat(source, settings.device, settings.max_new_tokens)
             adapter = source.adapter
-        self._num_frames, self._max_side = frames_shown(adapter, settings.num_frames, settings.max_side)
+        self._num_frames, self._max_side = settings.frames_shown(adapter)
         self.theta = _theta(settings, self._scorer)
         self._live_clips: dict[tuple[str, float, float], ClipFrames] = {}
         self._shown: tuple[str, FrameSpan, ClipFrames] | None = None

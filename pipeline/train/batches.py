@@ -84,7 +84,6 @@ class TrainingBatch:
     ids: list[str]
     is_anomaly: list[bool]
     tasks: list[str]
-    answers: list[str]
 
 
 class TrainingBatches:
@@ -231,7 +230,6 @@ class TrainingBatches:
             ids=[row.id for row in learned],
             is_anomaly=[row.is_anomaly for row in learned],
             tasks=[row.task for row in learned],
-            answers=[row.answer for row in learned],
         )
 
     def _fault_of(self, row: TrainingRow) -> RecordError | None:

@@ -69,11 +69,6 @@ class TrainingProcessor:
         """Return a piece of a text that the tokenizer would take for a token of its own, as `<video>`, or None."""
         return next((token for token in self._specials if token in text), None)
 
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of tokens, special ones included."""
-        text: str = self._tokenizer.decode(tokens)
-        return text
-
     def _answer_tokens(self, turns: list[dict[str, Any]], answer: str) -> list[int]:
         """Return the tokens that the model has to generate after the prompt, the one that ends them included."""
         prompt = self._rendered(turns[:1], add_generation_prompt=True)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Generator
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from pipeline.records import digest
 from pipeline.storage import describe_os_error, open_to_readers, swap_in
 from pipeline.train.adapter import insert_lora, package_versions, save_adapter
 from pipeline.train.base_model import load_base, source_of_base
-from pipeline.train.batches import DataSettings, TrainingBatch, TrainingBatches
+from pipeline.train.batches import DataSettings, TrainingBatches
 from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.conversation import TrainingProcessor
 from pipeline.train.processes import start_accelerator
@@ -247,21 +246,20 @@ class _LoraTraining:
         if config.validation_rows:
             batches = self._batches("validation", processor, config.micro_batch, shuffle=False)
             count = -(-config.validation_rows // (config.micro_batch * world))
-            with closing(_interruptible(batches, trainer)) as rows:
-                loss, tokens = trainer.total(measure_loss(trainer.bare_model, rows, count, trainer.place)).tolist()
+            measured = measure_loss(trainer.bare_model, batches, count, trainer.place)
+            loss, tokens = trainer.total(measured).tolist()
             if tokens:
                 metrics["validation/loss"] = loss / tokens
         if config.judged_rows:
             batches = self._batches("validation", processor, 1, shuffle=False)
-            with closing(_interruptible(batches, trainer)) as rows:
-                judged = measure_judgements(
-                    trainer.bare_model,
-                    processor.processor.tokenizer,
-                    rows,
-                    -(-config.judged_rows // world),
-                    place=trainer.place,
-                    max_new_tokens=config.judged_tokens,
-                )
+            judged = measure_judgements(
+                trainer.bare_model,
+                processor.processor.tokenizer,
+                batches,
+                -(-config.judged_rows // world),
+                place=trainer.place,
+                max_new_tokens=config.judged_tokens,
+            )
             right, count = trainer.total(judged).tolist()
             if count:
                 metrics["validation/judgement_accuracy"] = right / count
@@ -326,14 +324,6 @@ def _repair(workspace: Workspace) -> None:
         old.rename(current)
     for remains in (new, old):
         shutil.rmtree(remains, ignore_errors=True)
-
-
-def _interruptible(batches: TrainingBatches, trainer: Trainer) -> Generator[TrainingBatch]:
-    for batch in batches:
-        # Devices may look at different numbers of rows: they cannot agree on an end here.
-        if trainer.is_alone:
-            trainer.check_interruption()
-        yield batch
 
 
 def _flat(config: LoraConfig) -> dict[str, Any]:

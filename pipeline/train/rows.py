@@ -68,13 +68,9 @@ class SplitRows:
     def __init__(
         self, path: Path, split: str, *, tasks: Sequence[str] | None = None, held_bytes: int = 512 << 20
     ) -> None:
-        """Read how many rows there are, and how long they are.
+        """Read how many rows there are, and how long they are, of the dataset at a folder or in a workspace.
 
-        Args:
-            path: a dataset folder, or a workspace with one.
-            split: train, validation or test.
-            tasks: rows of other tasks are left out; None takes all.
-            held_bytes: size of the row groups that are kept in memory.
+        Rows of other tasks are left out, where some are named; `held_bytes` of row groups are kept in memory.
 
         Raises:
             DataError: there is no dataset, a shard is damaged or missing, or no row is left.

@@ -28,10 +28,6 @@ PROCESSOR_FILE = "processor_config.json"
 TRAIN_EXTRA = "pip install 'holmes-engine[train]'"
 
 
-_NUM_FRAMES, _MAX_SIDE = 8, 448
-"""What a model is shown where nothing says what it was trained with."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterFacts:
     """What an adapter knows about itself.
@@ -83,27 +79,11 @@ def read_facts(folder: Path) -> AdapterFacts:
         raise SetupError(f"{path}: not the description of an adapter: {first_line(fault)}") from None
 
 
-def frames_shown(adapter: str | None, num_frames: int | None, max_side: int | None) -> tuple[int, int]:
-    """Return how many frames a model is shown and their longest side: as asked, else as the adapter was trained with.
-
-    Raises: as `read_facts`.
-    """
-    facts = None if adapter is None else read_facts(Path(adapter))
-    return (
-        num_frames or (facts and facts.num_frames) or _NUM_FRAMES,
-        max_side or (facts and facts.max_side) or _MAX_SIDE,
-    )
-
-
 def apply_adapter(model: Any, folder: Path, *, allow_pickle: bool = False) -> Any:
     """Return `model` with the adapter's updates added to its weights, and with the adapter's projector.
 
-    Onto quantized weights nothing can be added exactly: there the updates stay layers of their own.
-
-    Args:
-        model: the base, in transformers' class.
-        folder: of the adapter.
-        allow_pickle: read updates from a pickle file, restricted to tensors, where there is no safetensors file.
+    Onto quantized weights nothing can be added exactly: there the updates stay layers of their own. Updates in a pickle
+    file are read where `allow_pickle` says so and there is no safetensors file, and tensors alone.
 
     Raises:
         SetupError: the adapter is of another base, a file is missing or damaged, or peft is not installed.

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -13,10 +12,10 @@ from pipeline.errors import RecordError
 from pipeline.models.answering import VideoQuestion
 from pipeline.models.clip_files import ClipJob, read_file_clip
 from pipeline.models.clip_frames import CLIPS_AHEAD_PER_WORKER, ClipFrames, read_ahead
-from pipeline.models.hf.adapter import frames_shown
 from pipeline.models.hf.clip_queue import ClipQueue, QueueLimits
-from pipeline.models.hf.loading import check_folder
-from pipeline.models.hf.model import VideoModel, find_source, load_processor, model_identity
+from pipeline.models.hf.devices import DeviceModels, ModelCall
+from pipeline.models.hf.explainer import ExplainerSettings
+from pipeline.models.hf.model import load_processor, model_identity
 from pipeline.models.hf.sampling import Generation
 from pipeline.prompts import Message
 from pipeline.video.pool import VideoPool
@@ -25,37 +24,21 @@ _VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerSettings:
+class AnswerSettings(ExplainerSettings):
     """How a model answers.
 
     Attributes:
         model_path: id, folder or bundled name of a video MLLM, or the folder of an adapter.
-        model_base: base of that adapter; None is the one that it was trained on.
-        num_frames: frames shown, evenly spaced in time; None is as many as the adapter was trained with, or 8.
-        max_side: longest side of these frames in pixels; None is that of the training, or 448.
-        max_new_tokens: longest answer in tokens.
         batch_size: most questions answered together.
         batch_tokens: most prompt tokens of a batch, visual ones and padding included.
         buffer_mb: frames decoded ahead of the model, in MiB.
-        device: auto, cpu, cuda, cuda:1, ...
-        dtype: auto, float32, bfloat16 or float16.
-        trust_remote_code: run code that comes with the model.
-        allow_pickle: read weights from pickle files, which can run code.
         video: how video files are read.
     """
 
     model_path: str
-    model_base: str | None = None
-    num_frames: int | None = None
-    max_side: int | None = None
-    max_new_tokens: int = 128
     batch_size: int = 16
     batch_tokens: int = 32_768
     buffer_mb: int = 2048
-    device: str = "auto"
-    dtype: str = "auto"
-    trust_remote_code: bool = False
-    allow_pickle: bool = False
     video: VideoConfig = field(default_factory=VideoConfig)
 
 
@@ -63,22 +46,10 @@ class HfAnswerer:
     """Answers questions in batches of like clips, each with its own prompt, by taking the likeliest tokens."""
 
     def __init__(self, settings: AnswerSettings) -> None:
-        """Find the model; it is loaded with the first question.
-
-        Raises:
-            SetupError: no such folder, a base without an adapter, or a damaged description of an adapter.
-        """
+        """Find the model; it is loaded with the first question. Raises: as `ExplainerSettings.source_of`."""
         self._settings = settings
-        check_folder(settings.model_path, "--model-path")
-        self._source = find_source(
-            settings.model_path,
-            settings.model_base,
-            setting="--model-path",
-            dtype=settings.dtype,
-            trust_remote_code=settings.trust_remote_code,
-            allow_pickle=settings.allow_pickle,
-        )
-        self._num_frames, self._max_side = frames_shown(self._source.adapter, settings.num_frames, settings.max_side)
+        self._source = settings.source_of(settings.model_path)
+        self._num_frames, self._max_side = settings.frames_shown(self._source.adapter)
         self.name = Path(settings.model_path).name
 
     def identity(self) -> Mapping[str, object]:
@@ -100,9 +71,7 @@ class HfAnswerer:
             return
         settings, video = self._settings, self._settings.video
         processor = load_processor(self._source, ())
-        model = VideoModel(
-            self._source, settings.device, (), Generation(max_new_tokens=settings.max_new_tokens), processor
-        )
+        call = ModelCall(source=self._source, generation=Generation(max_new_tokens=settings.max_new_tokens))
         limits = QueueLimits(
             batch_clips=settings.batch_size,
             batch_tokens=settings.batch_tokens,
@@ -110,13 +79,9 @@ class HfAnswerer:
         )
         with (
             VideoPool(video.workers, video.timeout_s, video.memory_mb) as pool,
-            ThreadPoolExecutor(1, "model") as thread,
+            DeviceModels(call, [settings.device], processor) as models,
         ):
-
-            def submit(clips: Sequence[ClipFrames]) -> Future[list[str | RecordError]]:
-                return thread.submit(model.answer, clips)
-
-            queue = ClipQueue[VideoQuestion](submit, processor.footprint, limits, models=1)
+            queue = ClipQueue[VideoQuestion](models.submit, processor.footprint, limits, models=1)
             yield from queue.run(self._read(chain([first], questions), pool))
 
     def _read(

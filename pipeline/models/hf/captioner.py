@@ -89,10 +89,14 @@ class HfCaptioner:
         limits = QueueLimits(
             batch_clips=config.batch_size, batch_tokens=config.batch_tokens, held_bytes=config.buffer_mb << 20
         )
+        generation = Generation(
+            max_new_tokens=config.max_new_tokens, temperature=config.temperature, top_p=config.top_p, seed=config.seed
+        )
+        call = ModelCall(source=self._source, prompt=config.prompt, generation=generation)
         devices = list_devices(config.device)
         with (
             VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool,
-            DeviceModels(self._call(), devices, processor) as models,
+            DeviceModels(call, devices, processor) as models,
         ):
             queue = ClipQueue[EventClip](models.submit, processor.footprint, limits, len(devices))
             read = read_clips(
@@ -111,19 +115,6 @@ class HfCaptioner:
             models.use.batches,
             models.use.new_tokens / max(models.use.working_s, 1e-9),
             100 * models.use.waiting_share,
-        )
-
-    def _call(self) -> ModelCall:
-        config = self._config
-        return ModelCall(
-            source=self._source,
-            prompt=config.prompt,
-            generation=Generation(
-                max_new_tokens=config.max_new_tokens,
-                temperature=config.temperature,
-                top_p=config.top_p,
-                seed=config.seed,
-            ),
         )
 
     def _outcome(self, clip: EventClip, answer: str | RecordError) -> Caption | RecordError:

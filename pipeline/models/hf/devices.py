@@ -30,11 +30,11 @@ from pipeline.video.pool import end_with_parent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCall:
-    """Everything that a process needs to answer by itself."""
+    """What a process needs to answer by itself: `prompt` is the id of one, empty where clips have their own."""
 
     source: ModelSource
-    prompt: str
     generation: Generation
+    prompt: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -159,7 +159,8 @@ class _Server:
         started = time.monotonic()
         waiting_s = started - self._free_since
         if self._model is None:
-            call, prompt = self._call, load_prompt(self._call.prompt).render()
+            call = self._call
+            prompt = load_prompt(call.prompt).render() if call.prompt else ()
             self._model = VideoModel(call.source, self._device, prompt, call.generation, self._processor)
             started, waiting_s = time.monotonic(), 0.0
         tokens = self._model.new_tokens

@@ -88,13 +88,7 @@ class ClipProcessor:
 
 
 def read_processor(model: str, revision: str | None, *, setting: str, trust_remote_code: bool) -> Any:
-    """Return the processor of a video MLLM, its tokenizer with a token to pad with.
-
-    Args:
-        model: id or folder.
-        revision: of it.
-        setting: what named the model, for messages.
-        trust_remote_code: run code that comes with it.
+    """Return the processor of a video MLLM, its tokenizer with a token to pad with; `setting` stands in messages.
 
     Raises:
         SetupError: there is none, it takes no videos, or a package is missing that it needs.
@@ -129,13 +123,9 @@ def _conversation(clip: ClipFrames, prompt: Sequence[Message]) -> list[dict[str,
 def chat_inputs(
     processor: Any, conversations: Sequence[list[dict[str, Any]]], clips: Sequence[ClipFrames], device: str = "cpu"
 ) -> Any:
-    """Return the inputs of prompts about clips, one each, as a processor makes and pads them.
+    """Return the inputs of conversations that end where the model is to answer, each about one clip, padded.
 
-    Args:
-        processor: of transformers.
-        conversations: turns of a chat that end where the model is to answer; a part of each holds the frames.
-        clips: whose frames they are.
-        device: where frames are scaled and normalised.
+    Frames are scaled and normalised on `device`.
     """
     return processor.apply_chat_template(
         list(conversations),
@@ -145,20 +135,18 @@ def chat_inputs(
         return_tensors="pt",
         processor_kwargs={
             "do_sample_frames": False,
-            "video_metadata": [_metadata(clip) for clip in clips],
+            "video_metadata": [
+                {
+                    "total_num_frames": clip.clip_frames,
+                    "fps": clip.fps,
+                    "duration": clip.duration_s,
+                    "frames_indices": list(clip.indices),
+                    "height": clip.frames.shape[1],
+                    "width": clip.frames.shape[2],
+                }
+                for clip in clips
+            ],
             "padding": True,
             "device": device,
         },
     )
-
-
-def _metadata(clip: ClipFrames) -> dict[str, Any]:
-    height, width = clip.frames.shape[1:3]
-    return {
-        "total_num_frames": clip.clip_frames,
-        "fps": clip.fps,
-        "duration": clip.duration_s,
-        "frames_indices": list(clip.indices),
-        "height": height,
-        "width": width,
-    }

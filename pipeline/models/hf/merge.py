@@ -22,15 +22,9 @@ def merge_adapter(
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
 ) -> Path:
-    """Write base and adapter as one model with its processor into a new folder, and return the folder.
+    """Write base and adapter as one model with its processor into a new or empty folder, and return the folder.
 
-    Args:
-        adapter: folder of the adapter.
-        base: id, path or bundled name of its base; None is the one that it was trained on.
-        out: folder to write, which is not there or empty.
-        dtype: of the weights; auto is that of the base's files.
-        trust_remote_code: run code that comes with the base.
-        allow_pickle: read weights from pickle files.
+    Where no base is named it is the one that the adapter was trained on; the dtype auto is that of the base's files.
 
     Raises:
         SetupError: there is no adapter, it does not fit onto the base, `out` holds files, or the disk is full.

@@ -18,7 +18,7 @@ from pipeline.models.hf.adapter import CONFIG_FILE, PROCESSOR_FILE, apply_adapte
 from pipeline.models.hf.bundled import find_model
 from pipeline.models.hf.inputs import ClipProcessor
 from pipeline.models.hf.loading import LOAD_FAULTS, check_folder, check_weights, explain_load_fault, first_line
-from pipeline.models.hf.sampling import LIKELIEST, ClipwiseSampling, Generation
+from pipeline.models.hf.sampling import LIKELIEST, Generation, SeededSampling, seed_of
 from pipeline.prompts import Message
 from pipeline.records import Reason, digest
 
@@ -75,7 +75,7 @@ def find_source(
 
     Args:
         model: id, folder or bundled name of a model, or the folder of an adapter.
-        base: model that the adapter goes onto; None takes the one that it was trained on.
+        base: model that the adapter goes onto, of that `revision`; None takes the one that it was trained on.
         setting: what named the model, for messages.
         revision: of the model, or of the adapter's base.
         how: further attributes of the source.
@@ -147,12 +147,11 @@ class VideoModel:
         parts = deque([list(clips)])
         while parts:
             part = parts.popleft()
-            if len(part) > 1 and self._most_tokens is not None and self._tokens(part) > self._most_tokens:
-                parts.extendleft(reversed(_halves(part)))
-                continue
-            answers = self._try(part)
+            is_too_large = len(part) > 1 and self._most_tokens is not None and self._tokens(part) > self._most_tokens
+            answers = None if is_too_large else self._try(part)
             if answers is None:
-                parts.extendleft(reversed(_halves(part)))
+                middle = len(part) // 2
+                parts.extendleft([part[middle:], part[:middle]])
             else:
                 outcomes += answers
         if not self._has_answered:
@@ -197,7 +196,10 @@ class VideoModel:
     def _generate(self, clips: Sequence[ClipFrames]) -> list[str]:
         settings = self._generation
         inputs = self._processor.inputs(clips, self.device).to(self.device, dtype=self._dtype)
-        sampling = [ClipwiseSampling(clips, settings)] if settings.temperature > 0 else []
+        sampling = []
+        if settings.temperature > 0:
+            seeds = [seed_of(clip, settings.seed) for clip in clips]
+            sampling = [SeededSampling(seeds, settings.temperature, settings.top_p)]
         with self._torch.inference_mode(), self._current_device():
             tokens = self._model.generate(
                 **inputs,
@@ -255,12 +257,7 @@ def load_weights(source: ModelSource, device: str) -> tuple[Any, str, Any]:
 
 
 def read_weights(source: ModelSource, dtype: Any, **settings: Any) -> Any:
-    """Return the model of a source without its adapter.
-
-    Args:
-        source: where it is read from.
-        dtype: torch dtype of its weights.
-        settings: further ones of transformers' `from_pretrained`.
+    """Return the model of a source without its adapter; `settings` are further ones of `from_pretrained`.
 
     Raises:
         SetupError: no such model, a package is missing that it needs, or its weights or code are not to be trusted
@@ -300,10 +297,7 @@ def model_identity(model: str) -> str:
 
 
 def folder_identity(folder: Path) -> str:
-    """Return a digest of the files of a folder.
-
-    Of each file the name, the size and both ends are taken: training again changes them, moving the folder does not.
-    """
+    """Return a digest of the names, sizes and both ends of a folder's files: training changes it, moving does not."""
     return digest([_sampled(path, folder) for path in sorted(folder.rglob("*")) if path.is_file()])
 
 
@@ -314,8 +308,3 @@ def _sampled(path: Path, folder: Path) -> tuple[str, int, str]:
         file.seek(max(0, size - _SAMPLED_BYTES))
         tail = file.read()
     return path.relative_to(folder).as_posix(), size, digest(head.hex(), tail.hex())
-
-
-def _halves(clips: list[ClipFrames]) -> list[list[ClipFrames]]:
-    middle = len(clips) // 2
-    return [clips[:middle], clips[middle:]]

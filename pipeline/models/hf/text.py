@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.devices import pick_device, pick_dtype
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.hf.loading import LOAD_FAULTS, check_folder, first_line
-from pipeline.models.hf.sampling import LIKELIEST
+from pipeline.models.hf.sampling import LIKELIEST, SeededSampling
 from pipeline.models.hf.torchvision_mend import mend_torchvision
 from pipeline.records import Reason
 
@@ -120,7 +120,7 @@ class TextModel:
                 max_new_tokens=max_new_tokens,
                 **LIKELIEST,
                 # Sampling is greedy choice among logits with noise, which alone can have a seed per row.
-                logits_processor=[_GumbelNoise(temperature, seeds)] if temperature > 0 else None,
+                logits_processor=[SeededSampling(seeds, temperature)] if temperature > 0 else None,
                 pad_token_id=self._tokenizer.pad_token_id,
             )
         added = rows[:, inputs["input_ids"].shape[1] :].tolist()
@@ -136,22 +136,3 @@ class TextModel:
             prompt_tokens=len(prompt),
             completion_tokens=length,
         )
-
-
-class _GumbelNoise:
-    """Makes the largest logit a sample at a temperature: its noise depends on the row's own seed, not on the batch."""
-
-    def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
-        import torch
-
-        self._torch = torch
-        self._temperature = temperature
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    def __call__(self, _tokens: Any, scores: Any) -> Any:
-        """Return logits, shape (rows, vocabulary), with noise added."""
-        uniform = self._torch.stack(
-            [self._torch.rand(scores.shape[1], generator=generator) for generator in self._generators]
-        )
-        noise = -(-(uniform.clamp_min(1e-20).log())).log()
-        return scores.float() / self._temperature + noise.to(scores.device)

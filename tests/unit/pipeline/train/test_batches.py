@@ -57,7 +57,6 @@ def test_all_rows_come_once_over_all_ranks(tmp_path: Path, clip: Path, processor
     one = found[0]
     number = int(one.ids[0][4:])
     assert one.is_anomaly[0] is (number % 2 == 1)
-    assert one.answers[0].startswith("Yes" if number % 2 else "No")
     assert one.inputs["labels"].shape == one.inputs["input_ids"].shape
     assert all((batch.inputs["labels"] != -100).any(dim=1).all() for batch in found)
     assert {len(batch.ids) for batch in found} == {2, 3}

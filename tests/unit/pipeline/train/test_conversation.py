@@ -39,7 +39,10 @@ def test_the_loss_is_on_answers_and_on_what_ends_them(family: str, video_model: 
     for row, answer in enumerate(ANSWERS):
         learned = labels[row] != IGNORED
         # a template may put a space before the answer
-        assert processor.decode(labels[row][learned]).removeprefix(" ") == f"{answer}{tokenizer.eos_token}"
+        assert (
+            processor.processor.tokenizer.decode(labels[row][learned]).removeprefix(" ")
+            == f"{answer}{tokenizer.eos_token}"
+        )
         assert (labels[row][learned] == ids[row][learned]).all()
         assert not visual & set(labels[row][learned].tolist())
         assert mask[row][learned].all()
@@ -76,7 +79,7 @@ def test_what_ends_a_turn_is_learned_where_the_template_writes_it(video_model: C
     inputs = processor.inputs(lessons())
     for row, answer in enumerate(ANSWERS):
         labels = inputs["labels"][row]
-        assert processor.decode(labels[labels != IGNORED]) == f"{answer}<|endoftext|>"
+        assert processor.processor.tokenizer.decode(labels[labels != IGNORED]) == f"{answer}<|endoftext|>"
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
