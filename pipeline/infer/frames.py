@@ -22,14 +22,7 @@ FrameSpan = tuple[int, int]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Footage:
-    """A readable video file.
-
-    Attributes:
-        path: the file.
-        timeline: the times of its frames.
-        size: width and height as shown.
-        reader: the decoder.
-    """
+    """A readable video file; `size` is width and height as shown."""
 
     path: Path
     timeline: Timeline
@@ -43,11 +36,7 @@ class Footage:
 
     @contextmanager
     def opened(self, max_side: int) -> Iterator[FrameReader]:
-        """Open the file to read frames with sides of at most `max_side` pixels.
-
-        Raises:
-            RecordError: where the file is no readable video any more.
-        """
+        """Open the file to read frames with sides of at most `max_side` pixels."""
         with open_reader(self.path, self.reader, size=bounded(*self.size, max_side)) as reader:
             yield reader
 

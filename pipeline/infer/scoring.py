@@ -17,12 +17,7 @@ from pipeline.video.timeline import Timeline
 
 
 class VideoScorer:
-    """A trained sampler and what computes its features; the scores are those that a workspace's score stage writes.
-
-    Attributes:
-        sampler: the trained sampler.
-        stream: computes its features.
-    """
+    """A trained sampler and what computes its features; the scores are those that a workspace's score stage writes."""
 
     def __init__(self, folder: Path, features: FeaturesConfig, device: str) -> None:
         """Load the sampler, and the encoder of its features: name and stride are the sampler's, the rest is as given.

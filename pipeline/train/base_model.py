@@ -7,8 +7,8 @@ from typing import Any
 
 from pipeline.config import LoraConfig
 from pipeline.errors import SetupError
-from pipeline.models.hf.loading import check_folder
-from pipeline.models.hf.model import ModelSource, find_source, read_weights
+from pipeline.models.hf.loading import ModelSource, check_folder
+from pipeline.models.hf.model import find_source, read_weights
 from pipeline.models.hf.model_parts import modules_beside_language_model
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.errors import SetupError
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.hf.inputs import chat_inputs, read_processor
+from pipeline.models.hf.loading import ModelSource
 
 IGNORED = -100
 """Label of a token that does not count."""
@@ -36,17 +37,10 @@ class TrainingProcessor:
         processor: of transformers; it is what is saved beside an adapter.
     """
 
-    def __init__(
-        self,
-        model: str,
-        revision: str | None = None,
-        *,
-        setting: str = "lora.base",
-        trust_remote_code: bool = False,
-    ) -> None:
-        """Load the processor; arguments and errors are those of `read_processor`."""
-        self.processor = read_processor(model, revision, setting=setting, trust_remote_code=trust_remote_code)
-        self._title = f"{setting}={model}"
+    def __init__(self, source: ModelSource) -> None:
+        """Load the processor. Raises: as `read_processor`."""
+        self.processor = read_processor(source)
+        self._title = f"{source.setting}={source.name}"
         self._tokenizer = self.processor.tokenizer
         self._tokenizer.padding_side = "right"
         self._specials = tuple(token for token in self._tokenizer.all_special_tokens if token)

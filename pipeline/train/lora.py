@@ -18,8 +18,8 @@ from pipeline.config import LoraConfig, VideoConfig
 from pipeline.dataset.layout import dataset_folder_of, list_shards
 from pipeline.errors import SetupError
 from pipeline.models.hf.adapter import FACTS_FILE, AdapterFacts, is_adapter, read_facts
-from pipeline.models.hf.loading import first_line
-from pipeline.models.hf.model import ModelSource, folder_identity, model_identity
+from pipeline.models.hf.loading import ModelSource, first_line
+from pipeline.models.hf.model import folder_identity, model_identity
 from pipeline.models.hf.model_parts import probe_weights
 from pipeline.records import digest
 from pipeline.storage import describe_os_error, open_to_readers, swap_in
@@ -45,11 +45,9 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedLora:
-    """A trained adapter.
+    """A trained adapter, and what validation measured of it at the end.
 
     Attributes:
-        folder: of the adapter.
-        metrics: what validation measured at the end.
         steps: of the training; 0 where it had been trained before.
         is_main: whether this process is the one that speaks, of several.
     """
@@ -120,9 +118,7 @@ class _LoraTraining:
         started = time.monotonic()
         config, accelerator = self._config, self._accelerator
         source = source_of_base(config)
-        processor = TrainingProcessor(
-            source.name, source.revision, setting="lora.base", trust_remote_code=config.trust_remote_code
-        )
+        processor = TrainingProcessor(source)
         batches = self._batches("train", processor, config.micro_batch, shuffle=True)
         self._look_at_validation(processor)
         half_precision = config.dtype == "bf16" or (config.dtype == "auto" and accelerator.device.type == "cuda")

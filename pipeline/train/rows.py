@@ -32,7 +32,6 @@ class TrainingRow:
         content: the bytes of the clip's file where the dataset embeds them.
         span_s: the part of the file that is the clip, [start, end) in seconds; None is all of it.
         clip: a number that rows about the same clip share.
-        is_anomaly, task, question, answer: as in the dataset.
     """
 
     id: str
@@ -60,8 +59,6 @@ class SplitRows:
     """Random access to the rows of one split; a few row groups are in memory at any time.
 
     Attributes:
-        folder: the dataset folder.
-        split: which rows.
         facts: of all rows, what their order depends on; lengths are characters of question and answer.
     """
 

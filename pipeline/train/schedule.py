@@ -6,13 +6,7 @@ import math
 
 
 def rate_factor(step: int, steps: int, warmup: float) -> float:
-    """Return the share of the highest rate at which a step is taken, in (0, 1].
-
-    Args:
-        step: 0-based.
-        steps: of the whole training.
-        warmup: share of the steps in which the rate rises.
-    """
+    """Return the share of the highest rate at which a step, 0-based, is taken; `warmup` is a share of them."""
     rising = math.ceil(warmup * steps)
     if step < rising:
         return (step + 1) / (rising + 1)

@@ -41,13 +41,8 @@ def measure_judgements(
 ) -> Tensor:
     """Return how many of the first `count` rows that ask for a judgement are judged right, and of how many.
 
-    Args:
-        model: not wrapped for several devices.
-        tokenizer: of the model.
-        batches: of one row each; one that counts for nothing has no tasks.
-        count: of rows.
-        place: moves inputs to the model's device.
-        max_new_tokens: the answer opens with its judgement, the rest need not be generated.
+    The model is not wrapped for several devices; `batches` hold a row each, or none that counts; an answer opens with
+    its judgement, so that `max_new_tokens` can be few.
     """
     sums = torch.zeros(2, dtype=torch.float64)
     asking = (batch for batch in batches if batch.tasks == [Task.JUDGE_EXPLAIN])

@@ -27,5 +27,5 @@ def make_random_adapter(base: str, folder: Path) -> Any:
         for parameter in adapted.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
-    save_adapter(adapted, TrainingProcessor(base).processor, facts, folder)
+    save_adapter(adapted, TrainingProcessor(ModelSource(name=base)).processor, facts, folder)
     return adapted.eval()

@@ -15,7 +15,8 @@ from pipeline.models.clip_frames import CLIPS_AHEAD_PER_WORKER, ClipFrames, read
 from pipeline.models.hf.clip_queue import ClipQueue, QueueLimits
 from pipeline.models.hf.devices import DeviceModels, ModelCall
 from pipeline.models.hf.explainer import ExplainerSettings
-from pipeline.models.hf.model import load_processor, model_identity
+from pipeline.models.hf.inputs import ClipProcessor
+from pipeline.models.hf.model import model_identity
 from pipeline.models.hf.sampling import Generation
 from pipeline.prompts import Message
 from pipeline.video.pool import VideoPool
@@ -70,7 +71,7 @@ class HfAnswerer:
         if first is None:
             return
         settings, video = self._settings, self._settings.video
-        processor = load_processor(self._source, ())
+        processor = ClipProcessor(self._source, ())
         call = ModelCall(source=self._source, generation=Generation(max_new_tokens=settings.max_new_tokens))
         limits = QueueLimits(
             batch_clips=settings.batch_size,

@@ -13,8 +13,9 @@ from pipeline.models.base import CaptionRequest
 from pipeline.models.clip_frames import frame_job, read_clip_frames, read_clips
 from pipeline.models.hf.clip_queue import ClipQueue, QueueLimits
 from pipeline.models.hf.devices import DeviceModels, ModelCall, ModelUse, list_devices
+from pipeline.models.hf.inputs import ClipProcessor
 from pipeline.models.hf.loading import check_folder
-from pipeline.models.hf.model import find_source, load_processor, source_identity
+from pipeline.models.hf.model import find_source, source_identity
 from pipeline.models.hf.sampling import Generation
 from pipeline.prompts import load_prompt
 from pipeline.records import Caption, EventClip, Reason
@@ -85,7 +86,7 @@ class HfCaptioner:
             return
         config = self._config
         check_folder(self._source.name, self._source.setting)
-        processor = load_processor(self._source, self._messages)
+        processor = ClipProcessor(self._source, self._messages)
         limits = QueueLimits(
             batch_clips=config.batch_size, batch_tokens=config.batch_tokens, held_bytes=config.buffer_mb << 20
         )

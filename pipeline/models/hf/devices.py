@@ -22,7 +22,8 @@ from typing import Self
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.hf.inputs import ClipProcessor
-from pipeline.models.hf.model import MAP, ModelSource, VideoModel
+from pipeline.models.hf.loading import ModelSource
+from pipeline.models.hf.model import MAP, VideoModel
 from pipeline.models.hf.sampling import Generation
 from pipeline.prompts import load_prompt
 from pipeline.video.pool import end_with_parent

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.models.hf.adapter import read_facts
-from pipeline.models.hf.loading import check_folder
-from pipeline.models.hf.model import ModelSource, find_source
+from pipeline.models.hf.loading import ModelSource, check_folder
+from pipeline.models.hf.model import find_source
 
 _NUM_FRAMES, _MAX_SIDE = 8, 448
 """What a model is shown where nothing says what it was trained with."""

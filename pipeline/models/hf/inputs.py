@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.caption_text import clean_caption
 from pipeline.models.clip_frames import ClipFrames
-from pipeline.models.hf.loading import LOAD_FAULTS, explain_load_fault, first_line
+from pipeline.models.hf.loading import LOAD_FAULTS, ModelSource, explain_load_fault, first_line
 from pipeline.models.hf.torchvision_mend import mend_torchvision
 from pipeline.prompts import Message
 from pipeline.records import Reason
@@ -31,18 +31,10 @@ class Footprint:
 class ClipProcessor:
     """The processor of a model, used from several threads."""
 
-    def __init__(
-        self,
-        model: str,
-        revision: str | None,
-        prompt: Sequence[Message],
-        *,
-        setting: str = "caption.model",
-        trust_remote_code: bool = False,
-    ) -> None:
-        """Load the processor; arguments and errors are those of `read_processor`."""
-        self._processor = read_processor(model, revision, setting=setting, trust_remote_code=trust_remote_code)
-        self._title = f"{setting}={model}"
+    def __init__(self, source: ModelSource, prompt: Sequence[Message]) -> None:
+        """Load the processor. Raises: as `read_processor`."""
+        self._processor = read_processor(source)
+        self._title = f"{source.setting}={source.name}"
         self._prompt = prompt
         self._tokenizer = self._processor.tokenizer
         # Generation continues at the right end of every row, so that the padding has to stand on the left.
@@ -87,8 +79,8 @@ class ClipProcessor:
         return clean_caption(text, asked, is_cut_off=is_cut_off)
 
 
-def read_processor(model: str, revision: str | None, *, setting: str, trust_remote_code: bool) -> Any:
-    """Return the processor of a video MLLM, its tokenizer with a token to pad with; `setting` stands in messages.
+def read_processor(source: ModelSource) -> Any:
+    """Return the processor of a video MLLM, its tokenizer with a token to pad with.
 
     Raises:
         SetupError: there is none, it takes no videos, or a package is missing that it needs.
@@ -96,12 +88,17 @@ def read_processor(model: str, revision: str | None, *, setting: str, trust_remo
     mend_torchvision()
     from transformers import AutoProcessor
 
+    model = source.processor or source.name
     try:
-        processor: Any = AutoProcessor.from_pretrained(model, revision=revision, trust_remote_code=trust_remote_code)
+        processor: Any = AutoProcessor.from_pretrained(
+            model,
+            revision=None if source.processor else source.revision,
+            trust_remote_code=source.trust_remote_code,
+        )
     except LOAD_FAULTS as fault:
-        raise explain_load_fault(fault, model, setting) from None
+        raise explain_load_fault(fault, model, source.setting) from None
     if getattr(processor, "video_processor", None) is None:
-        raise SetupError(f"{setting}={model}: takes no videos ({type(processor).__name__})")
+        raise SetupError(f"{source.setting}={model}: takes no videos ({type(processor).__name__})")
     if processor.tokenizer.pad_token is None:
         processor.tokenizer.pad_token = processor.tokenizer.eos_token
     return processor

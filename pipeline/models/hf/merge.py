@@ -38,12 +38,7 @@ def merge_adapter(
         raise SetupError(f"{adapter}: no adapter there")
     model = read_weights(replace(source, setting="--model-base"), dtype)
     merged = apply_adapter(model, Path(adapter), allow_pickle=allow_pickle)
-    processor = read_processor(
-        source.processor or source.name,
-        None if source.processor else source.revision,
-        setting="ADAPTER",
-        trust_remote_code=trust_remote_code,
-    )
+    processor = read_processor(source)
     new = out.with_name(f"{TEMPORARY}{out.name}")
     try:
         shutil.rmtree(new, ignore_errors=True)

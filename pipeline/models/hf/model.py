@@ -7,7 +7,6 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,14 @@ from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.hf.adapter import CONFIG_FILE, PROCESSOR_FILE, apply_adapter, is_adapter, read_facts
 from pipeline.models.hf.bundled import find_model
 from pipeline.models.hf.inputs import ClipProcessor
-from pipeline.models.hf.loading import LOAD_FAULTS, check_folder, check_weights, explain_load_fault, first_line
+from pipeline.models.hf.loading import (
+    LOAD_FAULTS,
+    ModelSource,
+    check_folder,
+    check_weights,
+    explain_load_fault,
+    first_line,
+)
 from pipeline.models.hf.sampling import LIKELIEST, Generation, SeededSampling, seed_of
 from pipeline.prompts import Message
 from pipeline.records import Reason, digest
@@ -31,54 +37,13 @@ _SAMPLED_BYTES = 1 << 20
 _MEMORY_FAULTS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSource:
-    """Which weights are loaded, in which precision and with which attention; `auto` leaves it to the model.
-
-    Attributes:
-        name: id or folder of the model, or of the base of `adapter`.
-        revision: of that model.
-        adapter: folder of an adapter that goes onto it.
-        processor: where the processor is read from; None is `name`.
-        setting: what named the model, for messages.
-        trust_remote_code: run code that comes with the model.
-        allow_pickle: read weights from pickle files, which may run code.
-    """
-
-    name: str
-    revision: str | None = None
-    dtype: str = "auto"
-    attention: str = "auto"
-    adapter: str | None = None
-    processor: str | None = None
-    setting: str = "caption.model"
-    trust_remote_code: bool = False
-    allow_pickle: bool = False
-
-    @property
-    def device_setting(self) -> str:
-        """What names the device, beside `setting`."""
-        section, _, _ = self.setting.rpartition(".")
-        return f"{section}.device" if section else "--device"
-
-    @property
-    def title(self) -> str:
-        """The model as messages name it."""
-        adapter = f" with adapter {self.adapter}" if self.adapter else ""
-        return f"{self.setting}={self.name}{adapter}"
-
-
 def find_source(
     model: str, base: str | None = None, *, setting: str = "caption.model", revision: str | None = None, **how: Any
 ) -> ModelSource:
     """Return where a model is loaded from, by the name that a user gives.
 
-    Args:
-        model: id, folder or bundled name of a model, or the folder of an adapter.
-        base: model that the adapter goes onto, of that `revision`; None takes the one that it was trained on.
-        setting: what named the model, for messages.
-        revision: of the model, or of the adapter's base.
-        how: further attributes of the source.
+    That is an id, a folder, the name of a bundled model, or the folder of an adapter, which goes onto `base`, or else
+    onto the one that it was trained on; `revision` is that of the base, and `how` are further attributes of the source.
 
     Raises:
         SetupError: a base is given although `model` is no adapter, or the adapter's description is damaged.
@@ -121,7 +86,7 @@ class VideoModel:
             SetupError: no such model or device, or a package is missing that the model needs.
         """
         check_folder(source.name, source.setting)
-        self._processor = processor or load_processor(source, prompt)
+        self._processor = processor or ClipProcessor(source, prompt)
         import torch
 
         self._torch = torch
@@ -226,23 +191,11 @@ class VideoModel:
         return self._processor.text(row[:length], clip, is_cut_off=length == self._generation.max_new_tokens)
 
 
-def load_processor(source: ModelSource, prompt: Sequence[Message]) -> ClipProcessor:
-    """Return the processor of a source, for a prompt. Raises: as `read_processor`."""
-    return ClipProcessor(
-        source.processor or source.name,
-        None if source.processor else source.revision,
-        prompt,
-        setting=source.setting,
-        trust_remote_code=source.trust_remote_code,
-    )
-
-
 def load_weights(source: ModelSource, device: str) -> tuple[Any, str, Any]:
     """Return the model, the device that takes its inputs, and its dtype.
 
     Raises:
-        SetupError: no such model or device, a package is missing that the model needs, its weights or code are not to
-            be trusted unasked, or the adapter is damaged or of another base.
+        SetupError: as `read_weights`; or no such device, or the adapter is damaged or of another base.
     """
     is_spread = device == MAP
     device = pick_device("auto" if is_spread else device, source.device_setting)

@@ -18,6 +18,7 @@ from training_data import row, write_dataset, write_split
 from pipeline.config import VideoConfig
 from pipeline.errors import ConfigError, DataError, RecordError
 from pipeline.models.clip_files import ClipJob, read_file_clip
+from pipeline.models.hf.loading import ModelSource
 from pipeline.records import Reason
 from pipeline.train.batches import DataSettings, TrainingBatch, TrainingBatches
 from pipeline.train.conversation import TrainingProcessor
@@ -29,7 +30,7 @@ SHOWN: dict[str, Any] = {"num_frames": 4, "max_side": 64, "reader": "auto"}
 
 @pytest.fixture(scope="session")
 def processor(video_model: Callable[[str], str]) -> TrainingProcessor:
-    return TrainingProcessor(video_model("llava_onevision"))
+    return TrainingProcessor(ModelSource(name=video_model("llava_onevision")))
 
 
 @pytest.fixture

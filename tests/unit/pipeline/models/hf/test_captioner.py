@@ -172,7 +172,7 @@ def test_two_models_share_the_work(video_model: Callable[[str], str], footage: V
 def test_a_model_process_that_fails_or_dies_ends_the_run(video_model: Callable[[str], str]) -> None:
     generation = Generation(max_new_tokens=1)
     call = ModelCall(source=ModelSource(name="/nowhere/model"), prompt="caption", generation=generation)
-    processor = ClipProcessor(video_model("llava_onevision"), None, PROMPT)
+    processor = ClipProcessor(ModelSource(name=video_model("llava_onevision")), PROMPT)
     with DeviceModels(call, ["cpu", "cpu"], processor) as models:
         with pytest.raises(SetupError, match=r"caption\.model=/nowhere/model: no such folder"):
             models.submit(numbered(1)).result()

@@ -43,7 +43,9 @@ def logits(model: Any, base: str) -> Any:
 
     frames = np.random.default_rng(0).integers(0, 255, (4, 64, 96, 3), dtype=np.uint8)
     clip = ClipFrames(frames=frames, indices=(0, 5, 10, 15), clip_frames=20, fps=10.0, duration_s=2.0)
-    inputs = TrainingProcessor(base).inputs([Lesson(clip=clip, question="Is there anything?", answer="No.")])
+    inputs = TrainingProcessor(ModelSource(name=base)).inputs(
+        [Lesson(clip=clip, question="Is there anything?", answer="No.")]
+    )
     del inputs["labels"]
     with torch.no_grad():
         return model(**inputs).logits
