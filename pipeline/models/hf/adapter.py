@@ -33,13 +33,10 @@ class AdapterFacts:
     """What an adapter knows about itself.
 
     Attributes:
-        base: id, path or bundled name of the model it was trained on.
-        revision: that model's revision.
+        base: id, path or bundled name of the model it was trained on, of that `revision`.
         architecture: class of that model in transformers.
         probe: a few of its weights; empty where they are not known.
-        has_projector: whether a projector was trained with it.
-        num_frames: frames of a clip that it was shown; None where it is not known.
-        max_side: longest side of these frames in pixels.
+        num_frames: frames of a clip that it was shown, of sides up to `max_side`; None where it is not known.
         trained_on: hash of dataset, base and settings of the training.
         metrics: what validation measured at the end of training.
         versions: releases of the packages that trained it.

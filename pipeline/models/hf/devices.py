@@ -12,11 +12,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
-from types import TracebackType
+from dataclasses import dataclass
 from typing import Self
 
 from pipeline.errors import RecordError, SetupError
@@ -65,12 +64,12 @@ class ModelUse:
 
 @dataclass(slots=True)
 class _Device:
-    """A worker of its own for one model, and the batches it has not finished."""
+    """A worker of its own for one model, what it calls, and the batches it has not finished."""
 
     name: str
     executor: Executor
-    model: _Server | None = None
-    unfinished: int = field(default=0)
+    answer: Callable[[Sequence[ClipFrames]], tuple[list[str | RecordError], ModelUse]]
+    unfinished: int = 0
 
 
 class DeviceModels:
@@ -90,19 +89,22 @@ class DeviceModels:
 
     def __enter__(self) -> Self:
         if len(self._names) == 1:
-            server = _Server(self._call, self._names[0], self._processor)
-            self._devices = [_Device(self._names[0], ThreadPoolExecutor(1, "model"), server)]
+            [name] = self._names
+            server = _Server(self._call, name, self._processor)
+            self._devices = [_Device(name, ThreadPoolExecutor(1, "model"), server.answer)]
         else:
             context = multiprocessing.get_context("spawn")
             self._devices = [
-                _Device(name, ProcessPoolExecutor(1, context, initializer=_start, initargs=(os.getpid(),)))
+                _Device(
+                    name,
+                    ProcessPoolExecutor(1, context, initializer=_start, initargs=(os.getpid(),)),
+                    functools.partial(_answer, self._call, name),
+                )
                 for name in self._names
             ]
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for device in self._devices:
             device.executor.shutdown(wait=True, cancel_futures=True)
 
@@ -132,10 +134,7 @@ class DeviceModels:
                 answered.set_result(done.result()[0])
 
         try:
-            if device.model is not None:
-                future = device.executor.submit(device.model.answer, clips)
-            else:
-                future = device.executor.submit(_answer, self._call, device.name, clips)
+            future = device.executor.submit(device.answer, clips)
         except BrokenProcessPool:
             raise _died(device) from None
         future.add_done_callback(finish)
