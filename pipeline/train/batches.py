@@ -10,7 +10,7 @@ import functools
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,6 +106,7 @@ class TrainingBatches:
         rank: int = 0,
         world_size: int = 1,
         accumulate: int = 1,
+        only: Rows | None = None,
     ) -> None:
         """Read how many rows there are.
 
@@ -118,6 +119,7 @@ class TrainingBatches:
             rank: whose batches, of `world_size`.
             world_size: ranks that share the rows.
             accumulate: batches of a rank that make one step: the same rows make a step however it is shared out.
+            only: which rows, by index; None is all.
 
         Raises:
             DataError: there is no dataset, a shard is damaged or missing, or no row is left.
@@ -144,13 +146,15 @@ class TrainingBatches:
         self.done = 0
         self.rejected: dict[str, RecordError] = {}
         self._bad_rows = 0
+        self._chosen = np.arange(len(self.rows)) if only is None else only
         facts = self.rows.facts
+        self._facts = replace(facts, lengths=facts.lengths[self._chosen], clips=facts.clips[self._chosen])
         self._order_key = digest(str(self._plan), facts.lengths.tobytes().hex(), facts.clips.tobytes().hex())
         self._clips = ClipCache(settings.cache_mb << 20)
 
     def __len__(self) -> int:
         """Return the batches of an epoch, the same number on every rank and in every epoch."""
-        return self._plan.batches_per_rank(len(self.rows))
+        return self._plan.batches_per_rank(len(self._chosen))
 
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch at its first batch."""
@@ -185,7 +189,7 @@ class TrainingBatches:
             DataError: a shard cannot be read, or too many clips cannot.
             SetupError: the model's processor cannot take such input.
         """
-        left = islice(self._plan.deal(self.rows.facts, self.epoch, self._rank), self.done, None)
+        left = islice(self._plan.deal(self._facts, self.epoch, self._rank), self.done, None)
         video = self._settings.video
         with VideoPool(video.workers, video.timeout_s, video.memory_mb) as pool:
             ahead = max(_BATCHES_AHEAD, -(-CLIPS_AHEAD_PER_WORKER * pool.workers // self._plan.batch_size))
@@ -203,7 +207,7 @@ class TrainingBatches:
                 self._clips.forget_pending()
 
     def _begin(self, pool: VideoPool, planned: Rows) -> _Begun:
-        rows = self.rows.at(planned.tolist())
+        rows = self.rows.at(self._chosen[planned].tolist())
         return _Begun(rows, [self._clips.get(row.clip, functools.partial(self._read, pool, row)) for row in rows])
 
     def _read(self, pool: VideoPool, row: TrainingRow) -> Callable[[], ClipFrames | RecordError]:
@@ -246,7 +250,7 @@ class TrainingBatches:
             self.rejected[row.id] = fault
             logger.warning("%s: not trained on: %s: %s", row.id, fault.reason, fault.detail)
         self._bad_rows += 1
-        total = -(-len(self.rows) // self._plan.world_size)
+        total = -(-len(self._chosen) // self._plan.world_size)
         if self._bad_rows > max(_FEW_BAD, self._settings.max_bad_share * total) or self._bad_rows == total:
             raise DataError(
                 f"{self.rows.folder}: {self._bad_rows} of {total} rows of split {self.rows.split} cannot be trained "

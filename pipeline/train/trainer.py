@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -102,8 +103,10 @@ class Trainer:
         self._interruption = Interruption()
         self._state: dict[str, Any] = {}
 
-    def run(self, validate: Validate) -> None:
+    def run(self, validate: Validate, announce: Callable[[float], None]) -> None:
         """Train from the newest checkpoint on, to the last step, and validate there.
+
+        `announce` is told before the first step how many seconds each will take, as far as that can be known.
 
         Raises:
             SetupError: the loss or the gradient is no finite number, or a checkpoint cannot be written.
@@ -112,7 +115,7 @@ class Trainer:
         self._restore()
         with self._interruption:
             try:
-                self._train(validate)
+                self._train(validate, announce)
                 self._model.eval()
                 self._validate(validate)
             except _EndWantedError:
@@ -150,16 +153,34 @@ class Trainer:
             return nullcontext()
         return torch.autocast(self._accelerator.device.type, dtype=torch.bfloat16)
 
-    def _train(self, validate: Validate) -> None:
+    def _train(self, validate: Validate, announce: Callable[[float], None]) -> None:
+        is_announced = False
         while self.step < self.steps:
             epoch, done = divmod(self.step, self._epoch_steps)
             if not done:
                 self._batches.set_epoch(epoch)
             batches = iter(self._batches)
+            if not is_announced:
+                first = next(batches)
+                announce(self._time(first) * self._accumulated)
+                batches, is_announced = chain([first], batches), True
             while self.step < (epoch + 1) * self._epoch_steps:
                 self._advance(batches)
                 if self._is_due(self._config.validate_every):
                     self._validate(validate)
+
+    def _time(self, batch: TrainingBatch) -> float:
+        """Return the seconds that a micro-batch takes; nothing is learned from it."""
+        self._model.train()
+        started = 0.0
+        for _ in range(2):  # the first pass makes kernels ready
+            started = time.monotonic()
+            with _seeded(self._config.seed), self.precision():
+                loss, _ = answer_loss(self._model, self.place(batch.inputs))
+            self._accelerator.backward(loss)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.item()
+        return time.monotonic() - started
 
     def _advance(self, batches: Iterator[TrainingBatch]) -> None:
         started = time.monotonic()

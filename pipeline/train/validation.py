@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import islice
 from typing import Any
 
 import torch
@@ -11,20 +10,19 @@ from torch import Tensor
 
 from pipeline.evaluate.answers_verdict import read_verdict
 from pipeline.models.hf.sampling import LIKELIEST
-from pipeline.records import Task
 from pipeline.train.batches import TrainingBatch
 from pipeline.train.conversation import IGNORED
 from pipeline.train.loss import answer_loss
 
 
-def measure_loss(model: Any, batches: Iterable[TrainingBatch], count: int, place: Callable[[Any], Any]) -> Tensor:
-    """Return the loss summed over the answer tokens of the first `count` batches, and how many these are.
+def measure_loss(model: Any, batches: Iterable[TrainingBatch], place: Callable[[Any], Any]) -> Tensor:
+    """Return the loss summed over the answer tokens of the batches, and how many these are.
 
     `place` moves inputs to the model's device.
     """
     sums = torch.zeros(2, dtype=torch.float64)
     with torch.no_grad():
-        for batch in islice(batches, count):
+        for batch in batches:
             loss, tokens = answer_loss(model, place(batch.inputs))
             sums += torch.tensor([float(loss), tokens], dtype=torch.float64)
     return sums
@@ -34,20 +32,18 @@ def measure_judgements(
     model: Any,
     tokenizer: Any,
     batches: Iterable[TrainingBatch],
-    count: int,
     *,
     place: Callable[[Any], Any],
     max_new_tokens: int,
 ) -> Tensor:
-    """Return how many of the first `count` rows that ask for a judgement are judged right, and of how many.
+    """Return how many rows that ask for a judgement are judged right, and of how many.
 
     The model is not wrapped for several devices; `batches` hold a row each, or none that counts; an answer opens with
     its judgement, so that `max_new_tokens` can be few.
     """
     sums = torch.zeros(2, dtype=torch.float64)
-    asking = (batch for batch in batches if batch.tasks == [Task.JUDGE_EXPLAIN])
     with torch.no_grad():
-        for batch in islice(asking, count):
+        for batch in (batch for batch in batches if batch.ids):
             prompt = _without_answer(batch.inputs)
             tokens = model.generate(
                 **place(prompt),

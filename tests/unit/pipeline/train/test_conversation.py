@@ -109,7 +109,7 @@ def test_what_does_not_count_has_no_label(video_model: Callable[[str], str]) -> 
 
 
 def test_a_template_that_hides_the_prompt_is_refused(video_model: Callable[[str], str]) -> None:
-    processor = TrainingProcessor(ModelSource(name=video_model("llava_onevision")))
+    processor = TrainingProcessor(ModelSource(name=video_model("llava_onevision"), setting="lora.base"))
     processor.processor.chat_template = (
         "{% for m in messages|reverse %}{% for c in m['content'] %}{% if c['type'] == 'video' %}<video>"
         "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"
