@@ -70,7 +70,7 @@ def one_by_one(model: VideoModel, wanted: list[CaptionRequest], num_frames: int)
     for request in wanted:
         opened = time.perf_counter()
         clip = request.clip
-        indices = evenly_spaced(timeline, clip, num_frames)
+        indices = evenly_spaced(timeline, clip.start_frame, clip.end_frame, num_frames)
         frames = decord.VideoReader(request.video.path, num_threads=1).get_batch(indices).asnumpy()
         decoding_s += time.perf_counter() - opened
         shown = ClipFrames(

@@ -97,8 +97,9 @@ def run_detect(arguments: list[str]) -> tuple[dict[str, Any], dict[str, float]]:
 def ask_clips(video: Path, args: argparse.Namespace) -> dict[str, float]:
     """Ask the model about clips of the video; runs in a process of its own, for its peak memory."""
     from pipeline.infer.detector import Detector
-    from pipeline.infer.frames import choose_frames, open_footage, read_clip
+    from pipeline.infer.frames import choose_frames, open_footage
     from pipeline.infer.settings import DetectSettings
+    from pipeline.models.clip_frames import read_clip
 
     detector = Detector(DetectSettings(model_path=args.model, max_new_tokens=args.new_tokens, device=args.device))
     footage = open_footage(video, "auto")

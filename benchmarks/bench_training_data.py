@@ -34,6 +34,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from video_bench import FPS, SEGMENT_S, video
 
+from pipeline.config import VideoConfig
 from pipeline.dataset import formats, layout
 from pipeline.records import Task
 from pipeline.train.batches import DataSettings, TrainingBatches
@@ -91,7 +92,9 @@ class FramesOnly:
 
 def holmes(folder: Path, workers: int, tasks: Sequence[Task]) -> Callable[[], Iterable[int]]:
     """Return passes of `TrainingBatches` over the rows of some tasks, each with an empty cache."""
-    settings = DataSettings(num_frames=NUM_FRAMES, max_side=SIDE, workers=workers, tasks=tuple(tasks))
+    settings = DataSettings(
+        num_frames=NUM_FRAMES, max_side=SIDE, video=VideoConfig(workers=workers), tasks=tuple(tasks)
+    )
 
     def one_pass() -> Iterable[int]:
         batches = TrainingBatches(folder, "train", FramesOnly(), settings, batch_size=BATCH)  # type: ignore[arg-type]

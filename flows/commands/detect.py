@@ -7,19 +7,23 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from flows.commands.model_options import AllowPickle, Device, Dtype, ModelBase, Theta, TrustRemoteCode
 from pipeline.errors import DataError, RecordError, SetupError
 
 if TYPE_CHECKING:
-    from pipeline.infer.detection import DetectedSpan, Detection
+    from pipeline.infer.detection import Detection
     from pipeline.infer.detector import Detector
     from pipeline.infer.settings import DetectSettings
     from pipeline.prompts import Message
 
 _NAME = "{name}"
+_Outputs = dict[str, str | None]
+"""What is written beside the result, by the option that asks for it."""
+
 _ENDS_CHAT = frozenset({"/quit", "/exit"})
 
 
@@ -33,18 +37,14 @@ def detect(
     model_path: Annotated[
         str | None, typer.Option("--model-path", help="video model that explains: id, folder, holmes-tiny, or adapter")
     ] = None,
-    model_base: Annotated[
-        str | None, typer.Option("--model-base", help="base of the adapter; default: the one it was trained on")
-    ] = None,
+    model_base: ModelBase = None,
     sampler: Annotated[
         str | None, typer.Option("--sampler", help="folder of a trained sampler; without one, sampling is uniform")
     ] = None,
-    theta: Annotated[
-        float | None,
-        typer.Option("--theta", help="score from which a peak makes a span; default: the sampler's own, else 0.8"),
-    ] = None,
+    theta: Theta = None,
     sampling: Annotated[
-        str, typer.Option("--sampling", help="frames of a span to show: uniform, density, top-k or threshold")
+        Literal["uniform", "density", "top-k", "threshold"],
+        typer.Option("--sampling", help="frames of a span to show"),
     ] = "uniform",
     num_frames: Annotated[
         int | None, typer.Option("--num-frames", help="how many; default: as the adapter was trained, else 8")
@@ -64,14 +64,10 @@ def detect(
     ] = None,
     srt: Annotated[str | None, typer.Option("--srt", metavar="F", help="subtitles: a cue for each span")] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="longest answer in tokens")] = 128,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16")] = "auto",
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="run code that comes with the model")
-    ] = False,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="read weights from pickle files, which can run code")
-    ] = False,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    trust_remote_code: TrustRemoteCode = False,
+    allow_pickle: AllowPickle = False,
 ) -> None:
     """Find the abnormal spans of videos and have them explained.
 
@@ -87,14 +83,12 @@ def detect(
         raise SetupError(f"{'--ask' if ask else '--chat'} needs --model-path: a video model that answers")
     if chat and as_json:
         raise SetupError("--chat and --json exclude one another")
-    _check_choice("--sampling", sampling, ("uniform", "density", "top-k", "threshold"))
-    _check_choice("--dtype", dtype, ("auto", "float32", "bfloat16", "float16"))
     settings = DetectSettings(
         sampler=sampler,
         model_path=model_path,
         model_base=model_base,
         theta=theta,
-        sampling=cast(Any, sampling),
+        sampling=sampling,
         num_frames=num_frames,
         window_s=window_s,
         question=question,
@@ -111,7 +105,10 @@ def detect(
         raise SetupError(f"--chat is about one video, here are {len(found)}")
     if annotate is not None and any(is_live(video.path) for video in found):
         raise SetupError("--annotate reads a video again, which a stream does not allow")
-    outputs = _Outputs(plot=plot, annotate=annotate, srt=srt, several=len(found) > 1)
+    outputs = {"--plot": plot, "--annotate": annotate, "--srt": srt}
+    for option, target in outputs.items():
+        if target is not None and len(found) > 1 and _NAME not in target and not _is_folder(target):
+            raise SetupError(f"{option} {target}: for several videos name a folder (ending in /), or put {_NAME} in")
     failed = len(faults) + (_run(settings, found, outputs, ask or [], chat=chat, as_json=as_json) if found else 0)
     if failed:
         raise DataError(f"{failed} of {len(found) + len(faults)} videos could not be used")
@@ -123,38 +120,6 @@ class _Named:
 
     path: str
     name: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Outputs:
-    """What is written beside the result, each as the command line says; None writes nothing."""
-
-    plot: str | None
-    annotate: str | None
-    srt: str | None
-    several: bool
-
-    def __post_init__(self) -> None:
-        for option, target in (("--plot", self.plot), ("--annotate", self.annotate), ("--srt", self.srt)):
-            if target is not None and self.several and _NAME not in target and not _is_folder(target):
-                raise SetupError(
-                    f"{option} {target}: for several videos name a folder (ending in /), or put {_NAME} in"
-                )
-
-    def write(self, detection: Detection, name: str, detector: Detector) -> None:
-        """Write what is asked for about one video."""
-        if self.plot is not None:
-            from pipeline.infer.plot import write_plot
-
-            write_plot(detection, detector.theta, _target(self.plot, name, ".png"))
-        if self.srt is not None:
-            from pipeline.infer.subtitles import as_srt
-
-            _target(self.srt, name, ".srt").write_text(as_srt(detection), encoding="utf-8")
-        if self.annotate is not None:
-            from pipeline.infer.annotate import write_annotated
-
-            write_annotated(detection, _target(self.annotate, name, ".mp4"), detector.settings.reader)
 
 
 class _Sheet:
@@ -170,13 +135,15 @@ class _Sheet:
             self._heading = None
         _say(text)
 
-    def span(self, span: DetectedSpan) -> None:
-        """Print a span with its answer, or its score where there is none."""
-        self.line(str(span))
-
 
 def _run(
-    settings: DetectSettings, videos: list[_Named], outputs: _Outputs, ask: list[str], *, chat: bool, as_json: bool
+    settings: DetectSettings,
+    videos: list[_Named],
+    outputs: _Outputs,
+    ask: list[str],
+    *,
+    chat: bool,
+    as_json: bool,
 ) -> int:
     """Detect in every video and print what was found at once; return how many could not be used."""
     from pipeline.infer.detector import Detector
@@ -196,7 +163,7 @@ def _run(
                 for question, answer in asked:
                     sheet.line(f"> {question}")
                     sheet.line(answer or "")
-            outputs.write(found, video.name, detector)
+            _write(found, video.name, detector, outputs)
         except RecordError as fault:
             # The others are looked at all the same.
             named = "" if video.path in fault.detail else f"{video.path}: "
@@ -208,19 +175,35 @@ def _run(
     return failed
 
 
+def _write(found: Detection, name: str, detector: Detector, outputs: _Outputs) -> None:
+    """Write what is asked for about one video."""
+    if (plot := outputs["--plot"]) is not None:
+        from pipeline.infer.plot import write_plot
+
+        write_plot(found, detector.theta, _target(plot, name, ".png"))
+    if (srt := outputs["--srt"]) is not None:
+        from pipeline.infer.subtitles import as_srt
+
+        _target(srt, name, ".srt").write_text(as_srt(found), encoding="utf-8")
+    if (annotate := outputs["--annotate"]) is not None:
+        from pipeline.infer.annotate import write_annotated
+
+        write_annotated(found, _target(annotate, name, ".mp4"), detector.settings.reader)
+
+
 def _detect(detector: Detector, video: str, sheet: _Sheet | None) -> Detection:
     """Detect in a video and print what was found: of a stream each span when it is over."""
     from flows.console import shown_progress
     from pipeline.video.live import is_live
 
     if is_live(video):
-        found = detector.watch(video, None if sheet is None else sheet.span)
+        found = detector.watch(video, None if sheet is None else lambda span: sheet.line(str(span)))
     else:
         with shown_progress() as show:
             found = detector.detect(video, show)
         if sheet is not None:
             for span in found.spans:
-                sheet.span(span)
+                sheet.line(str(span))
     if sheet is not None and not found.spans:
         highest = f"{found.scores.max():.2f}" if len(found.scores) else "unknown"
         calm = f"nothing abnormal: the highest score is {highest}, a span needs {detector.theta:g}"
@@ -307,11 +290,6 @@ def _target(target: str, name: str, suffix: str) -> Path:
 
 def _is_folder(target: str) -> bool:
     return target.endswith("/") or Path(target).is_dir()
-
-
-def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise SetupError(f"{option}={value}: one of {', '.join(choices)} is expected")
 
 
 def _say(line: str) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from flows.commands.model_options import AllowPickle, Dtype, ModelBase, TrustRemoteCode
+
 ConfigOption = Annotated[Path | None, typer.Option("-c", "--config", help="YAML file of settings")]
 WorkspaceOption = Annotated[str | None, typer.Option("--workspace", help="folder with the dataset; overrides the file")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override one setting")]
@@ -36,18 +38,10 @@ def merge(
     *,
     adapter: Annotated[Path, typer.Argument(help="folder that train lora left")],
     out: Annotated[Path, typer.Option("-o", "--out", help="folder to write")],
-    model_base: Annotated[
-        str | None, typer.Option("--model-base", help="base model; by default the one that it was trained on")
-    ] = None,
-    dtype: Annotated[
-        str, typer.Option("--dtype", help="of the weights: auto is the base's own; float32, bfloat16 or float16")
-    ] = "auto",
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="run code that comes with the base")
-    ] = False,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="read weights from pickle files, which can run code")
-    ] = False,
+    model_base: ModelBase = None,
+    dtype: Dtype = "auto",
+    trust_remote_code: TrustRemoteCode = False,
+    allow_pickle: AllowPickle = False,
 ) -> None:
     """Write base and adapter as one model, which transformers loads alone."""
     from pipeline.models.hf.merge import merge_adapter

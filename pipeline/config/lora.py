@@ -34,8 +34,15 @@ class LoraConfig(Section):
     warmup: Fraction = Field(0.03, description="share of the steps in which the rates rise from 0")
     weight_decay: float = Field(0.0, ge=0, description="of AdamW, on matrices")
     max_grad_norm: float = Field(1.0, gt=0, description="longer gradients are scaled down to this length")
-    epochs: int = Field(1, ge=1, description="passes over the training split")
-    batch_size: int = Field(128, ge=1, description="rows in one step, on all devices together")
+    epochs: int | None = Field(
+        None, ge=1, description="passes over the training split; unset: one, or where rows are few up to 8"
+    )
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="rows in one step, on all devices together; unset: 128, or where rows are few as many as leave 60 "
+        "steps",
+    )
     micro_batch: int = operational(
         4, ge=1, description="rows that a device takes at once; gradients accumulate to those of a step"
     )
@@ -59,9 +66,13 @@ class LoraConfig(Section):
     seed: int = Field(0, ge=0, description="seed of the first weights, of the order of rows and of dropout")
     device: Literal["auto", "cpu"] = operational("auto", description="auto: the GPU where there is one")
     validate_every: int = operational(0, ge=0, description="steps between validations; 0: after the last step alone")
-    validation_rows: int = operational(256, ge=0, description="validation rows that the loss is measured on; 0: none")
+    validation_rows: int = operational(
+        256, ge=0, description="validation rows that the loss is measured on, drawn once; 0: none"
+    )
     judged_rows: int = operational(
-        64, ge=0, description="validation rows whose Yes or No is generated and compared with the label; 0: none"
+        64,
+        ge=0,
+        description="validation rows whose Yes or No is generated and compared with the label, drawn once; 0: none",
     )
     judged_tokens: int = operational(
         16, ge=1, description="tokens generated of such an answer, which opens with its judgement"
@@ -78,6 +89,6 @@ class LoraConfig(Section):
 
     @model_validator(mode="after")
     def _batches(self) -> LoraConfig:
-        if self.batch_size % self.micro_batch:
+        if self.batch_size is not None and self.batch_size % self.micro_batch:
             raise ValueError(f"batch_size={self.batch_size} is no multiple of micro_batch={self.micro_batch}")
         return self

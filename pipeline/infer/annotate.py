@@ -35,12 +35,7 @@ _CALM, _ALARM, _DENIED = (74, 144, 217), (232, 90, 40), (110, 170, 108)
 
 
 def write_annotated(detection: Detection, path: Path, reader: ReaderName = "auto") -> None:
-    """Write the annotated video as MP4 (H.264, no sound).
-
-    Args:
-        detection: what was found in a video file.
-        path: the file to write; it appears when it is finished.
-        reader: the decoder.
+    """Write the annotated video as MP4 (H.264, no sound), which appears when it is finished.
 
     Raises:
         RecordError: where the video cannot be read.
@@ -114,7 +109,9 @@ class _Panel:
 
         spans = self._detection.spans
         lines = self._texts[place] if place is not None or not spans else []
-        start_s, end_s = (0.0, self._detection.duration_s) if place is None else _times(spans[place])
+        start_s, end_s = 0.0, self._detection.duration_s
+        if place is not None:
+            start_s, end_s = spans[place].start_s, spans[place].end_s
         pages = max(1, -(-len(lines) // _TEXT_LINES))
         page_s = max((end_s - start_s) / pages, 0.001)
         if place is None:
@@ -184,10 +181,6 @@ class _Panel:
             characters -= 2
             lines = textwrap.wrap(text, characters)
         return lines
-
-
-def _times(span: DetectedSpan) -> tuple[float, float]:
-    return span.start_s, span.end_s
 
 
 def _colour(span: DetectedSpan) -> tuple[int, int, int]:

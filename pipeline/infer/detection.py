@@ -14,7 +14,6 @@ class DetectedSpan:
     """An interval [start_s, end_s) that the scores mark as abnormal.
 
     Attributes:
-        start_s, end_s: seconds of presentation time.
         score: the highest anomaly score inside, in [0, 1].
         answer: what the video model says of it, None where there is no model.
     """
@@ -35,7 +34,6 @@ class Detection:
 
     Attributes:
         video: the path or URL as it was given.
-        fps, duration_s: mean frame rate, and length in seconds.
         is_anomaly: the judgement; None where there is neither a sampler nor a video model.
         answer: about the whole video, None where there is no video model.
         spans: in time order.

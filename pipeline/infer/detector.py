@@ -18,15 +18,13 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RecordError, SetupError
 from pipeline.infer.detection import DetectedSpan, Detection
-from pipeline.infer.frames import Footage, FrameSpan, choose_frames, open_footage, read_clip
+from pipeline.infer.frames import Footage, FrameSpan, choose_frames, open_footage
 from pipeline.infer.judgement import judge_video, leading_span
 from pipeline.infer.live import UNIFORM_SCORE, LiveTools, OnSpan, watch
 from pipeline.infer.scoring import VideoScorer
 from pipeline.infer.settings import DetectSettings, default_question
-from pipeline.models.clip_frames import ClipFrames
-from pipeline.models.hf.adapter import AdapterFacts, read_facts
+from pipeline.models.clip_frames import ClipFrames, read_clip
 from pipeline.models.hf.chat import VideoChat
-from pipeline.models.hf.model import find_source
 from pipeline.prompts import Message
 from pipeline.records import Reason
 from pipeline.sampler.curve import ScoreCurve
@@ -39,12 +37,6 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
-
-NUM_FRAMES = 8
-"""Frames that a model is shown where nothing says how many it was trained with."""
-
-MAX_SIDE = 448
-"""Longest side in pixels of these frames where nothing says which it was trained with."""
 
 _LIVE_CLIPS = 16
 """Spans of streams whose frames are kept for further questions."""
@@ -69,24 +61,16 @@ class Detector:
         self.question = settings.question or default_question()
         self._scorer: VideoScorer | None = None
         self._chat: VideoChat | None = None
-        trained: AdapterFacts | None = None
+        adapter: str | None = None
         if settings.sampler is not None:
             self._scorer = VideoScorer(Path(settings.sampler), settings.features, settings.device)
         else:
             logger.info("no sampler: frames are sampled uniformly")
         if settings.model_path is not None:
-            source = find_source(
-                settings.model_path,
-                settings.model_base,
-                setting="--model-path",
-                dtype=settings.dtype,
-                trust_remote_code=settings.trust_remote_code,
-                allow_pickle=settings.allow_pickle,
-            )
+            source = settings.source_of(settings.model_path)
             self._chat = VideoChat(source, settings.device, settings.max_new_tokens)
-            trained = None if source.adapter is None else read_facts(Path(source.adapter))
-        self._num_frames = settings.num_frames or (trained and trained.num_frames) or NUM_FRAMES
-        self._max_side = settings.max_side or (trained and trained.max_side) or MAX_SIDE
+            adapter = source.adapter
+        self._num_frames, self._max_side = settings.frames_shown(adapter)
         self.theta = _theta(settings, self._scorer)
         self._live_clips: dict[tuple[str, float, float], ClipFrames] = {}
         self._shown: tuple[str, FrameSpan, ClipFrames] | None = None
@@ -196,11 +180,7 @@ class Detector:
     def _curve(self, footage: Footage, on_progress: Progress | None) -> ScoreCurve | None:
         if self._scorer is None:
             return None
-
-        def scored(done: int, total: int) -> None:
-            if on_progress is not None:
-                on_progress("score", done, total)
-
+        scored = None if on_progress is None else partial(on_progress, "score")
         return self._scorer.score(footage.path, footage.timeline, footage.reader, scored)
 
     def _answers(

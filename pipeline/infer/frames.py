@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.models.clip_frames import ClipFrames, bounded, evenly_spaced_in
+from pipeline.models.clip_frames import bounded, evenly_spaced
 from pipeline.sampler.curve import ScoreCurve
 from pipeline.sampler.sampling import SamplingMethod, sample_frames
 from pipeline.video.readers import FrameReader, ReaderName, open_reader
@@ -22,14 +22,7 @@ FrameSpan = tuple[int, int]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Footage:
-    """A readable video file.
-
-    Attributes:
-        path: the file.
-        timeline: the times of its frames.
-        size: width and height as shown.
-        reader: the decoder.
-    """
+    """A readable video file; `size` is width and height as shown."""
 
     path: Path
     timeline: Timeline
@@ -43,11 +36,7 @@ class Footage:
 
     @contextmanager
     def opened(self, max_side: int) -> Iterator[FrameReader]:
-        """Open the file to read frames with sides of at most `max_side` pixels.
-
-        Raises:
-            RecordError: where the file is no readable video any more.
-        """
+        """Open the file to read frames with sides of at most `max_side` pixels."""
         with open_reader(self.path, self.reader, size=bounded(*self.size, max_side)) as reader:
             yield reader
 
@@ -105,24 +94,7 @@ def choose_frames(
         found = np.unique(np.clip(sample_frames(part, method, num_frames, theta=theta) + lead, start, end - 1))
         if len(found):
             return [int(index) for index in found]
-    return evenly_spaced_in(timeline, start, end, num_frames)
-
-
-def read_clip(reader: FrameReader, indices: list[int], span: FrameSpan) -> ClipFrames:
-    """Read the frames at `indices`, all of them within the span.
-
-    Raises:
-        RecordError: DECODE_FAILED where one does not come out.
-    """
-    start, end = span
-    timeline = reader.timeline
-    return ClipFrames(
-        frames=reader.frames_at(indices),
-        indices=tuple(index - start for index in indices),
-        clip_frames=end - start,
-        fps=timeline.fps,
-        duration_s=timeline.end_time_of(end - 1) - timeline.time_of(start),
-    )
+    return evenly_spaced(timeline, start, end, num_frames)
 
 
 def _cut(curve: ScoreCurve, start: int, end: int) -> tuple[ScoreCurve, int]:

@@ -41,10 +41,8 @@ def judge_video(
 ) -> tuple[bool | None, str | None, list[DetectedSpan]]:
     """Return whether a video is abnormal, the answer about it, and the spans to list.
 
-    Args:
-        spans: those that the scores mark, or without scores the parts that were judged.
-        answers: about them; where there are none, the one about the whole video.
-        has_scores: whether there is a sampler.
+    `spans` are those that the scores mark, or without scores the parts that were judged, and `answers` are about them;
+    where there are none, it is the one about the whole video.
     """
     speaker = leading_span(spans)
     if speaker is None:

@@ -45,16 +45,7 @@ Judge = Callable[[ClipFrames, float, float], str | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveTools:
-    """What a stream is looked at with: a sampler or a judge, or both.
-
-    Attributes:
-        scorer: the sampler; None has every window judged.
-        judge: the video model; None finds without words.
-        theta: score from which a peak makes a span.
-        num_frames: frames that the model is shown.
-        max_side: longest side of these frames.
-        settings: the rest.
-    """
+    """What a stream is looked at with: a sampler, a judge or both. Without a sampler every window is judged."""
 
     scorer: VideoScorer | None
     judge: Judge | None
@@ -116,11 +107,9 @@ class _Watch:
         )
 
     def take(self, index: int, time_s: float, frame: object) -> None:
-        """Take the next frame."""
         raise NotImplementedError
 
     def end(self) -> None:
-        """Come to an end with what is left."""
         raise NotImplementedError
 
     def scores(self) -> NDArray[np.float32]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from pipeline.models.clip_frames import ClipFrames
@@ -12,10 +10,8 @@ from pipeline.video.readers import RgbFrame
 _OVERVIEW = 64
 
 
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    index: int
-    rgb: RgbFrame
+_Picture = tuple[int, RgbFrame]
+"""A frame with its index."""
 
 
 class LiveFrames:
@@ -34,7 +30,7 @@ class LiveFrames:
 
     def add(self, index: int, rgb: RgbFrame) -> None:
         """Keep the frame at `index`."""
-        picture = _Picture(index, rgb)
+        picture = (index, rgb)
         self._recent.append(picture)
         if self._added % self._overview_every == 0:
             self._overview.append(picture)
@@ -46,14 +42,14 @@ class LiveFrames:
 
     def forget_before(self, index: int) -> None:
         """Let go of the frames before `index`."""
-        self._recent = [picture for picture in self._recent if picture.index >= index]
+        self._recent = [picture for picture in self._recent if picture[0] >= index]
 
     def clip(self, start: int, end: int, num_frames: int) -> ClipFrames:
         """Return frames of [start, end), evenly spaced among those at hand, the nearest one where none lies inside."""
-        inside = [picture for picture in self._recent if start <= picture.index < end]
+        inside = [picture for picture in self._recent if start <= picture[0] < end]
         if not inside:
-            nearest = min([*self._recent, *self._overview], key=lambda picture: abs(picture.index - start))
-            inside = [_Picture(start, nearest.rgb)]
+            nearest = min([*self._recent, *self._overview], key=lambda picture: abs(picture[0] - start))
+            inside = [(start, nearest[1])]
         return self._chosen(inside, start, end, num_frames)
 
     def whole(self, end: int, num_frames: int) -> ClipFrames:
@@ -64,8 +60,8 @@ class LiveFrames:
         places = (np.arange(num_frames) + 0.5) * len(pictures) / num_frames
         chosen = [pictures[int(place)] for place in places]
         return ClipFrames(
-            frames=np.stack([picture.rgb for picture in chosen]),
-            indices=tuple(picture.index - start for picture in chosen),
+            frames=np.stack([picture[1] for picture in chosen]),
+            indices=tuple(picture[0] - start for picture in chosen),
             clip_frames=end - start,
             fps=self._fps,
             duration_s=(end - start) / self._fps,

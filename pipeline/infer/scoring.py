@@ -17,20 +17,10 @@ from pipeline.video.timeline import Timeline
 
 
 class VideoScorer:
-    """A trained sampler and what computes its features; the scores are those that a workspace's score stage writes.
-
-    Attributes:
-        sampler: the trained sampler.
-        stream: computes its features.
-    """
+    """A trained sampler and what computes its features; the scores are those that a workspace's score stage writes."""
 
     def __init__(self, folder: Path, features: FeaturesConfig, device: str) -> None:
-        """Load the sampler, and the encoder of its features.
-
-        Args:
-            folder: of the sampler.
-            features: settings of the encoder; its name and stride are those of the sampler.
-            device: auto, cpu, cuda, ...
+        """Load the sampler, and the encoder of its features: name and stride are the sampler's, the rest is as given.
 
         Raises:
             SetupError: no sampler there, no such encoder or device.
@@ -47,13 +37,7 @@ class VideoScorer:
         reader: ReaderName,
         on_progress: Callable[[int, int], None] | None = None,
     ) -> ScoreCurve:
-        """Return the scores of a video that is decoded once.
-
-        Args:
-            path: the video file.
-            timeline: of its frames.
-            reader: the decoder.
-            on_progress: called with the snippets done and all of them.
+        """Return the scores of a video, decoded once; `on_progress` is told the snippets done, and all of them.
 
         Raises:
             RecordError: where the video cannot be read to its end.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from pipeline.config import FeaturesConfig, ProposalConfig
 from pipeline.errors import SetupError
+from pipeline.models.hf.explainer import ExplainerSettings
 from pipeline.questions import load_questions
 from pipeline.records import Task
 from pipeline.sampler.sampling import SamplingMethod
@@ -18,47 +19,31 @@ def default_question() -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DetectSettings:
+class DetectSettings(ExplainerSettings):
     """The settings of a `Detector`; a sampler or a video model is needed, or both.
 
     Attributes:
         sampler: folder of a trained sampler; None samples uniformly.
         model_path: video model: an id, a folder, the name of a bundled one, or an adapter; None finds without words.
-        model_base: the base of the adapter at `model_path`.
         theta: score from which a peak of the smoothed scores makes a span, in [0, 1]; None is what the sampler's own
             validation chose, or 0.8 where it chose none.
         proposal: how far a span reaches around its peak, and how scores are smoothed.
         min_span_s: shortest span in seconds.
         sampling: which frames of a span the model is shown.
-        num_frames: how many it is shown at once; None is as many as its adapter was trained with, or 8.
-        max_side: longest side in pixels that frames are scaled down to; None is that of the training, or 448.
         window_s: without a sampler, length in seconds of the parts that are judged one by one.
         question: what the model is asked about each span or part.
-        max_new_tokens: longest answer in tokens.
-        device: auto, cpu, cuda, cuda:1, ...
-        dtype: auto, float32, bfloat16 or float16; auto is bfloat16 on a GPU and float32 elsewhere.
-        trust_remote_code: run code that comes with the model.
-        allow_pickle: read weights from pickle files, which can run code.
         reader: the decoder of video files.
         features: of a vision model's features, what a sampler does not tell: pooling, precision, batch size.
     """
 
     sampler: str | None = None
     model_path: str | None = None
-    model_base: str | None = None
     theta: float | None = None
     proposal: ProposalConfig = field(default_factory=ProposalConfig)
     min_span_s: float = 1.0
     sampling: SamplingMethod = "uniform"
-    num_frames: int | None = None
-    max_side: int | None = None
     window_s: float = 60.0
     question: str | None = None
-    max_new_tokens: int = 128
-    device: str = "auto"
-    dtype: str = "auto"
-    trust_remote_code: bool = False
-    allow_pickle: bool = False
     reader: ReaderName = "auto"
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import RecordError
-from pipeline.models.clip_frames import ClipFrames, bounded, evenly_spaced_in
+from pipeline.models.clip_frames import ClipFrames, bounded, evenly_spaced, read_clip
 from pipeline.records import Reason
 from pipeline.video.readers import ReaderName, open_reader
 
@@ -47,12 +47,4 @@ def _read(path: Path, job: ClipJob) -> ClipFrames:
             raise RecordError(
                 Reason.FRAME_OUT_OF_RANGE, f"{path}: {job.span_s} s is frames [{start}, {end}) of {timeline.num_frames}"
             )
-        indices = evenly_spaced_in(timeline, start, end, job.num_frames)
-        frames = reader.frames_at(indices)
-    return ClipFrames(
-        frames=frames,
-        indices=tuple(index - start for index in indices),
-        clip_frames=end - start,
-        fps=timeline.fps,
-        duration_s=timeline.end_time_of(end - 1) - timeline.time_of(start),
-    )
+        return read_clip(reader, evenly_spaced(timeline, start, end, job.num_frames), (start, end))

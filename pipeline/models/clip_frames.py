@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 from pipeline.config import CaptionConfig
 from pipeline.errors import RecordError
 from pipeline.models.base import CaptionRequest
+from pipeline.prompts import Message
 from pipeline.records import EventClip, Reason
 from pipeline.video.pool import VideoPool
-from pipeline.video.readers import ReaderName, open_reader
+from pipeline.video.readers import FrameReader, ReaderName, open_reader
 from pipeline.video.timeline import Timeline
 
+Item = TypeVar("Item")
 Job = TypeVar("Job")
 Shown = TypeVar("Shown")
 
-_CLIPS_AHEAD_PER_WORKER = 4
+CLIPS_AHEAD_PER_WORKER = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,8 @@ class FrameJob:
 class ClipFrames:
     """Frames of a clip, RGB uint8, shape (num_frames, H, W, 3), in time order.
 
-    `indices` count from the first frame of the clip; a clip of fewer frames than asked for repeats some.
+    `indices` count from the first frame of the clip; a clip of fewer frames than asked for repeats some. `turns` is
+    what this clip is asked; empty where a model is asked the same about all.
     """
 
     frames: NDArray[np.uint8]
@@ -46,6 +49,22 @@ class ClipFrames:
     clip_frames: int
     fps: float
     duration_s: float
+    turns: tuple[Message, ...] = ()
+
+
+def read_ahead(
+    items: Iterable[Item], job_of: Callable[[Item], Job], read: Callable[[Job], Shown], pool: VideoPool, ahead_max: int
+) -> Iterator[tuple[Item, Shown | RecordError]]:
+    """Yield every item with what `read` makes of its job in a worker process, in order."""
+    begun: deque[Item] = deque()
+
+    def jobs() -> Iterator[Job]:
+        for item in items:
+            begun.append(item)
+            yield job_of(item)
+
+    for shown in pool.map(read, jobs(), ahead_max=ahead_max):
+        yield begun.popleft(), shown
 
 
 def read_clips(
@@ -55,18 +74,11 @@ def read_clips(
     pool: VideoPool,
     config: CaptionConfig,
 ) -> Iterator[tuple[EventClip, Shown | RecordError]]:
-    """Yield what `read` makes of every clip in a worker process, in order, a bounded number of clips ahead."""
-    begun: deque[EventClip] = deque()
-
-    def jobs() -> Iterator[Job]:
-        for request in requests:
-            begun.append(request.clip)
-            yield job_of(request)
-
+    """Yield what `read` makes of every clip, in order, as many clips ahead as the settings' memory holds."""
     largest_bytes = config.num_frames * config.max_side**2 * 3
-    ahead = min(pool.workers * _CLIPS_AHEAD_PER_WORKER, (config.buffer_mb << 20) // largest_bytes)
-    for shown in pool.map(read, jobs(), ahead_max=max(pool.workers, ahead)):
-        yield begun.popleft(), shown
+    ahead = min(pool.workers * CLIPS_AHEAD_PER_WORKER, (config.buffer_mb << 20) // largest_bytes)
+    for request, shown in read_ahead(requests, job_of, read, pool, max(pool.workers, ahead)):
+        yield request.clip, shown
 
 
 def frame_job(request: CaptionRequest, config: CaptionConfig, reader: ReaderName) -> FrameJob:
@@ -89,22 +101,28 @@ def read_clip_frames(job: FrameJob) -> ClipFrames:
                 Reason.FRAME_OUT_OF_RANGE,
                 f"{clip.clip_id}: frames {span} exceed the {timeline.num_frames} of the video",
             )
-        indices = evenly_spaced(timeline, clip, job.num_frames)
-        return ClipFrames(
-            frames=reader.frames_at(indices),
-            indices=tuple(index - clip.start_frame for index in indices),
-            clip_frames=clip.end_frame - clip.start_frame,
-            fps=timeline.fps,
-            duration_s=clip.end_s - clip.start_s,
-        )
+        indices = evenly_spaced(timeline, clip.start_frame, clip.end_frame, job.num_frames)
+        return read_clip(reader, indices, (clip.start_frame, clip.end_frame))
 
 
-def evenly_spaced(timeline: Timeline, clip: EventClip, num_frames: int) -> list[int]:
-    """Return the frames shown in the middle of `num_frames` equal parts of the clip's time."""
-    return evenly_spaced_in(timeline, clip.start_frame, clip.end_frame, num_frames)
+def read_clip(reader: FrameReader, indices: list[int], span: tuple[int, int]) -> ClipFrames:
+    """Read the frames at `indices` of a clip, the frames [start, end) of what is read.
+
+    Raises:
+        RecordError: DECODE_FAILED where one does not come out.
+    """
+    start, end = span
+    timeline = reader.timeline
+    return ClipFrames(
+        frames=reader.frames_at(indices),
+        indices=tuple(index - start for index in indices),
+        clip_frames=end - start,
+        fps=timeline.fps,
+        duration_s=timeline.end_time_of(end - 1) - timeline.time_of(start),
+    )
 
 
-def evenly_spaced_in(timeline: Timeline, start_frame: int, end_frame: int, num_frames: int) -> list[int]:
+def evenly_spaced(timeline: Timeline, start_frame: int, end_frame: int, num_frames: int) -> list[int]:
     """Return the frames shown in the middle of `num_frames` equal parts of the time of [start_frame, end_frame)."""
     start_s = timeline.time_of(start_frame)
     end_s = timeline.end_time_of(end_frame - 1)

@@ -7,10 +7,12 @@ The language model gets low-rank updates on its linear layers, the projector is 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pipeline.config import LoraConfig
 from pipeline.errors import SetupError
 from pipeline.models.hf.adapter import FACTS_FILE, PROJECTOR_FILE, TRAIN_EXTRA, AdapterFacts
 from pipeline.models.hf.model_parts import lora_pattern, projector_parameters
@@ -19,30 +21,11 @@ from pipeline.storage import write_atomically
 _PACKAGES = ("holmes-engine", "torch", "transformers", "peft", "accelerate", "bitsandbytes")
 
 
-def insert_lora(
-    model: Any,
-    *,
-    rank: int,
-    alpha: int,
-    dropout: float,
-    target_modules: list[str],
-    train_projector: bool,
-    seed: int,
-    train_updates: bool = True,
-) -> Any:
+def insert_lora(model: Any, config: LoraConfig) -> Any:
     """Return the model with LoRA in its language model; nothing but LoRA and, if asked, the projector needs a gradient.
 
-    What is trained is float32, whatever the precision of the rest: steps at the usual rates are lost in bfloat16.
-
-    Args:
-        model: in transformers' class.
-        rank: of the updates.
-        alpha: updates are scaled by alpha / rank.
-        dropout: on the input of the updates.
-        target_modules: last parts of the names of linear layers; empty takes every one of the language model.
-        train_projector: whether the projector is trained.
-        seed: of the updates' first weights.
-        train_updates: whether the updates are trained; otherwise they stay zero.
+    What is trained is float32, whatever the precision of the rest: steps at the usual rates are lost in bfloat16. At a
+    rate of 0 updates stay zero, and the projector as it is.
 
     Raises:
         SetupError: peft is not installed, or there is no such layer, or no projector to train.
@@ -55,19 +38,19 @@ def insert_lora(
     import torch
 
     settings = PeftLoraConfig(
-        r=rank,
-        lora_alpha=alpha,
-        lora_dropout=dropout,
-        target_modules=lora_pattern(model, target_modules),
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=lora_pattern(model, config.target_modules),
         bias="none",
     )
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(config.seed)
         adapted = get_peft_model(model, settings)
-    if not train_updates:
+    if not config.lr:
         adapted.requires_grad_(requires_grad=False)
-    projector = projector_parameters(model)
-    if train_projector:
+    if config.projector_lr:
+        projector = projector_parameters(model)
         if not projector:
             raise SetupError(f"lora.projector_lr: {type(model).__name__} has no projector: set it to 0")
         for parameter in projector.values():
@@ -89,7 +72,7 @@ def save_adapter(adapted: Any, processor: Any, facts: AdapterFacts, folder: Path
         )
     processor.tokenizer.padding_side = "left"  # as generation wants it
     processor.save_pretrained(str(folder))
-    write_atomically(folder / FACTS_FILE, (json.dumps(facts.as_json(), indent=2) + "\n").encode())
+    write_atomically(folder / FACTS_FILE, (json.dumps(asdict(facts), indent=2) + "\n").encode())
 
 
 def package_versions() -> dict[str, str]:

@@ -7,8 +7,8 @@ from typing import Any
 
 from pipeline.config import LoraConfig
 from pipeline.errors import SetupError
-from pipeline.models.hf.loading import check_folder
-from pipeline.models.hf.model import ModelSource, find_source, read_weights
+from pipeline.models.hf.loading import ModelSource, check_folder
+from pipeline.models.hf.model import find_source, read_weights
 from pipeline.models.hf.model_parts import modules_beside_language_model
 
 
@@ -33,13 +33,7 @@ def source_of_base(config: LoraConfig) -> ModelSource:
 
 
 def load_base(source: ModelSource, config: LoraConfig, device: Any, dtype: Any) -> Any:
-    """Return the model, without a gradient anywhere.
-
-    Args:
-        source: of its weights.
-        config: of the training.
-        device: torch device.
-        dtype: torch dtype of weights that are not quantized.
+    """Return the model, without a gradient anywhere; `dtype` is that of weights that are not quantized.
 
     Raises:
         SetupError: it cannot be loaded, or quantized here.
@@ -60,11 +54,14 @@ def _read_quantized(source: ModelSource, device: Any, dtype: Any) -> Any:
     if importlib.util.find_spec("bitsandbytes") is None:
         raise SetupError("lora.quantize=4bit needs bitsandbytes: pip install bitsandbytes")
     import torch
-    from transformers import BitsAndBytesConfig
+    from transformers import AutoConfig, AutoModelForImageTextToText, BitsAndBytesConfig
 
     # Only the names of its modules are wanted of this one: no weights are made.
     with torch.device("meta"):
-        outline = read_outline(source)
+        config = AutoConfig.from_pretrained(
+            source.name, revision=source.revision, trust_remote_code=source.trust_remote_code
+        )
+        outline = AutoModelForImageTextToText.from_config(config, trust_remote_code=source.trust_remote_code)
     quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -73,11 +70,3 @@ def _read_quantized(source: ModelSource, device: Any, dtype: Any) -> Any:
         llm_int8_skip_modules=modules_beside_language_model(outline),
     )
     return read_weights(source, dtype, quantization_config=quantization, device_map={"": device})
-
-
-def read_outline(source: ModelSource) -> Any:
-    """Return a model made of its configuration alone; on the meta device it has no weights."""
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    settings = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
-    return AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(source.name, **settings))

@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import functools
 import logging
-import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.config import VideoConfig
 from pipeline.errors import ConfigError, DataError, RecordError
 from pipeline.models.clip_files import ClipJob, read_file_clip
-from pipeline.models.clip_frames import ClipFrames
+from pipeline.models.clip_frames import CLIPS_AHEAD_PER_WORKER, ClipFrames
 from pipeline.records import Reason, digest
 from pipeline.train.clip_cache import ClipCache, PendingClip
 from pipeline.train.conversation import Lesson, TrainingProcessor
-from pipeline.train.inline import InlineDecoding
 from pipeline.train.order import BatchPlan, Rows
 from pipeline.train.rows import SplitRows, TrainingRow
 from pipeline.video.pool import VideoPool
-from pipeline.video.readers import ReaderName
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +34,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _BATCHES_AHEAD = 2
-_CLIPS_AHEAD_PER_WORKER = 4
+_WINDOW_BYTES = 512 << 20
+"""Size of the row groups that are shuffled together; clips embedded in them count."""
+
+_LENGTH_BATCHES = 16
+"""Batches that are sorted by length together: with fewer there is more padding, and rows are mixed better."""
+
 _BLANK_SIDE = 224
 _FEW_BAD = 3
 """Unreadable rows that a small dataset may have, whatever their share."""
@@ -54,12 +56,8 @@ class DataSettings:
         shuffle: in a new order every epoch; False keeps the order of the dataset.
         seed: of the order.
         window_rows: rows that are shuffled together.
-        window_mb: memory for the row groups that are shuffled together; clips embedded in them count.
-        length_batches: batches that are sorted by length together; 1 pads more and mixes better.
-        workers: processes that decode; 0 is one per core.
-        timeout_s, memory_mb: what one clip may take.
         cache_mb: memory for frames that are decoded and may be asked for again.
-        reader: the decoder.
+        video: how clips are read.
         max_bad_share: share of unreadable rows above which the dataset is at fault.
     """
 
@@ -69,13 +67,8 @@ class DataSettings:
     shuffle: bool = True
     seed: int = 0
     window_rows: int = 8192
-    window_mb: int = 512
-    length_batches: int = 16
-    workers: int = 0
-    timeout_s: float = 120.0
-    memory_mb: int = 2048
     cache_mb: int = 1024
-    reader: ReaderName = "auto"
+    video: VideoConfig = field(default_factory=VideoConfig)
     max_bad_share: float = 0.1
 
 
@@ -91,7 +84,6 @@ class TrainingBatch:
     ids: list[str]
     is_anomaly: list[bool]
     tasks: list[str]
-    answers: list[str]
 
 
 class TrainingBatches:
@@ -114,6 +106,7 @@ class TrainingBatches:
         rank: int = 0,
         world_size: int = 1,
         accumulate: int = 1,
+        only: Rows | None = None,
     ) -> None:
         """Read how many rows there are.
 
@@ -126,6 +119,7 @@ class TrainingBatches:
             rank: whose batches, of `world_size`.
             world_size: ranks that share the rows.
             accumulate: batches of a rank that make one step: the same rows make a step however it is shared out.
+            only: which rows, by index; None is all.
 
         Raises:
             DataError: there is no dataset, a shard is damaged or missing, or no row is left.
@@ -134,8 +128,7 @@ class TrainingBatches:
         if not 0 <= rank < world_size or batch_size < 1 or accumulate < 1:
             raise ValueError(f"{rank=}, {world_size=}, {batch_size=}, {accumulate=}")
         # Where one window gives way to the next, rows of both are asked for.
-        held_bytes = 2 * settings.window_mb << 20
-        self.rows = SplitRows(dataset, split, tasks=settings.tasks, held_bytes=held_bytes)
+        self.rows = SplitRows(dataset, split, tasks=settings.tasks, held_bytes=2 * _WINDOW_BYTES)
         self._processor = processor
         self._settings = settings
         self._rank = rank
@@ -143,8 +136,8 @@ class TrainingBatches:
             batch_size=batch_size,
             world_size=world_size,
             window_rows=settings.window_rows,
-            window_bytes=settings.window_mb << 20,
-            length_batches=settings.length_batches,
+            window_bytes=_WINDOW_BYTES,
+            length_batches=_LENGTH_BATCHES,
             shuffle=settings.shuffle,
             seed=settings.seed,
             accumulate=accumulate,
@@ -153,13 +146,15 @@ class TrainingBatches:
         self.done = 0
         self.rejected: dict[str, RecordError] = {}
         self._bad_rows = 0
+        self._chosen = np.arange(len(self.rows)) if only is None else only
         facts = self.rows.facts
+        self._facts = replace(facts, lengths=facts.lengths[self._chosen], clips=facts.clips[self._chosen])
         self._order_key = digest(str(self._plan), facts.lengths.tobytes().hex(), facts.clips.tobytes().hex())
         self._clips = ClipCache(settings.cache_mb << 20)
 
     def __len__(self) -> int:
         """Return the batches of an epoch, the same number on every rank and in every epoch."""
-        return self._plan.batches_per_rank(len(self.rows))
+        return self._plan.batches_per_rank(len(self._chosen))
 
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch at its first batch."""
@@ -194,50 +189,34 @@ class TrainingBatches:
             DataError: a shard cannot be read, or too many clips cannot.
             SetupError: the model's processor cannot take such input.
         """
-        for batch in self.part(0, 1):
-            self.done += 1
-            yield batch
-
-    def part(self, number: int, of: int) -> Iterator[TrainingBatch]:
-        """Yield every `of`-th of the batches that are left, from `number` on, and leave `done` to the caller.
-
-        In a process that may have no processes of its own, as are the workers of a torch DataLoader, clips are decoded
-        in this one, without limits of time and memory.
-
-        Raises:
-            DataError, SetupError: as `__iter__`.
-        """
-        left = islice(self._plan.deal(self.rows.facts, self.epoch, self._rank), self.done + number, None, of)
-        with self._decoding() as decoding:
-            ahead = max(_BATCHES_AHEAD, -(-_CLIPS_AHEAD_PER_WORKER * decoding.workers // self._plan.batch_size))
+        left = islice(self._plan.deal(self._facts, self.epoch, self._rank), self.done, None)
+        video = self._settings.video
+        with VideoPool(video.workers, video.timeout_s, video.memory_mb) as pool:
+            ahead = max(_BATCHES_AHEAD, -(-CLIPS_AHEAD_PER_WORKER * pool.workers // self._plan.batch_size))
             begun: deque[_Begun] = deque()
             try:
                 while True:
-                    begun.extend(self._begin(decoding, planned) for planned in islice(left, ahead + 1 - len(begun)))
+                    begun.extend(self._begin(pool, planned) for planned in islice(left, ahead + 1 - len(begun)))
                     if not begun:
                         return
-                    yield self._finish(begun.popleft())
+                    batch = self._finish(begun.popleft())
+                    self.done += 1
+                    yield batch
             finally:
                 # What the pool has not read by now it never will.
                 self._clips.forget_pending()
 
-    def _decoding(self) -> AbstractContextManager[VideoPool | InlineDecoding]:
-        settings = self._settings
-        if multiprocessing.current_process().daemon:
-            return InlineDecoding()
-        return VideoPool(settings.workers, settings.timeout_s, settings.memory_mb)
+    def _begin(self, pool: VideoPool, planned: Rows) -> _Begun:
+        rows = self.rows.at(self._chosen[planned].tolist())
+        return _Begun(rows, [self._clips.get(row.clip, functools.partial(self._read, pool, row)) for row in rows])
 
-    def _begin(self, decoding: VideoPool | InlineDecoding, planned: Rows) -> _Begun:
-        rows = self.rows.at(planned.tolist())
-        return _Begun(rows, [self._clips.get(row.clip, functools.partial(self._read, decoding, row)) for row in rows])
-
-    def _read(self, decoding: VideoPool | InlineDecoding, row: TrainingRow) -> Callable[[], ClipFrames | RecordError]:
+    def _read(self, pool: VideoPool, row: TrainingRow) -> Callable[[], ClipFrames | RecordError]:
         settings = self._settings
         job = ClipJob(
             file=row.file, content=row.content, span_s=row.span_s, num_frames=settings.num_frames,
-            max_side=settings.max_side, reader=settings.reader,
+            max_side=settings.max_side, reader=settings.video.reader,
         )  # fmt: skip
-        return decoding.submit(read_file_clip, job)
+        return pool.submit(read_file_clip, job)
 
     def _finish(self, begun: _Begun) -> TrainingBatch:
         lessons: list[Lesson] = []
@@ -255,7 +234,6 @@ class TrainingBatches:
             ids=[row.id for row in learned],
             is_anomaly=[row.is_anomaly for row in learned],
             tasks=[row.task for row in learned],
-            answers=[row.answer for row in learned],
         )
 
     def _fault_of(self, row: TrainingRow) -> RecordError | None:
@@ -272,7 +250,7 @@ class TrainingBatches:
             self.rejected[row.id] = fault
             logger.warning("%s: not trained on: %s: %s", row.id, fault.reason, fault.detail)
         self._bad_rows += 1
-        total = -(-len(self.rows) // self._plan.world_size)
+        total = -(-len(self._chosen) // self._plan.world_size)
         if self._bad_rows > max(_FEW_BAD, self._settings.max_bad_share * total) or self._bad_rows == total:
             raise DataError(
                 f"{self.rows.folder}: {self._bad_rows} of {total} rows of split {self.rows.split} cannot be trained "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from pipeline.errors import RecordError
 from pipeline.models.clip_frames import ClipFrames
@@ -12,28 +13,18 @@ Wait = Callable[[], ClipFrames | RecordError]
 """Waits for the frames of a clip, or for what is wrong with it."""
 
 
+@dataclass(slots=True)
 class PendingClip:
-    """A clip that is decoded, or will be."""
+    """A clip that is decoded, or will be: `clip` is there once it has been waited for."""
 
-    def __init__(self, wait: Wait) -> None:
-        self._wait = wait
-        self._clip: ClipFrames | RecordError | None = None
+    begun: Wait
+    clip: ClipFrames | RecordError | None = None
 
     def wait(self) -> ClipFrames | RecordError:
         """Return the frames, or what is wrong with the clip."""
-        if self._clip is None:
-            self._clip = self._wait()
-        return self._clip
-
-    @property
-    def is_read(self) -> bool:
-        """Whether it has been waited for."""
-        return self._clip is not None
-
-    @property
-    def nbytes(self) -> int:
-        """Size of the frames, 0 while there are none."""
-        return self._clip.frames.nbytes if isinstance(self._clip, ClipFrames) else 0
+        if self.clip is None:
+            self.clip = self.begun()
+        return self.clip
 
 
 class ClipCache:
@@ -52,12 +43,16 @@ class ClipCache:
 
     def trim(self) -> None:
         """Forget what does not fit."""
-        taken = sum(pending.nbytes for pending in self._clips.values())
+        taken = sum(map(_nbytes, self._clips.values()))
         while taken > self._most_bytes and len(self._clips) > 1:
             _, dropped = self._clips.popitem(last=False)
-            taken -= dropped.nbytes
+            taken -= _nbytes(dropped)
 
     def forget_pending(self) -> None:
         """Forget what nobody has waited for."""
-        for clip in [clip for clip, pending in self._clips.items() if not pending.is_read]:
+        for clip in [clip for clip, pending in self._clips.items() if pending.clip is None]:
             del self._clips[clip]
+
+
+def _nbytes(pending: PendingClip) -> int:
+    return pending.clip.frames.nbytes if isinstance(pending.clip, ClipFrames) else 0

@@ -13,9 +13,8 @@ from typing import Any
 
 from pipeline.errors import SetupError
 from pipeline.models.clip_frames import ClipFrames
-from pipeline.models.hf.inputs import chat_inputs
-from pipeline.models.hf.loading import LOAD_FAULTS, explain_load_fault
-from pipeline.models.hf.torchvision_mend import mend_torchvision
+from pipeline.models.hf.inputs import chat_inputs, read_processor
+from pipeline.models.hf.loading import ModelSource
 
 IGNORED = -100
 """Label of a token that does not count."""
@@ -38,35 +37,12 @@ class TrainingProcessor:
         processor: of transformers; it is what is saved beside an adapter.
     """
 
-    def __init__(
-        self,
-        model: str,
-        revision: str | None = None,
-        *,
-        setting: str = "lora.base",
-        trust_remote_code: bool = False,
-    ) -> None:
-        """Load the processor.
-
-        Raises:
-            SetupError: there is none, it takes no videos, or a package is missing that it needs.
-        """
-        mend_torchvision()
-        from transformers import AutoProcessor
-
-        try:
-            self.processor: Any = AutoProcessor.from_pretrained(
-                model, revision=revision, trust_remote_code=trust_remote_code
-            )
-        except LOAD_FAULTS as fault:
-            raise explain_load_fault(fault, model, setting) from None
-        if getattr(self.processor, "video_processor", None) is None:
-            raise SetupError(f"{setting}={model}: takes no videos ({type(self.processor).__name__})")
-        self._title = f"{setting}={model}"
+    def __init__(self, source: ModelSource) -> None:
+        """Load the processor. Raises: as `read_processor`."""
+        self.processor = read_processor(source)
+        self._title = f"{source.setting}={source.name}"
         self._tokenizer = self.processor.tokenizer
         self._tokenizer.padding_side = "right"
-        if self._tokenizer.pad_token is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token
         self._specials = tuple(token for token in self._tokenizer.all_special_tokens if token)
 
     def inputs(self, lessons: Sequence[Lesson]) -> dict[str, Any]:
@@ -86,11 +62,6 @@ class TrainingProcessor:
     def unfit_part(self, text: str) -> str | None:
         """Return a piece of a text that the tokenizer would take for a token of its own, as `<video>`, or None."""
         return next((token for token in self._specials if token in text), None)
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of tokens, special ones included."""
-        text: str = self._tokenizer.decode(tokens)
-        return text
 
     def _answer_tokens(self, turns: list[dict[str, Any]], answer: str) -> list[int]:
         """Return the tokens that the model has to generate after the prompt, the one that ends them included."""

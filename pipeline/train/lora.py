@@ -9,29 +9,34 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Generator
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipeline.config import LoraConfig, VideoConfig
 from pipeline.dataset.layout import dataset_folder_of, list_shards
 from pipeline.errors import SetupError
 from pipeline.models.hf.adapter import FACTS_FILE, AdapterFacts, is_adapter, read_facts
-from pipeline.models.hf.loading import first_line
-from pipeline.models.hf.model import ModelSource, folder_identity, model_identity
+from pipeline.models.hf.loading import ModelSource, first_line
+from pipeline.models.hf.model import model_identity
 from pipeline.models.hf.model_parts import probe_weights
-from pipeline.records import digest
+from pipeline.records import Task, digest
 from pipeline.storage import describe_os_error, open_to_readers, swap_in
 from pipeline.train.adapter import insert_lora, package_versions, save_adapter
 from pipeline.train.base_model import load_base, source_of_base
-from pipeline.train.batches import DataSettings, TrainingBatch, TrainingBatches
+from pipeline.train.batches import DataSettings, TrainingBatches
 from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.conversation import TrainingProcessor
+from pipeline.train.order import Rows
+from pipeline.train.plan import FEW_STEPS, planned
 from pipeline.train.processes import start_accelerator
+from pipeline.train.rows import SplitRows, content_identity
+from pipeline.train.schedule import rising_steps
 from pipeline.train.trainer import Progress, Trainer
-from pipeline.train.validation import Measured, measure_judgements, measure_loss
+from pipeline.train.validation import measure_judgements, measure_loss
 from pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -41,16 +46,14 @@ TRAINING_FOLDER = "models/lora-training"
 REPORT = "reports/train-lora.json"
 _NEW, _OLD = "models/_tmp-lora", "models/_old-lora"
 _CHECKPOINTS = "checkpoints"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedLora:
-    """A trained adapter.
+    """A trained adapter, and what validation measured of it at the end.
 
     Attributes:
-        folder: of the adapter.
-        metrics: what validation measured at the end.
         steps: of the training; 0 where it had been trained before.
         is_main: whether this process is the one that speaks, of several.
     """
@@ -75,18 +78,20 @@ def train_lora(
             disk is full.
         KeyboardInterrupt: Ctrl-C; the training can go on.
     """
-    key = training_key(workspace, config)
+    key = training_key(workspace, config, video)
     folder = workspace.storage.local_path(TRAINING_FOLDER) / key
     accelerator = start_accelerator(config, folder)
     with workspace.locked(will_build=False) if accelerator.is_main_process else nullcontext():
         if accelerator.is_main_process:
             _repair(workspace)
         accelerator.wait_for_everyone()
-        return _LoraTraining(workspace, config, video, accelerator, key=key, training_folder=folder).run(on_progress)
+        rows = len(SplitRows(workspace.storage.local_path("dataset"), "train", tasks=config.tasks or None))
+        config = planned(config, rows, accelerator.num_processes)
+        return _LoraTraining(workspace, config, video, accelerator, key=key, folder=folder).run(on_progress)
 
 
-def training_key(workspace: Workspace, config: LoraConfig) -> str:
-    """Hash what a trained adapter depends on: the shards of the dataset, the base, and the settings.
+def training_key(workspace: Workspace, config: LoraConfig, video: VideoConfig) -> str:
+    """Hash what a trained adapter depends on: the rows of the dataset, the base, and the settings.
 
     Raises:
         DataError: there is no dataset.
@@ -95,7 +100,12 @@ def training_key(workspace: Workspace, config: LoraConfig) -> str:
     dataset = dataset_folder_of(workspace.storage.local_path(""))
     source = source_of_base(config)
     return digest(
-        _VERSION, folder_identity(dataset / "data"), model_identity(source.name), source.revision, config.identity()
+        _VERSION,
+        content_identity(dataset),
+        model_identity(source.name),
+        source.revision,
+        config.identity(),
+        video.identity(),
     )[:16]
 
 
@@ -103,14 +113,7 @@ class _LoraTraining:
     """One call of `train_lora` in one process."""
 
     def __init__(
-        self,
-        workspace: Workspace,
-        config: LoraConfig,
-        video: VideoConfig,
-        accelerator: Any,
-        *,
-        key: str,
-        training_folder: Path,
+        self, workspace: Workspace, config: LoraConfig, video: VideoConfig, accelerator: Any, *, key: str, folder: Path
     ) -> None:
         self._workspace = workspace
         self._config = config
@@ -120,7 +123,8 @@ class _LoraTraining:
         self._dataset = workspace.storage.local_path("dataset")
         self._folder = workspace.storage.local_path(MODEL_FOLDER)
         self._key = key
-        self._training_folder = training_folder
+        self._training_folder = folder
+        self._half_precision = config.dtype == "bf16" or (config.dtype == "auto" and accelerator.device.type == "cuda")
 
     def run(self, on_progress: Progress | None) -> TrainedLora:
         if (known := self._finished()) is not None:
@@ -128,13 +132,11 @@ class _LoraTraining:
         started = time.monotonic()
         config, accelerator = self._config, self._accelerator
         source = source_of_base(config)
-        processor = TrainingProcessor(
-            source.name, source.revision, setting="lora.base", trust_remote_code=config.trust_remote_code
-        )
-        batches = self._batches("train", processor, config.micro_batch, shuffle=True)
-        self._look_at_validation(processor)
-        half_precision = config.dtype == "bf16" or (config.dtype == "auto" and accelerator.device.type == "cuda")
-        model, facts = self._model(source, half_precision=half_precision)
+        processor = TrainingProcessor(source)
+        batches = self._batches("train", processor, config.micro_batch)
+        self._draw_validation()
+        half_precision = self._half_precision
+        model, facts = self._model(source)
         checkpoints = self._checkpoint_folder()
         trainer = Trainer(
             model,
@@ -145,10 +147,12 @@ class _LoraTraining:
             half_precision=half_precision,
             on_progress=on_progress,
         )
-        self._announce(model, trainer, batches)
         accelerator.init_trackers("lora", config=_flat(config))
         try:
-            trainer.run(lambda: self._validate(trainer, processor))
+            trainer.run(
+                lambda: self._validate(trainer, processor),
+                lambda step_s: self._announce(model, trainer, batches, step_s),
+            )
             if self._is_main:
                 facts = replace(facts, metrics=trainer.metrics)
                 self._save(model, processor, facts)
@@ -174,10 +178,12 @@ class _LoraTraining:
     def _checkpoint_folder(self) -> Path:
         """Return the folder of this training's checkpoints.
 
-        How many rows are taken together decides their order: with another number of devices a training begins anew.
+        How many rows are taken together decides their order, and the arithmetic what comes of them: with another number
+        of devices, or other ones, a training begins anew.
         """
         together = self._config.micro_batch * self._accelerator.num_processes
-        folder = self._training_folder / f"{_CHECKPOINTS}-{together}"
+        precision = "bf16" if self._half_precision else "float32"
+        folder = self._training_folder / f"{_CHECKPOINTS}-{together}-{precision}"
         others = [path for path in folder.parent.parent.glob(f"*/{_CHECKPOINTS}-*") if path != folder]
         if others and not folder.exists() and self._is_main:
             logger.warning(
@@ -187,11 +193,11 @@ class _LoraTraining:
             )
         return folder
 
-    def _model(self, source: ModelSource, *, half_precision: bool) -> tuple[Any, AdapterFacts]:
+    def _model(self, source: ModelSource) -> tuple[Any, AdapterFacts]:
         import torch
 
         config = self._config
-        dtype = torch.bfloat16 if half_precision else torch.float32
+        dtype = torch.bfloat16 if self._half_precision else torch.float32
         base = load_base(source, config, self._accelerator.device, dtype)
         is_folder = Path(config.base).is_dir()
         facts = AdapterFacts(
@@ -205,30 +211,19 @@ class _LoraTraining:
             trained_on=self._key,
             versions=package_versions(),
         )
-        model = insert_lora(
-            base,
-            rank=config.rank,
-            alpha=config.alpha,
-            dropout=config.dropout,
-            target_modules=config.target_modules,
-            train_projector=facts.has_projector,
-            seed=config.seed,
-            train_updates=config.lr > 0,
-        )
-        return model, facts
+        return insert_lora(base, config), facts
 
-    def _batches(self, split: str, processor: TrainingProcessor, batch_size: int, *, shuffle: bool) -> TrainingBatches:
-        config, video = self._config, self._video
+    def _batches(
+        self, split: str, processor: TrainingProcessor, batch_size: int, only: Rows | None = None
+    ) -> TrainingBatches:
+        config, is_training = self._config, only is None
         settings = DataSettings(
             num_frames=config.num_frames,
             max_side=config.max_side,
             tasks=tuple(config.tasks) or None,
-            shuffle=shuffle,
+            shuffle=is_training,
             seed=config.seed,
-            workers=video.workers,
-            timeout_s=video.timeout_s,
-            memory_mb=video.memory_mb,
-            reader=video.reader,
+            video=self._video,
         )
         world = self._accelerator.num_processes
         return TrainingBatches(
@@ -240,63 +235,79 @@ class _LoraTraining:
             rank=self._accelerator.process_index,
             world_size=world,
             # a batch size that does not come out even is refused by the trainer
-            accumulate=max(1, config.batch_size // (batch_size * world)) if shuffle else 1,
+            accumulate=max(1, (config.batch_size or 1) // (batch_size * world)) if is_training else 1,
+            only=only,
         )
 
-    def _look_at_validation(self, processor: TrainingProcessor) -> None:
-        """Find out before hours of training what would keep its end from being measured.
+    def _draw_validation(self) -> None:
+        """Draw the rows that every validation measures, before hours of training, whose end could not be measured.
 
         Raises:
             DataError: the validation split is damaged, or holds no row of the tasks.
         """
-        wanted = self._config.validation_rows or self._config.judged_rows
-        if wanted and self._has_validation():
-            self._batches("validation", processor, 1, shuffle=False)
-        elif wanted and self._is_main:
-            logger.warning("%s: no validation split: neither loss nor judgements are measured", self._dataset)
-
-    def _has_validation(self) -> bool:
-        return any(shard.split == "validation" for shard in list_shards(self._dataset)[0])
+        config = self._config
+        self._measured: Rows = np.zeros(0, np.int64)
+        self._judged: Rows = np.zeros(0, np.int64)
+        if not (config.validation_rows or config.judged_rows):
+            return
+        if not any(shard.split == "validation" for shard in list_shards(self._dataset)[0]):
+            if self._is_main:
+                logger.warning("%s: no validation split: neither loss nor judgements are measured", self._dataset)
+            return
+        rows = SplitRows(self._dataset, "validation", tasks=config.tasks or None)
+        if config.validation_rows:
+            self._measured = rows.drawn(config.validation_rows)
+        if config.judged_rows:
+            self._judged = rows.drawn(config.judged_rows, Task.JUDGE_EXPLAIN)
 
     def _validate(self, trainer: Trainer, processor: TrainingProcessor) -> dict[str, float]:
-        """Return loss and judgement accuracy on the first validation rows; empty where there are none."""
-        config, world = self._config, self._accelerator.num_processes
-        if not self._has_validation():
-            return {}
-        measured = Measured()
-        if config.validation_rows:
-            batches = self._batches("validation", processor, config.micro_batch, shuffle=False)
-            count = -(-config.validation_rows // (config.micro_batch * world))
-            with closing(_interruptible(batches, trainer)) as rows:
-                measured = measure_loss(trainer.bare_model, rows, count, trainer.place)
-        if config.judged_rows:
-            batches = self._batches("validation", processor, 1, shuffle=False)
-            with closing(_interruptible(batches, trainer)) as rows:
-                measured += measure_judgements(
-                    trainer.bare_model,
-                    processor.processor.tokenizer,
-                    rows,
-                    -(-config.judged_rows // world),
-                    place=trainer.place,
-                    max_new_tokens=config.judged_tokens,
-                )
-        return measured.summed(trainer.total).metrics()
+        """Return loss and judgement accuracy on the validation rows that were drawn; empty where there are none."""
+        config, metrics = self._config, {}
+        if len(self._measured):
+            batches = self._batches("validation", processor, config.micro_batch, self._measured)
+            loss, tokens = trainer.total(measure_loss(trainer.bare_model, batches, trainer.place)).tolist()
+            metrics["validation/loss"] = loss / max(tokens, 1)
+        if len(self._judged):
+            judged = measure_judgements(
+                trainer.bare_model,
+                processor.processor.tokenizer,
+                self._batches("validation", processor, 1, self._judged),
+                place=trainer.place,
+                max_new_tokens=config.judged_tokens,
+            )
+            right, count = trainer.total(judged).tolist()
+            metrics["validation/judgement_accuracy"] = right / max(count, 1)
+        return metrics
 
-    def _announce(self, model: Any, trainer: Trainer, batches: TrainingBatches) -> None:
+    def _announce(self, model: Any, trainer: Trainer, batches: TrainingBatches, step_s: float) -> None:
         if not self._is_main:
             return
-        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        config = self._config
+        minutes = (trainer.steps - trainer.step) * step_s / 60
         logger.info(
-            "%s on %s: %s parameters of %s trained, %d rows in %d steps of %d rows on %d device(s)",
-            self._config.base,
-            self._accelerator.device,
-            f"{trained:,}",
-            f"{sum(p.numel() for p in model.parameters()):,}",
-            len(batches.rows),
-            trainer.steps,
-            self._config.batch_size,
+            "%s on %d device(s) %s: %s parameters of %s trained",
+            config.base,
             self._accelerator.num_processes,
+            self._accelerator.device,
+            f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,}",
+            f"{sum(p.numel() for p in model.parameters()):,}",
         )
+        logger.info(
+            "plan: %d rows, %d to a step, %d time(s): %d steps, the rates rise in the first %d, about %s",
+            len(batches.rows),
+            config.batch_size,
+            config.epochs,
+            trainer.steps,
+            rising_steps(trainer.steps, config.warmup),
+            f"{minutes:.0f} minutes" if minutes > 1.5 else "a minute",
+        )
+        if trainer.steps < FEW_STEPS:
+            logger.warning(
+                "%d steps are few: below %d little is learned; where they are not set, lora.batch_size and lora.epochs "
+                "follow the number of rows",
+                trainer.steps,
+                FEW_STEPS,
+            )
 
     def _save(self, model: Any, processor: TrainingProcessor, facts: AdapterFacts) -> None:
         from safetensors import SafetensorError
@@ -341,14 +352,6 @@ def _repair(workspace: Workspace) -> None:
         old.rename(current)
     for remains in (new, old):
         shutil.rmtree(remains, ignore_errors=True)
-
-
-def _interruptible(batches: TrainingBatches, trainer: Trainer) -> Generator[TrainingBatch]:
-    for batch in batches:
-        # Devices may look at different numbers of rows: they cannot agree on an end here.
-        if trainer.is_alone:
-            trainer.check_interruption()
-        yield batch
 
 
 def _flat(config: LoraConfig) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -17,11 +16,8 @@ def answer_loss(model: Any, inputs: Mapping[str, Tensor]) -> tuple[Tensor, int]:
     """Return the cross entropy summed over the answer tokens of a batch, and how many these are.
 
     A sum, because a step is the mean over the tokens of all its batches on all devices, whose answers differ in length.
-    Logits are computed from the first answer token on: most of a row is video.
-
-    Args:
-        model: a video MLLM, or one wrapped for several devices.
-        inputs: of the model, with `labels`, shape (rows, tokens), which are `IGNORED` outside of answers.
+    Logits are computed from the first answer token on: most of a row is video. Among the inputs are `labels`, shape
+    (rows, tokens), which are `IGNORED` outside of answers; the model may be wrapped for several devices.
     """
     labels = inputs["labels"]
     is_answer = labels != IGNORED
@@ -42,8 +38,3 @@ def _can_keep_some_logits(model: Any) -> bool:
     inner = getattr(model, "module", model)
     base = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
     return "logits_to_keep" in inspect.signature(base.forward).parameters
-
-
-def is_finite(*values: float) -> bool:
-    """Whether none of the values is infinite or no number."""
-    return bool(torch.isfinite(torch.tensor(values)).all())

@@ -15,11 +15,7 @@ _LOGGERS = {"tensorboard": TRAIN_EXTRA, "wandb": "pip install wandb"}
 
 
 def start_accelerator(config: LoraConfig, folder: Path) -> Any:
-    """Return accelerate's `Accelerator`: alone, or one of several that a launcher has started.
-
-    Args:
-        config: of the training.
-        folder: for the curves of this training.
+    """Return accelerate's `Accelerator`, alone or one of several that a launcher has started; curves go to `folder`.
 
     Raises:
         SetupError: a package or the device is missing, or accelerate is set up to spread one model over devices.

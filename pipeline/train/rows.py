@@ -16,10 +16,19 @@ from numpy.typing import NDArray
 
 from pipeline.dataset.layout import CLIP_FOLDER, DataShard, dataset_folder_of, list_shards
 from pipeline.errors import DataError
-from pipeline.train.order import RowFacts
+from pipeline.records import digest
+from pipeline.train.order import RowFacts, Rows
 
-_COLUMNS = ("id", "video", "start_s", "end_s", "label", "is_anomaly", "task", "question", "answer")
-_MEASURED = ("video.path", "source_video", "start_s", "end_s", "task", "question", "answer")
+_LEARNED = (
+    "id", "video.path", "source_video", "start_s", "end_s", "label", "is_anomaly", "task", "question", "answer",
+    "fingerprint",
+)  # fmt: skip
+_COLUMNS = ("id", "video", "start_s", "end_s", "is_anomaly", "task", "question", "answer")
+_MEASURED = ("video.path", "source_video", "start_s", "end_s", "is_anomaly", "task", "question", "answer")
+
+
+Kind = tuple[str, bool]
+"""The task of a row, and whether it is abnormal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +41,6 @@ class TrainingRow:
         content: the bytes of the clip's file where the dataset embeds them.
         span_s: the part of the file that is the clip, [start, end) in seconds; None is all of it.
         clip: a number that rows about the same clip share.
-        label, is_anomaly, task, question, answer: as in the dataset.
     """
 
     id: str
@@ -40,7 +48,6 @@ class TrainingRow:
     content: bytes | None
     span_s: tuple[float, float] | None
     clip: int
-    label: str
     is_anomaly: bool
     task: str
     question: str
@@ -61,21 +68,16 @@ class SplitRows:
     """Random access to the rows of one split; a few row groups are in memory at any time.
 
     Attributes:
-        folder: the dataset folder.
-        split: which rows.
         facts: of all rows, what their order depends on; lengths are characters of question and answer.
+        kinds: task and whether it is abnormal, of every row.
     """
 
     def __init__(
         self, path: Path, split: str, *, tasks: Sequence[str] | None = None, held_bytes: int = 512 << 20
     ) -> None:
-        """Read how many rows there are, and how long they are.
+        """Read how many rows there are, and how long they are, of the dataset at a folder or in a workspace.
 
-        Args:
-            path: a dataset folder, or a workspace with one.
-            split: train, validation or test.
-            tasks: rows of other tasks are left out; None takes all.
-            held_bytes: size of the row groups that are kept in memory.
+        Rows of other tasks are left out, where some are named; `held_bytes` of row groups are kept in memory.
 
         Raises:
             DataError: there is no dataset, a shard is damaged or missing, or no row is left.
@@ -91,10 +93,11 @@ class SplitRows:
         if not measured:
             of = f" of tasks {', '.join(tasks)}" if tasks else ""
             raise DataError(f"{self.folder}: split {split} holds no rows{of}")
-        self._groups = [group for group, _, _ in measured]
-        clips = pa.chunked_array([chunk for _, clips, _ in measured for chunk in clips.chunks])
+        self._groups = [group for group, _, _, _ in measured]
+        self.kinds = [kind for _, _, _, kinds in measured for kind in kinds]
+        clips = pa.chunked_array([chunk for _, clips, _, _ in measured for chunk in clips.chunks])
         self.facts = RowFacts(
-            lengths=np.concatenate([lengths for _, _, lengths in measured]),
+            lengths=np.concatenate([lengths for _, _, lengths, _ in measured]),
             clips=clips.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64),
             group_ends=np.cumsum([len(group.kept) for group in self._groups]),
             group_bytes=np.array([group.num_bytes for group in self._groups]),
@@ -103,12 +106,20 @@ class SplitRows:
     def __len__(self) -> int:
         return len(self.facts.lengths)
 
-    def at(self, indices: Sequence[int]) -> list[TrainingRow]:
-        """Return rows by index, in the order asked for.
+    def drawn(self, count: int, task: str | None = None) -> Rows:
+        """Return `count` rows by index, drawn at random but always the same, of one task or of all.
 
-        Raises:
-            DataError: naming the shard that cannot be read.
+        Tasks and labels are as frequent among them as among all; a dataset may well list what is abnormal first.
         """
+        known = [index for index, kind in enumerate(self.kinds) if task is None or kind[0] == task]
+        shuffled = np.random.default_rng(0).permutation(np.array(known, dtype=np.int64)).tolist()
+        by_kind = sorted(shuffled, key=lambda index: str(self.kinds[index]))
+        count = min(count, len(by_kind))
+        places = [(2 * n + 1) * len(by_kind) // (2 * count) for n in range(count)]
+        return np.array(sorted(by_kind[place] for place in places), dtype=np.int64)
+
+    def at(self, indices: Sequence[int]) -> list[TrainingRow]:
+        """Return rows by index, in the order asked for. Raises: DataError, naming the shard that cannot be read."""
         return [self._row(int(index)) for index in indices]
 
     def _row(self, index: int) -> TrainingRow:
@@ -128,7 +139,6 @@ class SplitRows:
             content=content,
             span_s=None if is_clip else (row["start_s"], row["end_s"]),
             clip=int(self.facts.clips[index]),
-            label=row["label"],
             is_anomaly=row["is_anomaly"],
             task=row["task"],
             question=row["question"],
@@ -149,12 +159,9 @@ class SplitRows:
 
 def _measure(
     shard: DataShard, tasks: Sequence[str] | None
-) -> Iterator[tuple[_Group, pa.ChunkedArray, NDArray[np.int32]]]:
-    """Yield the row groups that have rows of the tasks, with what tells the clips of these apart and their lengths."""
-    try:
-        metadata = pq.read_metadata(shard.path)
-    except (OSError, pa.ArrowException) as fault:
-        raise DataError(f"{shard.path}: not a readable Parquet file: {fault}") from None
+) -> Iterator[tuple[_Group, pa.ChunkedArray, NDArray[np.int32], list[Kind]]]:
+    """Yield the row groups that have rows of the tasks, with the clips of these, their lengths and their kinds."""
+    metadata = _read_metadata(shard)
     for number in range(metadata.num_row_groups):
         table = _read_group(shard, number, _MEASURED)
         kept = np.arange(table.num_rows)
@@ -170,7 +177,15 @@ def _measure(
         clips = pc.binary_join_element_wise(file, *span, "|", null_handling="replace")
         size = metadata.row_group(number).total_byte_size
         group = _Group(shard=shard, number=number, num_bytes=size, kept=kept)
-        yield group, clips, sizes.to_numpy().astype(np.int32)
+        kinds = zip(*(table.column(name).to_pylist() for name in ("task", "is_anomaly")), strict=True)
+        yield group, clips, sizes.to_numpy().astype(np.int32), list(kinds)
+
+
+def _read_metadata(shard: DataShard) -> Any:
+    try:
+        return pq.read_metadata(shard.path)
+    except (OSError, pa.ArrowException) as fault:
+        raise DataError(f"{shard.path}: not a readable Parquet file: {fault}") from None
 
 
 def _read_group(shard: DataShard, number: int, columns: Sequence[str]) -> pa.Table:
@@ -182,3 +197,18 @@ def _read_group(shard: DataShard, number: int, columns: Sequence[str]) -> pa.Tab
     except (OSError, pa.ArrowException, KeyError) as fault:
         raise DataError(f"{shard.path}: row group {number} cannot be read: {fault}") from None
     return table
+
+
+def content_identity(path: Path) -> str:
+    """Hash what can be learned from a dataset, row by row in its order, and which split each row is in.
+
+    Of embedded clips their sizes count: the fingerprint of a row tells how its clip was made.
+    """
+    digests = []
+    for shard in list_shards(dataset_folder_of(path))[0]:
+        metadata = _read_metadata(shard)
+        for number in range(metadata.num_row_groups):
+            group = metadata.row_group(number)
+            sizes = [group.column(place).total_uncompressed_size for place in range(group.num_columns)]
+            digests.append(digest(shard.split, _read_group(shard, number, _LEARNED).to_pylist(), sizes))
+    return digest(digests)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 
 
-def rate_factor(step: int, steps: int, warmup: float) -> float:
-    """Return the share of the highest rate at which a step is taken, in (0, 1].
+def rising_steps(steps: int, warmup: float) -> int:
+    """Return in how many of the steps the rate rises."""
+    return math.ceil(warmup * steps)
 
-    Args:
-        step: 0-based.
-        steps: of the whole training.
-        warmup: share of the steps in which the rate rises.
-    """
-    rising = math.ceil(warmup * steps)
+
+def rate_factor(step: int, steps: int, warmup: float) -> float:
+    """Return the share of the highest rate at which a step, 0-based, is taken; `warmup` is a share of them."""
+    rising = rising_steps(steps, warmup)
     if step < rising:
         return (step + 1) / (rising + 1)
     falling = steps - rising

@@ -8,10 +8,12 @@ at the same bits as one that was not.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -22,7 +24,7 @@ from pipeline.errors import SetupError
 from pipeline.train.batches import TrainingBatch, TrainingBatches
 from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.interruption import Interruption
-from pipeline.train.loss import answer_loss, is_finite
+from pipeline.train.loss import answer_loss
 from pipeline.train.schedule import rate_factor
 
 logger = logging.getLogger(__name__)
@@ -45,8 +47,7 @@ class Step:
 
     loss: float
     grad_norm: float
-    answer_tokens: int
-    tokens: int
+    tokens: float
 
 
 class Trainer:
@@ -70,16 +71,7 @@ class Trainer:
         half_precision: bool,
         on_progress: Progress | None = None,
     ) -> None:
-        """Prepare the model for the devices.
-
-        Args:
-            model: on its device, with the parameters marked that are trained.
-            batches: of this process.
-            config: of the training.
-            accelerator: of accelerate.
-            checkpoints: where states are kept.
-            half_precision: compute in bfloat16.
-            on_progress: called after each step.
+        """Prepare the model, on its device and with the parameters marked that are trained, for several devices.
 
         Raises:
             SetupError: the global batch cannot be made of micro-batches on so many devices.
@@ -102,8 +94,8 @@ class Trainer:
         self._optimizer = torch.optim.AdamW(self._groups)
         self.bare_model = model
         self._model = accelerator.prepare_model(model)
-        self._epochs = [_length(batches, epoch) for epoch in range(config.epochs)]
-        self.steps = sum(-(-length // self._accumulated) for length in self._epochs)
+        self._epoch_steps = len(batches) // self._accumulated
+        self.steps = config.epochs * self._epoch_steps
         self.step = 0
         self.metrics: dict[str, float] = {}
         self.losses: list[float] = []
@@ -111,8 +103,10 @@ class Trainer:
         self._interruption = Interruption()
         self._state: dict[str, Any] = {}
 
-    def run(self, validate: Validate) -> None:
+    def run(self, validate: Validate, announce: Callable[[float], None]) -> None:
         """Train from the newest checkpoint on, to the last step, and validate there.
+
+        `announce` is told before the first step how many seconds each will take, as far as that can be known.
 
         Raises:
             SetupError: the loss or the gradient is no finite number, or a checkpoint cannot be written.
@@ -121,7 +115,7 @@ class Trainer:
         self._restore()
         with self._interruption:
             try:
-                self._train(validate)
+                self._train(validate, announce)
                 self._model.eval()
                 self._validate(validate)
             except _EndWantedError:
@@ -145,7 +139,12 @@ class Trainer:
         return summed.cpu()
 
     def place(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return inputs on this process's device."""
+        """Return inputs on this process's device; a training that is alone can end here.
+
+        Devices may look at different numbers of rows of validation: they cannot agree on an end here.
+        """
+        if self.is_alone:
+            self.check_interruption()
         return {name: value.to(self._accelerator.device, non_blocking=True) for name, value in inputs.items()}
 
     def precision(self) -> AbstractContextManager[Any]:
@@ -154,23 +153,38 @@ class Trainer:
             return nullcontext()
         return torch.autocast(self._accelerator.device.type, dtype=torch.bfloat16)
 
-    def _train(self, validate: Validate) -> None:
-        first = 0
-        for epoch, length in enumerate(self._epochs):
-            end = first + -(-length // self._accumulated)
-            if self.step < end:
-                if self.step == first:
-                    self._batches.set_epoch(epoch)
-                batches = iter(self._batches)
-                while self.step < end:
-                    self._advance(batches, min(self._accumulated, length - (self.step - first) * self._accumulated))
-                    if self._is_due(self._config.validate_every):
-                        self._validate(validate)
-            first = end
+    def _train(self, validate: Validate, announce: Callable[[float], None]) -> None:
+        is_announced = False
+        while self.step < self.steps:
+            epoch, done = divmod(self.step, self._epoch_steps)
+            if not done:
+                self._batches.set_epoch(epoch)
+            batches = iter(self._batches)
+            if not is_announced:
+                first = next(batches)
+                announce(self._time(first) * self._accumulated)
+                batches, is_announced = chain([first], batches), True
+            while self.step < (epoch + 1) * self._epoch_steps:
+                self._advance(batches)
+                if self._is_due(self._config.validate_every):
+                    self._validate(validate)
 
-    def _advance(self, batches: Iterator[TrainingBatch], parts: int) -> None:
+    def _time(self, batch: TrainingBatch) -> float:
+        """Return the seconds that a micro-batch takes; nothing is learned from it."""
+        self._model.train()
+        started = 0.0
+        for _ in range(2):  # the first pass makes kernels ready
+            started = time.monotonic()
+            with _seeded(self._config.seed), self.precision():
+                loss, _ = answer_loss(self._model, self.place(batch.inputs))
+            self._accelerator.backward(loss)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.item()
+        return time.monotonic() - started
+
+    def _advance(self, batches: Iterator[TrainingBatch]) -> None:
         started = time.monotonic()
-        step = self._take_step(batches, parts)
+        step = self._take_step(batches)
         self.step += 1
         self.losses = [*self.losses[:1], step.loss]
         self._log(step, time.monotonic() - started)
@@ -181,8 +195,7 @@ class Trainer:
     def _is_due(self, every: int) -> bool:
         return bool(every) and self.step < self.steps and self.step % every == 0
 
-    def _take_step(self, batches: Iterator[TrainingBatch], parts: int) -> Step:
-        """Take the step of the next micro-batches; the last step of an epoch takes what is left of it."""
+    def _take_step(self, batches: Iterator[TrainingBatch]) -> Step:
         factor = rate_factor(self.step, self.steps, self._config.warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = group["highest_lr"] * factor
@@ -190,10 +203,10 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         sums = torch.zeros(3, dtype=torch.float64)
         ids: list[str] = []
-        for place in range(parts):
+        for place in range(self._accumulated):
             batch = next(batches)
             ids += batch.ids
-            is_last = place == parts - 1
+            is_last = place == self._accumulated - 1
             with nullcontext() if is_last else self._accelerator.no_sync(self._model):
                 with _seeded(self._config.seed, self.step, place, self._accelerator.process_index), self.precision():
                     loss, answer_tokens = answer_loss(self._model, self.place(batch.inputs))
@@ -207,13 +220,8 @@ class Trainer:
             if parameter.grad is not None:
                 parameter.grad.mul_(self._accelerator.num_processes / max(answer_tokens, 1))
         norm = float(torch.nn.utils.clip_grad_norm_(self._trained.values(), self._config.max_grad_norm))
-        step = Step(
-            loss=loss_sum / max(answer_tokens, 1),
-            grad_norm=norm,
-            answer_tokens=round(answer_tokens),
-            tokens=round(tokens),
-        )
-        if not is_finite(step.loss, step.grad_norm):
+        step = Step(loss=loss_sum / max(answer_tokens, 1), grad_norm=norm, tokens=tokens)
+        if not (math.isfinite(step.loss) and math.isfinite(step.grad_norm)):
             raise self._diverged(step, ids)
         self._optimizer.step()
         return step
@@ -289,11 +297,6 @@ class Trainer:
             known = self._checkpoints.steps()
             at = f"after step {known[-1]} of {self.steps}" if known else "from the start"
             logger.warning("interrupted: the same command goes on %s", at)
-
-
-def _length(batches: TrainingBatches, epoch: int) -> int:
-    batches.set_epoch(epoch)
-    return len(batches)
 
 
 def _groups(trained: dict[str, Any], config: LoraConfig) -> list[dict[str, Any]]:

@@ -10,12 +10,11 @@ processor_config.json, ...  the base's processor and tokenizer
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import SetupError
-from pipeline.models.hf.bundled import find_model
 from pipeline.models.hf.loading import first_line
 from pipeline.models.hf.model_parts import Probe, differing_weights, projector_parameters
 
@@ -24,7 +23,7 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 PICKLED_FILE = "adapter_model.bin"
 PROJECTOR_FILE = "projector.safetensors"
 FACTS_FILE = "holmes.json"
-_PROCESSOR_FILE = "processor_config.json"
+PROCESSOR_FILE = "processor_config.json"
 
 TRAIN_EXTRA = "pip install 'holmes-engine[train]'"
 
@@ -34,13 +33,10 @@ class AdapterFacts:
     """What an adapter knows about itself.
 
     Attributes:
-        base: id, path or bundled name of the model it was trained on.
-        revision: that model's revision.
+        base: id, path or bundled name of the model it was trained on, of that `revision`.
         architecture: class of that model in transformers.
         probe: a few of its weights; empty where they are not known.
-        has_projector: whether a projector was trained with it.
-        num_frames: frames of a clip that it was shown; None where it is not known.
-        max_side: longest side of these frames in pixels.
+        num_frames: frames of a clip that it was shown, of sides up to `max_side`; None where it is not known.
         trained_on: hash of dataset, base and settings of the training.
         metrics: what validation measured at the end of training.
         versions: releases of the packages that trained it.
@@ -56,10 +52,6 @@ class AdapterFacts:
     trained_on: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the content of `holmes.json`."""
-        return asdict(self)
 
 
 def is_adapter(model: str) -> bool:
@@ -84,55 +76,11 @@ def read_facts(folder: Path) -> AdapterFacts:
         raise SetupError(f"{path}: not the description of an adapter: {first_line(fault)}") from None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FoundModel:
-    """A base model, and the adapter that goes onto it where there is one."""
-
-    base: str
-    revision: str | None
-    adapter: str | None
-
-    @property
-    def processor(self) -> str:
-        """Where the processor is read from: the adapter's folder where it holds one."""
-        if self.adapter is not None and (Path(self.adapter) / _PROCESSOR_FILE).is_file():
-            return self.adapter
-        return self.base
-
-
-def find_model_and_adapter(
-    model: str, base: str | None = None, *, setting: str, revision: str | None = None
-) -> FoundModel:
-    """Tell from a model's name what has to be loaded.
-
-    Args:
-        model: id, folder or bundled name of a model, or the folder of an adapter.
-        base: model that the adapter goes onto; None takes the one that it was trained on.
-        setting: what names `model` in the configuration or on the command line, for messages.
-        revision: of the base; None takes the one that the adapter was trained on.
-
-    Raises:
-        SetupError: a base is given although `model` is no adapter, or the adapter's description is damaged.
-    """
-    if not is_adapter(model):
-        if base is not None:
-            raise SetupError(f"{setting}={model}: no adapter there ({CONFIG_FILE} is missing), which a base could take")
-        return FoundModel(base=find_model(model), revision=revision, adapter=None)
-    facts = read_facts(Path(model))
-    wanted = facts.base if base is None else base
-    known_revision = facts.revision if wanted == facts.base else None
-    return FoundModel(base=find_model(wanted), revision=revision or known_revision, adapter=model)
-
-
 def apply_adapter(model: Any, folder: Path, *, allow_pickle: bool = False) -> Any:
     """Return `model` with the adapter's updates added to its weights, and with the adapter's projector.
 
-    Onto quantized weights nothing can be added exactly: there the updates stay layers of their own.
-
-    Args:
-        model: the base, in transformers' class.
-        folder: of the adapter.
-        allow_pickle: read updates from a pickle file, restricted to tensors, where there is no safetensors file.
+    Onto quantized weights nothing can be added exactly: there the updates stay layers of their own. Updates in a pickle
+    file are read where `allow_pickle` says so and there is no safetensors file, and tensors alone.
 
     Raises:
         SetupError: the adapter is of another base, a file is missing or damaged, or peft is not installed.

@@ -2,98 +2,55 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
 from pipeline.config import VideoConfig
 from pipeline.errors import RecordError
 from pipeline.models.answering import VideoQuestion
-from pipeline.models.caption_text import clean_caption
 from pipeline.models.clip_files import ClipJob, read_file_clip
-from pipeline.models.clip_frames import ClipFrames
-from pipeline.models.hf.adapter import read_facts
+from pipeline.models.clip_frames import CLIPS_AHEAD_PER_WORKER, ClipFrames, read_ahead
 from pipeline.models.hf.clip_queue import ClipQueue, QueueLimits
+from pipeline.models.hf.devices import DeviceModels, ModelCall
+from pipeline.models.hf.explainer import ExplainerSettings
 from pipeline.models.hf.inputs import ClipProcessor
-from pipeline.models.hf.loading import check_folder
-from pipeline.models.hf.model import VideoModel, find_source, load_processor, model_identity
+from pipeline.models.hf.model import model_identity
 from pipeline.models.hf.sampling import Generation
 from pipeline.prompts import Message
 from pipeline.video.pool import VideoPool
 
-_VERSION = 1
-_NUM_FRAMES = 8
-_MAX_SIDE = 448
-_CLIPS_AHEAD_PER_WORKER = 4
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerSettings:
+class AnswerSettings(ExplainerSettings):
     """How a model answers.
 
     Attributes:
         model_path: id, folder or bundled name of a video MLLM, or the folder of an adapter.
-        model_base: base of that adapter; None is the one that it was trained on.
-        num_frames: frames shown, evenly spaced in time; None is as many as the adapter was trained with, or 8.
-        max_side: longest side of these frames in pixels; None is that of the training, or 448.
-        max_new_tokens: longest answer in tokens.
         batch_size: most questions answered together.
         batch_tokens: most prompt tokens of a batch, visual ones and padding included.
         buffer_mb: frames decoded ahead of the model, in MiB.
-        device: auto, cpu, cuda, cuda:1, ...
-        dtype: auto, float32, bfloat16 or float16.
-        trust_remote_code: run code that comes with the model.
-        allow_pickle: read weights from pickle files, which can run code.
         video: how video files are read.
     """
 
     model_path: str
-    model_base: str | None = None
-    num_frames: int | None = None
-    max_side: int | None = None
-    max_new_tokens: int = 128
     batch_size: int = 16
     batch_tokens: int = 32_768
     buffer_mb: int = 2048
-    device: str = "auto"
-    dtype: str = "auto"
-    trust_remote_code: bool = False
-    allow_pickle: bool = False
     video: VideoConfig = field(default_factory=VideoConfig)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AskedClip(ClipFrames):
-    """Frames with the question that is asked about them."""
-
-    question: str
 
 
 class HfAnswerer:
     """Answers questions in batches of like clips, each with its own prompt, by taking the likeliest tokens."""
 
     def __init__(self, settings: AnswerSettings) -> None:
-        """Find the model; it is loaded with the first question.
-
-        Raises:
-            SetupError: no such folder, a base without an adapter, or a damaged description of an adapter.
-        """
+        """Find the model; it is loaded with the first question. Raises: as `ExplainerSettings.source_of`."""
         self._settings = settings
-        check_folder(settings.model_path, "--model-path")
-        self._source = find_source(
-            settings.model_path,
-            settings.model_base,
-            setting="--model-path",
-            dtype=settings.dtype,
-            trust_remote_code=settings.trust_remote_code,
-            allow_pickle=settings.allow_pickle,
-        )
-        facts = None if self._source.adapter is None else read_facts(Path(self._source.adapter))
-        self._num_frames = settings.num_frames or (facts and facts.num_frames) or _NUM_FRAMES
-        self._max_side = settings.max_side or (facts and facts.max_side) or _MAX_SIDE
+        self._source = settings.source_of(settings.model_path)
+        self._num_frames, self._max_side = settings.frames_shown(self._source.adapter)
         self.name = Path(settings.model_path).name
 
     def identity(self) -> Mapping[str, object]:
@@ -114,10 +71,8 @@ class HfAnswerer:
         if first is None:
             return
         settings, video = self._settings, self._settings.video
-        processor = load_processor(self._source, (), _QuestionProcessor)
-        model = VideoModel(
-            self._source, settings.device, (), Generation(max_new_tokens=settings.max_new_tokens), processor
-        )
+        processor = ClipProcessor(self._source, ())
+        call = ModelCall(source=self._source, generation=Generation(max_new_tokens=settings.max_new_tokens))
         limits = QueueLimits(
             batch_clips=settings.batch_size,
             batch_tokens=settings.batch_tokens,
@@ -125,75 +80,27 @@ class HfAnswerer:
         )
         with (
             VideoPool(video.workers, video.timeout_s, video.memory_mb) as pool,
-            ThreadPoolExecutor(1, "model") as thread,
+            DeviceModels(call, [settings.device], processor) as models,
         ):
-
-            def submit(clips: Sequence[ClipFrames]) -> Future[list[str | RecordError]]:
-                return thread.submit(_answered, model, clips)
-
-            queue = ClipQueue[VideoQuestion](submit, processor.footprint, limits, models=1)
+            queue = ClipQueue[VideoQuestion](models.submit, processor.footprint, limits, models=1)
             yield from queue.run(self._read(chain([first], questions), pool))
 
     def _read(
         self, questions: Iterable[VideoQuestion], pool: VideoPool
-    ) -> Iterator[tuple[VideoQuestion, AskedClip | RecordError]]:
-        begun: deque[VideoQuestion] = deque()
+    ) -> Iterator[tuple[VideoQuestion, ClipFrames | RecordError]]:
+        ahead = pool.workers * CLIPS_AHEAD_PER_WORKER
+        for question, clip in read_ahead(questions, self._job_of, read_file_clip, pool, ahead):
+            if isinstance(clip, RecordError):
+                yield question, clip
+            else:
+                yield question, replace(clip, turns=(Message(role="user", content=question.question),))
 
-        def jobs() -> Iterator[_Job]:
-            for question in questions:
-                begun.append(question)
-                clip = ClipJob(
-                    file=question.path,
-                    content=None,
-                    span_s=question.span_s,
-                    num_frames=self._num_frames,
-                    max_side=self._max_side,
-                    reader=self._settings.video.reader,
-                )
-                yield _Job(question=question.question, clip=clip)
-
-        ahead = pool.workers * _CLIPS_AHEAD_PER_WORKER
-        for frames in pool.map(_read_frames, jobs(), ahead_max=ahead):
-            yield begun.popleft(), frames
-
-
-class _QuestionProcessor(ClipProcessor):
-    """A processor that asks about every clip what goes with it."""
-
-    def _prompt_of(self, clip: ClipFrames) -> Sequence[Message]:
-        return _prompt(clip.question) if isinstance(clip, AskedClip) else super()._prompt_of(clip)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
-    """The frames to read, and what is asked about them."""
-
-    question: str
-    clip: ClipJob
-
-
-def _read_frames(job: _Job) -> AskedClip:
-    """Read the frames that a question is asked about. Runs in a worker process. Raises: as `read_file_clip`."""
-    read = read_file_clip(job.clip)
-    return AskedClip(
-        frames=read.frames,
-        indices=read.indices,
-        clip_frames=read.clip_frames,
-        fps=read.fps,
-        duration_s=read.duration_s,
-        question=job.question,
-    )
-
-
-def _answered(model: VideoModel, clips: Sequence[ClipFrames]) -> list[str | RecordError]:
-    """Answer a batch; what a model repeats of its question is no answer."""
-    return [
-        clean_caption(answer, _prompt(clip.question))
-        if isinstance(answer, str) and isinstance(clip, AskedClip)
-        else answer
-        for clip, answer in zip(clips, model.answer(clips), strict=True)
-    ]
-
-
-def _prompt(question: str) -> list[Message]:
-    return [Message(role="user", content=question)]
+    def _job_of(self, question: VideoQuestion) -> ClipJob:
+        return ClipJob(
+            file=question.path,
+            content=None,
+            span_s=question.span_s,
+            num_frames=self._num_frames,
+            max_side=self._max_side,
+            reader=self._settings.video.reader,
+        )

@@ -13,8 +13,9 @@ from pipeline.models.base import CaptionRequest
 from pipeline.models.clip_frames import frame_job, read_clip_frames, read_clips
 from pipeline.models.hf.clip_queue import ClipQueue, QueueLimits
 from pipeline.models.hf.devices import DeviceModels, ModelCall, ModelUse, list_devices
+from pipeline.models.hf.inputs import ClipProcessor
 from pipeline.models.hf.loading import check_folder
-from pipeline.models.hf.model import find_source, load_processor, source_identity
+from pipeline.models.hf.model import find_source, source_identity
 from pipeline.models.hf.sampling import Generation
 from pipeline.prompts import load_prompt
 from pipeline.records import Caption, EventClip, Reason
@@ -86,14 +87,18 @@ class HfCaptioner:
             return
         config = self._config
         check_folder(self._source.name, self._source.setting)
-        processor = load_processor(self._source, self._messages)
+        processor = ClipProcessor(self._source, self._messages)
         limits = QueueLimits(
             batch_clips=config.batch_size, batch_tokens=config.batch_tokens, held_bytes=config.buffer_mb << 20
         )
+        generation = Generation(
+            max_new_tokens=config.max_new_tokens, temperature=config.temperature, top_p=config.top_p, seed=config.seed
+        )
+        call = ModelCall(source=self._source, prompt=config.prompt, generation=generation)
         devices = list_devices(config.device)
         with (
             VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool,
-            DeviceModels(self._call(), devices, processor) as models,
+            DeviceModels(call, devices, processor) as models,
         ):
             queue = ClipQueue[EventClip](models.submit, processor.footprint, limits, len(devices))
             read = read_clips(
@@ -112,19 +117,6 @@ class HfCaptioner:
             models.use.batches,
             models.use.new_tokens / max(models.use.working_s, 1e-9),
             100 * models.use.waiting_share,
-        )
-
-    def _call(self) -> ModelCall:
-        config = self._config
-        return ModelCall(
-            source=self._source,
-            prompt=config.prompt,
-            generation=Generation(
-                max_new_tokens=config.max_new_tokens,
-                temperature=config.temperature,
-                top_p=config.top_p,
-                seed=config.seed,
-            ),
         )
 
     def _outcome(self, clip: EventClip, answer: str | RecordError) -> Caption | RecordError:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pipeline.errors import RecordError
 from pipeline.models.clip_frames import ClipFrames
-from pipeline.models.hf.model import ModelSource, VideoModel
+from pipeline.models.hf.loading import ModelSource
+from pipeline.models.hf.model import VideoModel
 from pipeline.models.hf.sampling import Generation
 from pipeline.prompts import Message
 from pipeline.records import Reason
@@ -25,21 +27,14 @@ class VideoChat:
         self._model = VideoModel(source, device, (), Generation(max_new_tokens=max_new_tokens))
 
     def answer(self, clip: ClipFrames, question: str, history: Sequence[Message] = ()) -> str:
-        """Return what the model answers; the clip stands before the first turn.
-
-        Args:
-            clip: what the model is shown.
-            question: what it is asked now.
-            history: turns of user and assistant so far, the user's first.
+        """Return what the model answers after the turns so far, the user's first; the clip stands before them.
 
         Raises:
             RecordError: EMPTY_TEXT where it generates none, OUT_OF_MEMORY or UNFIT_INPUT where it cannot take the clip.
             SetupError: the model cannot take such input at all.
         """
-        turns: list[Message] = [*history, Message(role="user", content=question)]
-        # What the model learned of its limits goes on from question to question.
-        self._model = self._model.asking(turns)
-        [answer] = self._model.answer([clip])
+        turns = (*history, Message(role="user", content=question))
+        [answer] = self._model.answer([replace(clip, turns=turns)])
         if isinstance(answer, RecordError):
             raise answer
         if not answer:

@@ -12,17 +12,17 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
-from types import TracebackType
+from dataclasses import dataclass
 from typing import Self
 
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.hf.inputs import ClipProcessor
-from pipeline.models.hf.model import MAP, ModelSource, VideoModel
+from pipeline.models.hf.loading import ModelSource
+from pipeline.models.hf.model import MAP, VideoModel
 from pipeline.models.hf.sampling import Generation
 from pipeline.prompts import load_prompt
 from pipeline.video.pool import end_with_parent
@@ -30,11 +30,11 @@ from pipeline.video.pool import end_with_parent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCall:
-    """Everything that a process needs to answer by itself."""
+    """What a process needs to answer by itself: `prompt` is the id of one, empty where clips have their own."""
 
     source: ModelSource
-    prompt: str
     generation: Generation
+    prompt: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,12 +64,12 @@ class ModelUse:
 
 @dataclass(slots=True)
 class _Device:
-    """A worker of its own for one model, and the batches it has not finished."""
+    """A worker of its own for one model, what it calls, and the batches it has not finished."""
 
     name: str
     executor: Executor
-    model: _Server | None = None
-    unfinished: int = field(default=0)
+    answer: Callable[[Sequence[ClipFrames]], tuple[list[str | RecordError], ModelUse]]
+    unfinished: int = 0
 
 
 class DeviceModels:
@@ -89,19 +89,22 @@ class DeviceModels:
 
     def __enter__(self) -> Self:
         if len(self._names) == 1:
-            server = _Server(self._call, self._names[0], self._processor)
-            self._devices = [_Device(self._names[0], ThreadPoolExecutor(1, "model"), server)]
+            [name] = self._names
+            server = _Server(self._call, name, self._processor)
+            self._devices = [_Device(name, ThreadPoolExecutor(1, "model"), server.answer)]
         else:
             context = multiprocessing.get_context("spawn")
             self._devices = [
-                _Device(name, ProcessPoolExecutor(1, context, initializer=_start, initargs=(os.getpid(),)))
+                _Device(
+                    name,
+                    ProcessPoolExecutor(1, context, initializer=_start, initargs=(os.getpid(),)),
+                    functools.partial(_answer, self._call, name),
+                )
                 for name in self._names
             ]
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for device in self._devices:
             device.executor.shutdown(wait=True, cancel_futures=True)
 
@@ -131,10 +134,7 @@ class DeviceModels:
                 answered.set_result(done.result()[0])
 
         try:
-            if device.model is not None:
-                future = device.executor.submit(device.model.answer, clips)
-            else:
-                future = device.executor.submit(_answer, self._call, device.name, clips)
+            future = device.executor.submit(device.answer, clips)
         except BrokenProcessPool:
             raise _died(device) from None
         future.add_done_callback(finish)
@@ -159,7 +159,8 @@ class _Server:
         started = time.monotonic()
         waiting_s = started - self._free_since
         if self._model is None:
-            call, prompt = self._call, load_prompt(self._call.prompt).render()
+            call = self._call
+            prompt = load_prompt(call.prompt).render() if call.prompt else ()
             self._model = VideoModel(call.source, self._device, prompt, call.generation, self._processor)
             started, waiting_s = time.monotonic(), 0.0
         tokens = self._model.new_tokens

@@ -6,7 +6,6 @@ over frames that are already sampled, always with their metadata, and to switch 
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.caption_text import clean_caption
 from pipeline.models.clip_frames import ClipFrames
-from pipeline.models.hf.loading import LOAD_FAULTS, explain_load_fault, first_line
+from pipeline.models.hf.loading import LOAD_FAULTS, ModelSource, explain_load_fault, first_line
 from pipeline.models.hf.torchvision_mend import mend_torchvision
 from pipeline.prompts import Message
 from pipeline.records import Reason
@@ -32,49 +31,18 @@ class Footprint:
 class ClipProcessor:
     """The processor of a model, used from several threads."""
 
-    def __init__(
-        self,
-        model: str,
-        revision: str | None,
-        prompt: Sequence[Message],
-        *,
-        setting: str = "caption.model",
-        trust_remote_code: bool = False,
-    ) -> None:
-        """Load the processor; `setting` is what named the model, for messages.
-
-        Raises:
-            SetupError: there is none, it takes no videos, or a package is missing that it needs.
-        """
-        mend_torchvision()
-        from transformers import AutoProcessor
-
-        try:
-            self._processor: Any = AutoProcessor.from_pretrained(
-                model, revision=revision, trust_remote_code=trust_remote_code
-            )
-        except LOAD_FAULTS as fault:
-            raise explain_load_fault(fault, model, setting) from None
-        if getattr(self._processor, "video_processor", None) is None:
-            raise SetupError(f"{setting}={model}: takes no videos ({type(self._processor).__name__})")
-        self._title = f"{setting}={model}"
+    def __init__(self, source: ModelSource, prompt: Sequence[Message]) -> None:
+        """Load the processor. Raises: as `read_processor`."""
+        self._processor = read_processor(source)
+        self._title = f"{source.setting}={source.name}"
         self._prompt = prompt
         self._tokenizer = self._processor.tokenizer
         # Generation continues at the right end of every row, so that the padding has to stand on the left.
         self._tokenizer.padding_side = "left"
-        if self._tokenizer.pad_token is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token
         self.pad_token_id: int = self._tokenizer.pad_token_id
         # A fast tokenizer that two threads use at once raises "Already borrowed".
         self._lock = threading.Lock()
         self._footprints: dict[tuple[int, ...], Footprint] = {}
-
-    def asking(self, prompt: Sequence[Message]) -> ClipProcessor:
-        """Return this processor with another prompt."""
-        other = copy.copy(self)
-        other._prompt = prompt
-        other._footprints = {}
-        return other
 
     def footprint(self, clip: ClipFrames) -> Footprint:
         """Return what a clip takes; it is measured on the first clip of every frame shape.
@@ -99,20 +67,41 @@ class ClipProcessor:
     def inputs(self, clips: Sequence[ClipFrames], device: str) -> Any:
         """Return the inputs of a batch, padded on the left; frames are scaled and normalised on `device`."""
         with self._lock:
-            conversations = [_conversation(clip, self._prompt_of(clip)) for clip in clips]
+            conversations = [_conversation(clip, clip.turns or self._prompt) for clip in clips]
             return chat_inputs(self._processor, conversations, clips, device=device)
 
-    def _prompt_of(self, clip: ClipFrames) -> Sequence[Message]:  # noqa: ARG002
-        """Return what is asked about a clip."""
-        return self._prompt
-
-    def text(self, tokens: Sequence[int], *, is_cut_off: bool) -> str:
-        """Return what the tokens of one row say, without special tokens, role names and echoes of the prompt."""
+    def text(self, tokens: Sequence[int], clip: ClipFrames, *, is_cut_off: bool) -> str:
+        """Return what was answered about a clip, without special tokens, role names and echoes of the prompt."""
         with self._lock:
             text: str = self._tokenizer.decode(tokens, skip_special_tokens=True)
         # What was answered before may be said again.
-        asked = [message for message in self._prompt if message["role"] != "assistant"]
+        asked = [message for message in clip.turns or self._prompt if message["role"] != "assistant"]
         return clean_caption(text, asked, is_cut_off=is_cut_off)
+
+
+def read_processor(source: ModelSource) -> Any:
+    """Return the processor of a video MLLM, its tokenizer with a token to pad with.
+
+    Raises:
+        SetupError: there is none, it takes no videos, or a package is missing that it needs.
+    """
+    mend_torchvision()
+    from transformers import AutoProcessor
+
+    model = source.processor or source.name
+    try:
+        processor: Any = AutoProcessor.from_pretrained(
+            model,
+            revision=None if source.processor else source.revision,
+            trust_remote_code=source.trust_remote_code,
+        )
+    except LOAD_FAULTS as fault:
+        raise explain_load_fault(fault, model, source.setting) from None
+    if getattr(processor, "video_processor", None) is None:
+        raise SetupError(f"{source.setting}={model}: takes no videos ({type(processor).__name__})")
+    if processor.tokenizer.pad_token is None:
+        processor.tokenizer.pad_token = processor.tokenizer.eos_token
+    return processor
 
 
 def _conversation(clip: ClipFrames, prompt: Sequence[Message]) -> list[dict[str, Any]]:
@@ -131,13 +120,9 @@ def _conversation(clip: ClipFrames, prompt: Sequence[Message]) -> list[dict[str,
 def chat_inputs(
     processor: Any, conversations: Sequence[list[dict[str, Any]]], clips: Sequence[ClipFrames], device: str = "cpu"
 ) -> Any:
-    """Return the inputs of prompts about clips, one each, as a processor makes and pads them.
+    """Return the inputs of conversations that end where the model is to answer, each about one clip, padded.
 
-    Args:
-        processor: of transformers.
-        conversations: turns of a chat that end where the model is to answer; a part of each holds the frames.
-        clips: whose frames they are.
-        device: where frames are scaled and normalised.
+    Frames are scaled and normalised on `device`.
     """
     return processor.apply_chat_template(
         list(conversations),
@@ -147,20 +132,18 @@ def chat_inputs(
         return_tensors="pt",
         processor_kwargs={
             "do_sample_frames": False,
-            "video_metadata": [_metadata(clip) for clip in clips],
+            "video_metadata": [
+                {
+                    "total_num_frames": clip.clip_frames,
+                    "fps": clip.fps,
+                    "duration": clip.duration_s,
+                    "frames_indices": list(clip.indices),
+                    "height": clip.frames.shape[1],
+                    "width": clip.frames.shape[2],
+                }
+                for clip in clips
+            ],
             "padding": True,
             "device": device,
         },
     )
-
-
-def _metadata(clip: ClipFrames) -> dict[str, Any]:
-    height, width = clip.frames.shape[1:3]
-    return {
-        "total_num_frames": clip.clip_frames,
-        "fps": clip.fps,
-        "duration": clip.duration_s,
-        "frames_indices": list(clip.indices),
-        "height": height,
-        "width": width,
-    }

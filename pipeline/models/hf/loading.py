@@ -1,7 +1,8 @@
-"""What can go wrong when a model of transformers is loaded, and how to say it."""
+"""Which model of transformers is loaded, what can go wrong then, and how to say it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -12,6 +13,39 @@ LOAD_FAULTS = (OSError, ValueError, ImportError, KeyError, RuntimeError, Safeten
 """What transformers raises for a model or processor that is not there, is malformed, or wants a package."""
 
 _PICKLE_ENDINGS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSource:
+    """Which weights are loaded, in which precision and with which attention; `auto` leaves it to the model.
+
+    Attributes:
+        name: id or folder of the model, or of the base of the `adapter` in a folder.
+        processor: where the processor is read from; None is `name`.
+        setting: what named the model, for messages.
+    """
+
+    name: str
+    revision: str | None = None
+    dtype: str = "auto"
+    attention: str = "auto"
+    adapter: str | None = None
+    processor: str | None = None
+    setting: str = "caption.model"
+    trust_remote_code: bool = False
+    allow_pickle: bool = False
+
+    @property
+    def device_setting(self) -> str:
+        """What names the device, beside `setting`."""
+        section, _, _ = self.setting.rpartition(".")
+        return f"{section}.device" if section else "--device"
+
+    @property
+    def title(self) -> str:
+        """The model as messages name it."""
+        adapter = f" with adapter {self.adapter}" if self.adapter else ""
+        return f"{self.setting}={self.name}{adapter}"
 
 
 def check_folder(model: str, setting: str) -> None:

@@ -6,14 +6,11 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.errors import ConfigError, SetupError
+from pipeline.errors import SetupError
 from pipeline.models.hf.adapter import FACTS_FILE, apply_adapter
-from pipeline.models.hf.loading import LOAD_FAULTS, explain_load_fault
+from pipeline.models.hf.inputs import read_processor
 from pipeline.models.hf.model import find_source, read_weights
-from pipeline.models.hf.torchvision_mend import mend_torchvision
 from pipeline.storage import TEMPORARY, describe_os_error, open_to_readers, swap_in
-
-_DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def merge_adapter(
@@ -25,21 +22,13 @@ def merge_adapter(
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
 ) -> Path:
-    """Write base and adapter as one model with its processor into a new folder, and return the folder.
+    """Write base and adapter as one model with its processor into a new or empty folder, and return the folder.
 
-    Args:
-        adapter: folder of the adapter.
-        base: id, path or bundled name of its base; None is the one that it was trained on.
-        out: folder to write, which is not there or empty.
-        dtype: of the weights; auto is that of the base's files.
-        trust_remote_code: run code that comes with the base.
-        allow_pickle: read weights from pickle files.
+    Where no base is named it is the one that the adapter was trained on; the dtype auto is that of the base's files.
 
     Raises:
         SetupError: there is no adapter, it does not fit onto the base, `out` holds files, or the disk is full.
     """
-    if dtype not in _DTYPES:
-        raise ConfigError(f"--dtype={dtype}: expected {', '.join(_DTYPES)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SetupError(f"{out}: there are files already: choose another folder")
     source = find_source(
@@ -47,15 +36,9 @@ def merge_adapter(
     )
     if source.adapter is None:
         raise SetupError(f"{adapter}: no adapter there")
-    mend_torchvision()
-    from transformers import AutoProcessor
-
     model = read_weights(replace(source, setting="--model-base"), dtype)
     merged = apply_adapter(model, Path(adapter), allow_pickle=allow_pickle)
-    try:
-        processor = AutoProcessor.from_pretrained(source.processor, trust_remote_code=trust_remote_code)
-    except LOAD_FAULTS as fault:
-        raise explain_load_fault(fault, str(source.processor), "processor") from None
+    processor = read_processor(source)
     new = out.with_name(f"{TEMPORARY}{out.name}")
     try:
         shutil.rmtree(new, ignore_errors=True)

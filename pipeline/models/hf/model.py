@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import sys
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.devices import pick_device, pick_dtype
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.clip_frames import ClipFrames
-from pipeline.models.hf.adapter import apply_adapter, find_model_and_adapter
+from pipeline.models.hf.adapter import CONFIG_FILE, PROCESSOR_FILE, apply_adapter, is_adapter, read_facts
+from pipeline.models.hf.bundled import find_model
 from pipeline.models.hf.inputs import ClipProcessor
-from pipeline.models.hf.loading import LOAD_FAULTS, check_folder, check_weights, explain_load_fault, first_line
-from pipeline.models.hf.sampling import ClipwiseSampling, Generation
+from pipeline.models.hf.loading import (
+    LOAD_FAULTS,
+    ModelSource,
+    check_folder,
+    check_weights,
+    explain_load_fault,
+    first_line,
+)
+from pipeline.models.hf.sampling import LIKELIEST, Generation, SeededSampling, seed_of
 from pipeline.prompts import Message
 from pipeline.records import Reason, digest
 
@@ -31,73 +37,36 @@ _SAMPLED_BYTES = 1 << 20
 _MEMORY_FAULTS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSource:
-    """Which weights are loaded, in which precision and with which attention; `auto` leaves it to the model.
-
-    Attributes:
-        name: id or folder of the model, or of the base of `adapter`.
-        revision: of that model.
-        adapter: folder of an adapter that goes onto it.
-        processor: where the processor is read from; None is `name`.
-        setting: what named the model, for messages.
-        trust_remote_code: run code that comes with the model.
-        allow_pickle: read weights from pickle files, which may run code.
-    """
-
-    name: str
-    revision: str | None = None
-    dtype: str = "auto"
-    attention: str = "auto"
-    adapter: str | None = None
-    processor: str | None = None
-    setting: str = "caption.model"
-    trust_remote_code: bool = False
-    allow_pickle: bool = False
-
-    @property
-    def device_setting(self) -> str:
-        """What names the device, beside `setting`."""
-        section, _, _ = self.setting.rpartition(".")
-        return f"{section}.device" if section else "--device"
-
-    @property
-    def title(self) -> str:
-        """The model as messages name it."""
-        adapter = f" with adapter {self.adapter}" if self.adapter else ""
-        return f"{self.setting}={self.name}{adapter}"
-
-
 def find_source(
     model: str, base: str | None = None, *, setting: str = "caption.model", revision: str | None = None, **how: Any
 ) -> ModelSource:
     """Return where a model is loaded from, by the name that a user gives.
 
-    Args:
-        model: id, folder or bundled name of a model, or the folder of an adapter.
-        base: model that the adapter goes onto; None takes the one that it was trained on.
-        setting: what named the model, for messages.
-        revision: of the model, or of the adapter's base.
-        how: further attributes of the source.
+    That is an id, a folder, the name of a bundled model, or the folder of an adapter, which goes onto `base`, or else
+    onto the one that it was trained on; `revision` is that of the base, and `how` are further attributes of the source.
 
     Raises:
         SetupError: a base is given although `model` is no adapter, or the adapter's description is damaged.
     """
-    found = find_model_and_adapter(model, base, setting=setting, revision=revision)
-    if found.adapter is not None:
-        check_folder(found.base, f"{setting}={model}: its base")
+    if not is_adapter(model):
+        if base is not None:
+            raise SetupError(f"{setting}={model}: no adapter there ({CONFIG_FILE} is missing), which a base could take")
+        return ModelSource(name=find_model(model), revision=revision, setting=setting, **how)
+    facts = read_facts(Path(model))
+    base = base or facts.base
+    check_folder(find_model(base), f"{setting}={model}: its base")
     return ModelSource(
-        name=found.base,
-        revision=found.revision,
-        adapter=found.adapter,
-        processor=found.processor,
+        name=find_model(base),
+        revision=revision or (facts.revision if base == facts.base else None),
+        adapter=model,
+        processor=model if (Path(model) / PROCESSOR_FILE).is_file() else None,
         setting=setting,
         **how,
     )
 
 
 class VideoModel:
-    """Answers one prompt about clips; the same clip gets the same answer.
+    """Answers its prompt, or the one that comes with a clip; the same clip gets the same answer.
 
     Attributes:
         new_tokens: tokens generated so far.
@@ -117,7 +86,7 @@ class VideoModel:
             SetupError: no such model or device, or a package is missing that the model needs.
         """
         check_folder(source.name, source.setting)
-        self._processor = processor or load_processor(source, prompt)
+        self._processor = processor or ClipProcessor(source, prompt)
         import torch
 
         self._torch = torch
@@ -129,12 +98,6 @@ class VideoModel:
         self.new_tokens = 0
         self._model, self.device, self._dtype = load_weights(source, device)
         logger.info("%s on %s in %s", source.name, self.device, self._dtype)
-
-    def asking(self, prompt: Sequence[Message]) -> VideoModel:
-        """Return the same model with another prompt; weights are shared."""
-        other = copy.copy(self)
-        other._processor = self._processor.asking(prompt)
-        return other
 
     def answer(self, clips: Sequence[ClipFrames]) -> list[str | RecordError]:
         """Return one text per clip: what the model adds to the prompt, cleaned; it may be empty.
@@ -149,12 +112,11 @@ class VideoModel:
         parts = deque([list(clips)])
         while parts:
             part = parts.popleft()
-            if len(part) > 1 and self._most_tokens is not None and self._tokens(part) > self._most_tokens:
-                parts.extendleft(reversed(_halves(part)))
-                continue
-            answers = self._try(part)
+            is_too_large = len(part) > 1 and self._most_tokens is not None and self._tokens(part) > self._most_tokens
+            answers = None if is_too_large else self._try(part)
             if answers is None:
-                parts.extendleft(reversed(_halves(part)))
+                middle = len(part) // 2
+                parts.extendleft([part[middle:], part[:middle]])
             else:
                 outcomes += answers
         if not self._has_answered:
@@ -199,17 +161,15 @@ class VideoModel:
     def _generate(self, clips: Sequence[ClipFrames]) -> list[str]:
         settings = self._generation
         inputs = self._processor.inputs(clips, self.device).to(self.device, dtype=self._dtype)
-        sampling = [ClipwiseSampling(clips, settings)] if settings.temperature > 0 else []
+        sampling = []
+        if settings.temperature > 0:
+            seeds = [seed_of(clip, settings.seed) for clip in clips]
+            sampling = [SeededSampling(seeds, settings.temperature, settings.top_p)]
         with self._torch.inference_mode(), self._current_device():
             tokens = self._model.generate(
                 **inputs,
                 max_new_tokens=settings.max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                # Checkpoints carry sampling settings, which greedy decoding would only warn about.
-                temperature=None,
-                top_p=None,
-                top_k=None,
+                **LIKELIEST,
                 pad_token_id=self._processor.pad_token_id,
                 logits_processor=sampling,
             )
@@ -217,43 +177,25 @@ class VideoModel:
         # Some models return what they added alone.
         if tokens.shape[1] >= asked.shape[1] and bool((tokens[:, : asked.shape[1]] == asked).all()):
             tokens = tokens[:, asked.shape[1] :]
-        return [self._read(row) for row in tokens.tolist()]
+        return [self._read(row, clip) for row, clip in zip(tokens.tolist(), clips, strict=True)]
 
     def _current_device(self) -> AbstractContextManager[Any]:
         """Make the model's GPU the current one: kernels written in Triton are launched there, whatever their inputs."""
         return self._torch.cuda.device(self.device) if self.device.startswith("cuda") else nullcontext()
 
-    def _read(self, row: list[int]) -> str:
+    def _read(self, row: list[int], clip: ClipFrames) -> str:
         ends = self._model.generation_config.eos_token_id
         ends = {self._processor.pad_token_id, *(ends if isinstance(ends, list) else [ends])}
         length = next((place for place, token in enumerate(row) if token in ends), len(row))
         self.new_tokens += min(length + 1, len(row))
-        return self._processor.text(row[:length], is_cut_off=length == self._generation.max_new_tokens)
-
-
-def load_processor(
-    source: ModelSource, prompt: Sequence[Message], kind: type[ClipProcessor] = ClipProcessor
-) -> ClipProcessor:
-    """Return the processor of a source, for a prompt.
-
-    Raises: as `ClipProcessor`.
-    """
-    name = source.processor or source.name
-    return kind(
-        name,
-        source.revision if name == source.name else None,
-        prompt,
-        setting=source.setting,
-        trust_remote_code=source.trust_remote_code,
-    )
+        return self._processor.text(row[:length], clip, is_cut_off=length == self._generation.max_new_tokens)
 
 
 def load_weights(source: ModelSource, device: str) -> tuple[Any, str, Any]:
     """Return the model, the device that takes its inputs, and its dtype.
 
     Raises:
-        SetupError: no such model or device, a package is missing that the model needs, its weights or code are not to
-            be trusted unasked, or the adapter is damaged or of another base.
+        SetupError: as `read_weights`; or no such device, or the adapter is damaged or of another base.
     """
     is_spread = device == MAP
     device = pick_device("auto" if is_spread else device, source.device_setting)
@@ -268,12 +210,7 @@ def load_weights(source: ModelSource, device: str) -> tuple[Any, str, Any]:
 
 
 def read_weights(source: ModelSource, dtype: Any, **settings: Any) -> Any:
-    """Return the model of a source without its adapter.
-
-    Args:
-        source: where it is read from.
-        dtype: torch dtype of its weights.
-        settings: further ones of transformers' `from_pretrained`.
+    """Return the model of a source without its adapter; `settings` are further ones of `from_pretrained`.
 
     Raises:
         SetupError: no such model, a package is missing that it needs, or its weights or code are not to be trusted
@@ -313,10 +250,7 @@ def model_identity(model: str) -> str:
 
 
 def folder_identity(folder: Path) -> str:
-    """Return a digest of the files of a folder.
-
-    Of each file the name, the size and both ends are taken: training again changes them, moving the folder does not.
-    """
+    """Return a digest of the names, sizes and both ends of a folder's files: training changes it, moving does not."""
     return digest([_sampled(path, folder) for path in sorted(folder.rglob("*")) if path.is_file()])
 
 
@@ -327,8 +261,3 @@ def _sampled(path: Path, folder: Path) -> tuple[str, int, str]:
         file.seek(max(0, size - _SAMPLED_BYTES))
         tail = file.read()
     return path.relative_to(folder).as_posix(), size, digest(head.hex(), tail.hex())
-
-
-def _halves(clips: list[ClipFrames]) -> list[list[ClipFrames]]:
-    middle = len(clips) // 2
-    return [clips[:middle], clips[middle:]]

@@ -34,11 +34,9 @@ def language_model_name(model: Any) -> str:
 
 
 def lora_pattern(model: Any, layers: Sequence[str] = ()) -> str:
-    """Return a regular expression of the names of linear layers of the language model.
+    """Return a regular expression of the names of linear layers of the language model of a model without an adapter.
 
-    Args:
-        model: before any adapter is in it.
-        layers: last parts of the names, e.g. q_proj; empty takes every linear layer.
+    `layers` are last parts of the names, e.g. q_proj; empty takes every one.
 
     Raises:
         SetupError: a layer is named that is no linear layer there.

@@ -12,6 +12,9 @@ from pipeline.records import digest
 
 _SEED_HEX_DIGITS = 15
 
+LIKELIEST: dict[str, Any] = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None}
+"""Arguments of `generate` that take the likeliest token; checkpoints carry sampling settings that would warn here."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
@@ -23,19 +26,19 @@ class Generation:
     seed: int = 0
 
 
-class ClipwiseSampling:
+class SeededSampling:
     """A logits processor after which taking the likeliest token is sampling, with a random stream for every row.
 
-    Gumbel noise on the logits makes their maximum a sample of their softmax. The stream starts from the frames of the
-    row's clip, so that batches, devices' queues and resumed runs do not change what is drawn.
+    Gumbel noise on the logits makes their maximum a sample of their softmax. The stream of a row has a seed of its own,
+    so that batches, devices' queues and resumed runs do not change what is drawn.
     """
 
-    def __init__(self, clips: Sequence[ClipFrames], generation: Generation) -> None:
+    def __init__(self, seeds: Sequence[int], temperature: float, top_p: float = 1.0) -> None:
         from transformers import TopPLogitsWarper
 
-        self._temperature = generation.temperature
-        self._nucleus = TopPLogitsWarper(generation.top_p) if generation.top_p < 1 else None
-        self._seeds = [_seed_of(clip, generation.seed) for clip in clips]
+        self._temperature = temperature
+        self._nucleus = TopPLogitsWarper(top_p) if top_p < 1 else None
+        self._seeds = seeds
         self._streams: list[Any] = []
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
@@ -54,5 +57,6 @@ class ClipwiseSampling:
         return scores - drawn.log()
 
 
-def _seed_of(clip: ClipFrames, seed: int) -> int:
+def seed_of(clip: ClipFrames, seed: int) -> int:
+    """Return the seed of what is drawn about a clip: it comes from its frames."""
     return int(digest(seed, clip.indices, zlib.crc32(clip.frames.tobytes()))[:_SEED_HEX_DIGITS], 16)

@@ -19,10 +19,10 @@ from pipeline.models.chat.settings import ChatSettings
 from pipeline.models.hf.model import model_identity
 from pipeline.models.hf.text import Generated, TextModel
 from pipeline.prompts import hash_prompts
-from pipeline.records import Reason, digest
+from pipeline.records import digest
 from pipeline.workspace import Workspace
 
-_VERSION = 1
+_VERSION = 2
 
 # Requests are sorted by length among so many batches: the more, the less padding, and the later the first answer.
 _BATCHES_PER_GROUP = 16
@@ -102,20 +102,18 @@ class HfSynthesizer:
     def _generate(self, model: TextModel, keys: list[str], prompts: Mapping[str, list[int]]) -> dict[str, RecordError]:
         config = self._config
         seeds = [int(digest(config.seed, key)[:12], 16) for key in keys]
-        try:
-            answers = model.answer([prompts[key] for key in keys], config.max_tokens, config.temperature, seeds)
-        except MemoryError as fault:
-            if len(keys) == 1:
-                return {keys[0]: RecordError(Reason.OUT_OF_MEMORY, str(fault))}
-            # One prompt of the batch is too long: the others are answered one by one.
-            return {key: failure for one in keys for key, failure in self._generate(model, [one], prompts).items()}
+        answers = model.answer([prompts[key] for key in keys], config.max_tokens, config.temperature, seeds)
+        failures = {}
         for key, generated in zip(keys, answers, strict=True):
+            if isinstance(generated, RecordError):
+                failures[key] = generated
+                continue
             usage = Usage(prompt_tokens=generated.prompt_tokens, completion_tokens=generated.completion_tokens)
             self._journal.append(key, self._settings.model, _as_body(generated), usage)
             self._account.requests += 1
             self._account.answers += 1
             self._account.add(usage)
-        return {}
+        return failures
 
 
 def _as_body(generated: Generated) -> str:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.devices import pick_device, pick_dtype
-from pipeline.errors import SetupError
+from pipeline.errors import RecordError, SetupError
 from pipeline.models.hf.loading import LOAD_FAULTS, check_folder, first_line
+from pipeline.models.hf.sampling import LIKELIEST, SeededSampling
 from pipeline.models.hf.torchvision_mend import mend_torchvision
+from pipeline.records import Reason
 
 logger = logging.getLogger(__name__)
 
@@ -78,15 +80,16 @@ class TextModel:
 
     def answer(
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float, seeds: Sequence[int]
-    ) -> list[Generated]:
+    ) -> list[Generated | RecordError]:
         """Return one text per encoded prompt; a batch that does not fit into memory is halved until it does.
 
+        A single prompt that does not fit is a fault of its own.
+
         Raises:
-            MemoryError: a single prompt does not fit.
             SetupError: the model cannot take such input at all.
         """
         try:
-            return self._generate(prompts, max_new_tokens, temperature, seeds)
+            return list(self._generate(prompts, max_new_tokens, temperature, seeds))
         except self._torch.OutOfMemoryError:
             # The exception holds the tensors of the failed call: leave this block before retrying.
             pass
@@ -95,7 +98,8 @@ class TextModel:
         if self._torch.cuda.is_available():
             self._torch.cuda.empty_cache()
         if len(prompts) == 1:
-            raise MemoryError(f"{self._name}: one prompt of {len(prompts[0])} tokens does not fit on {self.device}")
+            detail = f"{self._name}: one prompt of {len(prompts[0])} tokens does not fit on {self.device}"
+            return [RecordError(Reason.OUT_OF_MEMORY, detail)]
         half = len(prompts) // 2
         logger.warning("%s: out of memory at a batch of %d: halved", self._name, len(prompts))
         return [
@@ -114,14 +118,9 @@ class TextModel:
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
                 max_new_tokens=max_new_tokens,
+                **LIKELIEST,
                 # Sampling is greedy choice among logits with noise, which alone can have a seed per row.
-                do_sample=False,
-                num_beams=1,
-                logits_processor=[_GumbelNoise(temperature, seeds)] if temperature > 0 else None,
-                # Checkpoints carry sampling settings, which greedy decoding would only warn about.
-                temperature=None,
-                top_p=None,
-                top_k=None,
+                logits_processor=[SeededSampling(seeds, temperature)] if temperature > 0 else None,
                 pad_token_id=self._tokenizer.pad_token_id,
             )
         added = rows[:, inputs["input_ids"].shape[1] :].tolist()
@@ -137,22 +136,3 @@ class TextModel:
             prompt_tokens=len(prompt),
             completion_tokens=length,
         )
-
-
-class _GumbelNoise:
-    """Makes the largest logit a sample at a temperature: its noise depends on the row's own seed, not on the batch."""
-
-    def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
-        import torch
-
-        self._torch = torch
-        self._temperature = temperature
-        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    def __call__(self, _tokens: Any, scores: Any) -> Any:
-        """Return logits, shape (rows, vocabulary), with noise added."""
-        uniform = self._torch.stack(
-            [self._torch.rand(scores.shape[1], generator=generator) for generator in self._generators]
-        )
-        noise = -(-(uniform.clamp_min(1e-20).log())).log()
-        return scores.float() / self._temperature + noise.to(scores.device)

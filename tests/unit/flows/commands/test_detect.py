@@ -143,7 +143,7 @@ def test_a_chat_remembers_what_was_said(
         (("v.mp4",), "neither a sampler nor a video model"),
         (("v.mp4", "--ask", "Why?", "--sampler", "s"), "--ask needs --model-path"),
         (("v.mp4", "--chat", "--json", "--model-path", "m"), "--chat and --json"),
-        (("v.mp4", "--sampler", "s", "--sampling", "best"), "--sampling=best"),
+        (("v.mp4", "--sampler", "s", "--sampling", "best"), "'best' is not one of"),
         (("v.mp4", "--sampler", "s", "--theta", "2"), "theta=2 lies outside"),
     ],
 )

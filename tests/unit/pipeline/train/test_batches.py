@@ -15,20 +15,22 @@ import pytest
 from numpy.typing import NDArray
 from training_data import row, write_dataset, write_split
 
+from pipeline.config import VideoConfig
 from pipeline.errors import ConfigError, DataError, RecordError
 from pipeline.models.clip_files import ClipJob, read_file_clip
+from pipeline.models.hf.loading import ModelSource
 from pipeline.records import Reason
 from pipeline.train.batches import DataSettings, TrainingBatch, TrainingBatches
 from pipeline.train.conversation import TrainingProcessor
 from pipeline.train.rows import SplitRows
 
-SETTINGS = DataSettings(num_frames=2, max_side=64, workers=1, window_rows=8)
+SETTINGS = DataSettings(num_frames=2, max_side=64, video=VideoConfig(workers=1), window_rows=8)
 SHOWN: dict[str, Any] = {"num_frames": 4, "max_side": 64, "reader": "auto"}
 
 
 @pytest.fixture(scope="session")
 def processor(video_model: Callable[[str], str]) -> TrainingProcessor:
-    return TrainingProcessor(video_model("llava_onevision"))
+    return TrainingProcessor(ModelSource(name=video_model("llava_onevision")))
 
 
 @pytest.fixture
@@ -56,7 +58,6 @@ def test_all_rows_come_once_over_all_ranks(tmp_path: Path, clip: Path, processor
     one = found[0]
     number = int(one.ids[0][4:])
     assert one.is_anomaly[0] is (number % 2 == 1)
-    assert one.answers[0].startswith("Yes" if number % 2 else "No")
     assert one.inputs["labels"].shape == one.inputs["input_ids"].shape
     assert all((batch.inputs["labels"] != -100).any(dim=1).all() for batch in found)
     assert {len(batch.ids) for batch in found} == {2, 3}
@@ -131,21 +132,6 @@ def test_texts_that_mean_something_to_the_model_are_left_out(
     assert "the question holds <video>" in stream.rejected["pair003"].detail
 
 
-def test_a_data_loader_gives_the_same_batches(tmp_path: Path, clip: Path, processor: TrainingProcessor) -> None:
-    from torch.utils.data import DataLoader
-
-    from pipeline.train.loader import BatchStream
-
-    dataset = write_dataset(tmp_path, clip, 20)
-    straight, loaded = batches(dataset, processor), batches(dataset, processor)
-    expected = list(straight)[2:]
-    loaded.done = 2
-    stream = BatchStream(loaded)
-    assert len(stream) == len(expected)
-    loader: DataLoader[TrainingBatch] = DataLoader(stream, batch_size=None, num_workers=2)
-    assert all(same(a, b) for a, b in zip(loader, expected, strict=True))
-
-
 def test_a_clip_is_decoded_once_for_all_its_questions(
     tmp_path: Path, clip: Path, processor: TrainingProcessor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,7 +193,7 @@ def test_rows_are_those_that_hugging_face_datasets_loads(tmp_path: Path, clip: P
     ours = SplitRows(dataset, "train")
     assert len(ours) == loaded.num_rows
     for mine, theirs in zip(ours.at(range(len(ours))), loaded, strict=True):
-        same_fields = ("id", "label", "is_anomaly", "task", "question", "answer")
+        same_fields = ("id", "is_anomaly", "task", "question", "answer")
         assert {name: getattr(mine, name) for name in same_fields} == {name: theirs[name] for name in same_fields}
         assert theirs["messages"][0]["content"][1]["text"] == mine.question
 

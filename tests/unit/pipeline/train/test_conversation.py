@@ -11,6 +11,7 @@ from video_models import FAMILIES
 from pipeline.errors import SetupError
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.hf.inputs import ClipProcessor
+from pipeline.models.hf.loading import ModelSource
 from pipeline.train.conversation import IGNORED, Lesson, TrainingProcessor
 
 ANSWERS = ("Yes, a man falls.", "No. Nothing happens here, and nobody moves at all; the door stays shut.")
@@ -30,7 +31,7 @@ def lessons(**changes: bool) -> list[Lesson]:
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_the_loss_is_on_answers_and_on_what_ends_them(family: str, video_model: Callable[[str], str]) -> None:
-    processor = TrainingProcessor(video_model(family))
+    processor = TrainingProcessor(ModelSource(name=video_model(family)))
     tokenizer = processor.processor.tokenizer
     inputs = processor.inputs(lessons())
     ids, labels, mask = inputs["input_ids"], inputs["labels"], inputs["attention_mask"]
@@ -39,7 +40,10 @@ def test_the_loss_is_on_answers_and_on_what_ends_them(family: str, video_model: 
     for row, answer in enumerate(ANSWERS):
         learned = labels[row] != IGNORED
         # a template may put a space before the answer
-        assert processor.decode(labels[row][learned]).removeprefix(" ") == f"{answer}{tokenizer.eos_token}"
+        assert (
+            processor.processor.tokenizer.decode(labels[row][learned]).removeprefix(" ")
+            == f"{answer}{tokenizer.eos_token}"
+        )
         assert (labels[row][learned] == ids[row][learned]).all()
         assert not visual & set(labels[row][learned].tolist())
         assert mask[row][learned].all()
@@ -55,9 +59,11 @@ def test_the_loss_is_on_answers_and_on_what_ends_them(family: str, video_model: 
 def test_the_prompt_is_the_one_that_inference_gives(family: str, video_model: Callable[[str], str]) -> None:
     folder = video_model(family)
     taught = lessons()
-    inputs = TrainingProcessor(folder).inputs(taught)
+    inputs = TrainingProcessor(ModelSource(name=folder)).inputs(taught)
     for row, lesson in enumerate(taught):
-        asked = ClipProcessor(folder, None, [{"role": "user", "content": lesson.question}]).inputs([lesson.clip], "cpu")
+        asked = ClipProcessor(ModelSource(name=folder), [{"role": "user", "content": lesson.question}]).inputs(
+            [lesson.clip], "cpu"
+        )
         is_prompt = inputs["attention_mask"][row].bool() & (inputs["labels"][row] == IGNORED)
         assert inputs["input_ids"][row][is_prompt].tolist() == asked["input_ids"][0].tolist()
         # a batch holds the pixels of its clips one after the other
@@ -67,7 +73,7 @@ def test_the_prompt_is_the_one_that_inference_gives(family: str, video_model: Ca
 
 
 def test_what_ends_a_turn_is_learned_where_the_template_writes_it(video_model: Callable[[str], str]) -> None:
-    processor = TrainingProcessor(video_model("qwen2_5_vl"))
+    processor = TrainingProcessor(ModelSource(name=video_model("qwen2_5_vl")))
     processor.processor.chat_template = (
         "{% for m in messages %}{{ m['role'] }}\n{% for c in m['content'] %}{% if c['type'] == 'video' %}"
         "<|vision_start|><|video_pad|><|vision_end|>{% else %}{{ c['text'] }}{% endif %}{% endfor %}<|endoftext|>\n"
@@ -76,7 +82,7 @@ def test_what_ends_a_turn_is_learned_where_the_template_writes_it(video_model: C
     inputs = processor.inputs(lessons())
     for row, answer in enumerate(ANSWERS):
         labels = inputs["labels"][row]
-        assert processor.decode(labels[labels != IGNORED]) == f"{answer}<|endoftext|>"
+        assert processor.processor.tokenizer.decode(labels[labels != IGNORED]) == f"{answer}<|endoftext|>"
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
@@ -85,7 +91,7 @@ def test_the_model_takes_the_batch_and_a_label_changes_its_loss(family: str, vid
     from transformers import AutoModelForImageTextToText
 
     folder = video_model(family)
-    processor = TrainingProcessor(folder)
+    processor = TrainingProcessor(ModelSource(name=folder))
     model = AutoModelForImageTextToText.from_pretrained(folder).eval()
     with torch.no_grad():
         both = model(**processor.inputs(lessons())).loss
@@ -98,12 +104,12 @@ def test_the_model_takes_the_batch_and_a_label_changes_its_loss(family: str, vid
 
 
 def test_what_does_not_count_has_no_label(video_model: Callable[[str], str]) -> None:
-    inputs = TrainingProcessor(video_model("llava_onevision")).inputs(lessons(counts=False))
+    inputs = TrainingProcessor(ModelSource(name=video_model("llava_onevision"))).inputs(lessons(counts=False))
     assert (inputs["labels"] == IGNORED).all()
 
 
 def test_a_template_that_hides_the_prompt_is_refused(video_model: Callable[[str], str]) -> None:
-    processor = TrainingProcessor(video_model("llava_onevision"))
+    processor = TrainingProcessor(ModelSource(name=video_model("llava_onevision"), setting="lora.base"))
     processor.processor.chat_template = (
         "{% for m in messages|reverse %}{% for c in m['content'] %}{% if c['type'] == 'video' %}<video>"
         "{% else %}{{ c['text'] }}{% endif %}{% endfor %}{% endfor %}"

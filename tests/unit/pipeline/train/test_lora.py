@@ -136,7 +136,7 @@ def test_activations_are_computed_twice_and_change_nothing(
 
     monkeypatch.setattr("pipeline.train.lora.load_base", counted)
     train(site, config(gradient_checkpointing=True))
-    assert len(passes) == 2 * 2 * STEPS, "two passes over each of the two micro-batches of a step"
+    assert len(passes) == 2 * 2 * (STEPS + 1), "two passes over each of the two micro-batches of a step, and as a trial"
     assert weights(site) == expected
 
 

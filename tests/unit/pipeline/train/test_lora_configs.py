@@ -12,6 +12,7 @@ from lora_dataset import write_dataset
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
 from pipeline.train.lora import train_lora
+from pipeline.train.plan import planned
 from pipeline.workspace import Workspace
 
 CONFIGS = Path(__file__).resolve().parents[4] / "datasets" / "training"
@@ -55,7 +56,8 @@ def test_a_config_trains_its_family(
 def test_the_papers_numbers() -> None:
     holmes_vad = load_config(CONFIGS / "video-llava-7b.yaml", needs_videos=False).lora
     assert (holmes_vad.rank, holmes_vad.alpha, holmes_vad.lr, holmes_vad.projector_lr) == (64, 128, 2e-4, 2e-5)
-    assert (holmes_vad.batch_size, holmes_vad.epochs, holmes_vad.num_frames) == (128, 1, 8)
+    at_its_size = planned(holmes_vad, rows=51_567, devices=2)
+    assert (at_its_size.batch_size, at_its_size.epochs, at_its_size.num_frames) == (128, 1, 8)
     holmes_vau = load_config(CONFIGS / "internvl2-2b.yaml", needs_videos=False).lora
     assert (holmes_vau.rank, holmes_vau.alpha, holmes_vau.lr, holmes_vau.projector_lr) == (64, 128, 4e-5, 0)
     assert (holmes_vau.batch_size, holmes_vau.epochs, holmes_vau.max_side) == (512, 1, 448)

@@ -28,7 +28,7 @@ def test_the_sum_is_that_of_transformers(video_model: Callable[[str], str], fami
     import torch
 
     model, _, _ = load_weights(ModelSource(name=video_model(family)), "cpu")
-    inputs = TrainingProcessor(video_model(family)).inputs(
+    inputs = TrainingProcessor(ModelSource(name=video_model(family))).inputs(
         [lesson(0, "No."), lesson(1, "Yes, two cars collide at the crossing in the middle.")]
     )
     with torch.no_grad():
@@ -40,7 +40,7 @@ def test_the_sum_is_that_of_transformers(video_model: Callable[[str], str], fami
 
 def test_a_batch_without_answers_has_no_loss_but_a_gradient(video_model: Callable[[str], str]) -> None:
     model, _, _ = load_weights(ModelSource(name=video_model("smolvlm")), "cpu")
-    inputs: dict[str, Any] = TrainingProcessor(video_model("smolvlm")).inputs([lesson(0, "No.")])
+    inputs: dict[str, Any] = TrainingProcessor(ModelSource(name=video_model("smolvlm"))).inputs([lesson(0, "No.")])
     inputs["labels"][:] = -100
     loss, tokens = answer_loss(model, inputs)
     loss.backward()

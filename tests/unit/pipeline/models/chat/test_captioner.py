@@ -64,7 +64,7 @@ def test_frames_arrive_complete_and_in_order(footage: Video, number_of: Callable
     del requests[2]
     timeline = read_timeline(footage.path)
     for outcome, asked in zip(outcomes, requests, strict=True):
-        expected = " ".join(map(str, evenly_spaced(timeline, asked.clip, 4)))
+        expected = " ".join(map(str, evenly_spaced(timeline, asked.clip.start_frame, asked.clip.end_frame, 4)))
         assert outcome == Caption(
             clip_id=asked.clip.clip_id,
             text=f"Frames {expected} are seen.",
@@ -106,7 +106,8 @@ def test_passing_faults_are_tried_again_and_others_are_rejected(
     footage: Video, number_of: Callable[..., int], tmp_path: Path
 ) -> None:
     requests = [request(footage, start, start + 20) for start in range(0, 50, 10)]
-    first_frames = [evenly_spaced(read_timeline(footage.path), asked.clip, 4)[0] for asked in requests]
+    timeline = read_timeline(footage.path)
+    first_frames = [evenly_spaced(timeline, one.clip.start_frame, one.clip.end_frame, 4)[0] for one in requests]
     replies = [
         [Reply(status=429, headers={"Retry-After": "0"}), Reply(status=500)],
         [Reply(wire="reset")],

@@ -13,6 +13,7 @@ import pytest
 from random_adapter import make_random_adapter
 from video_models import FAMILIES
 
+from pipeline.config import LoraConfig
 from pipeline.errors import SetupError
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.hf.adapter import read_facts
@@ -84,7 +85,7 @@ def test_only_the_language_model_and_the_projector_are_trained(video_model: Vide
         "smolvlm": {"model.connector.modality_projection.proj"},
     }[family]
     assert {name.rpartition(".")[0] for name in projector} == expected
-    adapted = insert_lora(model, rank=2, alpha=4, dropout=0.0, target_modules=[], train_projector=True, seed=0)
+    adapted = insert_lora(model, LoraConfig(rank=2, alpha=4))
     trained = {name.removeprefix("base_model.model.") for name, p in adapted.named_parameters() if p.requires_grad}
     layers = {name.partition(".lora_")[0] for name in trained - projector}
     assert layers == {

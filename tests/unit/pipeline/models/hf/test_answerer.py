@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from pipeline.config import VideoConfig
+from pipeline.config import LoraConfig, VideoConfig
 from pipeline.errors import DataError, HolmesError, RecordError, SetupError
 from pipeline.evaluate.answers_file import answer_questions
 from pipeline.models.answering import VideoQuestion
@@ -61,8 +62,8 @@ def test_the_question_is_what_the_model_is_asked(film: Film, video_model: Callab
         job = ClipJob(
             file=path, content=None, span_s=question.span_s, num_frames=4, max_side=448, reader="auto"
         )  # fmt: skip
-        asked = one_prompt.asking([Message(role="user", content=question.question)])
-        assert asked.answer([read_file_clip(job)]) == [answer]
+        turns = (Message(role="user", content=question.question),)
+        assert one_prompt.answer([replace(read_file_clip(job), turns=turns)]) == [answer]
 
 
 def test_a_fault_stays_with_its_question(film: Film, video_model: Callable[[str], str], tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ def test_an_adapter_answers_on_its_base(film: Film, video_model: Callable[[str],
     base = video_model("llava_onevision")
     model, _, _ = load_weights(find_source(base), "cpu")
     facts = AdapterFacts(base=base, architecture=type(model).__name__, probe=probe_weights(model), num_frames=3)
-    adapted = insert_lora(model, rank=2, alpha=4, dropout=0.0, target_modules=[], train_projector=True, seed=0)
+    adapted = insert_lora(model, LoraConfig(rank=2, alpha=4))
     with torch.no_grad():
         for parameter in adapted.parameters():
             if parameter.requires_grad:

@@ -172,7 +172,7 @@ def test_two_models_share_the_work(video_model: Callable[[str], str], footage: V
 def test_a_model_process_that_fails_or_dies_ends_the_run(video_model: Callable[[str], str]) -> None:
     generation = Generation(max_new_tokens=1)
     call = ModelCall(source=ModelSource(name="/nowhere/model"), prompt="caption", generation=generation)
-    processor = ClipProcessor(video_model("llava_onevision"), None, PROMPT)
+    processor = ClipProcessor(ModelSource(name=video_model("llava_onevision")), PROMPT)
     with DeviceModels(call, ["cpu", "cpu"], processor) as models:
         with pytest.raises(SetupError, match=r"caption\.model=/nowhere/model: no such folder"):
             models.submit(numbered(1)).result()
@@ -369,14 +369,10 @@ def test_frames_are_spaced_in_time_not_by_index() -> None:
     # Ten frames in the first second, then one a second.
     times_s = np.concatenate([np.arange(10) / 10, 1.0 + np.arange(9)])
     timeline = Timeline(times_s=times_s, duration_s=10.0, fps=1.9, tick_s=0.001, nominal_fps=None)
-    clip = request(Video(
-        video_id="v", path="", sha256="", fps=1.9, num_frames=19, duration_s=10, width=1, height=1, codec="",
-        label=None, split=None, source="",
-    ), 0, 19).clip  # fmt: skip
-    assert evenly_spaced(timeline, clip, 5) == [10, 12, 14, 16, 18]
+    assert evenly_spaced(timeline, 0, 19, 5) == [10, 12, 14, 16, 18]
 
 
 def test_short_clips_repeat_frames_within_themselves(footage: Video) -> None:
     timeline = read_timeline(footage.path)
-    assert evenly_spaced(timeline, request(footage, 20, 22).clip, 4) == [20, 20, 21, 21]
-    assert evenly_spaced(timeline, request(footage, 59, 60).clip, 3) == [59, 59, 59]
+    assert evenly_spaced(timeline, 20, 22, 4) == [20, 20, 21, 21]
+    assert evenly_spaced(timeline, 59, 60, 3) == [59, 59, 59]
