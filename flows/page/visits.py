@@ -126,11 +126,10 @@ class Visits:
         for question, answer in pairwise(turn for turn in turns if turn.about == about):
             if question.role == "user" and answer.role == "assistant":
                 exchanges.append((question.text, answer.text))
-        return [
-            {"role": role, "content": text}
-            for exchange in exchanges
-            for role, text in zip(("user", "assistant"), exchange, strict=True)
-        ]
+        history: list[Message] = []
+        for asked, answered in exchanges:
+            history += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
+        return history
 
 
 def _told(fault: RecordError | HolmesError, video: TakenVideo) -> str:

@@ -22,7 +22,7 @@ from pipeline.dataset import layout
 from pipeline.errors import DataError, RecordError
 from pipeline.records import Rejected, count_by
 from pipeline.report.charts import clock, draw_histogram
-from pipeline.report.checks import Check, check_dataset, needing_attention
+from pipeline.report.checks import Check, check_dataset
 from pipeline.report.examples import Example, choose_examples
 from pipeline.report.thumbnails import Thumbnail, ThumbnailJob, make_thumbnails
 from pipeline.review.reviewers import review_statistics
@@ -105,7 +105,7 @@ def _render(
         stats=stats,
         title=Path(facts["dataset"]).parent.name,
         checks=checks,
-        attention=needing_attention(checks),
+        attention=sum(check.needs_attention for check in checks),
         rejects=rejects,
         examples=examples,
         largest_class=max(counts["clips"] for counts in stats["labels"].values()),
