@@ -6,13 +6,12 @@ import csv
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from annotation.formats.answer_rows import read_predictions
 from annotation.formats.hivau_answers import read_hivau_references
 from flows.commands.answer_tables import METRICS
 from pipeline.config import JudgeConfig
@@ -83,11 +82,6 @@ def read_questions(dataset: Path | None, split: str, file: Path | None, videos: 
     raise SetupError("name the right answers: either --dataset FOLDER or --references FILE")
 
 
-def read_answers(path: Path) -> Answers:
-    """Read what a model answered elsewhere. Raises: as `read_predictions`."""
-    return Answers(texts=read_predictions(path), given_by={"predictions": str(path)})
-
-
 def ask_model(answerer: Answerer, questions: Questions, out: Path, on_progress: Progress) -> Answers:
     """Have a model answer every question; `predictions.jsonl` in `out` keeps what it says, for this run and others.
 
@@ -124,7 +118,7 @@ def judge_settings(
         prices = {} if price is None else {model: TokenPrice(input=price[0], output=price[1])}
         config = JudgeConfig(
             model=model, base_url=base_url, max_total_tokens=max_tokens, max_cost=max_cost, prices=prices
-        )  # fmt: skip
+        )
     except ValidationError as fault:
         told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in fault.errors())
         raise SetupError(f"judge: {told}") from None
@@ -151,12 +145,13 @@ class AnswerReport:
     def as_json(self) -> dict[str, Any]:
         """Return everything that the command prints as one object."""
         measured = [answer.reference for answer in self.evaluation.answers]
+        # What runs must share to be compared: the questions and what is held to be right, whatever folder they are in.
+        shared = [[one.id, one.question, one.answer, one.label, one.is_anomaly] for one in measured]
         return {
             **self.questions.read_from,
             **self.answers.given_by,
-            # What runs must share to be compared: the questions and what is held to be right.
-            "references_hash": references_hash(measured),
-            **self.evaluation.metrics.as_json(),
+            "references_hash": digest(shared)[:16],
+            **asdict(self.evaluation.metrics),
             "unanswered": dict(self.answers.faults),
             "judge": None if self.grades is None else _summary(self.grades),
         }
@@ -166,24 +161,19 @@ class AnswerReport:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / METRICS, (json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n").encode())
         scores = {} if self.grades is None else self.grades.scores
+        score_columns = _SCORE_COLUMNS if scores else ()
         with (folder / ROWS).open("w", encoding="utf-8", newline="") as file:
             rows = csv.writer(file, lineterminator="\n")
-            rows.writerow([*_COLUMNS, *(_SCORE_COLUMNS if scores else ())])
+            rows.writerow([*_COLUMNS, *score_columns])
             for answer in self.evaluation.answers:
                 given = scores.get(answer.reference.id)
-                scored = [getattr(given, name, "") for name in _SCORE_COLUMNS] if scores else []
-                rows.writerow([*_row(answer), *scored])
+                rows.writerow([*_row(answer), *(getattr(given, name, "") for name in score_columns)])
 
 
 _COLUMNS = (
     "id", "level", "task", "label", "expected", "verdict", "correct", "video", "question", "reference", "prediction",
 )  # fmt: skip
 _SCORE_COLUMNS = ("reasonability", "detail", "consistency", "reason")
-
-
-def references_hash(references: Sequence[Reference]) -> str:
-    """Hash what the references say, whatever folder they were read from."""
-    return digest([[one.id, one.question, one.answer, one.label, one.is_anomaly] for one in references])[:16]
 
 
 def _question(reference: Reference, videos: Path | None) -> VideoQuestion:
@@ -202,18 +192,14 @@ def _question(reference: Reference, videos: Path | None) -> VideoQuestion:
 
 
 def _summary(grades: AnswerGrades) -> dict[str, Any]:
-    spent = grades.spent
+    shown = ("requests", "from_journal", "prompt_tokens", "completion_tokens", "cost")
     return {
-        "model": spent.model,
+        "model": grades.spent.model,
         "means": grades.means(),
         "num": len(grades.scores),
         "failed": len(grades.failures),
         "drawn": grades.drawn,
-        "requests": spent.requests,
-        "from_journal": spent.from_journal,
-        "prompt_tokens": spent.prompt_tokens,
-        "completion_tokens": spent.completion_tokens,
-        "cost": spent.cost,
+        **{name: getattr(grades.spent, name) for name in shown},
     }
 
 

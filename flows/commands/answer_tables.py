@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def read_runs(named: Sequence[str]) -> dict[str, Metrics]:
         runs[name or path.parent.name or path.stem] = metrics
     if len(runs) < len(named):
         raise DataError(f"two runs have one name: {', '.join(named)}; name them: NAME=FILE")
-    for what, value_of in (("references", _references_of), ("METEOR", _meteor_of)):
+    for what, value_of in (("references", itemgetter("references_hash")), ("METEOR", _meteor_of)):
         # A run without text metrics has no METEOR, and so none that differs.
         found = {name: value for name, run in runs.items() if (value := value_of(run)) is not None}
         if len(set(found.values())) > 1:
@@ -112,16 +113,17 @@ def compare_table(runs: Mapping[str, Metrics]) -> Iterator[str]:
     for level in levels:
         yield ""
         yield f"{f'texts, {level}':<{width}}{'answers':>8}" + "".join(f"{title:>9}" for _, title in _TEXT_COLUMNS)
-        groups = {name: next((g for g in run["groups"] if g["level"] == level), None) for name, run in runs.items()}
-        measured = {name: group for name, group in groups.items() if group is not None and group["text"] is not None}
-        for name, group in measured.items():
-            yield f"{name:<{width}}{group['num']:>8}{_text_numbers(group['text'])}"
-        by_chance = next(iter(measured.values()))["text_by_chance"]
+        by_chance = None
+        for name, run in runs.items():
+            # The first group of a level is all of it.
+            group = next((group for group in run["groups"] if group["level"] == level), None)
+            if group is not None and group["text"] is not None:
+                yield f"{name:<{width}}{group['num']:>8}{_text_numbers(group['text'])}"
+                by_chance = by_chance or group["text_by_chance"]
         if by_chance is not None:
             yield f"{_BY_CHANCE:<{width + 8}}{_text_numbers(by_chance)}"
-    variant = next((found for run in runs.values() if (found := _meteor_of(run)) is not None), None)
-    if variant is not None:
-        yield _METEOR_NOTES[variant]
+    if variants := {found for run in runs.values() if (found := _meteor_of(run)) is not None}:
+        yield _METEOR_NOTES[variants.pop()]
     graded = {name: run["judge"] for name, run in runs.items() if run.get("judge")}
     if graded:
         yield ""
@@ -148,10 +150,6 @@ def _accuracy_line(name: str, accuracy: Mapping[str, Any], width: int = 24) -> s
 
 def _text_numbers(text: Mapping[str, Any]) -> str:
     return "".join(f"{_number(text[key], 3):>9}" for key, _ in _TEXT_COLUMNS)
-
-
-def _references_of(run: Metrics) -> str:
-    return str(run["references_hash"])
 
 
 def _meteor_of(run: Metrics) -> str | None:

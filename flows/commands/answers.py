@@ -97,12 +97,13 @@ def eval_answers(
     if text:
         check_text_metrics(meteor)
 
+    from annotation.formats.answer_rows import read_predictions
     from flows.commands.answer_evaluation import (
         AnswerReport,
+        Answers,
         ask_model,
         judge_settings,
         judge_with,
-        read_answers,
         read_questions,
     )
     from flows.console import shown_progress
@@ -113,7 +114,7 @@ def eval_answers(
         judge = judge_settings(judge_model, judge_base_url, judge_max_tokens, judge_price, judge_max_cost)
     questions = read_questions(dataset, split, references, videos)
     if predictions is not None:
-        answers = read_answers(predictions)
+        answers = Answers(texts=read_predictions(predictions), given_by={"predictions": str(predictions)})
     elif model_path is not None and out is not None:
         from pipeline.models.hf.answerer import AnswerSettings, HfAnswerer
 

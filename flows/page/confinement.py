@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flows.page.intake import MIB
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CALL_MAX_BYTES = MIB
 """Largest call of a function of the page; uploads are no calls, and have a limit of their own."""
@@ -26,27 +21,23 @@ _UPLOAD = re.compile(r"/upload/?$")
 class OwnFilesOnly:
     """ASGI middleware that refuses whatever names a file by an address elsewhere."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 403 where it wants a file from elsewhere, 413 where it is too large."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        if _FETCH.search(scope["path"]):
-            await _refuse(send, 403, "only files of this page are served")
-            return
-        if scope["method"] != "POST" or _UPLOAD.search(scope["path"]):
-            await self._app(scope, receive, send)
-            return
-        body = await _read(receive)
-        if body is None:
-            await _refuse(send, 413, f"a call may have {CALL_MAX_BYTES} bytes at most")
-        elif _names_address(body):
-            await _refuse(send, 403, "only files that were uploaded here are taken")
-        else:
-            await self._app(scope, _replayed(body, receive), send)
+        answer: ASGIApp = self._app
+        if scope["type"] == "http" and _FETCH.search(scope["path"]):
+            answer = PlainTextResponse("only files of this page are served", 403)
+        elif scope["type"] == "http" and scope["method"] == "POST" and not _UPLOAD.search(scope["path"]):
+            body = await _read(receive)
+            if body is None:
+                answer = PlainTextResponse(f"a call may have {CALL_MAX_BYTES} bytes at most", 413)
+            elif _names_address(body):
+                answer = PlainTextResponse("only files that were uploaded here are taken", 403)
+            else:
+                receive = _replayed(body, receive)
+        await answer(scope, receive, send)
 
 
 async def _read(receive: Receive) -> bytes | None:
@@ -62,7 +53,7 @@ async def _read(receive: Receive) -> bytes | None:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    pending = [{"type": "http.request", "body": body, "more_body": False}]
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:
         # After the body comes what the server says of the connection, e.g. that it is gone.
@@ -86,9 +77,3 @@ def _names_address(body: bytes) -> bool:
         elif isinstance(value, list):
             waiting += value
     return False
-
-
-async def _refuse(send: Send, status: int, reason: str) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": reason.encode()})

@@ -16,12 +16,12 @@ from pipeline.infer.detection import DetectedSpan, Detection
 from pipeline.infer.judgement import is_denied
 from pipeline.questions import load_questions
 from pipeline.records import Task
+from pipeline.report.charts import clock
 
 _POINTS_MAX = 900
 """Points of a drawn curve: more than a screen is wide shows nothing more."""
 
 _STEPS = {"score": "Scoring the frames", "explain": "Explaining what was found"}
-
 
 _SUGGESTED = (Task.DESCRIPTION, Task.ANALYSIS)
 """Kinds of questions that are offered: those that models are trained to answer, beside the one of the verdict."""
@@ -34,14 +34,6 @@ class Turn:
     role: Literal["user", "assistant", "fault"]
     text: str
     about: int | None
-
-
-def clock(time_s: float) -> str:
-    """Return a time of a video as 1:02:03.4 or 2:03.4."""
-    minutes, tenths = divmod(round(time_s * 10), 600)
-    hours, minutes = divmod(minutes, 60)
-    head = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
-    return f"{head}:{tenths // 10:02d}.{tenths % 10}"
 
 
 def draw_header(model: str, sampler: str) -> str:
@@ -92,17 +84,14 @@ def draw_player(url: str, name: str, size: tuple[int, int]) -> str:
 
 def draw_progress(step: Step | None) -> str:
     """Return how far a detection is; None is before it has begun."""
-    if step is None:
-        return _progress("Waiting for the model", None)
-    share = step.done / step.total if step.total else None
-    counted = f", {step.done} of {step.total}" if step.name == "explain" and step.total > 1 else ""
-    return _progress(f"{_STEPS.get(step.name, step.name)}{counted}", share)
-
-
-def _progress(title: str, share: float | None) -> str:
-    percent = "" if share is None else f"{100 * share:.0f}%"
-    bar = '<i class="h-endless"></i>' if share is None else f'<i style="width: {100 * share:.1f}%"></i>'
-    now = "" if share is None else f' aria-valuenow="{100 * share:.0f}"'
+    title = "Waiting for the model" if step is None else _STEPS.get(step.name, step.name)
+    if step is not None and step.name == "explain" and step.total > 1:
+        title += f", {step.done} of {step.total}"
+    if step is None or not step.total:
+        percent, bar, now = "", '<i class="h-endless"></i>', ""
+    else:
+        share = 100 * step.done / step.total
+        percent, bar, now = f"{share:.0f}%", f'<i style="width: {share:.1f}%"></i>', f' aria-valuenow="{share:.0f}"'
     return (
         f'<div class="h-progress"><p><span>{escape(title)}</span><span>{percent}</span></p>'
         f'<div role="progressbar" aria-label="{escape(title)}" aria-valuemin="0" aria-valuemax="100"{now}>{bar}</div>'
@@ -130,7 +119,8 @@ def draw_verdict(detection: Detection) -> str:
     )
     counted = [span for span in detection.spans if not is_denied(span)]
     total_s = sum(span.end_s - span.start_s for span in counted)
-    found = f"{_count(len(counted), 'span')}, {total_s:.1f} s of {clock(detection.duration_s)}" if counted else ""
+    spans = "1 span" if len(counted) == 1 else f"{len(counted)} spans"
+    found = f"{spans}, {total_s:.1f} s of {clock(detection.duration_s)}" if counted else ""
     return (
         f'<section class="h-verdict {kind}" aria-label="Verdict">'
         f'<p class="h-badge {kind}"><b aria-hidden="true">{mark}</b>{title}</p>'
@@ -148,7 +138,8 @@ def draw_results(detection: Detection) -> str:
         for index, span in enumerate(detection.spans)
     )
     ticks = "".join(
-        f'<i style="left: {_percent(time_s, detection)}">{_tick(time_s)}</i>' for time_s in _ticks(detection.duration_s)
+        f'<i style="left: {_percent(time_s, detection)}">{clock(time_s)[:-2]}</i>'
+        for time_s in _ticks(detection.duration_s)
     )
     return (
         f'<section class="h-timeline" data-duration="{detection.duration_s:.3f}" aria-label="Anomaly score over time">'
@@ -162,9 +153,9 @@ def draw_results(detection: Detection) -> str:
 def draw_conversation(turns: Sequence[Turn], waiting: bool = False) -> str:
     """Return what was said, oldest first; `waiting` for an answer."""
     said = "".join(f'<div class="h-turn {turn.role}">{_about(turn)}<p>{escape(turn.text)}</p></div>' for turn in turns)
-    dots = '<div class="h-turn assistant h-dots" aria-label="thinking"><i></i><i></i><i></i></div>' if waiting else ""
-    empty = "" if said or waiting else _suggestions()
-    return f'<div class="h-talk" role="log" aria-live="polite">{empty}{said}{dots}</div>'
+    if waiting:
+        said += '<div class="h-turn assistant h-dots" aria-label="thinking"><i></i><i></i><i></i></div>'
+    return f'<div class="h-talk" role="log" aria-live="polite">{said or _suggestions()}</div>'
 
 
 def _suggestions() -> str:
@@ -222,15 +213,11 @@ def _list(detection: Detection) -> str:
     rows = "".join(
         f'<li><button type="button" class="h-row{" denied" if is_denied(span) else ""}" {_target(index, span)}>'
         f'<b class="h-number">{index + 1}</b><span class="h-when">{clock(span.start_s)} to {clock(span.end_s)}</span>'
-        f'<span class="h-score">{_score(detection, span)}</span>'
+        f'<span class="h-score">{f"score {span.score:.2f}" if len(detection.scores) else ""}</span>'
         f'<span class="h-said">{escape(span.answer or "")}</span></button></li>'
         for index, span in enumerate(detection.spans)
     )
     return f'<ol class="h-rows" aria-label="Spans">{rows}</ol>'
-
-
-def _score(detection: Detection, span: DetectedSpan) -> str:
-    return f"score {span.score:.2f}" if len(detection.scores) else ""
 
 
 def _target(index: int, span: DetectedSpan) -> str:
@@ -250,11 +237,3 @@ def _ticks(duration_s: float) -> list[float]:
     steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
     step = next((step for step in steps if duration_s / step <= 7), duration_s / 6)
     return [i * step for i in range(int(duration_s / step) + 1)]
-
-
-def _tick(time_s: float) -> str:
-    return clock(time_s)[:-2]
-
-
-def _count(count: int, thing: str) -> str:
-    return f"{count} {thing}{'' if count == 1 else 's'}"

@@ -22,13 +22,7 @@ _MEMORY_MB = 2048
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfferedVideo:
-    """A video of the folder.
-
-    Attributes:
-        path: resolved, inside the folder.
-        name: its path below the folder.
-        picture: a still from its middle, as data URI.
-    """
+    """A video of the folder: its resolved path, its name below the folder, and a still from its middle as data URI."""
 
     path: Path
     name: str
@@ -59,8 +53,8 @@ def list_offered(folder: Path, *, max_minutes: float) -> list[OfferedVideo]:
     if len(inside) > OFFERED_MAX:
         logger.warning("%s: %d videos, the first %d are offered", folder, len(inside), OFFERED_MAX)
     offered = []
+    paths = inside[:OFFERED_MAX]
     with VideoPool(0, _TIMEOUT_S, _MEMORY_MB) as pool:
-        paths = inside[:OFFERED_MAX]
         for path, looked in zip(paths, pool.map(_look, map(str, paths)), strict=True):
             if isinstance(looked, RecordError):
                 logger.warning("%s: not offered: %s", path, looked)

@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,22 +34,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a video may be at most.
-
-    Attributes:
-        max_mb: size of its file in MiB.
-        max_minutes: its length in minutes.
-    """
+    """What a video may be at most: the size of its file in MiB, and its length."""
 
     max_mb: int = 500
     max_minutes: float = 60.0
 
     def check_file(self, name: str, num_bytes: int) -> None:
-        """Check a file by its name and size.
-
-        Raises:
-            DataError: it is too large, or its name is not that of a video.
-        """
+        """Raise DataError for a file that is too large, or whose name is not that of a video."""
         if Path(name).suffix.lower() not in VIDEO_SUFFIXES:
             raise DataError(f"{name}: not a video file that can be read here; take MP4, MOV, MKV, WebM or AVI")
         if num_bytes > self.max_mb * MIB:
@@ -72,10 +64,9 @@ class TakenVideo:
 
 
 class Intake:
-    """Takes uploads into a folder of their own each, and forgets them with the visit that they came with."""
+    """Takes uploads into a folder of their own each below `folder`, and forgets them with the visit they came with."""
 
     def __init__(self, folder: Path, limits: Limits) -> None:
-        """Keep videos in `folder`, which must exist."""
         self.limits = limits
         self._folder = folder
         self._visits: dict[str, Path] = {}
@@ -157,8 +148,8 @@ def _apart(work: Callable[[str], Result], path: str, timeout_s: float) -> Result
 def _shown(path: Path, facts: VideoFacts, folder: Path) -> Path:
     if facts.codec in _SHOWN_CODECS and path.suffix.lower() in _SHOWN_SUFFIXES:
         return path
-    job = _Preview(path=path, num_frames=facts.num_frames, out=folder / "shown.mp4")
-    made = _apart(job, str(path), _PREVIEW_TIMEOUT_S)
+    preview = partial(_write_preview, num_frames=facts.num_frames, out=folder / "shown.mp4")
+    made = _apart(preview, str(path), _PREVIEW_TIMEOUT_S)
     if isinstance(made, RecordError):
         # The frames may still be analysed: the player says that it cannot show them.
         logger.warning("%s: no copy that browsers play: %s", path, made)
@@ -166,16 +157,9 @@ def _shown(path: Path, facts: VideoFacts, folder: Path) -> Path:
     return made
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Preview:
-    """Writes a whole video as H.264, at the very times that it has."""
-
-    path: Path
-    num_frames: int
-    out: Path
-
-    def __call__(self, path: str) -> Path:
-        [made] = cut_clips(path, [ClipSpan(0, self.num_frames, self.out)])
-        if isinstance(made, RecordError):
-            raise made
-        return made
+def _write_preview(path: str, num_frames: int, out: Path) -> Path:
+    """Write a whole video as H.264, at the very times that it has."""
+    [made] = cut_clips(path, [ClipSpan(0, num_frames, out)])
+    if isinstance(made, RecordError):
+        raise made
+    return made

@@ -185,7 +185,7 @@ class _Layout:
         if visit is None or visit.detection is None:
             return {self._subject: ""}
         index = _index(chosen)
-        visit.selected = index if isinstance(index, int) and 0 <= index < len(visit.detection.spans) else None
+        visit.selected = index if index in range(len(visit.detection.spans)) else None
         return {self._visit: visit, self._subject: drawing.draw_subject(visit.detection, visit.selected)}
 
     def ask(self, visit: Visit | None, question: str | None) -> Iterator[Updates]:
@@ -206,7 +206,7 @@ class _Layout:
         yield from self.ask(visit, str(chosen._data.get("question", "")))
 
     def leave(self, request: gr.Request) -> Updates:
-        self._visits.release(_id(request))
+        self.forget(request)
         return self._at_start("")
 
     def forget(self, request: gr.Request) -> None:

@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flows.page.confinement import OwnFilesOnly
-from flows.page.contract import VideoDetector
 from flows.page.gallery import list_offered
 from flows.page.intake import MIB, Intake, Limits
 from flows.page.visits import Visits
 from pipeline.errors import SetupError
+
+if TYPE_CHECKING:
+    from pipeline.infer.detector import Detector
 
 _STYLE = Path(__file__).with_name("page.css")
 
@@ -55,7 +57,7 @@ def require_gradio() -> None:
 
 
 @contextmanager
-def served(detector: VideoDetector, settings: ServeSettings) -> Iterator[str]:
+def served(detector: Detector, settings: ServeSettings) -> Iterator[str]:
     """Serve the page in the background and yield its address; at the end all uploads are removed.
 
     Raises:
@@ -64,11 +66,11 @@ def served(detector: VideoDetector, settings: ServeSettings) -> Iterator[str]:
     require_gradio()
     from starlette.middleware import Middleware
 
+    from flows.page.confinement import OwnFilesOnly
     from flows.page.layout import PageText, build_page
 
-    offered = []
-    if settings.videos is not None:
-        offered = list_offered(settings.videos, max_minutes=settings.limits.max_minutes)
+    folder_of_videos, max_minutes = settings.videos, settings.limits.max_minutes
+    offered = [] if folder_of_videos is None else list_offered(folder_of_videos, max_minutes=max_minutes)
     with tempfile.TemporaryDirectory(prefix="holmes-page-", ignore_cleanup_errors=True) as folder, _uploads_in(folder):
         visits = Visits(detector, Intake(Path(folder), settings.limits), offered)
         text = PageText(

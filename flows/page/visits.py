@@ -10,9 +10,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flows.page.contract import VideoDetector
 from flows.page.drawing import Turn
 from flows.page.gallery import OfferedVideo
 from flows.page.intake import Intake, TakenVideo, named
@@ -20,6 +19,9 @@ from flows.page.working import AbandonedError, Step, Worker
 from pipeline.errors import DataError, HolmesError, RecordError
 from pipeline.infer.detection import Detection
 from pipeline.prompts import Message
+
+if TYPE_CHECKING:
+    from pipeline.infer.detector import Detector
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ class Visit:
 class Visits:
     """Everything that visitors do; one model serves them all, one after the other."""
 
-    def __init__(self, detector: VideoDetector, intake: Intake, offered: Sequence[OfferedVideo]) -> None:
+    def __init__(self, detector: Detector, intake: Intake, offered: Sequence[OfferedVideo]) -> None:
         self._detector = detector
         self._intake = intake
         self._offered = offered
@@ -45,28 +47,16 @@ class Visits:
         self._running: dict[str, threading.Event] = {}
 
     def check_file(self, name: str, num_bytes: int) -> None:
-        """Check what is known of a file before it is uploaded.
-
-        Raises:
-            DataError: such a file is not taken.
-        """
+        """Raise DataError for a file that will not be taken, before it is uploaded."""
         self._intake.limits.check_file(name, num_bytes)
 
     def take_upload(self, visit: str, path: Path, name: str) -> Visit:
-        """Return a visit to an uploaded video.
-
-        Raises:
-            DataError: the video is not taken.
-        """
+        """Return a visit to an uploaded video; raise DataError where it is not taken."""
         self.release(visit)
         return Visit(video=self._intake.take_upload(visit, path, name))
 
     def take_example(self, visit: str, index: Any) -> Visit:
-        """Return a visit to an offered video.
-
-        Raises:
-            DataError: the video is not taken, or there is none of that number.
-        """
+        """Return a visit to an offered video; raise DataError where it is not taken or there is none of that number."""
         if type(index) is not int or not 0 <= index < len(self._offered):
             raise DataError("there is no such video here")
         self.release(visit)
@@ -132,19 +122,13 @@ class Visits:
     def _history(self, detection: Detection, about: int | None, turns: Sequence[Turn]) -> list[Message]:
         """Return what the model has been asked and has answered about the same thing."""
         first = detection.answer if about is None else detection.spans[about].answer
-        history: list[Message] = []
-        if first:
-            history += [
-                {"role": "user", "content": self._detector.question},
-                {"role": "assistant", "content": first},
-            ]
-        said = [turn for turn in turns if turn.about == about]
-        for question, answer in pairwise(said):
+        exchanges = [(self._detector.question, first)] if first else []
+        for question, answer in pairwise(turn for turn in turns if turn.about == about):
             if question.role == "user" and answer.role == "assistant":
-                history += [
-                    {"role": "user", "content": question.text},
-                    {"role": "assistant", "content": answer.text},
-                ]
+                exchanges.append((question.text, answer.text))
+        history: list[Message] = []
+        for asked, answered in exchanges:
+            history += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
         return history
 
 

@@ -6,9 +6,10 @@ import queue
 import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from flows.page.contract import Progress
+if TYPE_CHECKING:
+    from pipeline.infer.detector import Progress
 
 Result = TypeVar("Result")
 

@@ -62,7 +62,9 @@ def draw_figures(folder: Path, stats: Mapping[str, Any]) -> None:
     figure = Figure(figsize=(7, 1.2 + 0.32 * len(labels)), layout="constrained")
     axes = figure.subplots()
     colors = [_COLORS["normal" if label == NORMAL else "abnormal"] for label in labels]
-    bars = axes.barh([_plain(label) for label in labels], [counts["clips"] for counts in labels.values()], color=colors)
+    # An escaped dollar is one, and no beginning of mathematics.
+    names = [label.replace("$", r"\$") for label in labels]
+    bars = axes.barh(names, [counts["clips"] for counts in labels.values()], color=colors)
     axes.bar_label(bars, padding=3)
     axes.invert_yaxis()
     axes.set(title="Class balance", xlabel="clips")
@@ -89,11 +91,6 @@ _COLORS = {"abnormal": "#c2512e", "normal": "#2f6f8f"}
 
 def _unframe(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _plain(label: str) -> str:
-    """Return a label that matplotlib will not read as mathematics."""
-    return label.replace("$", r"\$")
 
 
 def _header(
@@ -133,19 +130,11 @@ def _header(
 
 def _example(folder: Path) -> str:
     """Return the chat of the first abnormal row, or of the first row, as JSON for people."""
-    first = None
-    for row in layout.read_rows(folder, columns=["is_anomaly", "messages"]):
-        first = first or row
-        if row["is_anomaly"]:
-            first = row
-            break
-    turns = [
-        {
-            **turn,
-            "content": [{key: value for key, value in part.items() if value is not None} for part in turn["content"]],
-        }
-        for turn in (first or {"messages": []})["messages"]
-    ]
+    columns = ["is_anomaly", "messages"]
+    abnormal = (row for row in layout.read_rows(folder, columns=columns) if row["is_anomaly"])
+    turns = (next(abnormal, None) or next(layout.read_rows(folder, columns=columns)))["messages"]
+    for turn in turns:
+        turn["content"] = [{key: value for key, value in part.items() if value is not None} for part in turn["content"]]
     return json.dumps(turns, indent=2, ensure_ascii=False)
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.dataset.findings import Findings
 from pipeline.errors import RecordError
+
+if TYPE_CHECKING:
+    from pipeline.video.timeline import Timeline
 
 PROBE_TIMEOUT_S = 60.0
 PROBE_MEMORY_MB = 2048
@@ -33,54 +37,42 @@ class FileUse:
     num_frames: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileFacts:
-    """Frames, length and mean rate of a video file."""
-
-    num_frames: int
-    duration_s: float
-    fps: float
-
-
 def check_files(uses: Mapping[str, FileUse], folder: Path, probe_files: int | None, findings: Findings) -> None:
     """Check that every file is there, and read the timeline of `probe_files` of them, evenly chosen; None reads all."""
     present = []
     for use in uses.values():
-        path = folder / use.path
+        path, place = folder / use.path, f"id {use.row_id!r}"
         try:
             size = path.stat().st_size
         except OSError as fault:
             value = f"video.path={use.path!r}: {fault.strerror or fault}"
-            findings.add("clip_file", use.file, f"id {use.row_id!r}", value, "the file must exist")
+            findings.add("clip_file", use.file, place, value, "the file must exist")
             continue
-        if not path.is_file() or size == 0:
+        if path.is_file() and size:
+            present.append(use)
+        else:
             value = f"video.path={use.path!r}: {size} bytes"
-            findings.add("clip_file", use.file, f"id {use.row_id!r}", value, "it must be a file with content")
-            continue
-        present.append(use)
-    if present and probe_files != 0:
-        _probe(_evenly(present, probe_files), folder, findings)
-
-
-def _evenly(uses: Sequence[FileUse], count: int | None) -> list[FileUse]:
-    if count is None or count >= len(uses):
-        return list(uses)
-    return [uses[i * len(uses) // count] for i in range(count)]
+            findings.add("clip_file", use.file, place, value, "it must be a file with content")
+    count = len(present) if probe_files is None else min(probe_files, len(present))
+    if count:
+        _probe([present[i * len(present) // count] for i in range(count)], folder, findings)
 
 
 def _probe(uses: Sequence[FileUse], folder: Path, findings: Findings) -> None:
     from pipeline.video.pool import VideoPool
+    from pipeline.video.timeline import read_timeline
 
     with VideoPool(0, PROBE_TIMEOUT_S, PROBE_MEMORY_MB) as pool:
-        for use, facts in zip(uses, pool.map(read_facts, [str(folder / use.path) for use in uses]), strict=True):
+        paths = [str(folder / use.path) for use in uses]
+        for use, timeline in zip(uses, pool.map(read_timeline, paths), strict=True):
             place = f"id {use.row_id!r}"
-            if isinstance(facts, RecordError):
-                findings.add("clip_readable", use.file, place, str(facts), "the file must be a readable video")
+            if isinstance(timeline, RecordError):
+                findings.add("clip_readable", use.file, place, str(timeline), "the file must be a readable video")
             else:
-                _compare(use, facts, place, findings)
+                _compare(use, timeline, place, findings)
 
 
-def _compare(use: FileUse, facts: FileFacts, place: str, findings: Findings) -> None:
+def _compare(use: FileUse, facts: Timeline, place: str, findings: Findings) -> None:
     frame_s = 1 / facts.fps
     if use.num_frames is not None and facts.num_frames != use.num_frames:
         value = f"{use.path}: {facts.num_frames} frames"
@@ -92,11 +84,3 @@ def _compare(use: FileUse, facts: FileFacts, place: str, findings: Findings) -> 
     if use.duration_s is None and use.until_s > facts.duration_s + frame_s:
         value = f"end_s={use.until_s:.3f}"
         findings.add("clip_in_source", use.file, place, value, f"{use.path} is {facts.duration_s:.3f} s long")
-
-
-def read_facts(path: str) -> FileFacts:
-    """Read the timeline of a file; runs in a worker process. Raises RecordError as `read_timeline` does."""
-    from pipeline.video.timeline import read_timeline
-
-    timeline = read_timeline(path)
-    return FileFacts(num_frames=timeline.num_frames, duration_s=timeline.duration_s, fps=timeline.fps)

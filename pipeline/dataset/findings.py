@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # A rule that thousands of rows break is named this often, then counted.
 NAMED_PER_RULE = 20
@@ -30,23 +30,19 @@ class Findings:
     def __init__(self) -> None:
         self._named: list[Finding] = []
         self._counts: Counter[tuple[str, str]] = Counter()
-        self._limits: dict[tuple[str, str], str] = {}
 
     def add(self, rule: str, file: str, place: str, value: str, limit: str) -> None:
         """Note that `rule` is broken."""
         self._counts[(rule, file)] += 1
-        self._limits[(rule, file)] = limit
         if self._counts[(rule, file)] <= NAMED_PER_RULE:
             self._named.append(Finding(rule=rule, file=file, place=place, value=value, limit=limit))
 
     def all(self) -> list[Finding]:
         """Return the findings in the order in which they were made, and how many more there are of each kind."""
+        last = {(found.rule, found.file): found for found in self._named}
         more = [
-            Finding(
-                rule=rule, file=file, place="", value=f"{count - NAMED_PER_RULE} more of this kind",
-                limit=self._limits[(rule, file)],
-            )
-            for (rule, file), count in self._counts.items()
+            replace(last[key], place="", value=f"{count - NAMED_PER_RULE} more of this kind")
+            for key, count in self._counts.items()
             if count > NAMED_PER_RULE
-        ]  # fmt: skip
+        ]
         return [*self._named, *more]

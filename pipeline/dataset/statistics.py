@@ -84,8 +84,7 @@ class DatasetStatistics:
 
     def _of_split(self, clips: pa.Table, split: str) -> dict[str, int]:
         inside = clips.filter(pc.equal(clips.column("split"), split))
-        normal = self._rows[(split, NORMAL)]
-        rows = self._counts["split"][split]
+        rows, normal = self._counts["split"][split], self._rows[(split, NORMAL)]
         return {
             "rows": rows,
             "abnormal_rows": rows - normal,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -51,9 +50,10 @@ def validate_dataset(path: Path, *, probe_files: int | None = PROBED_FILES) -> l
     _check_stats(folder, rows_of, findings)
     _check_card(folder, shards, rows_of, findings)
     _check_rejected(folder, findings)
-    workspace = _workspace_of(folder)
-    frames = _frames_of_clips(workspace) if workspace else {}
-    if workspace:
+    frames: dict[str, int] = {}
+    if is_workspace(folder.parent):
+        workspace = Workspace(str(folder.parent.absolute()))
+        frames = _frames_of_clips(workspace)
         _check_contents(workspace, content, findings)
     check_files(content.files(frames), folder, probe_files, findings)
     return findings.all()
@@ -71,14 +71,9 @@ class _Content:
         self._ids.append((shard.name, rows.column("id")))
         for video_id in rows.column("source_video").unique().to_pylist():
             self.splits_of.setdefault(video_id, set()).add(shard.split)
-        embedded = pc.is_valid(pc.struct_field(rows.column("video"), "bytes"))
-        uses = pa.table(
-            {
-                "path": pc.struct_field(rows.column("video"), "path"),
-                **{name: rows.column(name) for name in ("id", "start_s", "end_s")},
-            }
-        ).filter(pc.invert(embedded))
-        self._uses.append((shard.name, uses))
+        path, content = (pc.struct_field(rows.column("video"), name) for name in ("path", "bytes"))
+        uses = rows.select(["id", "start_s", "end_s"]).append_column("path", path)
+        self._uses.append((shard.name, uses.filter(pc.is_null(content))))
 
     def check(self, findings: Findings) -> None:
         if self._ids:
@@ -96,7 +91,7 @@ class _Content:
         """Return what the rows say of each file that they refer to, by path."""
         uses: dict[str, FileUse] = {}
         for shard, table in self._uses:
-            for path, row_id, start_s, end_s in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            for row_id, start_s, end_s, path in zip(*(column.to_pylist() for column in table.columns), strict=True):
                 if not path or start_s is None or end_s is None:
                     continue
                 earlier = uses.get(path)
@@ -164,12 +159,9 @@ def _check_stats(folder: Path, rows_of: Mapping[str, int | None], findings: Find
     if stats is None:
         findings.add("stats", layout.STATS, "", "absent or no JSON object", "it must hold the counts of the dataset")
         return
-    if stats.get("files") != rows_of:
-        value = f"files={stats.get('files')}"
-        findings.add("stats", layout.STATS, "", value, f"the shards hold {dict(rows_of)}")
-    total = sum(count or 0 for count in rows_of.values())
-    if stats.get("rows") != total:
-        findings.add("stats", layout.STATS, "", f"rows={stats.get('rows')}", f"the shards hold {total}")
+    for name, held in (("files", rows_of), ("rows", sum(count or 0 for count in rows_of.values()))):
+        if stats.get(name) != held:
+            findings.add("stats", layout.STATS, "", f"{name}={stats.get(name)}", f"the shards hold {held}")
 
 
 def _check_card(folder: Path, shards: list[DataShard], rows_of: Mapping[str, int | None], findings: Findings) -> None:
@@ -204,12 +196,6 @@ def _check_rejected(folder: Path, findings: Findings) -> None:
         findings.add("rejected", layout.REJECTED, "", f"columns {names}", f"columns must be {expected}")
 
 
-def _workspace_of(folder: Path) -> Workspace | None:
-    if not is_workspace(folder.parent):
-        return None
-    return Workspace(str(folder.parent.absolute()))
-
-
 def _frames_of_clips(workspace: Workspace) -> dict[str, int]:
     clips = workspace.clips.arrow(["clip_id", "start_frame", "end_frame"])
     frames = np.subtract(clips.column("end_frame").to_numpy(), clips.column("start_frame").to_numpy())
@@ -219,16 +205,11 @@ def _frames_of_clips(workspace: Workspace) -> dict[str, int]:
 def _check_contents(workspace: Workspace, content: _Content, findings: Findings) -> None:
     """Check that no content, under whatever name, stands in two splits."""
     used: dict[str, list[tuple[str, str]]] = {}
-    for video_id, sha256 in _contents(workspace):
+    videos = workspace.videos.arrow(["video_id", "sha256"]).to_pydict()
+    for video_id, sha256 in zip(videos["video_id"], videos["sha256"], strict=True):
         for split in sorted(content.splits_of.get(video_id, ())):
             used.setdefault(sha256, []).append((split, video_id))
     for sha256, uses in used.items():
         if len({split for split, _ in uses}) > 1:
             value = ", ".join(f"{video_id} in {split}" for split, video_id in uses)
             findings.add("split_by_content", "data", f"sha256 {sha256[:16]}", value, "equal files share a split")
-
-
-def _contents(workspace: Workspace) -> Iterator[tuple[str, str]]:
-    videos = workspace.videos.arrow(["video_id", "sha256"])
-    columns: list[list[Any]] = [videos.column(name).to_pylist() for name in ("video_id", "sha256")]
-    yield from zip(*columns, strict=True)

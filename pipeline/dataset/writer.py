@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -78,7 +78,7 @@ class ShardWriter:
         for number, shard in enumerate(self._shards):
             name = layout.shard_name(self._split, number, len(self._shards))
             (self._folder / shard.name).rename(self._folder / name)
-            final.append(WrittenShard(name=name, rows=shard.rows, uncompressed_bytes=shard.uncompressed_bytes))
+            final.append(replace(shard, name=name))
         return final
 
     def _write_group(self, rows: pa.Table) -> None:
@@ -117,14 +117,10 @@ class ShardWriter:
             videos.append({"bytes": content, "path": Path(path).name})
             size += len(content)
             if size >= EMBEDDED_GROUP_BYTES or position == len(paths):
-                yield _with_videos(rows.slice(begin, position - begin), videos)
+                field = rows.schema.field("video")
+                place = rows.schema.get_field_index("video")
+                yield rows.slice(begin, len(videos)).set_column(place, field, pa.array(videos, field.type))
                 begin, videos, size = position, [], 0
-
-
-def _with_videos(rows: pa.Table, videos: list[dict[str, object]]) -> pa.Table:
-    place = rows.schema.get_field_index("video")
-    field = rows.schema.field(place)
-    return rows.set_column(place, field, pa.array(videos, field.type))
 
 
 def _read_clip(path: Path) -> bytes:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from pipeline.errors import DataError
 from pipeline.evaluate.answers_verdict import read_verdict
@@ -132,10 +131,6 @@ class AnswerMetrics:
     judgement: JudgementMetrics | None
     groups: tuple[GroupMetrics, ...]
 
-    def as_json(self) -> dict[str, Any]:
-        """Return all numbers as one JSON-able object."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class AnswerEvaluation:
@@ -170,7 +165,11 @@ def evaluate_answers(
         num=len(answers),
         missing=len(references) - len(answers),
         empty=sum(not answer.prediction.strip() for answer in answers),
-        contradicted=tuple(answer.reference.id for answer in answers if _contradicts_itself(answer.reference)),
+        contradicted=tuple(
+            one.id
+            for one in (answer.reference for answer in answers)
+            if one.is_anomaly is not None and read_verdict(one.answer) is not one.is_anomaly
+        ),
         judgement=measure_judgements(answers),
         groups=tuple(_measure_groups(answers, measure_texts)),
     )
@@ -182,10 +181,9 @@ def judge_answer(reference: Reference, prediction: str) -> JudgedAnswer:
     if reference.is_anomaly is None:
         return JudgedAnswer(reference=reference, prediction=prediction, verdict=None, is_correct=None)
     says = read_verdict(prediction)
-    verdict = "unreadable" if says is None else "abnormal" if says else "normal"
-    return JudgedAnswer(
-        reference=reference, prediction=prediction, verdict=verdict, is_correct=says is reference.is_anomaly
-    )
+    verdict = {None: "unreadable", True: "abnormal", False: "normal"}[says]
+    is_correct = says is reference.is_anomaly
+    return JudgedAnswer(reference=reference, prediction=prediction, verdict=verdict, is_correct=is_correct)
 
 
 def measure_judgements(answers: Iterable[JudgedAnswer]) -> JudgementMetrics | None:
@@ -253,13 +251,9 @@ def _harmonic_mean(precision: float | None, recall: float | None) -> float | Non
 def _measure_groups(answers: Sequence[JudgedAnswer], measure_texts: MeasureTexts | None) -> Iterable[GroupMetrics]:
     for level in LEVELS:
         of_level = [answer for answer in answers if answer.reference.level == level]
-        if not of_level:
-            continue
         tasks = sorted({answer.reference.task for answer in of_level})
-        if len(tasks) == 1:
-            yield _measure_group(level, tasks[0], of_level, measure_texts)
-            continue
-        yield _measure_group(level, None, of_level, measure_texts)
+        if len(tasks) > 1:
+            yield _measure_group(level, None, of_level, measure_texts)
         for task in tasks:
             of_task = [answer for answer in of_level if answer.reference.task == task]
             yield _measure_group(level, task, of_task, measure_texts)
@@ -275,34 +269,25 @@ def _measure_group(
         # Half the group away stands another video.
         half = len(wanted) // 2
         by_chance = measure_texts(wanted, wanted[half:] + wanted[:half]) if half else None
+    judgement = measure_judgements(answers)
     return GroupMetrics(
-        level=level,
-        task=task,
-        num=len(answers),
-        judgement=measure_judgements(answers),
-        text=text,
-        text_by_chance=by_chance,
+        level=level, task=task, num=len(answers), judgement=judgement, text=text, text_by_chance=by_chance
     )
-
-
-def _contradicts_itself(reference: Reference) -> bool:
-    return reference.is_anomaly is not None and read_verdict(reference.answer) is not reference.is_anomaly
 
 
 def _check_ids(references: Sequence[Reference], predictions: Mapping[str, str], *, allow_missing: bool) -> None:
     if not references:
         raise DataError("there are no references to compare answers with")
-    known: set[str] = set()
-    for reference in references:
-        if reference.id in known:
-            raise DataError(f"two references have the id {reference.id!r}")
-        known.add(reference.id)
+    known = Counter(reference.id for reference in references)
+    [(name, count)] = known.most_common(1)
+    if count > 1:
+        raise DataError(f"two references have the id {name!r}")
     unknown = [name for name in predictions if name not in known]
     if unknown:
         raise DataError(f"{len(unknown)} of {len(predictions)} predictions belong to no reference: {_some(unknown)}")
-    missing = [reference.id for reference in references if reference.id not in predictions]
+    missing = [name for name in known if name not in predictions]
     if missing and not (allow_missing and predictions):
-        allowed = "" if not predictions else "; --allow-missing measures the others"
+        allowed = "; --allow-missing measures the others" if predictions else ""
         raise DataError(f"{len(missing)} of {len(references)} references have no prediction: {_some(missing)}{allowed}")
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -59,8 +60,6 @@ class AnswerGrades:
 
 def draw_answers(answers: Sequence[JudgedAnswer], most: int) -> list[JudgedAnswer]:
     """Return up to `most` answers, in their order; the same ids give the same draw, whatever model answered."""
-    if len(answers) <= most:
-        return list(answers)
     ids = sorted((answer.reference.id for answer in answers), key=lambda name: digest("judge_answer", name))
     drawn = set(ids[:most])
     return [answer for answer in answers if answer.reference.id in drawn]
@@ -76,10 +75,7 @@ def grade_answers(answers: Sequence[JudgedAnswer], settings: ChatSettings, journ
     drawn = draw_answers(answers, most)
     runner = ChatRunner(settings, journal)
 
-    async def grade(chat: Chat, answer: JudgedAnswer) -> AnswerScores | RecordError:
-        return await _grade(chat, answer, settings)
-
-    outcomes: Iterator[AnswerScores | RecordError] = runner.run(drawn, grade)
+    outcomes = runner.run(drawn, partial(_grade, settings=settings))
     scores, failures = {}, {}
     for answer, outcome in zip(drawn, outcomes, strict=True):
         if isinstance(outcome, RecordError):
@@ -91,7 +87,7 @@ def grade_answers(answers: Sequence[JudgedAnswer], settings: ChatSettings, journ
     )
 
 
-async def _grade(chat: Chat, answer: JudgedAnswer, settings: ChatSettings) -> AnswerScores | RecordError:
+async def _grade(chat: Chat, answer: JudgedAnswer, *, settings: ChatSettings) -> AnswerScores | RecordError:
     """Ask, and once more with the fault quoted if the reply cannot be read."""
     reference = answer.reference
     messages = load_prompt(PROMPT).render(

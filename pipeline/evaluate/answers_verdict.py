@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
-from pipeline.quality.rules import stated_verdicts
+from pipeline.quality.rules import plain, stated_verdicts
 
 _THOUGHT = re.compile(r"^\s*(?:<think>)?.*</think>", re.DOTALL)
-_PLAIN = str.maketrans({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0x2013: "-", 0x2014: "-"})
 # Quotation marks, markdown, the number of a list, or the name of a part, as in `**Judgement:** Yes` and `1. A: no`.
 _LEAD = re.compile(
     r"[\s\"'`*_#>()\[\]{}.:-]+|\d+[.)]\s"
@@ -41,7 +40,7 @@ def read_verdict(answer: str) -> bool | None:
     anomaly exists", "There is no unusual activity", "The scene is normal"), negations turned round. A sentence that
     says both tells neither, and so does "Yes and no". The question is taken as one that Yes answers with abnormal.
     """
-    text = _bare(_THOUGHT.sub("", answer).translate(_PLAIN))
+    text = _bare(plain(_THOUGHT.sub("", answer)))
     if _HEDGE.match(text):
         return None
     if opening := _YES.match(text) or _NO.match(text):

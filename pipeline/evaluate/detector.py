@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -47,11 +46,6 @@ class EvaluatedVideo:
     curve: ScoreCurve
     events: tuple[TrueEvent, ...]
     glances: tuple[GlanceMark, ...] = ()
-
-    @cached_property
-    def frames_of_snippets(self) -> NDArray[np.int64]:
-        """Number of frames of each snippet, shape (T,)."""
-        return np.diff(self.curve.edges)
 
     def positives(self, category: str | None = None) -> NDArray[np.int64]:
         """Return how many frames of each snippet lie in an event (of one class, where given), shape (T,)."""
@@ -195,10 +189,9 @@ def rank_frames(videos: Sequence[EvaluatedVideo], category: str | None = None) -
     """Rank the frames of videos by score: those in events (of one class, where given) against those in none."""
     scores = [video.curve.scores for video in videos]
     positives = [video.positives(category) for video in videos]
-    negatives = [video.frames_of_snippets - video.positives() for video in videos]
-    if not videos:
-        return Ranking.of(np.empty(0), np.empty(0), np.empty(0))
-    return Ranking.of(np.concatenate(scores), np.concatenate(positives), np.concatenate(negatives))
+    negatives = [np.diff(video.curve.edges) - video.positives() for video in videos]
+    # An empty array stands before the others, since nothing cannot be joined.
+    return Ranking.of(*(np.concatenate([np.empty(0), *column]) for column in (scores, positives, negatives)))
 
 
 def _proposers(clips: ClipsConfig, theta: float) -> dict[str, Callable[[EvaluatedVideo], list[Proposal]]]:

@@ -8,19 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.evaluate import drawing
 from pipeline.evaluate.detector import EvaluatedVideo, Evaluation
-from pipeline.evaluate.drawing import (
-    DETECTION,
-    INK,
-    MAX_POINTS,
-    PALE,
-    SCORE,
-    draw_theta,
-    new_figure,
-    save,
-    style,
-    thinned,
-)
+from pipeline.evaluate.drawing import DETECTION, INK, PALE, SCORE
 from pipeline.evaluate.ranking import Ranking
 from pipeline.records import readable_id
 from pipeline.sampler.intervals import runs
@@ -45,13 +35,13 @@ def write_plots(evaluation: Evaluation, folder: Path, smooth_s: float) -> list[P
     videos.mkdir(parents=True, exist_ok=True)
     rankings = {"all videos": evaluation.overall, "videos with an event": evaluation.abnormal}
     written = [
-        save(draw_roc(rankings), folder / "roc.png"),
-        save(draw_precision_recall(rankings), folder / "precision_recall.png"),
+        drawing.save(draw_roc(rankings), folder / "roc.png"),
+        drawing.save(draw_precision_recall(rankings), folder / "precision_recall.png"),
     ]
     for position, video in enumerate(evaluation.videos):
         proposals = {proposer: found[position] for proposer, found in evaluation.proposals.items()}
         figure = draw_scores(video, proposals, evaluation.metrics.theta, smooth_s)
-        written.append(save(figure, videos / f"{readable_id(video.video_id)}.png"))
+        written.append(drawing.save(figure, videos / f"{readable_id(video.video_id)}.png"))
     return written
 
 
@@ -85,17 +75,21 @@ def draw_scores(
     video: EvaluatedVideo, proposals: Mapping[str, Sequence[Proposal]], theta: float, smooth_s: float
 ) -> Figure:
     """Draw the scores of a video over time, with its true events, its glances, and the proposals below."""
-    figure = new_figure(11, 3.4)
+    figure = drawing.new_figure(11, 3.4)
     axes, lanes = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     curve = video.curve
     duration_s = curve.num_frames / curve.fps
-    for start, end in _true_spans(video):
+    inside = np.zeros(curve.num_frames, dtype=bool)
+    for event in video.events:
+        inside[event.start_frame : event.end_frame] = True
+    # Drawn once where events overlap.
+    for start, end in runs(inside).tolist():
         axes.axvspan(start / curve.fps, end / curve.fps, color=_TRUTH, alpha=0.45, linewidth=0)
     edges_s = curve.edges / curve.fps
-    axes.stairs(*thinned(curve.scores, edges_s), color=SCORE, alpha=0.4, linewidth=1, baseline=None)
-    shown = np.unique(np.linspace(0, curve.num_frames - 1, MAX_POINTS).round().astype(int))
+    axes.stairs(*drawing.thinned(curve.scores, edges_s), color=SCORE, alpha=0.4, linewidth=1, baseline=None)
+    shown = np.unique(np.linspace(0, curve.num_frames - 1, drawing.MAX_POINTS).round().astype(int))
     axes.plot(shown / curve.fps, curve.smoothed(smooth_s)[shown], color=SCORE, linewidth=1.6)
-    draw_theta(axes, theta)
+    drawing.draw_theta(axes, theta)
     for glance in video.glances:
         axes.axvline(glance.frame_index / curve.fps, color=_GLANCE, linewidth=1.4)
     axes.set(ylim=(-0.02, 1.02), xlim=(0, duration_s), ylabel="anomaly score")
@@ -103,9 +97,9 @@ def draw_scores(
     axes.set_title(f"{video.video_id}  ({classes})", loc="left", fontsize=10, color=INK)
     _draw_lanes(lanes, video, proposals)
     lanes.set_xlabel("seconds")
-    style(axes)
-    style(lanes, grid="x")
-    _legend(axes, has_events=bool(video.events), has_glances=bool(video.glances))
+    drawing.style(axes)
+    drawing.style(lanes, grid="x")
+    _legend(axes, video)
     return figure
 
 
@@ -125,31 +119,22 @@ def _draw_lanes(axes: Axes, video: EvaluatedVideo, proposals: Mapping[str, Seque
     axes.tick_params(axis="y", length=0)
 
 
-def _legend(axes: Axes, *, has_events: bool, has_glances: bool) -> None:
+def _legend(axes: Axes, video: EvaluatedVideo) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     handles: list[Any] = [Line2D([], [], color=SCORE, label="score, smoothed")]
-    if has_events:
+    if video.events:
         handles.append(Patch(color=_TRUTH, alpha=0.45, label="ground truth"))
-    if has_glances:
+    if video.glances:
         handles.append(Line2D([], [], color=_GLANCE, label="glance"))
     # Above the axes, where no score can lie beneath it.
     axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=8)
 
 
-def _true_spans(video: EvaluatedVideo) -> list[list[int]]:
-    """Return the stretches of frames in any event: drawn once where events overlap."""
-    inside = np.zeros(video.curve.num_frames, dtype=bool)
-    for event in video.events:
-        inside[event.start_frame : event.end_frame] = True
-    spans: list[list[int]] = runs(inside).tolist()
-    return spans
-
-
 def _square(x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure = new_figure(5, 5)
+    figure = drawing.new_figure(5, 5)
     axes = figure.subplots()
     axes.set(xlim=(0, 1), ylim=(0, 1.01), xlabel=x_label, ylabel=y_label, aspect="equal")
-    style(axes)
+    drawing.style(axes)
     return figure, axes

@@ -54,22 +54,20 @@ class Ranking:
     @property
     def num_positives(self) -> int:
         """Number of positive frames."""
-        return int(self.true_positives[-1]) if len(self.true_positives) else 0
+        return int(self.true_positives.max(initial=0))
 
     @property
     def num_negatives(self) -> int:
         """Number of negative frames."""
-        return int(self.false_positives[-1]) if len(self.false_positives) else 0
+        return int(self.false_positives.max(initial=0))
 
     @cached_property
     def roc(self) -> tuple[FloatArray, FloatArray] | None:
         """Return false and true positive rates from (0, 0) to (1, 1); None without both kinds of frames."""
         if not self.num_positives or not self.num_negatives:
             return None
-        return (
-            np.append(0.0, self.false_positives / self.num_negatives),
-            np.append(0.0, self.true_positives / self.num_positives),
-        )
+        found, alarmed = self.true_positives / self.num_positives, self.false_positives / self.num_negatives
+        return np.append(0.0, alarmed), np.append(0.0, found)
 
     @cached_property
     def precision_recall(self) -> tuple[FloatArray, FloatArray] | None:

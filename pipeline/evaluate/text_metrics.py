@@ -19,6 +19,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import SimpleNamespace
 from typing import Any
 
 from pipeline.errors import SetupError
@@ -93,10 +94,7 @@ def measure_texts(references: Sequence[str], predictions: Sequence[str], meteor:
     cider = float(Cider().compute_score(wanted, given)[0]) if len(references) > 1 else None
     return TextMetrics(
         bleu=sum(bleu),
-        bleu_1=bleu[0],
-        bleu_2=bleu[1],
-        bleu_3=bleu[2],
-        bleu_4=bleu[3],
+        **{f"bleu_{size}": value for size, value in enumerate(bleu, start=1)},
         rouge_l=rouge_l,
         meteor=_stem_meteor(wanted, given) if meteor is Meteor.STEM else _java_meteor(wanted, given),
         meteor_variant=meteor,
@@ -106,49 +104,32 @@ def measure_texts(references: Sequence[str], predictions: Sequence[str], meteor:
 
 def split_words(text: str) -> list[str]:
     """Return the words of a text in lower case, without punctuation."""
+    tokenizer, punctuation = _tokenizer()
     # The tokenizer splits off the full stop at the very end of what it is given alone.
     return [
         word.lower()
         for sentence in _SENTENCE_END.split(text.replace("|||", " "))
-        for word in _tokenizer().tokenize(sentence)
-        if word not in _punctuation()
+        for word in tokenizer.tokenize(sentence)
+        if word not in punctuation
     ]
 
 
 @functools.cache
-def _tokenizer() -> Any:
+def _tokenizer() -> tuple[Any, frozenset[str]]:
+    """Return what splits words, and what of them is punctuation."""
     from nltk.tokenize import TreebankWordTokenizer
-
-    return TreebankWordTokenizer()
-
-
-@functools.cache
-def _punctuation() -> frozenset[str]:
     from pycocoevalcap.tokenizer.ptbtokenizer import PUNCTUATIONS
 
-    return frozenset([*PUNCTUATIONS, *"()[]{}"])
-
-
-class _NoSynonyms:
-    """Stands where NLTK would load WordNet, which no package brings along."""
-
-    def synsets(self, word: str) -> list[Any]:  # noqa: ARG002
-        return []
-
-
-class _KnownStems:
-    """Porter stems, each made once: answers say the same words over and over."""
-
-    def __init__(self) -> None:
-        from nltk.stem.porter import PorterStemmer
-
-        self.stem = functools.cache(PorterStemmer().stem)
+    return TreebankWordTokenizer(), frozenset([*PUNCTUATIONS, *"()[]{}"])
 
 
 def _stem_meteor(wanted: dict[int, list[str]], given: dict[int, list[str]]) -> float:
+    from nltk.stem.porter import PorterStemmer
     from nltk.translate.meteor_score import single_meteor_score
 
-    stemmer, no_synonyms = _KnownStems(), _NoSynonyms()
+    # Answers say the same words over and over; WordNet, which NLTK would load, no package brings along.
+    stemmer = SimpleNamespace(stem=functools.cache(PorterStemmer().stem))
+    no_synonyms = SimpleNamespace(synsets=lambda _: ())
     scores: list[float] = [
         single_meteor_score(wanted[place][0].split(), given[place][0].split(), stemmer=stemmer, wordnet=no_synonyms)
         for place in wanted

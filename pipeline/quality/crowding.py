@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from pipeline.config import FilterConfig
 from pipeline.errors import RecordError
+from pipeline.quality.rules import words_of
 from pipeline.records import InstructionPair, Reason
 
-_WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
 # The published look of every answer, which is no pattern to count.
 _LOOK = re.compile(r"^\W*(?:(?:yes|no)\b\W*)?(?:the (?:video|clip) shows\b\W*)?", re.IGNORECASE)
 _OPENING_WORDS = 4
@@ -90,12 +90,12 @@ def _beyond(
 
 
 def _opening(pair: InstructionPair) -> str:
-    return " ".join(_WORD.findall(_LOOK.sub("", pair.answer).casefold())[:_OPENING_WORDS])
+    return " ".join(words_of(_LOOK.sub("", pair.answer))[:_OPENING_WORDS])
 
 
 def _shingles(text: str) -> Shingles:
     """Return hashes of the word trigrams of a text, ascending and each once; of a shorter text, of its words."""
-    words = _WORD.findall(text.casefold())
+    words = words_of(text)
     trigrams = (" ".join(words[place : place + 3]) for place in range(max(1, len(words) - 2)))
     return np.unique(np.fromiter((zlib.crc32(trigram.encode()) for trigram in trigrams), dtype=np.uint32))
 

@@ -102,7 +102,7 @@ def check_answer(
     faults = (check(pair, caption, config) for check in _CHECKS)
     if fault := next((fault for fault in faults if fault is not None), None):
         return fault
-    if time := find_invented_time(_plain(pair.answer), caption.text if caption else "", clip_s):
+    if time := find_invented_time(plain(pair.answer), caption.text if caption else "", clip_s):
         return RecordError(Reason.INVENTED_TIME, time)
     return None
 
@@ -116,7 +116,7 @@ def near_duplicates(pairs: Iterable[InstructionPair], config: FilterConfig) -> d
     kept: defaultdict[str, list[tuple[str, frozenset[tuple[str, ...]]]]] = defaultdict(list)
     faults: dict[str, RecordError] = {}
     for pair in pairs:
-        shingles = _trigrams(_words(pair.answer))
+        shingles = _trigrams(words_of(pair.answer))
         for earlier_id, earlier in kept[pair.task]:
             similarity = _jaccard(shingles, earlier, at_least=config.near_duplicate)
             if similarity >= config.near_duplicate:
@@ -130,7 +130,7 @@ def near_duplicates(pairs: Iterable[InstructionPair], config: FilterConfig) -> d
 
 def _check_speaker(pair: InstructionPair, caption: Caption | None, config: FilterConfig) -> RecordError | None:  # noqa: ARG001
     speaker = find_first_person(_unquoted(pair.answer))
-    if speaker and speaker.casefold() not in (_plain(caption.text).casefold() if caption else ""):
+    if speaker and speaker.casefold() not in (plain(caption.text).casefold() if caption else ""):
         return RecordError(Reason.FIRST_PERSON, f"{speaker!r} is the writer, not the video")
     return None
 
@@ -141,7 +141,7 @@ def _check_language(pair: InstructionPair, caption: Caption | None, config: Filt
 
 
 def _check_length(pair: InstructionPair, caption: Caption | None, config: FilterConfig) -> RecordError | None:  # noqa: ARG001
-    count = len(_words(pair.answer))
+    count = len(words_of(pair.answer))
     if count < config.min_words:
         return RecordError(Reason.TOO_SHORT, f"{count} words, min_words={config.min_words}: {pair.answer!r}")
     if count > config.max_words:
@@ -157,9 +157,9 @@ def _check_refusal(pair: InstructionPair, caption: Caption | None, config: Filte
 
 
 def _check_leak(pair: InstructionPair, caption: Caption | None, config: FilterConfig) -> RecordError | None:  # noqa: ARG001
-    seen = _plain(caption.text).casefold() if caption else ""
+    seen = plain(caption.text).casefold() if caption else ""
     # quotation marks excuse words, but no leftovers of markup
-    for phrases, text in ((_MARKUP_LEAKS, _plain(pair.answer)), (_WORD_LEAKS, _unquoted(pair.answer))):
+    for phrases, text in ((_MARKUP_LEAKS, plain(pair.answer)), (_WORD_LEAKS, _unquoted(pair.answer))):
         for match in phrases.finditer(text):
             if match.group().casefold() not in seen:
                 return RecordError(Reason.LEAKED_PROMPT, f"{match.group()!r} is of the prompt, not of the video")
@@ -171,7 +171,7 @@ def _check_verdict(pair: InstructionPair, caption: Caption | None, config: Filte
     if pair.task == Task.CAPTION:
         return None
     if pair.task == Task.JUDGE_EXPLAIN:
-        opening = _OPENING_VERDICT.match(_plain(pair.answer).strip())
+        opening = _OPENING_VERDICT.match(plain(pair.answer).strip())
         if opening is None:
             return RecordError(Reason.WRONG_VERDICT, f"it starts with neither Yes nor No: {pair.answer[:60]!r}")
         if (opening.group(1).lower() == "no") != is_normal:
@@ -184,11 +184,11 @@ def _check_verdict(pair: InstructionPair, caption: Caption | None, config: Filte
 
 
 def _check_repetition(pair: InstructionPair, caption: Caption | None, config: FilterConfig) -> RecordError | None:  # noqa: ARG001
-    sentences = Counter(tuple(_words(sentence)) for sentence in _SENTENCE_END.split(pair.answer))
+    sentences = Counter(tuple(words_of(sentence)) for sentence in _SENTENCE_END.split(pair.answer))
     for sentence, count in sentences.items():
         if count > 1 and len(sentence) >= _SAME_SENTENCE_WORDS:
             return RecordError(Reason.REPETITION, f"a sentence stands there {count} times: {' '.join(sentence)!r}")
-    words = _words(pair.answer)
+    words = words_of(pair.answer)
     if loop := _find_loop(words):
         return RecordError(Reason.REPETITION, f"{' '.join(loop)!r} goes round and round")
     trigrams = [tuple(words[i : i + 3]) for i in range(len(words) - 2)]
@@ -233,17 +233,18 @@ def _find_loop(words: Sequence[str]) -> Sequence[str]:
     return ()
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return `text` with typewriter quotation marks, apostrophes and dashes."""
     return text.translate(_PLAIN)
 
 
 def _unquoted(text: str) -> str:
-    return _QUOTED.sub(" ", _plain(text))
+    return _QUOTED.sub(" ", plain(text))
 
 
-def _words(text: str) -> list[str]:
-    return [word.casefold() for word in _WORD.findall(_plain(text))]
+def words_of(text: str) -> list[str]:
+    """Return the words of a text without regard to case."""
+    return [word.casefold() for word in _WORD.findall(plain(text))]
 
 
 def _trigrams(words: Sequence[str]) -> frozenset[tuple[str, ...]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import importlib.metadata
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,8 +21,8 @@ import pipeline
 from pipeline.dataset import layout
 from pipeline.errors import DataError, RecordError
 from pipeline.records import Rejected, count_by
-from pipeline.report.charts import draw_histogram
-from pipeline.report.checks import Check, check_dataset, needing_attention
+from pipeline.report.charts import clock, draw_histogram
+from pipeline.report.checks import Check, check_dataset
 from pipeline.report.examples import Example, choose_examples
 from pipeline.report.thumbnails import Thumbnail, ThumbnailJob, make_thumbnails
 from pipeline.review.reviewers import review_statistics
@@ -46,17 +46,6 @@ class RejectGroup:
     reason: str
     count: int
     examples: tuple[Rejected, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """A thumbnail as data URIs; `fault` says why there is none."""
-
-    animation: str
-    still: str
-    width: int
-    height: int
-    fault: str
 
 
 def write_build_report(workspace: Workspace, stage_reports: Sequence[StageReport], config: Mapping[str, Any]) -> Path:
@@ -91,7 +80,7 @@ def write_build_report(workspace: Workspace, stage_reports: Sequence[StageReport
         "config": config,
     }
     examples = choose_examples(folder)
-    html = _render(facts, checks, rejects, list(zip(examples, _picture(workspace, examples), strict=True)))
+    html = _render(facts, checks, rejects, list(zip(examples, _pictures(workspace, examples), strict=True)))
     workspace.storage.write(PAGE, html.encode())
     workspace.write_json(FACTS, facts)
     return workspace.storage.local_path(PAGE)
@@ -101,21 +90,22 @@ def _render(
     facts: Mapping[str, Any],
     checks: Sequence[Check],
     rejects: Sequence[RejectGroup],
-    examples: Sequence[tuple[Example, Picture]],
+    examples: Sequence[tuple[Example, Thumbnail | RecordError]],
 ) -> str:
     import jinja2
 
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"clock": _clock, "seconds": _seconds, "thousands": "{:,}".format}
+    environment.filters |= {"clock": clock, "data_uri": _data_uri, "seconds": _seconds, "thousands": "{:,}".format}
+    environment.tests["fault"] = lambda picture: isinstance(picture, RecordError)
     stats = facts["dataset_stats"]
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         facts=facts,
         stats=stats,
         title=Path(facts["dataset"]).parent.name,
         checks=checks,
-        attention=needing_attention(checks),
+        attention=sum(check.needs_attention for check in checks),
         rejects=rejects,
         examples=examples,
         largest_class=max(counts["clips"] for counts in stats["labels"].values()),
@@ -141,25 +131,19 @@ def _tables(workspace: Workspace) -> tuple[Any, ...]:
 def _group_rejects(workspace: Workspace) -> list[RejectGroup]:
     groups: list[RejectGroup] = []
     for table in _tables(workspace):
-        counts = count_by(rejected.reason for rejected in table.rejected())
-        examples = _first_of_each(table.rejected())
+        examples: dict[str, list[Rejected]] = {}
+        for record in table.rejected():
+            same = examples.setdefault(record.reason, [])
+            if len(same) < _DETAILS_SHOWN:
+                same.append(record)
         groups += [
             RejectGroup(stage=table.name, reason=reason, count=count, examples=tuple(examples[reason]))
-            for reason, count in counts.items()
+            for reason, count in count_by(rejected.reason for rejected in table.rejected()).items()
         ]
     return groups
 
 
-def _first_of_each(rejected: Iterable[Rejected]) -> dict[str, list[Rejected]]:
-    first: dict[str, list[Rejected]] = {}
-    for record in rejected:
-        same = first.setdefault(record.reason, [])
-        if len(same) < _DETAILS_SHOWN:
-            same.append(record)
-    return first
-
-
-def _picture(workspace: Workspace, examples: Sequence[Example]) -> Iterable[Picture]:
+def _pictures(workspace: Workspace, examples: Sequence[Example]) -> Iterator[Thumbnail | RecordError]:
     jobs = []
     for example in examples:
         if example.has_own_file:
@@ -173,16 +157,7 @@ def _picture(workspace: Workspace, examples: Sequence[Example]) -> Iterable[Pict
                 path=str(path), start_s=example.start_s - shift_s, end_s=example.end_s - shift_s, glance_s=glance_s
             )
         )
-    return map(_to_picture, make_thumbnails(jobs))
-
-
-def _to_picture(made: Thumbnail | RecordError) -> Picture:
-    if isinstance(made, RecordError):
-        return Picture(animation="", still="", width=0, height=0, fault=str(made))
-    return Picture(
-        animation=_data_uri(made.animation), still=_data_uri(made.still),
-        width=made.width, height=made.height, fault="",
-    )  # fmt: skip
+    return make_thumbnails(jobs)
 
 
 def _data_uri(webp: bytes) -> str:
@@ -197,15 +172,6 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
-
-
-def _clock(time_s: float) -> str:
-    """Return a time of a video as 1:02:03.4 or 2:03.4."""
-    tenths = round(time_s * 10)
-    minutes, tenths = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    head = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
-    return f"{head}:{tenths // 10:02d}.{tenths % 10}"
 
 
 def _seconds(duration_s: float) -> str:

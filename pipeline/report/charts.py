@@ -7,7 +7,7 @@ from html import escape
 from itertools import pairwise
 from typing import Any
 
-SIDES = ("abnormal", "normal")
+from pipeline.dataset.statistics import SIDES
 
 _WIDTH, _HEIGHT = 460, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 10, 10, 12, 34
@@ -34,6 +34,7 @@ def draw_histogram(distribution: Mapping[str, Any], *, title: str, unit: str) ->
         return round(_HEIGHT - _BOTTOM - share / top * (_HEIGHT - _TOP - _BOTTOM), 1)
 
     parts = []
+    base = _HEIGHT - _BOTTOM
     for side in present:
         steps = [
             f"L{x(low)} {y(share)}L{x(high)} {y(share)}"
@@ -43,8 +44,7 @@ def draw_histogram(distribution: Mapping[str, Any], *, title: str, unit: str) ->
         parts.append(f'<path class="area {side}" d="{outline}"/>')
     for side in present:
         median = x(distribution[side]["median"])
-        parts.append(f'<line class="median {side}" x1="{median}" x2="{median}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
-    base = _HEIGHT - _BOTTOM
+        parts.append(f'<line class="median {side}" x1="{median}" x2="{median}" y1="{_TOP}" y2="{base}"/>')
     parts.append(f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{base}" y2="{base}"/>')
     for tick in _ticks(right):
         anchor = "start" if tick == 0 else "middle" if x(tick) < _WIDTH - 30 else "end"
@@ -63,3 +63,11 @@ def _ticks(right: float) -> list[float]:
     while right / step > 8:
         step *= 2.5 if f"{step:e}"[0] == "2" else 2
     return [i * step for i in range(int(right / step + 1e-9) + 1)]
+
+
+def clock(time_s: float) -> str:
+    """Return a time of a video as 1:02:03.4 or 2:03.4."""
+    minutes, tenths = divmod(round(time_s * 10), 600)
+    hours, minutes = divmod(minutes, 60)
+    head = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
+    return f"{head}:{tenths // 10:02d}.{tenths % 10}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -124,28 +124,27 @@ def _wordings(stats: Mapping[str, Any]) -> Check:
         for group, of in stats["openings"].items()
         if of["rows"] >= MIN_ROWS_FOR_OPENINGS and of["share"] > MAX_OPENING_SHARE
     ]
-    detail = (
-        "; ".join(dominant) + ". A model will learn the phrase." if dominant else "No opening dominates the answers."
-    )
+    named = "; ".join(dominant)
+    detail = f"{named}. A model will learn the phrase." if dominant else "No opening dominates the answers."
     return Check(title="Wording", detail=detail, needs_attention=bool(dominant))
 
 
 def _rejects(stats: Mapping[str, Any], made_by_stage: Mapping[str, int]) -> Check:
-    many = list(_frequent_reasons(stats["rejected"], made_by_stage))
-    total = sum(sum(reasons.values()) for reasons in stats["rejected"].values())
+    many: list[str] = []
+    total = 0
+    for stage, reasons in stats["rejected"].items():
+        total += (left_out := sum(reasons.values()))
+        seen = made_by_stage.get(stage, 0) + left_out
+        many += [
+            f"{stage} left out {count} of {seen} as {reason}"
+            for reason, count in reasons.items()
+            if count >= MIN_REJECTED and count > MAX_REJECTED_SHARE * seen
+        ]
     if many:
         detail = "; ".join(many) + ". Look at the examples below before trusting what is left."
     else:
         detail = f"{total} records were left out, no reason prevails." if total else "Nothing was left out."
     return Check(title="Left out", detail=detail, needs_attention=bool(many))
-
-
-def _frequent_reasons(rejected: Mapping[str, Mapping[str, int]], made_by_stage: Mapping[str, int]) -> Iterator[str]:
-    for stage, reasons in rejected.items():
-        seen = made_by_stage.get(stage, 0) + sum(reasons.values())
-        for reason, count in reasons.items():
-            if count >= MIN_REJECTED and count > MAX_REJECTED_SHARE * seen:
-                yield f"{stage} left out {count} of {seen} as {reason}"
 
 
 def _review(reviewers: Mapping[str, int]) -> Check:
@@ -154,8 +153,3 @@ def _review(reviewers: Mapping[str, int]) -> Check:
     detail = f"{by_people} of {total} kept answers were read by a person"
     detail += "." if by_people else "; rules alone decided. Read some dozens before a long training."
     return Check(title="Review", detail=detail, needs_attention=not by_people)
-
-
-def needing_attention(checks: Sequence[Check]) -> int:
-    """Count the checks that a person should look at."""
-    return sum(check.needs_attention for check in checks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,16 +47,11 @@ class Example:
 
 def choose_examples(folder: Path) -> list[Example]:
     """Draw examples by the hash of their content: the same for the same dataset, and no better than the rest."""
-    by_label: dict[str, list[tuple[int, _ClipKey]]] = {}
-    for key in _clips(folder):
-        drawn = by_label.setdefault(key[3], [])
-        # Negative, since a heap has its smallest element first: of any number of clips it keeps the lowest hashes.
-        ticket = -int(digest(*key), 16)
+    candidates: dict[str, list[_ClipKey]] = {}
+    for key in sorted(_clips(folder), key=lambda key: digest(*key)):
+        drawn = candidates.setdefault(key[3], [])
         if len(drawn) < NUM_EXAMPLES:
-            heapq.heappush(drawn, (ticket, key))
-        else:
-            heapq.heappushpop(drawn, (ticket, key))
-    candidates = {label: [key for _, key in sorted(drawn, reverse=True)] for label, drawn in by_label.items()}
+            drawn.append(key)
     normal = candidates.pop(NORMAL, [])
     num_normal = max(NUM_EXAMPLES - sum(map(len, candidates.values())), NORMAL_EXAMPLES)
     chosen_normal = _spread({NORMAL: normal}, num_normal)
@@ -66,15 +60,10 @@ def choose_examples(folder: Path) -> list[Example]:
 
 
 def _clips(folder: Path) -> Iterator[_ClipKey]:
-    """Yield the clips of the dataset, each once: the rows of a clip stand together."""
-    last = None
+    columns = ["source_video", "start_s", "end_s", "label"]
     shards = [str(shard.path) for shard in layout.list_shards(folder)[0]]
-    table = pads.dataset(shards, format="parquet")
-    for batch in table.to_batches(columns=["source_video", "start_s", "end_s", "label"]):
-        for key in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            if key != last:
-                yield key
-            last = key
+    clips = pads.dataset(shards, format="parquet").to_table(columns).group_by(columns).aggregate([])
+    return zip(*(column.to_pylist() for column in clips.columns), strict=True)
 
 
 def _spread(candidates: dict[str, list[_ClipKey]], count: int) -> list[_ClipKey]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 NUM_FRAMES = 12
 WIDTH = 240
+"""Longest side of a picture in pixels."""
 
 _FRAME_MS = 320
 _GLANCE_MS = 1200
@@ -59,41 +60,33 @@ def make_thumbnail(job: ThumbnailJob) -> Thumbnail:
     Raises:
         RecordError: if the file cannot be read.
     """
-    from PIL import Image
+    from PIL import Image, ImageDraw
 
     from pipeline.video.readers import open_reader
 
     with open_reader(job.path) as reader:
         start, end = reader.timeline.frame_range(job.start_s, job.end_s)
         end = min(max(end, start + 1), reader.timeline.num_frames)
-        indices = _evenly(min(start, end - 1), end)
+        start = min(start, end - 1)
+        count = min(NUM_FRAMES, end - start)
+        indices = [start + (2 * i + 1) * (end - start) // (2 * count) for i in range(count)]
         glance = None
         if job.glance_s is not None:
             glance = min(max(reader.timeline.frame_at(job.glance_s), indices[0]), end - 1)
             indices = sorted({*indices, glance})
-        size = _fitted(reader.width, reader.height)
+        scale = min(WIDTH / reader.width, WIDTH / reader.height)
+        size = max(1, round(reader.width * scale)), max(1, round(reader.height * scale))
         # Scaled here and not by the reader: Pillow averages over all pixels when it shrinks a picture.
         pictures = [Image.fromarray(frame).resize(size) for frame in reader.frames_at(indices)]
-    places = [(index - start) / max(end - start, 1) for index in indices]
-    marked = indices.index(glance) if glance is not None else None
+    places = [(index - start) / (end - start) for index in indices]
+    marked = None if glance is None else indices.index(glance)
     for position, picture in enumerate(pictures):
-        _draw_progress(picture, places[position], places[marked] if marked is not None else None)
+        _draw_progress(picture, places[position], None if marked is None else places[marked])
         if position == marked:
-            _draw_frame(picture)
+            ImageDraw.Draw(picture).rectangle((0, 0, size[0] - 1, size[1] - 1), outline=_GLANCE_RGB, width=4)
     durations = [_GLANCE_MS if position == marked else _FRAME_MS for position in range(len(pictures))]
-    still = pictures[marked if marked is not None else len(pictures) // 2]
+    still = pictures[len(pictures) // 2 if marked is None else marked]
     return Thumbnail(animation=_encode(pictures, durations), still=_encode([still], [0]), width=size[0], height=size[1])
-
-
-def _evenly(start: int, end: int) -> list[int]:
-    count = min(NUM_FRAMES, end - start)
-    return [start + (2 * i + 1) * (end - start) // (2 * count) for i in range(count)]
-
-
-def _fitted(width: int, height: int) -> tuple[int, int]:
-    """Return the size of the picture: `WIDTH` wide, but never higher than wide."""
-    scale = min(WIDTH / width, WIDTH / height)
-    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _draw_progress(picture: Image, place: float, glance_place: float | None) -> None:
@@ -109,22 +102,13 @@ def _draw_progress(picture: Image, place: float, glance_place: float | None) -> 
         draw.rectangle((notch - 1, height - 7, notch + 1, height), fill=(*_GLANCE_RGB, 255))
 
 
-def _draw_frame(picture: Image) -> None:
-    from PIL import ImageDraw
-
-    width, height = picture.size
-    ImageDraw.Draw(picture).rectangle((0, 0, width - 1, height - 1), outline=_GLANCE_RGB, width=4)
-
-
 def _encode(pictures: Sequence[Image], durations_ms: Sequence[int]) -> bytes:
-    content = b""
     for quality in _QUALITIES:
         buffer = io.BytesIO()
         pictures[0].save(
             buffer, "WEBP", save_all=len(pictures) > 1, append_images=list(pictures[1:]), loop=0, method=4,
             quality=quality, **({"duration": list(durations_ms)} if len(pictures) > 1 else {}),
         )  # fmt: skip
-        content = buffer.getvalue()
-        if len(content) <= _MAX_BYTES:
+        if buffer.tell() <= _MAX_BYTES:
             break
-    return content
+    return buffer.getvalue()

@@ -19,7 +19,7 @@ from pipeline.errors import DataError
 from pipeline.records import NORMAL, InstructionPair
 from pipeline.report.build_page import write_build_report
 from pipeline.report.charts import draw_histogram
-from pipeline.report.checks import check_dataset, needing_attention
+from pipeline.report.checks import check_dataset
 from pipeline.report.examples import choose_examples
 from pipeline.report.thumbnails import ThumbnailJob, make_thumbnail
 from pipeline.stages.base import StageReport
@@ -178,8 +178,10 @@ def test_lengths_that_give_the_label_away(key: str, title: str) -> None:
 
 
 def test_a_sound_dataset_needs_none() -> None:
-    assert needing_attention(check_dataset(stats(), {"clips": 50}, {"rules": 90, "ann": 10})) == 0
-    assert needing_attention(check_dataset(stats(), {"clips": 50}, {"rules": 100})) == 1
+    read = check_dataset(stats(), {"clips": 50}, {"rules": 90, "ann": 10})
+    assert not any(check.needs_attention for check in read)
+    unread = check_dataset(stats(), {"clips": 50}, {"rules": 100})
+    assert [check.title for check in unread if check.needs_attention] == ["Review"]
 
 
 def test_histogram_of_one_side_and_of_hostile_text() -> None:
