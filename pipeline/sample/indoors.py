@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
+from pipeline.sample.definitions import PALETTE
 from pipeline.sample.effects import Panel
-from pipeline.sample.geometry import Camera, Colour, shade
+from pipeline.sample.geometry import Camera, shade
 from pipeline.sample.layout import Box, Lane, Layout, Prop, SceneKind, Target, jitter, two_cameras
 
-_GOODS: tuple[Colour, ...] = (
-    (200, 60, 50),
-    (230, 190, 60),
-    (60, 120, 180),
-    (80, 150, 80),
-    (220, 220, 214),
-    (150, 80, 150),
-)
+_GOODS = PALETTE["goods"]
 
 
 def shop(rng: Random) -> Layout:

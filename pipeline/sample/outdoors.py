@@ -5,21 +5,14 @@ from __future__ import annotations
 import math
 from random import Random
 
+from pipeline.sample.definitions import PALETTE
 from pipeline.sample.effects import Panel
 from pipeline.sample.geometry import Colour, Place, shade
 from pipeline.sample.layout import Box, Lane, Layout, SceneKind, Target, jitter, two_cameras
 
 _ASPHALT: Colour = (96, 98, 102)
 _PAVING: Colour = (164, 160, 152)
-_FACADES: tuple[Colour, ...] = (
-    (176, 150, 124),
-    (150, 92, 76),
-    (188, 182, 170),
-    (134, 142, 152),
-    (170, 164, 128),
-    (120, 104, 96),
-)
-_SIGNS: tuple[Colour, ...] = ((160, 40, 44), (36, 84, 140), (40, 110, 72), (196, 148, 40), (90, 60, 120))
+_FACADES, _SIGNS = PALETTE["facades"], PALETTE["signs"]
 _SHOP_GLASS: Colour = (96, 116, 128)
 _FAR = 40.0
 

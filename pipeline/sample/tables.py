@@ -16,6 +16,7 @@ from typing import Any
 from pipeline.records import NORMAL
 from pipeline.sample.plan import FPS, VideoPlan
 from pipeline.sample.shot import Event
+from pipeline.storage import write_atomically
 
 MANIFEST = "videos.csv"
 LABEL_STUDIO = "label_studio.json"
@@ -92,7 +93,8 @@ def write_tables(out: Path, videos: Sequence[Clicked], seed: int) -> None:
         ("video_id", "start_s", "end_s", "sentence"),
         [(v.plan.video_id, e.start_frame / FPS, e.end_frame / FPS, e.sentence) for v, e in events],
     )
-    _write(out / LABEL_STUDIO, json.dumps(label_studio_export(videos, seed), ensure_ascii=False, separators=(",", ":")))
+    export = json.dumps(label_studio_export(videos, seed), ensure_ascii=False, separators=(",", ":"))
+    write_atomically(out / LABEL_STUDIO, export.encode())
 
 
 def label_studio_export(videos: Sequence[Clicked], seed: int) -> list[dict[str, Any]]:
@@ -145,11 +147,4 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    _write(path, text.getvalue())
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file so that it appears whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8", newline="")
-    part.replace(path)
+    write_atomically(path, text.getvalue().encode())
