@@ -7,7 +7,7 @@ from random import Random
 from pipeline.sample.definitions import PALETTE
 from pipeline.sample.effects import Panel
 from pipeline.sample.geometry import Camera, shade
-from pipeline.sample.layout import Box, Lane, Layout, Prop, SceneKind, Target, jitter, two_cameras
+from pipeline.sample.layout import Box, Lane, Layout, Prop, SceneKind, Target, jitter, under_cameras
 
 _GOODS = PALETTE["goods"]
 
@@ -74,10 +74,7 @@ def _gondola(rng: Random, x: float, z: float) -> Prop:
 def platform(rng: Random) -> Layout:
     """An underground platform along a track on which trains stop."""
     edge = rng.uniform(8.4, 9.0)
-    place = Layout(
-        kind=SceneKind.PLATFORM, indoor=True,
-        cameras=two_cameras(rng, aside_m=(0.4, 2.2), height_m=(3.4, 4.0), target=(0, 0.9, 7.6), focal_px=(270, 320)),
-    )  # fmt: skip
+    place = under_cameras(SceneKind.PLATFORM, rng, indoor=True)
     floor = jitter(rng, (168, 166, 160))
     far = edge + 3.8
     place.ground((-40, 40), (1, edge), floor)

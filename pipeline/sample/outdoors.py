@@ -8,7 +8,7 @@ from random import Random
 from pipeline.sample.definitions import PALETTE
 from pipeline.sample.effects import Panel
 from pipeline.sample.geometry import Colour, Place, shade
-from pipeline.sample.layout import Box, Lane, Layout, SceneKind, Target, jitter, two_cameras
+from pipeline.sample.layout import Box, Lane, Layout, SceneKind, Target, jitter, under_cameras
 
 _ASPHALT: Colour = (96, 98, 102)
 _PAVING: Colour = (164, 160, 152)
@@ -21,10 +21,7 @@ def street(rng: Random) -> Layout:
     """A road with two lanes and a crossing between two pavements, shops behind."""
     kerb = rng.uniform(7.0, 7.7)
     far, front = kerb + 5.6, kerb + 5.6 + 2.6
-    place = Layout(
-        kind=SceneKind.STREET,
-        cameras=two_cameras(rng, aside_m=(0.3, 2.2), height_m=(4.2, 5.2), target=(0, 0.8, 9.3), focal_px=(285, 345)),
-    )
+    place = under_cameras(SceneKind.STREET, rng)
     paving = jitter(rng, _PAVING)
     place.ground((-_FAR, _FAR), (1, front), paving)
     _slabs(place, (-12, 12), (3, kerb), 1.2, shade(paving, 0.9))
@@ -60,10 +57,7 @@ def street(rng: Random) -> Layout:
 
 def parking(rng: Random) -> Layout:
     """A parking lot: a row of cars behind an aisle, and one car parked lengthwise in front."""
-    place = Layout(
-        kind=SceneKind.PARKING,
-        cameras=two_cameras(rng, aside_m=(0.2, 1.6), height_m=(4.6, 5.6), target=(0, 0.7, 9.8), focal_px=(300, 350)),
-    )
+    place = under_cameras(SceneKind.PARKING, rng)
     asphalt = jitter(rng, (112, 112, 112))
     place.ground((-_FAR, _FAR), (1, 60), asphalt)
     for i in range(-5, 6):
@@ -104,10 +98,7 @@ def parking(rng: Random) -> Layout:
 def arcade(rng: Random) -> Layout:
     """A pedestrian street along large shop windows."""
     front = rng.uniform(9.6, 10.4)
-    place = Layout(
-        kind=SceneKind.ARCADE,
-        cameras=two_cameras(rng, aside_m=(0.4, 2.4), height_m=(3.6, 4.6), target=(0, 0.9, 7.9), focal_px=(290, 345)),
-    )
+    place = under_cameras(SceneKind.ARCADE, rng)
     paving = jitter(rng, rng.choice((_PAVING, (176, 150, 128), (142, 146, 152))))
     place.ground((-_FAR, _FAR), (1, front), paving)
     _slabs(place, (-12, 12), (2, front), 0.9, shade(paving, 0.9))
@@ -137,8 +128,7 @@ def arcade(rng: Random) -> Layout:
 def alley(rng: Random) -> Layout:
     """A passage between two brick walls, with dumpsters."""
     half = rng.uniform(3.0, 3.5)
-    cameras = two_cameras(rng, aside_m=(0.8, 1.5), height_m=(3.5, 4.3), target=(0, 0.9, 8.0), focal_px=(270, 315))
-    place = Layout(kind=SceneKind.ALLEY, cameras=cameras)
+    place = under_cameras(SceneKind.ALLEY, rng)
     brick = jitter(rng, rng.choice(((146, 90, 74), (158, 142, 122), (124, 120, 118))))
     place.wall(34, (-_FAR, _FAR), (0, 20), jitter(rng, (176, 184, 194)), lit=True)
     place.ground((-half, half), (1, 34), jitter(rng, (112, 110, 108)))
@@ -169,10 +159,7 @@ def alley(rng: Random) -> Layout:
 
 def plaza(rng: Random) -> Layout:
     """A wide paved square with a fountain, benches and a kiosk in front of a public building."""
-    place = Layout(
-        kind=SceneKind.PLAZA,
-        cameras=two_cameras(rng, aside_m=(0.3, 2.5), height_m=(4.2, 5.4), target=(0, 0.8, 9.6), focal_px=(295, 355)),
-    )
+    place = under_cameras(SceneKind.PLAZA, rng)
     stone = jitter(rng, rng.choice(((178, 172, 160), (160, 152, 150), (186, 166, 140))))
     place.ground((-_FAR, _FAR), (1, 24), stone)
     for i in range(-8, 9):
@@ -211,10 +198,7 @@ def plaza(rng: Random) -> Layout:
 
 def forecourt(rng: Random) -> Layout:
     """A petrol station: two lanes beside an island with pumps, a shop behind."""
-    place = Layout(
-        kind=SceneKind.FORECOURT,
-        cameras=two_cameras(rng, aside_m=(0.3, 1.8), height_m=(4.4, 5.4), target=(0, 0.8, 9.6), focal_px=(285, 340)),
-    )
+    place = under_cameras(SceneKind.FORECOURT, rng)
     concrete = jitter(rng, (158, 158, 156))
     place.ground((-_FAR, _FAR), (1, 16), concrete)
     _slabs(place, (-12, 12), (3, 16), 3.0, shade(concrete, 0.88))
