@@ -102,7 +102,4 @@ def platform(rng: Random) -> Layout:
     place.prop(bin_at, (0.5, 0.9, 0.5), (70, 76, 80))
     place.fuels = [(bin_at, "litter bin")]
     place.lanes = [Lane(start=(-44, edge + 1.7), end=(44, edge + 1.7), speed_m_s=11)]
-    place.walks = [((-11, z), (11, z)) for z in (5.4, 6.0, 6.5)]
-    place.exits = [(-10, 5.9), (10, 5.9)]
-    place.spots = [(x, 6.0) for x in (-1.8, -0.9, 0.0, 0.9, 1.8)]
     return place

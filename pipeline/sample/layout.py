@@ -168,24 +168,31 @@ def jitter(rng: Random, colour: Colour, amount: int = 10) -> Colour:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _View:
-    """The ranges that the cameras of a kind of place are drawn from."""
+class _Fixed:
+    """What all places of a kind share: the ranges that their cameras are drawn from, and places on the ground."""
 
     aside_m: tuple[float, float]
     height_m: tuple[float, float]
     target: Point
     focal_px: tuple[float, float]
+    walks: list[tuple[Place, ...]] = field(default_factory=list)
+    exits: list[Place] = field(default_factory=list)
+    spots: list[Place] = field(default_factory=list)
+    lamps: list[Place] = field(default_factory=list)
 
 
-_VIEWS = load("cameras", dict[SceneKind, _View])
+_FIXED = load("places", dict[SceneKind, _Fixed])
 
 
 def under_cameras(kind: SceneKind, rng: Random, *, indoor: bool = False) -> Layout:
-    """Return a bare place under two cameras, left and right of the middle, at heights and zooms of their own."""
-    view = _VIEWS[kind]
+    """Return a bare place of a kind under two cameras, left and right of the middle, at heights and zooms of their own."""
+    fixed = _FIXED[kind]
     cameras = []
     for side in rng.sample((-1, 1), 2):
-        eye = (side * rng.uniform(*view.aside_m), rng.uniform(*view.height_m), rng.uniform(-0.3, 0.3))
-        aim = (view.target[0] + rng.uniform(-0.4, 0.4), view.target[1], view.target[2] + rng.uniform(-0.4, 0.4))
-        cameras.append(Camera(eye=eye, target=aim, focal_px=rng.uniform(*view.focal_px)))
-    return Layout(kind=kind, cameras=cameras, indoor=indoor)
+        eye = (side * rng.uniform(*fixed.aside_m), rng.uniform(*fixed.height_m), rng.uniform(-0.3, 0.3))
+        aim = (fixed.target[0] + rng.uniform(-0.4, 0.4), fixed.target[1], fixed.target[2] + rng.uniform(-0.4, 0.4))
+        cameras.append(Camera(eye=eye, target=aim, focal_px=rng.uniform(*fixed.focal_px)))
+    return Layout(
+        kind=kind, cameras=cameras, indoor=indoor, walks=fixed.walks, exits=fixed.exits, spots=fixed.spots,
+        lamps=fixed.lamps,
+    )  # fmt: skip

@@ -89,9 +89,7 @@ def parking(rng: Random) -> Layout:
         ((-12, 9.9), (12, 9.9)),
         ((-side * 4.0, 13.0), (-side * 3.0, 9.0), (-side * 9, 5.6)),
     ]
-    place.exits = [(-10, 6.0), (10, 6.0)]
     place.spots = [(-side * 1.4, 6.7), (-side * 2.2, 6.9), (-side * 0.5, 6.4)]
-    place.lamps = [(-6, 9.2), (6, 9.2), (0, 13)]
     return place
 
 
@@ -110,8 +108,6 @@ def arcade(rng: Random) -> Layout:
         if abs(window.centre[0]) < 2.6 or abs(window.centre[0]) == nearest
     ]
     place.walks = [((-12.0, a), (12.0, b)) for a, b in ((5.8, 5.8), (6.7, 6.7), (front - 1.5,) * 2, (6.0, front - 1.4))]
-    place.exits = [(-10, 6.5), (10, 6.5)]
-    place.spots = [(x, 6.4 + 0.3 * (i % 2)) for i, x in enumerate((-2.0, -1.0, 0.0, 1.0, 2.0))]
     side = rng.choice((-1, 1))
     bin_at = (side * rng.uniform(2.4, 2.9), front - 2.0)
     place.prop(bin_at, (0.5, 1.0, 0.5), jitter(rng, (70, 74, 82)))
@@ -150,10 +146,6 @@ def alley(rng: Random) -> Layout:
     place.prop(dumpster, (1.5, 1.15, 1.0), jitter(rng, rng.choice(((44, 96, 66), (44, 70, 116), (120, 60, 40)))), lid)
     place.prop((-side * (half - 0.4), 11.5), (0.6, 0.5, 0.6), (150, 120, 80))
     place.fuels = [(dumpster, "dumpster")]
-    place.walks = [((x, 31), (x, 1)) for x in (-0.9, 0.0, 0.9)]
-    place.exits = [(0.3, 31), (0.3, 1.2)]
-    place.spots = [(x, z) for x in (-0.6, 0.4) for z in (7.4, 8.6)]
-    place.lamps = [(-1.5, 8), (1.5, 15), (0, 24)]
     return place
 
 
@@ -183,16 +175,6 @@ def plaza(rng: Random) -> Layout:
     bin_at = (-side * rng.uniform(2.0, 2.5), 10.2)
     place.prop(bin_at, (0.5, 0.95, 0.5), (66, 70, 74))
     place.fuels = [(bin_at, "litter bin")]
-    place.walks = [
-        ((-13, 7.0), (13, 7.0)),
-        ((-13, 8.3), (13, 8.3)),
-        ((-14, 12), (14, 11.4)),
-        ((-13, 6.4), (15, 19)),
-        ((13, 6.4), (-15, 19)),
-    ]
-    place.exits = [(-11, 7.2), (11, 7.2)]
-    place.spots = [(x, 8.0 + 0.4 * (i % 2)) for i, x in enumerate((-2.0, -1.0, 0.0, 1.0, 2.0))]
-    place.lamps = [(-5, 9), (5, 9), (0, 14), (0, 6.5)]
     return place
 
 
@@ -218,14 +200,6 @@ def forecourt(rng: Random) -> Layout:
         Lane(start=(22, 12.5), end=(-22, 12.5), speed_m_s=rng.uniform(4.5, 6)),
     ]
     place.fuels = [((rng.choice((-2.4, 2.4)), 10.4), "petrol pump")]
-    place.walks = [
-        ((-11, 6.2), (11, 6.2)),
-        ((-13, 14.8), (13, 14.8)),
-        ((-12, 14.8), (0, 14.6), (0.2, 11.4), (0.2, 6.4), (10, 6.0)),
-    ]
-    place.exits = [(-10, 6.1), (10, 6.1)]
-    place.spots = [(x, 6.4) for x in (-1.8, -0.8, 0.2, 1.2, 2.0)]
-    place.lamps = [(-2.4, 9.5), (2.4, 9.5), (0, 13), (0, 6.5)]
     return place
 
 
