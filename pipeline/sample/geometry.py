@@ -105,6 +105,16 @@ def shifted(place: Place, heading: float, ahead_m: float, left_m: float = 0.0) -
     return place[0] + ahead_m * ahead - left_m * aside, place[1] + ahead_m * aside + left_m * ahead
 
 
+def placed(local: Floats, place: Place, heading: float) -> Floats:
+    """Return points given as (ahead, left, up), shape (n, 3), in the world of one who stands on `place`."""
+    cos, sin = math.cos(heading), math.sin(heading)
+    world = np.empty_like(local)
+    world[:, 0] = place[0] + local[:, 0] * cos - local[:, 1] * sin
+    world[:, 1] = local[:, 2]
+    world[:, 2] = place[1] + local[:, 0] * sin + local[:, 1] * cos
+    return world
+
+
 def heading_to(a: Place, b: Place) -> float:
     """Return the heading that looks from `a` to `b`."""
     return math.atan2(b[1] - a[1], b[0] - a[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
@@ -106,15 +106,15 @@ class Layout:
     indoor: bool = False
     surfaces: list[Surface] = field(default_factory=list)
     props: list[Prop] = field(default_factory=list)
-    walks: list[tuple[Place, ...]] = field(default_factory=list)
+    walks: Sequence[tuple[Place, ...]] = ()
     lanes: list[Lane] = field(default_factory=list)
     parked: list[tuple[Place, float]] = field(default_factory=list)
     free_slots: list[tuple[Place, float]] = field(default_factory=list)
-    spots: list[Place] = field(default_factory=list)
-    exits: list[Place] = field(default_factory=list)
+    spots: Sequence[Place] = ()
+    exits: Sequence[Place] = ()
     targets: list[Target] = field(default_factory=list)
     fuels: list[tuple[Place, str]] = field(default_factory=list)
-    lamps: list[Place] = field(default_factory=list)
+    lamps: Sequence[Place] = ()
     browse: list[tuple[Place, Place]] = field(default_factory=list)
     clerk: tuple[Place, Place] | None = None
     room: tuple[float, float, float, float] | None = None
@@ -175,17 +175,17 @@ class _Fixed:
     height_m: tuple[float, float]
     target: Point
     focal_px: tuple[float, float]
-    walks: list[tuple[Place, ...]] = field(default_factory=list)
-    exits: list[Place] = field(default_factory=list)
-    spots: list[Place] = field(default_factory=list)
-    lamps: list[Place] = field(default_factory=list)
+    walks: tuple[tuple[Place, ...], ...] = ()
+    exits: tuple[Place, ...] = ()
+    spots: tuple[Place, ...] = ()
+    lamps: tuple[Place, ...] = ()
 
 
 _FIXED = load("places", dict[SceneKind, _Fixed])
 
 
 def under_cameras(kind: SceneKind, rng: Random, *, indoor: bool = False) -> Layout:
-    """Return a bare place of a kind under two cameras, left and right of the middle, at heights and zooms of their own."""
+    """Return a bare place under two cameras, left and right of the middle, at heights and zooms of their own."""
     fixed = _FIXED[kind]
     cameras = []
     for side in rng.sample((-1, 1), 2):

@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.sample.canvas import Canvas
 from pipeline.sample.definitions import COLOURS, PALETTE
-from pipeline.sample.geometry import Colour, Floats, Place, shade
+from pipeline.sample.geometry import Colour, Floats, Place, placed, shade
 from pipeline.sample.pose import CHEST, FALL, HEAD, LEFT_ARM, LEFT_LEG, PELVIS, RIGHT_ARM, RIGHT_LEG, joints
 from pipeline.sample.tracks import PersonTrack
 from pipeline.sample.words import with_article
@@ -100,10 +100,8 @@ class Person:
             return
         lying = math.sin(stance.pose[FALL])
         ahead, left = -0.85 * lying + (0.34 + 0.5 * abs(lying)) * _CIRCLE[0], 0.3 * _CIRCLE[1]
-        cos, sin = math.cos(stance.heading), math.sin(stance.heading)
-        x = stance.place[0] + ahead * cos - left * sin
-        z = stance.place[1] + ahead * sin + left * cos
-        canvas.darken(np.stack([x, np.zeros(12), z], axis=1), 0.62)
+        outline = np.stack([ahead, left, np.zeros(len(left))], axis=1)
+        canvas.darken(placed(outline, stance.place, stance.heading), 0.62)
 
     def draw(self, canvas: Canvas, time_s: float) -> None:
         """Draw the person, the side away from the camera first."""
@@ -115,11 +113,8 @@ class Person:
             return
         held = [(item, colour) for item, colour, start_s, end_s in self.carries if start_s <= time_s < end_s]
         left_far = bool(depths[LEFT_ARM[0]] > depths[RIGHT_ARM[0]])
-        far, near = (
-            ((LEFT_ARM, LEFT_LEG), (RIGHT_ARM, RIGHT_LEG))
-            if left_far
-            else ((RIGHT_ARM, RIGHT_LEG), (LEFT_ARM, LEFT_LEG))
-        )
+        left, right = (LEFT_ARM, LEFT_LEG), (RIGHT_ARM, RIGHT_LEG)
+        far, near = (left, right) if left_far else (right, left)
         self._arm(canvas, points, far[0], scale, 0.72)
         if not left_far:
             self._items(canvas, points, held, scale)
@@ -137,17 +132,7 @@ class Person:
             self._items(canvas, points, held, scale)
 
     def _project(self, canvas: Canvas, place: Place, heading: float, pose: Floats) -> tuple[Floats, Floats, float]:
-        local = joints(pose, self.look.height_m)
-        cos, sin = math.cos(heading), math.sin(heading)
-        world = np.stack(
-            [
-                place[0] + local[:, 0] * cos - local[:, 1] * sin,
-                local[:, 2],
-                place[1] + local[:, 0] * sin + local[:, 1] * cos,
-            ],
-            axis=1,
-        )
-        points, depths = canvas.camera.project(world)
+        points, depths = canvas.camera.project(placed(joints(pose, self.look.height_m), place, heading))
         return points, depths, canvas.camera.scale(float(depths[0])) * self.look.height_m
 
     @staticmethod

@@ -17,6 +17,7 @@ from pipeline.sample.people import Look, Person, random_look
 from pipeline.sample.pose import Action
 from pipeline.sample.tracks import DriveTrack, PersonTrack
 from pipeline.sample.vehicles import Vehicle, random_vehicle
+from pipeline.sample.words import sentence
 
 _CHECK_S = 0.2
 
@@ -65,24 +66,28 @@ class Shot:
         for place, heading in self.layout.parked:
             vehicle = random_vehicle(self.rng, DriveTrack(-1.0, place, heading, stays=True))
             vehicle.lamps = False
-            self.add_vehicle(vehicle)
+            self.add(vehicle)
+
+    def admit(self, actor: Person | Vehicle) -> bool:
+        """Put an actor on the stage if it keeps clear of all others at all times; tell whether it does."""
+        clear = self.fits(actor)
+        if clear:
+            self.add(actor)
+        return clear
 
     def fits(self, actor: Person | Vehicle) -> bool:
         """Tell whether an actor keeps clear of all others at all times."""
         trail = self._trail(actor)
         return all(_nearest(trail, other) > actor.radius_m + radius for other, radius in self._trails)
 
-    def add_person(self, person: Person) -> Person:
-        """Put a person on the stage."""
-        self.people.append(person)
-        self._trails.append((self._trail(person), person.radius_m))
-        return person
-
-    def add_vehicle(self, vehicle: Vehicle) -> Vehicle:
-        """Put a vehicle on the stage."""
-        self.vehicles.append(vehicle)
-        self._trails.append((self._trail(vehicle), vehicle.radius_m))
-        return vehicle
+    def add(self, *actors: Person | Vehicle) -> None:
+        """Put actors on the stage."""
+        for actor in actors:
+            if isinstance(actor, Person):
+                self.people.append(actor)
+            else:
+                self.vehicles.append(actor)
+            self._trails.append((self._trail(actor), actor.radius_m))
 
     def reserve(self, place: Place, radius_m: float, start_s: float, end_s: float) -> None:
         """Keep everybody who comes later off a place for a time."""
@@ -90,6 +95,12 @@ class Shot:
         inside = (times >= start_s) & (times < end_s)
         trail = np.where(inside[:, None, None], np.array([[place]]), math.nan)
         self._trails.append((trail, radius_m))
+
+    def told(self, category: str, span_s: tuple[float, float], kind: str, **phrases: str) -> Event:
+        """Return an event in one of the wordings for its kind."""
+        return Event(
+            category=category, start_s=span_s[0], end_s=span_s[1], sentence=sentence(self.rng, kind, **phrases)
+        )
 
     def spot(self) -> Place:
         """Return a free place in full view, away from those used by earlier events where there is one."""

@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from functools import cache
 from random import Random
+from typing import Literal
 
 import numpy as np
 
 from pipeline.sample.canvas import Canvas
 from pipeline.sample.definitions import COLOURS, load
-from pipeline.sample.geometry import Colour, Floats, Place, clamp01, shade, shifted, smooth
+from pipeline.sample.geometry import Colour, Floats, Place, clamp01, placed, shade, shifted, smooth
 from pipeline.sample.tracks import DriveTrack
 
 PAINTS = COLOURS["paints"]
+_Part = Literal["sill", "window", "tyre", "hub"]
+"""What a polygon on a vehicle's side is."""
+
 _GLASS: Colour = (58, 72, 84)
 _TYRE: Colour = (26, 26, 28)
 _HUB: Colour = (134, 136, 140)
@@ -97,11 +100,8 @@ class Vehicle:
             return
         place, heading = position
         length, width = self.body.length_m / 2 + 0.15, self.body.width_m / 2 + 0.2
-        corners = [
-            shifted(place, heading, a, b)
-            for a, b in ((-length, -width), (-length, width), (length, width), (length, -width))
-        ]
-        canvas.darken(np.array([(x, 0.0, z) for x, z in corners]), 0.5)
+        corners = [(-length, -width, 0.0), (-length, width, 0.0), (length, width, 0.0), (length, -width, 0.0)]
+        canvas.darken(placed(np.array(corners), place, heading), 0.5)
 
     def draw(self, canvas: Canvas, time_s: float) -> None:
         """Draw the faces that look towards the camera, then wheels, windows and lamps on them."""
@@ -123,15 +123,6 @@ class Vehicle:
         if self.lamps and canvas.night and time_s < self.crash_s:
             ahead = shifted(place, heading, self.body.length_m / 2 + 2.2)
             canvas.light(np.array([ahead[0], 0.1, ahead[1]]), 2.6, (200, 190, 150))
-
-
-class _Part(StrEnum):
-    """What a polygon on a vehicle's side is."""
-
-    SILL = "sill"
-    WINDOW = "window"
-    TYRE = "tyre"
-    HUB = "hub"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,12 +147,13 @@ def _shape(body: Body) -> _Shape:
 
     right, left = add(body.profile, -1), add(body.profile, 1)
     turn = [math.tau * k / 14 for k in range(14)]
-    parts = []
+    parts: list[tuple[int, _Part, slice]] = []
     for side in (-1, 1):
-        parts.append((side, _Part.SILL, add(((-0.5, 0.3), (-0.5, 0.45), (0.5, 0.45), (0.5, 0.3)), side, 0.01)))
-        parts += [(side, _Part.WINDOW, add(window, side, 0.01)) for window in body.windows]
+        parts.append((side, "sill", add(((-0.5, 0.3), (-0.5, 0.45), (0.5, 0.45), (0.5, 0.3)), side, 0.01)))
+        parts += [(side, "window", add(window, side, 0.01)) for window in body.windows]
         for x in body.wheels:
-            for part, size in ((_Part.TYRE, body.wheel_m), (_Part.HUB, body.wheel_m * 0.55)):
+            sizes: dict[_Part, float] = {"tyre": body.wheel_m, "hub": body.wheel_m * 0.55}
+            for part, size in sizes.items():
                 rim = [(x + size * math.cos(a) / body.length_m, body.wheel_m + size * math.sin(a)) for a in turn]
                 parts.append((side, part, add(rim, side, 0.01)))
     lamps = []
@@ -201,12 +193,7 @@ class _Frame:
                 high = high + amount * zone * bump * (high > 0.5)
         roof = np.clip((high - self.body.waist_m) / 0.5, 0, 1)
         aside = side * (self.body.width_m / 2 * (1 - 0.2 * roof) + out)
-        cos, sin = math.cos(self.heading), math.sin(self.heading)
-        world = np.empty((len(ahead), 3))
-        world[:, 0] = self.place[0] + ahead * cos - aside * sin
-        world[:, 1] = high
-        world[:, 2] = self.place[1] + ahead * sin + aside * cos
-        return world
+        return placed(np.stack([ahead, aside, high], axis=1), self.place, self.heading)
 
     def draw(self) -> None:
         """Draw the faces across, the sides, and the lamps, as far as they look towards the camera."""
@@ -239,9 +226,9 @@ class _Frame:
 
     def _side(self, side: int, outline: Floats) -> None:
         lit_cabin = self.shines and self.body.length_m > 8
-        colours = {
-            _Part.SILL: shade(self.colour, 0.5), _Part.WINDOW: (226, 216, 170) if lit_cabin else _GLASS,
-            _Part.TYRE: _TYRE, _Part.HUB: _HUB,
+        colours: dict[_Part, Colour] = {
+            "sill": shade(self.colour, 0.5), "window": (226, 216, 170) if lit_cabin else _GLASS,
+            "tyre": _TYRE, "hub": _HUB,
         }  # fmt: skip
         self.canvas.polygon_px(outline, shade(self.colour, 0.88))
         for where, part, points in self.shape.parts:

@@ -11,7 +11,7 @@ from pipeline.sample.people import CLOTHES, Item, Look, Person
 from pipeline.sample.pose import Action
 from pipeline.sample.shot import Event, Shot
 from pipeline.sample.tracks import PersonTrack
-from pipeline.sample.words import sentence, with_article
+from pipeline.sample.words import with_article
 
 
 def fighting(shot: Shot, start_s: float) -> Event:
@@ -44,11 +44,11 @@ def fighting(shot: Shot, start_s: float) -> Event:
     shot.leave(a, Action.RUN, away_from=b.at)
     end_s = shot.out_of_sight(a, off_s)
     _recover(shot, b, end_s)
-    shot.add_person(Person(a_look, a))
-    shot.add_person(Person(b_look, b))
+    shot.add(Person(a_look, a), Person(b_look, b))
     shot.reserve(spot, 1.5, start_s - 1, end_s)
-    words = sentence(
-        rng,
+    return shot.told(
+        "Fighting",
+        (start_s, end_s),
         "FightingKick" if kicked else "Fighting",
         a=with_article(a_look.words),
         b=_other(a_look, b_look),
@@ -56,7 +56,6 @@ def fighting(shot: Shot, start_s: float) -> Event:
         b_subject="she" if b_look.woman else "he",
         b_object="her" if b_look.woman else "him",
     )
-    return Event(category="Fighting", start_s=start_s, end_s=end_s, sentence=words)
 
 
 def robbery(shot: Shot, start_s: float) -> Event:
@@ -91,11 +90,11 @@ def _street_robbery(shot: Shot, start_s: float) -> Event:
     thief.hold(Item.GUN, end_s=taken_s)
     thief.hold(Item.BAG, CLOTHES[bag], start_s=taken_s)
     owner.hold(Item.BAG, CLOTHES[bag], end_s=taken_s)
-    shot.add_person(thief)
-    shot.add_person(owner)
+    shot.add(thief, owner)
     shot.reserve(spot, 1.7, start_s - 0.5, end_s)
-    words = sentence(
-        rng,
+    return shot.told(
+        "Robbery",
+        (start_s, end_s),
         "Robbery",
         robber=with_article(robber_look.words),
         victim=with_article(victim_look.words),
@@ -103,7 +102,6 @@ def _street_robbery(shot: Shot, start_s: float) -> Event:
         bag=bag,
         way=_direction(shot, spot, away),
     )
-    return Event(category="Robbery", start_s=start_s, end_s=end_s, sentence=words)
 
 
 def _shop_robbery(shot: Shot, start_s: float) -> Event:
@@ -131,11 +129,16 @@ def _shop_robbery(shot: Shot, start_s: float) -> Event:
     thief.hold(Item.GUN, end_s=taken_s)
     bag = rng.choice(("white", "yellow", "red", "green"))
     thief.hold(Item.BAG, CLOTHES[bag], start_s=taken_s)
-    shot.add_person(thief)
-    shot.add_person(Person(clerk_look, clerk))
+    shot.add(thief, Person(clerk_look, clerk))
     shot.reserve(customer, 1.3, start_s - 1, end_s)
-    words = sentence(rng, "ShopRobbery", robber=with_article(robber_look.words), clerk=clerk_look.colour, bag=bag)
-    return Event(category="Robbery", start_s=start_s, end_s=end_s, sentence=words)
+    return shot.told(
+        "Robbery",
+        (start_s, end_s),
+        "ShopRobbery",
+        robber=with_article(robber_look.words),
+        clerk=clerk_look.colour,
+        bag=bag,
+    )
 
 
 def shooting(shot: Shot, start_s: float) -> Event:
@@ -158,15 +161,15 @@ def shooting(shot: Shot, start_s: float) -> Event:
     end_s = shot.out_of_sight(shooter, off_s)
     gunman = Person(shooter_look, shooter)
     gunman.hold(Item.GUN, start_s=start_s - 0.2)
-    shot.add_person(gunman)
-    shot.add_person(Person(victim_look, victim))
+    shot.add(gunman, Person(victim_look, victim))
     shot.reserve(spot, 2.2, start_s - 0.5, end_s)
     heading = heading_to(at, stand)
     hand = shifted(at, heading, 0.98, -0.12)
     shot.effects.append(Flashes(at=(hand[0], 0.83 * shooter_look.height_m, hand[1]), times_s=shots))
     shot.alarms.append((shots[0], spot))
-    words = sentence(
-        rng,
+    return shot.told(
+        "Shooting",
+        (start_s, end_s),
         "Shooting",
         shooter=with_article(shooter_look.words),
         shooter_as_second=_other(victim_look, shooter_look),
@@ -174,7 +177,6 @@ def shooting(shot: Shot, start_s: float) -> Event:
         victim_as_first=with_article(victim_look.words),
         way=_direction(shot, spot, away),
     )
-    return Event(category="Shooting", start_s=start_s, end_s=end_s, sentence=words)
 
 
 def _recover(shot: Shot, track: PersonTrack, from_s: float) -> None:
