@@ -70,7 +70,7 @@ def _blown_over(shot: Shot, place: Place, start_s: float) -> Look:
     victim.act(Action.THROWN, 0.95, face=shot.aside(near, -side), to=shot.aside(near, 1.1 * side)).act(
         Action.LIE, 2.0
     ).act(Action.GET_UP, 1.9)
-    shot.leave(victim, Action.RUN, away_from=place)
+    victim.go(shot.far_exit(place), Action.RUN)
     shot.add(Person(look, victim))
     return look
 
@@ -88,7 +88,7 @@ def arson(shot: Shot, start_s: float) -> Event:
     canister = rng.choice([c for c in ("red", "yellow", "green") if c != look.colour])
     track.act(Action.POUR, 2.2, face=place).act(Action.TOSS, 0.8, face=place)
     lit_s = track.now_s - 0.3
-    shot.leave(track, Action.RUN, away_from=place)
+    track.go(shot.far_exit(place), Action.RUN)
     person = Person(look, track)
     person.hold(Item.CANISTER, CLOTHES[canister], end_s=start_s + 2.3)
     shot.add(person)
@@ -138,8 +138,7 @@ def _smashing(shot: Shot, target: Target, start_s: float) -> Event:
     count = rng.randint(6, 9)
     track.act(Action.STRIKE, count / _BLOWS_A_SECOND, face=goal)
     off_s = track.now_s
-    shot.leave(track, Action.RUN)
-    end_s = shot.out_of_sight(track, off_s)
+    end_s = shot.run_off(track, shot.exit(track.at))
     person = Person(look, track)
     person.hold(Item.BAT, (206, 168, 104))
     shot.add(person)
@@ -182,9 +181,7 @@ def _spraying(shot: Shot, target: Target, start_s: float) -> Event:
     begin, finish = (first[0] + off, first[2]), (last[0] + off, last[2])
     track = shot.arriving(begin, start_s)
     track.act(Action.SPRAY, seconds, face=(first[0], first[2]), to=finish)
-    off_s = track.now_s
-    shot.leave(track, Action.RUN)
-    end_s = shot.out_of_sight(track, off_s)
+    end_s = shot.run_off(track, shot.exit(track.at))
     person = Person(look, track)
     person.hold(Item.SPRAY_CAN, CLOTHES[colour])
     shot.add(person)

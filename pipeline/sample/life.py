@@ -116,7 +116,7 @@ def _chatting_pair(shot: Shot) -> None:
         place = shot.aside(spot, side)
         track = shot.arriving(place, meet_s + abs(side) * rng.uniform(0, 2), near=shot.aside(spot, 20 * side))
         track.until(meet_s + talk_s, Action.CHAT, face=spot)
-        shot.leave(track, Action.WALK)
+        track.go(shot.exit(track.at))
         person = Person(random_look(rng), track)
         _flee(shot, person)
         pair.append(person)
@@ -128,7 +128,7 @@ def _browser(shot: Shot, place: Place, face: Place) -> None:
     rng = shot.rng
     leave_s = rng.uniform(0.3, 1.5) * shot.duration_s
     track = PersonTrack(-1.0, place, heading_to(place, face)).until(leave_s, Action.REACH, face=face)
-    shot.leave(track, Action.WALK)
+    track.go(shot.exit(track.at))
     person = Person(random_look(rng), track)
     _flee(shot, person)
     shot.admit(person)

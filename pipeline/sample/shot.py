@@ -127,20 +127,20 @@ class Shot:
         """Return the track of one who comes from an exit (the one nearest to `near`) and reaches `goal` in time."""
         return PersonTrack.arriving((self.exit(goal, near), goal), arrive_s, action)
 
-    def leave(self, track: PersonTrack, action: Action, *, away_from: Place | None = None) -> PersonTrack:
-        """Let a person go to an exit, the one farthest from a place where that is given."""
-        if away_from is not None:
-            return track.go(max(self.layout.exits, key=lambda place: math.dist(place, away_from)), action)
-        return track.go(self.exit(track.at), action)
-
-    def out_of_sight(self, track: PersonTrack, from_s: float) -> float:
-        """Return when someone who runs off from `from_s` on has left the picture; within 2.4 seconds at most."""
-        room = self.layout.room
+    def run_off(self, track: PersonTrack, *way: Place) -> float:
+        """Let a person run along a way out, and return when it has left the picture; within 2.4 seconds at most."""
+        from_s, room = track.now_s, self.layout.room
+        for place in way:
+            track.go(place, Action.RUN)
         for time_s in np.arange(from_s, from_s + 2.4, 0.08).tolist():
-            place = track.place(time_s)
-            if place is None or not self.camera.glimpses(place) or (room and place[1] > room[3]):
+            at = track.place(time_s)
+            if at is None or not self.camera.glimpses(at) or (room and at[1] > room[3]):
                 return float(time_s)
         return from_s + 2.4
+
+    def far_exit(self, place: Place) -> Place:
+        """Return the exit farthest from a place."""
+        return max(self.layout.exits, key=lambda way: math.dist(way, place))
 
     def exit(self, goal: Place, near: Place | None = None) -> Place:
         """Return an exit with a clear way to `goal`."""

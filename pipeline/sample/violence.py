@@ -40,9 +40,7 @@ def fighting(shot: Shot, start_s: float) -> Event:
         a.go(shot.aside(b.at, -0.55 * side), Action.WALK, 1.2).act(Action.KICK, rng.uniform(1.2, 1.7), face=b.at)
     else:
         a.act(Action.GUARD, 0.8, face=b.at)
-    off_s = a.now_s
-    shot.leave(a, Action.RUN, away_from=b.at)
-    end_s = shot.out_of_sight(a, off_s)
+    end_s = shot.run_off(a, shot.far_exit(b.at))
     _recover(shot, b, end_s)
     shot.add(Person(a_look, a), Person(b_look, b))
     shot.reserve(spot, 1.5, start_s - 1, end_s)
@@ -82,9 +80,7 @@ def _street_robbery(shot: Shot, start_s: float) -> Event:
     taken_s = robber.now_s - 0.5
     victim.act(Action.FALL_BACK, 0.8, face=at, to=shot.aside(stand, 0.5 * side)).act(Action.LIE, 0.6)
     away = shot.exit(robber.at, shot.aside(spot, -20 * side))
-    off_s = robber.now_s
-    robber.go(away, Action.RUN)
-    end_s = shot.out_of_sight(robber, off_s)
+    end_s = shot.run_off(robber, away)
     _recover(shot, victim, end_s)
     thief, owner = Person(robber_look, robber), Person(victim_look, victim)
     thief.hold(Item.GUN, end_s=taken_s)
@@ -111,17 +107,15 @@ def _shop_robbery(shot: Shot, start_s: float) -> Event:
     robber_look = shot.look(hooded=True)
     clerk_look = shot.look(robber_look)
     clerk = PersonTrack(-1.0, behind, heading_to(behind, customer)).until(start_s + 0.4, Action.STAND, face=customer)
-    robber = PersonTrack.arriving((*_shop_way(shot), customer), start_s)
+    way = shot.layout.walks[0][:3]  # from the door along the aisle
+    robber = PersonTrack.arriving((*way, customer), start_s)
     threat_s = rng.uniform(1.8, 2.6)
     robber.act(Action.AIM, threat_s, face=behind)
     clerk.act(Action.HANDS_UP, threat_s + 2.2, face=customer)
     counter = shifted(customer, heading_to(customer, behind), 0.65)
     robber.act(Action.GRAB, 0.9, face=behind, to=counter)
     taken_s = robber.now_s - 0.5
-    off_s = robber.now_s
-    for place in reversed(_shop_way(shot)):
-        robber.go(place, Action.RUN)
-    end_s = shot.out_of_sight(robber, off_s)
+    end_s = shot.run_off(robber, *reversed(way))
     clerk.until(end_s, Action.HANDS_UP).until(end_s + 3, Action.PHONE).until(
         shot.duration_s, Action.STAND, face=customer
     )
@@ -155,10 +149,8 @@ def shooting(shot: Shot, start_s: float) -> Event:
     victim = shot.arriving(stand, start_s - rng.uniform(0.5, 3), near=shot.aside(spot, 20 * side))
     victim.until(shots[1], Action.STAND, face=at)
     victim.act(Action.FALL_BACK, 0.8, face=at, to=shot.aside(stand, 0.4 * side)).until(shot.duration_s, Action.LIE)
-    off_s = shooter.now_s
     away = shot.exit(shooter.at, shot.aside(spot, -20 * side))
-    shooter.go(away, Action.RUN)
-    end_s = shot.out_of_sight(shooter, off_s)
+    end_s = shot.run_off(shooter, away)
     gunman = Person(shooter_look, shooter)
     gunman.hold(Item.GUN, start_s=start_s - 0.2)
     shot.add(gunman, Person(victim_look, victim))
@@ -182,12 +174,7 @@ def shooting(shot: Shot, start_s: float) -> Event:
 def _recover(shot: Shot, track: PersonTrack, from_s: float) -> None:
     """Let someone on the ground lie for a while, get up and walk off slowly."""
     track.until(from_s + shot.rng.uniform(0.8, 2.0), Action.LIE).act(Action.GET_UP, 1.9)
-    shot.leave(track, Action.LIMP)
-
-
-def _shop_way(shot: Shot) -> tuple[Place, ...]:
-    """Return the way from the door of a shop along its aisle."""
-    return shot.layout.walks[0][:3]
+    track.go(shot.exit(track.at), Action.LIMP)
 
 
 def _direction(shot: Shot, start: Place, end: Place) -> str:
