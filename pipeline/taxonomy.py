@@ -28,6 +28,9 @@ class ClassEntry(BaseModel):
 
     `phrase` is a noun phrase that completes "the video shows ..."; each of `why` is a clause that completes
     "this is abnormal because ..." (for the class Normal, "this is normal because ...").
+
+    What claims the event in a text, and what only seems to, stands in `claims` and `denials`, in the form that
+    `pipeline.quality.claims` tells. Classes of one `family` look alike in words: a fight and an assault.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,6 +39,10 @@ class ClassEntry(BaseModel):
     aliases: tuple[str, ...] = ()
     phrase: str = Field(min_length=1)
     why: tuple[str, ...] = Field(min_length=1)
+    # Not dumped: texts are checked by them, not written, so that a new phrase remakes no answer.
+    family: str = Field(default="", exclude=True)
+    claims: tuple[str, ...] = Field(default=(), exclude=True)
+    denials: tuple[str, ...] = Field(default=(), exclude=True)
 
 
 class Taxonomy(BaseModel):

@@ -72,16 +72,13 @@ class Canvas:
         self.camera = camera
         self.night = night
         self.image: Image = np.zeros((HEIGHT * SUPERSAMPLE, WIDTH * SUPERSAMPLE, 3), np.uint8)
-        self.lights: list[tuple[Floats, float, Colour]] = []
-        self.flames: list[tuple[Floats, float, Colour, float, int]] = []
-        self.flash = 0.0
-        self.shake_px = (0.0, 0.0)
+        self.begin(self.image)
 
     def begin(self, background: Image) -> None:
         """Start a frame from a background of the size of the image."""
         np.copyto(self.image, background)
-        self.lights.clear()
-        self.flames.clear()
+        self.lights: list[tuple[Floats, float, Colour]] = []
+        self.flames: list[tuple[Floats, float, Colour, float, int]] = []
         self.flash = 0.0
         self.shake_px = (0.0, 0.0)
 
@@ -96,8 +93,7 @@ class Canvas:
 
     def polygon_px(self, points: Floats, colour: Colour) -> None:
         """Fill a polygon given in pixels, shape (n, 2)."""
-        fixed = (np.clip(points, -_FAR_PX, _FAR_PX) * _ONE).astype(np.int32)
-        cv2.fillPoly(self.image, [fixed], colour, cv2.LINE_8, _SHIFT)
+        cv2.fillPoly(self.image, [_fixed(points)], colour, cv2.LINE_8, _SHIFT)
 
     def line(self, points: Floats, width_m: float, colour: Colour) -> None:
         """Draw a polyline of world points, shape (n, 3), as thick as `width_m` is at its first point."""
@@ -105,8 +101,7 @@ class Canvas:
         if depths.min() < NEAR_M:
             return
         width = max(1, round(width_m * self.camera.scale(float(depths[0]))))
-        fixed = (np.clip(pixels, -_FAR_PX, _FAR_PX) * _ONE).astype(np.int32)
-        cv2.polylines(self.image, [fixed], False, colour, width, cv2.LINE_8, _SHIFT)
+        cv2.polylines(self.image, [_fixed(pixels)], False, colour, width, cv2.LINE_8, _SHIFT)
 
     def limb_px(self, a: Floats, b: Floats, width_px: float, colour: Colour) -> None:
         """Draw a thick line with round ends between two pixels."""
@@ -124,7 +119,7 @@ class Canvas:
         pixels, depths = self.camera.project(points)
         if depths.min() < NEAR_M:
             return
-        fixed = (np.clip(pixels, -_FAR_PX, _FAR_PX) * _ONE).astype(np.int32)
+        fixed = _fixed(pixels)
         x, y, width, height = cv2.boundingRect(fixed >> _SHIFT)
         left, top = max(0, x), max(0, y)
         region = self.image[top : max(top, y + height + 1), left : max(left, x + width + 1)]
@@ -136,24 +131,28 @@ class Canvas:
 
     def puff(self, at: Floats, radius_m: float, colour: Colour, alpha: float, kind: int) -> None:
         """Lay a soft puff of smoke or dust, which takes the light of the scene, around a world point, shape (3,)."""
-        pixels, depths = self.camera.project(at[None])
-        if depths[0] > NEAR_M:
-            radius = radius_m * self.camera.scale(float(depths[0]))
-            blend_disc(self.image, pixels[0], radius, colour, alpha=alpha, kind=kind)
+        if seen := self._disc(at, radius_m):
+            blend_disc(self.image, *seen, colour, alpha=alpha, kind=kind)
 
     def flame(self, at: Floats, radius_m: float, colour: Colour, alpha: float, kind: int = 0) -> None:
         """Lay a soft disc that shines by itself around a world point, shape (3,)."""
-        pixels, depths = self.camera.project(at[None])
-        if depths[0] > NEAR_M:
-            radius = radius_m * self.camera.scale(float(depths[0]))
-            self.flames.append((pixels[0] / SUPERSAMPLE, radius / SUPERSAMPLE, colour, alpha, kind))
+        if seen := self._disc(at, radius_m):
+            self.flames.append((seen[0] / SUPERSAMPLE, seen[1] / SUPERSAMPLE, colour, alpha, kind))
 
     def light(self, at: Floats, radius_m: float, colour: Colour) -> None:
         """Light up the surroundings of a world point, shape (3,), within about a radius."""
+        if seen := self._disc(at, radius_m):
+            self.lights.append((seen[0] / SUPERSAMPLE, seen[1] / SUPERSAMPLE, colour))
+
+    def _disc(self, at: Floats, radius_m: float) -> tuple[Floats, float] | None:
+        """Return centre and radius in pixels of a ball around a world point, None where it is too near."""
         pixels, depths = self.camera.project(at[None])
-        if depths[0] > NEAR_M:
-            radius = radius_m * self.camera.scale(float(depths[0]))
-            self.lights.append((pixels[0] / SUPERSAMPLE, radius / SUPERSAMPLE, colour))
+        return (pixels[0], radius_m * self.camera.scale(float(depths[0]))) if depths[0] > NEAR_M else None
+
+
+def _fixed(pixels: Floats) -> NDArray[np.int32]:
+    """Return pixels as OpenCV takes them, in sixteenths."""
+    return (np.clip(pixels, -_FAR_PX, _FAR_PX) * _ONE).astype(np.int32)
 
 
 def _clip_near(seen: Floats) -> Floats:

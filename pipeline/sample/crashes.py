@@ -94,8 +94,8 @@ def _knock_down(shot: Shot, start_s: float) -> Event:
     walker = shot.arriving((at[0], at[1] - 1.9), hit_s - 1.9 / 1.3).go(at)
     walker.act(Action.THROWN, 0.95, face=contact, to=shifted(at, heading, 3.0))
     walker.act(Action.THROWN, 0.7, to=shifted(at, heading, 3.8)).until(shot.duration_s, Action.LIE)
-    shot.add_person(Person(look, walker))
-    shot.add_vehicle(car)
+    shot.add(Person(look, walker))
+    shot.add(car)
     end_s = hit_s + rng.uniform(2.6, 3.2)
     car.blinks_s = (hit_s + 0.3, end_s)
     shot.alarms.append((hit_s, at))
@@ -106,14 +106,14 @@ def _knock_down(shot: Shot, start_s: float) -> Event:
         Smoke(origin=(contact[0], 0.2, contact[1] - 0.9), start_s=hit_s, end_s=hit_s + 1.2, seed=rng.getrandbits(32),
               rate=12, colour=(190, 188, 184), life_s=1.6, size_m=1.2),
     ]  # fmt: skip
-    words = sentence(
-        rng,
+    return shot.told(
+        "RoadAccidents",
+        (start_s, end_s),
         "KnockDown",
         car=with_article(car.words),
         walker=with_article(look.words),
         walker_object="her" if look.woman else "him",
     )
-    return Event(category="RoadAccidents", start_s=start_s, end_s=end_s, sentence=words)
 
 
 def _two_cars(shot: Shot) -> tuple[Vehicle, Vehicle]:
@@ -144,7 +144,7 @@ def _crashed(shot: Shot, span_s: tuple[float, float], cars: tuple[Vehicle, Vehic
     start_s, hit_s = span_s
     for car in cars:
         car.crash_s = hit_s
-        shot.add_vehicle(car)
+        shot.add(car)
     bits = (*GLASS_BITS, *(PAINTS[car.colour] for car in cars))
     end_s = hit_s + rng.uniform(3.8, 4.8)
     bonnet = shifted(cars[1].track.at, cars[1].track.heading, cars[1].body.length_m / 2 - 0.7)

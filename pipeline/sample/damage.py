@@ -16,7 +16,7 @@ from pipeline.sample.layout import Target
 from pipeline.sample.people import CLOTHES, Item, Look, Person
 from pipeline.sample.pose import Action
 from pipeline.sample.shot import Event, Shot
-from pipeline.sample.words import sentence, with_article
+from pipeline.sample.words import with_article
 
 _BLACK_SMOKE: Colour = (48, 46, 46)
 _SPARKS: Colour = (200, 224, 255)
@@ -47,8 +47,9 @@ def explosion(shot: Shot, start_s: float) -> Event:
     victim = _blown_over(shot, place, start_s)
     shot.alarms.append((start_s, place))
     shot.reserve(place, 1.6, start_s, shot.duration_s)
-    words = sentence(rng, "Explosion", thing=with_article(thing), victim=with_article(victim.words))
-    return Event(category="Explosion", start_s=start_s, end_s=start_s + 7.2, sentence=words)
+    return shot.told(
+        "Explosion", (start_s, start_s + 7.2), "Explosion", thing=with_article(thing), victim=with_article(victim.words)
+    )
 
 
 def _hit_car(shot: Shot, place: Place, time_s: float) -> str:
@@ -69,8 +70,8 @@ def _blown_over(shot: Shot, place: Place, start_s: float) -> Look:
     victim.act(Action.THROWN, 0.95, face=shot.aside(near, -side), to=shot.aside(near, 1.1 * side)).act(
         Action.LIE, 2.0
     ).act(Action.GET_UP, 1.9)
-    shot.leave(victim, Action.RUN, away_from=place)
-    shot.add_person(Person(look, victim))
+    victim.go(shot.far_exit(place), Action.RUN)
+    shot.add(Person(look, victim))
     return look
 
 
@@ -87,10 +88,10 @@ def arson(shot: Shot, start_s: float) -> Event:
     canister = rng.choice([c for c in ("red", "yellow", "green") if c != look.colour])
     track.act(Action.POUR, 2.2, face=place).act(Action.TOSS, 0.8, face=place)
     lit_s = track.now_s - 0.3
-    shot.leave(track, Action.RUN, away_from=place)
+    track.go(shot.far_exit(place), Action.RUN)
     person = Person(look, track)
     person.hold(Item.CANISTER, CLOTHES[canister], end_s=start_s + 2.3)
-    shot.add_person(person)
+    shot.add(person)
     end_s = lit_s + rng.uniform(5.6, 6.4)
     if car is not None:
         car.burnt_s = (lit_s + 1.0, end_s)
@@ -106,8 +107,14 @@ def arson(shot: Shot, start_s: float) -> Event:
         Stain(origin=(place[0], front - 0.3), start_s=start_s + 0.4, radius_m=0.9, spread_s=2.0, keep=0.6)
     )
     shot.reserve(place, 1.5, start_s - 1, end_s)
-    words = sentence(rng, "Arson", arsonist=with_article(look.words), canister=canister, thing=with_article(thing))
-    return Event(category="Arson", start_s=start_s, end_s=end_s, sentence=words)
+    return shot.told(
+        "Arson",
+        (start_s, end_s),
+        "Arson",
+        arsonist=with_article(look.words),
+        canister=canister,
+        thing=with_article(thing),
+    )
 
 
 def vandalism(shot: Shot, start_s: float) -> Event:
@@ -131,11 +138,10 @@ def _smashing(shot: Shot, target: Target, start_s: float) -> Event:
     count = rng.randint(6, 9)
     track.act(Action.STRIKE, count / _BLOWS_A_SECOND, face=goal)
     off_s = track.now_s
-    shot.leave(track, Action.RUN)
-    end_s = shot.out_of_sight(track, off_s)
+    end_s = shot.run_off(track, shot.exit(track.at))
     person = Person(look, track)
     person.hold(Item.BAT, (206, 168, 104))
-    shot.add_person(person)
+    shot.add(person)
     times = [start_s + (i + _BLOW_AT) / _BLOWS_A_SECOND for i in range(count)]
     blows = tuple((time, rng.uniform(-0.55, 0.55), rng.uniform(-0.45, 0.45)) for time in times)
     shot.effects.append(Cracks(panel=target.panel, blows=blows, hole_s=math.inf if target.car else times[-2]))
@@ -159,8 +165,9 @@ def _smashing(shot: Shot, target: Target, start_s: float) -> Event:
         beacon = target.panel.at(0.9, 1.35)
         shot.effects.append(Flashes(at=beacon, times_s=beats, size=0.8, colour=_BEACON, core=_BEACON))
     shot.reserve(target.stand, 1.2, start_s - 1, end_s)
-    words = sentence(rng, "Smashing", vandal=with_article(look.words), thing=with_article(thing))
-    return Event(category="Vandalism", start_s=start_s, end_s=end_s, sentence=words)
+    return shot.told(
+        "Vandalism", (start_s, end_s), "Smashing", vandal=with_article(look.words), thing=with_article(thing)
+    )
 
 
 def _spraying(shot: Shot, target: Target, start_s: float) -> Event:
@@ -174,12 +181,10 @@ def _spraying(shot: Shot, target: Target, start_s: float) -> Event:
     begin, finish = (first[0] + off, first[2]), (last[0] + off, last[2])
     track = shot.arriving(begin, start_s)
     track.act(Action.SPRAY, seconds, face=(first[0], first[2]), to=finish)
-    off_s = track.now_s
-    shot.leave(track, Action.RUN)
-    end_s = shot.out_of_sight(track, off_s)
+    end_s = shot.run_off(track, shot.exit(track.at))
     person = Person(look, track)
     person.hold(Item.SPRAY_CAN, CLOTHES[colour])
-    shot.add_person(person)
+    shot.add(person)
     shot.effects.append(
         Paint(
             panel=panel,
@@ -191,5 +196,4 @@ def _spraying(shot: Shot, target: Target, start_s: float) -> Event:
     )
     for u in (0.0, 0.5, 1.0):
         shot.reserve((begin[0], begin[1] + u * (finish[1] - begin[1])), 1.0, start_s - 1, end_s)
-    words = sentence(rng, "Spraying", vandal=with_article(look.words), colour=colour)
-    return Event(category="Vandalism", start_s=start_s, end_s=end_s, sentence=words)
+    return shot.told("Vandalism", (start_s, end_s), "Spraying", vandal=with_article(look.words), colour=colour)

@@ -30,7 +30,8 @@ class Camera:
     target: tuple[float, float, float]
     focal_px: float
     _axes: Floats = field(init=False, repr=False)
-    _right: Place = field(init=False, repr=False)
+    right: Place = field(init=False, repr=False)
+    """The direction on the ground that runs from left to right across the picture, of length 1."""
 
     def __post_init__(self) -> None:
         forward = np.subtract(self.target, self.eye)
@@ -38,12 +39,7 @@ class Camera:
         right = np.array([forward[2], 0.0, -forward[0]])
         right /= np.linalg.norm(right)
         object.__setattr__(self, "_axes", np.stack([right, np.cross(forward, right), forward], axis=1))
-        object.__setattr__(self, "_right", (float(right[0]), float(right[2])))
-
-    @property
-    def right(self) -> Place:
-        """The direction on the ground that runs from left to right across the picture, of length 1."""
-        return self._right
+        object.__setattr__(self, "right", (float(right[0]), float(right[2])))
 
     def view(self, points: Floats) -> Floats:
         """Turn world points, shape (n, 3), into camera space: right, up, depth."""
@@ -75,8 +71,7 @@ class Camera:
     def misses(self, place: Place, reach_m: float) -> bool:
         """Tell whether everything within `reach_m` of a place on the ground is beyond the picture's left or right."""
         x, z = place[0] - self.eye[0], place[1] - self.eye[2]
-        right = self._right
-        aside = abs(x * right[0] + z * right[1])
+        aside = abs(x * self.right[0] + z * self.right[1])
         return (aside - 1.1 * reach_m) * self.focal_px > WIDTH / 2 * max(self.depth(place) + reach_m, NEAR_M)
 
     def glimpses(self, place: Place) -> bool:
@@ -108,6 +103,16 @@ def shifted(place: Place, heading: float, ahead_m: float, left_m: float = 0.0) -
     """Return the place so many metres ahead and to the left of one who stands on `place` and looks along `heading`."""
     ahead, aside = math.cos(heading), math.sin(heading)
     return place[0] + ahead_m * ahead - left_m * aside, place[1] + ahead_m * aside + left_m * ahead
+
+
+def placed(local: Floats, place: Place, heading: float) -> Floats:
+    """Return points given as (ahead, left, up), shape (n, 3), in the world of one who stands on `place`."""
+    cos, sin = math.cos(heading), math.sin(heading)
+    world = np.empty_like(local)
+    world[:, 0] = place[0] + local[:, 0] * cos - local[:, 1] * sin
+    world[:, 1] = local[:, 2]
+    world[:, 2] = place[1] + local[:, 0] * sin + local[:, 1] * cos
+    return world
 
 
 def heading_to(a: Place, b: Place) -> float:

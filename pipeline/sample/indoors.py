@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
+from pipeline.sample.definitions import PALETTE
 from pipeline.sample.effects import Panel
-from pipeline.sample.geometry import Camera, Colour, shade
-from pipeline.sample.layout import Box, Lane, Layout, Prop, SceneKind, Target, jitter, two_cameras
+from pipeline.sample.geometry import Camera, shade
+from pipeline.sample.layout import Box, Lane, Layout, Prop, SceneKind, Target, jitter, under_cameras
 
-_GOODS: tuple[Colour, ...] = (
-    (200, 60, 50),
-    (230, 190, 60),
-    (60, 120, 180),
-    (80, 150, 80),
-    (220, 220, 214),
-    (150, 80, 150),
-)
+_GOODS = PALETTE["goods"]
 
 
 def shop(rng: Random) -> Layout:
@@ -80,10 +74,7 @@ def _gondola(rng: Random, x: float, z: float) -> Prop:
 def platform(rng: Random) -> Layout:
     """An underground platform along a track on which trains stop."""
     edge = rng.uniform(8.4, 9.0)
-    place = Layout(
-        kind=SceneKind.PLATFORM, indoor=True,
-        cameras=two_cameras(rng, aside_m=(0.4, 2.2), height_m=(3.4, 4.0), target=(0, 0.9, 7.6), focal_px=(270, 320)),
-    )  # fmt: skip
+    place = under_cameras(SceneKind.PLATFORM, rng, indoor=True)
     floor = jitter(rng, (168, 166, 160))
     far = edge + 3.8
     place.ground((-40, 40), (1, edge), floor)
@@ -111,7 +102,4 @@ def platform(rng: Random) -> Layout:
     place.prop(bin_at, (0.5, 0.9, 0.5), (70, 76, 80))
     place.fuels = [(bin_at, "litter bin")]
     place.lanes = [Lane(start=(-44, edge + 1.7), end=(44, edge + 1.7), speed_m_s=11)]
-    place.walks = [((-11, z), (11, z)) for z in (5.4, 6.0, 6.5)]
-    place.exits = [(-10, 5.9), (10, 5.9)]
-    place.spots = [(x, 6.0) for x in (-1.8, -0.9, 0.0, 0.9, 1.8)]
     return place

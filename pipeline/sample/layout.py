@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from random import Random
@@ -11,8 +11,9 @@ from random import Random
 import numpy as np
 
 from pipeline.sample.canvas import Canvas
+from pipeline.sample.definitions import load
 from pipeline.sample.effects import Panel, Point
-from pipeline.sample.geometry import Camera, Colour, Floats, Place, shade
+from pipeline.sample.geometry import Camera, Colour, Floats, Place, between, clamp01, shade
 
 
 class SceneKind(StrEnum):
@@ -105,15 +106,15 @@ class Layout:
     indoor: bool = False
     surfaces: list[Surface] = field(default_factory=list)
     props: list[Prop] = field(default_factory=list)
-    walks: list[tuple[Place, ...]] = field(default_factory=list)
+    walks: Sequence[tuple[Place, ...]] = ()
     lanes: list[Lane] = field(default_factory=list)
     parked: list[tuple[Place, float]] = field(default_factory=list)
     free_slots: list[tuple[Place, float]] = field(default_factory=list)
-    spots: list[Place] = field(default_factory=list)
-    exits: list[Place] = field(default_factory=list)
+    spots: Sequence[Place] = ()
+    exits: Sequence[Place] = ()
     targets: list[Target] = field(default_factory=list)
     fuels: list[tuple[Place, str]] = field(default_factory=list)
-    lamps: list[Place] = field(default_factory=list)
+    lamps: Sequence[Place] = ()
     browse: list[tuple[Place, Place]] = field(default_factory=list)
     clerk: tuple[Place, Place] | None = None
     room: tuple[float, float, float, float] | None = None
@@ -128,18 +129,16 @@ class Layout:
     ) -> None:
         """Put up a rectangle that faces the camera at a depth z."""
         (x0, x1), (y0, y1) = x, y
-        self.surfaces.append(
-            Surface(np.array([(x0, y0, z), (x0, y1, z), (x1, y1, z), (x1, y0, z)], float), colour, lit)
-        )
+        corners = np.array([(x0, y0, z), (x0, y1, z), (x1, y1, z), (x1, y0, z)], float)
+        self.surfaces.append(Surface(corners, colour, lit))
 
     def flank(
         self, x: float, z: tuple[float, float], y: tuple[float, float], colour: Colour, *, lit: bool = False
     ) -> None:
         """Put up a rectangle that runs away from the camera at one x."""
         (z0, z1), (y0, y1) = z, y
-        self.surfaces.append(
-            Surface(np.array([(x, y0, z0), (x, y1, z0), (x, y1, z1), (x, y0, z1)], float), colour, lit)
-        )
+        corners = np.array([(x, y0, z0), (x, y1, z0), (x, y1, z1), (x, y0, z1)], float)
+        self.surfaces.append(Surface(corners, colour, lit))
 
     def prop(self, at: Place, size: Point, colour: Colour, *more: Box) -> None:
         """Stand a box of size (width, height, depth) on the ground, with further boxes on it."""
@@ -158,8 +157,7 @@ def _distance(point: Place, a: Place, b: Place) -> float:
     along = (b[0] - a[0], b[1] - a[1])
     square = along[0] ** 2 + along[1] ** 2
     u = 0.0 if square == 0 else ((point[0] - a[0]) * along[0] + (point[1] - a[1]) * along[1]) / square
-    u = min(1.0, max(0.0, u))
-    return math.dist(point, (a[0] + u * along[0], a[1] + u * along[1]))
+    return math.dist(point, between(a, b, clamp01(u)))
 
 
 def jitter(rng: Random, colour: Colour, amount: int = 10) -> Colour:
@@ -169,19 +167,32 @@ def jitter(rng: Random, colour: Colour, amount: int = 10) -> Colour:
     return r, g, b
 
 
-def two_cameras(
-    rng: Random,
-    *,
-    aside_m: tuple[float, float],
-    height_m: tuple[float, float],
-    target: Point,
-    focal_px: tuple[float, float],
-    back_m: float = 0.0,
-) -> list[Camera]:
-    """Hang two cameras, left and right of the middle, at heights and zooms of their own."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fixed:
+    """What all places of a kind share: the ranges that their cameras are drawn from, and places on the ground."""
+
+    aside_m: tuple[float, float]
+    height_m: tuple[float, float]
+    target: Point
+    focal_px: tuple[float, float]
+    walks: tuple[tuple[Place, ...], ...] = ()
+    exits: tuple[Place, ...] = ()
+    spots: tuple[Place, ...] = ()
+    lamps: tuple[Place, ...] = ()
+
+
+_FIXED = load("places", dict[SceneKind, _Fixed])
+
+
+def under_cameras(kind: SceneKind, rng: Random, *, indoor: bool = False) -> Layout:
+    """Return a bare place under two cameras, left and right of the middle, at heights and zooms of their own."""
+    fixed = _FIXED[kind]
     cameras = []
     for side in rng.sample((-1, 1), 2):
-        eye = (side * rng.uniform(*aside_m), rng.uniform(*height_m), back_m + rng.uniform(-0.3, 0.3))
-        aim = (target[0] + rng.uniform(-0.4, 0.4), target[1], target[2] + rng.uniform(-0.4, 0.4))
-        cameras.append(Camera(eye=eye, target=aim, focal_px=rng.uniform(*focal_px)))
-    return cameras
+        eye = (side * rng.uniform(*fixed.aside_m), rng.uniform(*fixed.height_m), rng.uniform(-0.3, 0.3))
+        aim = (fixed.target[0] + rng.uniform(-0.4, 0.4), fixed.target[1], fixed.target[2] + rng.uniform(-0.4, 0.4))
+        cameras.append(Camera(eye=eye, target=aim, focal_px=rng.uniform(*fixed.focal_px)))
+    return Layout(
+        kind=kind, cameras=cameras, indoor=indoor, walks=fixed.walks, exits=fixed.exits, spots=fixed.spots,
+        lamps=fixed.lamps,
+    )  # fmt: skip

@@ -25,7 +25,9 @@ def populate(shot: Shot) -> None:
     """Fill a shot with ordinary life around the events that are already in it."""
     busy = shot.rng.uniform(0.6, 1.3) * (0.7 if shot.night else 1.0)
     if shot.layout.clerk is not None and not any(p.track.at == shot.layout.clerk[0] for p in shot.people):
-        add_clerk(shot, shot.duration_s)
+        place, customer = shot.layout.clerk
+        clerk = PersonTrack(-1.0, place, heading_to(place, customer))
+        shot.add(Person(random_look(shot.rng), clerk.until(shot.duration_s, Action.STAND, face=customer)))
     if shot.layout.kind is SceneKind.PLATFORM:
         _train(shot)
     else:
@@ -45,14 +47,6 @@ def populate(shot: Shot) -> None:
                 break
 
 
-def add_clerk(shot: Shot, until_s: float) -> Person:
-    """Put a clerk behind the counter, who serves until a time."""
-    assert shot.layout.clerk is not None  # noqa: S101 - only shops call this
-    place, customer = shot.layout.clerk
-    track = PersonTrack(-1.0, place, heading_to(place, customer)).until(until_s, Action.STAND, face=customer)
-    return shot.add_person(Person(random_look(shot.rng), track))
-
-
 def _walkers(shot: Shot) -> bool:
     """Try to add one to four people who go the same way; tell whether they fitted."""
     rng = shot.rng
@@ -65,7 +59,6 @@ def _walkers(shot: Shot) -> bool:
     start_s = rng.uniform(-6.0 * (path[0] != path[-1]), shot.duration_s - 2)
     shift = (rng.uniform(-0.4, 0.4), rng.uniform(-0.5, 0.5))
     pause_s = rng.uniform(2, 6) if rng.random() < 0.15 else 0.0
-    added: list[Person] = []
     for i in range(size):
         offset = (shift[0] - 0.3 * (i // 2), shift[1] + 0.95 * (i % 2) + 0.1 * i)
         places = [(x + offset[0], z + offset[1]) for x, z in path]
@@ -73,9 +66,8 @@ def _walkers(shot: Shot) -> bool:
         person = Person(random_look(rng), track)
         _flee(shot, person)
         _load(shot, person)
-        if not shot.fits(person):
-            return bool(added)
-        added.append(shot.add_person(person))
+        if not shot.admit(person):
+            return i > 0
     return True
 
 
@@ -124,24 +116,22 @@ def _chatting_pair(shot: Shot) -> None:
         place = shot.aside(spot, side)
         track = shot.arriving(place, meet_s + abs(side) * rng.uniform(0, 2), near=shot.aside(spot, 20 * side))
         track.until(meet_s + talk_s, Action.CHAT, face=spot)
-        shot.leave(track, Action.WALK)
+        track.go(shot.exit(track.at))
         person = Person(random_look(rng), track)
         _flee(shot, person)
         pair.append(person)
     if all(shot.fits(person) for person in pair):
-        for person in pair:
-            shot.add_person(person)
+        shot.add(*pair)
 
 
 def _browser(shot: Shot, place: Place, face: Place) -> None:
     rng = shot.rng
     leave_s = rng.uniform(0.3, 1.5) * shot.duration_s
     track = PersonTrack(-1.0, place, heading_to(place, face)).until(leave_s, Action.REACH, face=face)
-    shot.leave(track, Action.WALK)
+    track.go(shot.exit(track.at))
     person = Person(random_look(rng), track)
     _flee(shot, person)
-    if shot.fits(person):
-        shot.add_person(person)
+    shot.admit(person)
 
 
 def _traffic(shot: Shot, lane: Lane) -> None:
@@ -158,9 +148,7 @@ def _traffic(shot: Shot, lane: Lane) -> None:
         else:
             track.drive(lane.end, seconds)
         big = shot.layout.kind is SceneKind.STREET and rng.random() < 0.14
-        vehicle = random_vehicle(rng, track, big=big)
-        if shot.fits(vehicle):
-            shot.add_vehicle(vehicle)
+        shot.admit(random_vehicle(rng, track, big=big))
         time_s += spacing_s * rng.uniform(0.5, 1.6)
 
 
@@ -186,9 +174,7 @@ def _parking_car(shot: Shot) -> None:
     track = DriveTrack(start_s, lane.start, 0.0, stays=True).drive(turn_in, drive_s)
     middle = (slot[0] - 0.5, lane.start[1] + 1.9)
     track.drive(middle, 1.6, Ease.BRAKE, heading=math.pi / 3).drive(slot, 2.2, Ease.BOTH, heading=math.pi / 2)
-    vehicle = random_vehicle(rng, track)
-    if shot.fits(vehicle):
-        shot.add_vehicle(vehicle)
+    shot.admit(random_vehicle(rng, track))
 
 
 def _train(shot: Shot) -> None:
@@ -200,4 +186,4 @@ def _train(shot: Shot) -> None:
     middle = between(lane.start, lane.end, 0.5)
     track = DriveTrack(rng.uniform(-6, 0.6 * shot.duration_s), lane.start, 0.0)
     track.drive(middle, 6.0, Ease.BRAKE).wait(rng.uniform(5, 9)).drive(lane.end, 6.5, Ease.LAUNCH)
-    shot.add_vehicle(Vehicle(TRAIN, rng.choice(("silver", "blue", "red", "green")), track))
+    shot.add(Vehicle(TRAIN, rng.choice(("silver", "blue", "red", "green")), track))

@@ -5,21 +5,14 @@ from __future__ import annotations
 import math
 from random import Random
 
+from pipeline.sample.definitions import PALETTE
 from pipeline.sample.effects import Panel
 from pipeline.sample.geometry import Colour, Place, shade
-from pipeline.sample.layout import Box, Lane, Layout, SceneKind, Target, jitter, two_cameras
+from pipeline.sample.layout import Box, Lane, Layout, SceneKind, Target, jitter, under_cameras
 
 _ASPHALT: Colour = (96, 98, 102)
 _PAVING: Colour = (164, 160, 152)
-_FACADES: tuple[Colour, ...] = (
-    (176, 150, 124),
-    (150, 92, 76),
-    (188, 182, 170),
-    (134, 142, 152),
-    (170, 164, 128),
-    (120, 104, 96),
-)
-_SIGNS: tuple[Colour, ...] = ((160, 40, 44), (36, 84, 140), (40, 110, 72), (196, 148, 40), (90, 60, 120))
+_FACADES, _SIGNS = PALETTE["facades"], PALETTE["signs"]
 _SHOP_GLASS: Colour = (96, 116, 128)
 _FAR = 40.0
 
@@ -28,10 +21,7 @@ def street(rng: Random) -> Layout:
     """A road with two lanes and a crossing between two pavements, shops behind."""
     kerb = rng.uniform(7.0, 7.7)
     far, front = kerb + 5.6, kerb + 5.6 + 2.6
-    place = Layout(
-        kind=SceneKind.STREET,
-        cameras=two_cameras(rng, aside_m=(0.3, 2.2), height_m=(4.2, 5.2), target=(0, 0.8, 9.3), focal_px=(285, 345)),
-    )
+    place = under_cameras(SceneKind.STREET, rng)
     paving = jitter(rng, _PAVING)
     place.ground((-_FAR, _FAR), (1, front), paving)
     _slabs(place, (-12, 12), (3, kerb), 1.2, shade(paving, 0.9))
@@ -67,10 +57,7 @@ def street(rng: Random) -> Layout:
 
 def parking(rng: Random) -> Layout:
     """A parking lot: a row of cars behind an aisle, and one car parked lengthwise in front."""
-    place = Layout(
-        kind=SceneKind.PARKING,
-        cameras=two_cameras(rng, aside_m=(0.2, 1.6), height_m=(4.6, 5.6), target=(0, 0.7, 9.8), focal_px=(300, 350)),
-    )
+    place = under_cameras(SceneKind.PARKING, rng)
     asphalt = jitter(rng, (112, 112, 112))
     place.ground((-_FAR, _FAR), (1, 60), asphalt)
     for i in range(-5, 6):
@@ -102,19 +89,14 @@ def parking(rng: Random) -> Layout:
         ((-12, 9.9), (12, 9.9)),
         ((-side * 4.0, 13.0), (-side * 3.0, 9.0), (-side * 9, 5.6)),
     ]
-    place.exits = [(-10, 6.0), (10, 6.0)]
     place.spots = [(-side * 1.4, 6.7), (-side * 2.2, 6.9), (-side * 0.5, 6.4)]
-    place.lamps = [(-6, 9.2), (6, 9.2), (0, 13)]
     return place
 
 
 def arcade(rng: Random) -> Layout:
     """A pedestrian street along large shop windows."""
     front = rng.uniform(9.6, 10.4)
-    place = Layout(
-        kind=SceneKind.ARCADE,
-        cameras=two_cameras(rng, aside_m=(0.4, 2.4), height_m=(3.6, 4.6), target=(0, 0.9, 7.9), focal_px=(290, 345)),
-    )
+    place = under_cameras(SceneKind.ARCADE, rng)
     paving = jitter(rng, rng.choice((_PAVING, (176, 150, 128), (142, 146, 152))))
     place.ground((-_FAR, _FAR), (1, front), paving)
     _slabs(place, (-12, 12), (2, front), 0.9, shade(paving, 0.9))
@@ -126,8 +108,6 @@ def arcade(rng: Random) -> Layout:
         if abs(window.centre[0]) < 2.6 or abs(window.centre[0]) == nearest
     ]
     place.walks = [((-12.0, a), (12.0, b)) for a, b in ((5.8, 5.8), (6.7, 6.7), (front - 1.5,) * 2, (6.0, front - 1.4))]
-    place.exits = [(-10, 6.5), (10, 6.5)]
-    place.spots = [(x, 6.4 + 0.3 * (i % 2)) for i, x in enumerate((-2.0, -1.0, 0.0, 1.0, 2.0))]
     side = rng.choice((-1, 1))
     bin_at = (side * rng.uniform(2.4, 2.9), front - 2.0)
     place.prop(bin_at, (0.5, 1.0, 0.5), jitter(rng, (70, 74, 82)))
@@ -144,8 +124,7 @@ def arcade(rng: Random) -> Layout:
 def alley(rng: Random) -> Layout:
     """A passage between two brick walls, with dumpsters."""
     half = rng.uniform(3.0, 3.5)
-    cameras = two_cameras(rng, aside_m=(0.8, 1.5), height_m=(3.5, 4.3), target=(0, 0.9, 8.0), focal_px=(270, 315))
-    place = Layout(kind=SceneKind.ALLEY, cameras=cameras)
+    place = under_cameras(SceneKind.ALLEY, rng)
     brick = jitter(rng, rng.choice(((146, 90, 74), (158, 142, 122), (124, 120, 118))))
     place.wall(34, (-_FAR, _FAR), (0, 20), jitter(rng, (176, 184, 194)), lit=True)
     place.ground((-half, half), (1, 34), jitter(rng, (112, 110, 108)))
@@ -167,19 +146,12 @@ def alley(rng: Random) -> Layout:
     place.prop(dumpster, (1.5, 1.15, 1.0), jitter(rng, rng.choice(((44, 96, 66), (44, 70, 116), (120, 60, 40)))), lid)
     place.prop((-side * (half - 0.4), 11.5), (0.6, 0.5, 0.6), (150, 120, 80))
     place.fuels = [(dumpster, "dumpster")]
-    place.walks = [((x, 31), (x, 1)) for x in (-0.9, 0.0, 0.9)]
-    place.exits = [(0.3, 31), (0.3, 1.2)]
-    place.spots = [(x, z) for x in (-0.6, 0.4) for z in (7.4, 8.6)]
-    place.lamps = [(-1.5, 8), (1.5, 15), (0, 24)]
     return place
 
 
 def plaza(rng: Random) -> Layout:
     """A wide paved square with a fountain, benches and a kiosk in front of a public building."""
-    place = Layout(
-        kind=SceneKind.PLAZA,
-        cameras=two_cameras(rng, aside_m=(0.3, 2.5), height_m=(4.2, 5.4), target=(0, 0.8, 9.6), focal_px=(295, 355)),
-    )
+    place = under_cameras(SceneKind.PLAZA, rng)
     stone = jitter(rng, rng.choice(((178, 172, 160), (160, 152, 150), (186, 166, 140))))
     place.ground((-_FAR, _FAR), (1, 24), stone)
     for i in range(-8, 9):
@@ -203,25 +175,12 @@ def plaza(rng: Random) -> Layout:
     bin_at = (-side * rng.uniform(2.0, 2.5), 10.2)
     place.prop(bin_at, (0.5, 0.95, 0.5), (66, 70, 74))
     place.fuels = [(bin_at, "litter bin")]
-    place.walks = [
-        ((-13, 7.0), (13, 7.0)),
-        ((-13, 8.3), (13, 8.3)),
-        ((-14, 12), (14, 11.4)),
-        ((-13, 6.4), (15, 19)),
-        ((13, 6.4), (-15, 19)),
-    ]
-    place.exits = [(-11, 7.2), (11, 7.2)]
-    place.spots = [(x, 8.0 + 0.4 * (i % 2)) for i, x in enumerate((-2.0, -1.0, 0.0, 1.0, 2.0))]
-    place.lamps = [(-5, 9), (5, 9), (0, 14), (0, 6.5)]
     return place
 
 
 def forecourt(rng: Random) -> Layout:
     """A petrol station: two lanes beside an island with pumps, a shop behind."""
-    place = Layout(
-        kind=SceneKind.FORECOURT,
-        cameras=two_cameras(rng, aside_m=(0.3, 1.8), height_m=(4.4, 5.4), target=(0, 0.8, 9.6), focal_px=(285, 340)),
-    )
+    place = under_cameras(SceneKind.FORECOURT, rng)
     concrete = jitter(rng, (158, 158, 156))
     place.ground((-_FAR, _FAR), (1, 16), concrete)
     _slabs(place, (-12, 12), (3, 16), 3.0, shade(concrete, 0.88))
@@ -241,14 +200,6 @@ def forecourt(rng: Random) -> Layout:
         Lane(start=(22, 12.5), end=(-22, 12.5), speed_m_s=rng.uniform(4.5, 6)),
     ]
     place.fuels = [((rng.choice((-2.4, 2.4)), 10.4), "petrol pump")]
-    place.walks = [
-        ((-11, 6.2), (11, 6.2)),
-        ((-13, 14.8), (13, 14.8)),
-        ((-12, 14.8), (0, 14.6), (0.2, 11.4), (0.2, 6.4), (10, 6.0)),
-    ]
-    place.exits = [(-10, 6.1), (10, 6.1)]
-    place.spots = [(x, 6.4) for x in (-1.8, -0.8, 0.2, 1.2, 2.0)]
-    place.lamps = [(-2.4, 9.5), (2.4, 9.5), (0, 13), (0, 6.5)]
     return place
 
 

@@ -10,26 +10,13 @@ from random import Random
 import numpy as np
 
 from pipeline.sample.canvas import Canvas
-from pipeline.sample.geometry import Colour, Floats, Place, shade
+from pipeline.sample.definitions import COLOURS, PALETTE
+from pipeline.sample.geometry import Colour, Floats, Place, placed, shade
 from pipeline.sample.pose import CHEST, FALL, HEAD, LEFT_ARM, LEFT_LEG, PELVIS, RIGHT_ARM, RIGHT_LEG, joints
 from pipeline.sample.tracks import PersonTrack
 from pipeline.sample.words import with_article
 
-CLOTHES: dict[str, Colour] = {
-    "red": (196, 36, 40), "blue": (40, 84, 196), "green": (38, 140, 66), "yellow": (232, 198, 40),
-    "white": (236, 236, 232), "black": (34, 34, 38), "orange": (236, 120, 30), "purple": (128, 60, 164),
-    "pink": (238, 140, 176),
-}  # fmt: skip
-_TROUSERS: tuple[Colour, ...] = (
-    (44, 52, 84),
-    (54, 54, 58),
-    (92, 78, 60),
-    (150, 138, 112),
-    (30, 34, 44),
-    (90, 100, 116),
-)
-_SKIN: tuple[Colour, ...] = ((236, 194, 164), (212, 160, 124), (160, 108, 76), (108, 72, 52))
-_HAIR: tuple[Colour, ...] = ((38, 28, 24), (84, 56, 34), (150, 116, 66), (120, 118, 116), (20, 18, 18))
+CLOTHES = COLOURS["clothes"]
 
 _TURN = np.linspace(0, math.tau, 12, endpoint=False)
 _CIRCLE = (np.cos(_TURN), np.sin(_TURN))
@@ -82,7 +69,8 @@ def random_look(rng: Random, *, avoid: tuple[str, ...] = (), hooded: bool = Fals
     return Look(
         woman=woman, colour=rng.choice(colours), garment=garment,
         height_m=rng.uniform(1.58, 1.74) if woman else rng.uniform(1.68, 1.9), build=rng.uniform(0.88, 1.18),
-        trousers=rng.choice(_TROUSERS), skin=rng.choice(_SKIN), hair=rng.choice(_HAIR), hooded=hooded,
+        trousers=rng.choice(PALETTE["trousers"]), skin=rng.choice(PALETTE["skin"]), hair=rng.choice(PALETTE["hair"]),
+        hooded=hooded,
         cap=CLOTHES[rng.choice(tuple(CLOTHES))] if not hooded and not woman and rng.random() < 0.2 else None,
     )  # fmt: skip
 
@@ -112,10 +100,8 @@ class Person:
             return
         lying = math.sin(stance.pose[FALL])
         ahead, left = -0.85 * lying + (0.34 + 0.5 * abs(lying)) * _CIRCLE[0], 0.3 * _CIRCLE[1]
-        cos, sin = math.cos(stance.heading), math.sin(stance.heading)
-        x = stance.place[0] + ahead * cos - left * sin
-        z = stance.place[1] + ahead * sin + left * cos
-        canvas.darken(np.stack([x, np.zeros(12), z], axis=1), 0.62)
+        outline = np.stack([ahead, left, np.zeros(len(left))], axis=1)
+        canvas.darken(placed(outline, stance.place, stance.heading), 0.62)
 
     def draw(self, canvas: Canvas, time_s: float) -> None:
         """Draw the person, the side away from the camera first."""
@@ -127,11 +113,8 @@ class Person:
             return
         held = [(item, colour) for item, colour, start_s, end_s in self.carries if start_s <= time_s < end_s]
         left_far = bool(depths[LEFT_ARM[0]] > depths[RIGHT_ARM[0]])
-        far, near = (
-            ((LEFT_ARM, LEFT_LEG), (RIGHT_ARM, RIGHT_LEG))
-            if left_far
-            else ((RIGHT_ARM, RIGHT_LEG), (LEFT_ARM, LEFT_LEG))
-        )
+        left, right = (LEFT_ARM, LEFT_LEG), (RIGHT_ARM, RIGHT_LEG)
+        far, near = (left, right) if left_far else (right, left)
         self._arm(canvas, points, far[0], scale, 0.72)
         if not left_far:
             self._items(canvas, points, held, scale)
@@ -149,17 +132,7 @@ class Person:
             self._items(canvas, points, held, scale)
 
     def _project(self, canvas: Canvas, place: Place, heading: float, pose: Floats) -> tuple[Floats, Floats, float]:
-        local = joints(pose, self.look.height_m)
-        cos, sin = math.cos(heading), math.sin(heading)
-        world = np.stack(
-            [
-                place[0] + local[:, 0] * cos - local[:, 1] * sin,
-                local[:, 2],
-                place[1] + local[:, 0] * sin + local[:, 1] * cos,
-            ],
-            axis=1,
-        )
-        points, depths = canvas.camera.project(world)
+        points, depths = canvas.camera.project(placed(joints(pose, self.look.height_m), place, heading))
         return points, depths, canvas.camera.scale(float(depths[0])) * self.look.height_m
 
     @staticmethod

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from pipeline.sample.definitions import load
 from pipeline.sample.geometry import Floats, clamp01, smooth
 
 _ANGLES = (
@@ -58,55 +59,7 @@ def pose(**angles: float) -> Floats:
     return vector
 
 
-_STAND = pose(out_l=0.12, out_r=0.12, elbow_l=0.15, elbow_r=0.15)
-_GUARD = pose(
-    lean=0.15, hip_l=0.45, hip_r=-0.25, knee_l=0.45, knee_r=0.35,
-    arm_l=0.95, arm_r=0.8, out_l=0.15, out_r=0.15, elbow_l=1.7, elbow_r=1.9,
-)  # fmt: skip
-_LEFT_PUNCH = pose(
-    lean=0.35,
-    twist=-0.6,
-    hip_l=0.65,
-    hip_r=-0.45,
-    knee_l=0.5,
-    knee_r=0.1,
-    arm_l=1.6,
-    arm_r=0.6,
-    elbow_l=0.0,
-    elbow_r=2.0,
-)
-_RIGHT_PUNCH = pose(
-    lean=0.35,
-    twist=0.6,
-    hip_l=0.65,
-    hip_r=-0.45,
-    knee_l=0.5,
-    knee_r=0.1,
-    arm_l=0.6,
-    arm_r=1.6,
-    elbow_l=2.0,
-    elbow_r=0.0,
-)
-_HIT = pose(
-    lean=-0.5, twist=0.4, hip_l=0.5, hip_r=-0.2, knee_l=0.3, knee_r=0.5,
-    arm_l=1.3, arm_r=0.7, out_l=0.9, out_r=0.7, elbow_l=0.5, elbow_r=0.9,
-)  # fmt: skip
-_KICK_UP = pose(
-    lean=-0.35, hip_l=-0.1, hip_r=1.45, knee_r=0.05, arm_l=0.5, arm_r=-0.5, out_l=0.6, out_r=0.6, elbow_l=0.8
-)
-_KICK_BACK = pose(lean=0.1, hip_l=0.1, hip_r=-0.6, knee_r=1.2, arm_l=0.3, arm_r=0.2, out_l=0.3, out_r=0.3, elbow_l=0.9)
-_ON_BACK = pose(fall=1.5, hip_l=0.25, knee_l=0.5, arm_l=0.3, arm_r=0.2, out_l=1.1, out_r=1.2, elbow_l=0.3)
-_FLAILING = pose(fall=0.5, hip_l=0.7, knee_l=0.4, arm_l=1.7, arm_r=1.9, out_l=0.8, out_r=0.9, elbow_l=0.2, elbow_r=0.2)
-_CROUCH = pose(lean=0.7, hip_l=1.7, hip_r=1.1, knee_l=2.0, knee_r=2.2, arm_l=0.4, arm_r=0.5, elbow_l=0.3, elbow_r=0.3)
-_AIM = pose(lean=0.05, twist=0.3, hip_l=0.3, hip_r=-0.2, knee_l=0.2, arm_l=0.2, arm_r=1.5, elbow_l=0.4)
-_HANDS_UP = pose(lean=-0.08, arm_l=2.75, arm_r=2.75, out_l=0.45, out_r=0.45, elbow_l=0.25, elbow_r=0.25)
-_GRAB = pose(lean=0.5, hip_l=0.6, hip_r=-0.4, knee_l=0.6, arm_l=1.2, arm_r=1.35)
-_SPRAY = pose(arm_r=1.75, elbow_r=0.15, arm_l=0.1, out_l=0.15, twist=0.3)
-_PHONE = pose(lean=0.05, arm_r=0.75, elbow_r=2.2, out_r=0.25, elbow_l=0.2, out_l=0.1)
-_REACH = pose(arm_r=1.35, elbow_r=0.4, lean=0.12)
-_POUR = pose(lean=0.4, hip_l=0.3, knee_l=0.3, arm_r=1.1, arm_l=1.0, elbow_l=0.5)
-_OVERHEAD = pose(lean=-0.25, hip_l=0.3, hip_r=-0.25, arm_l=2.9, arm_r=2.9, elbow_l=0.7, elbow_r=0.7)
-_DOWN = pose(lean=0.6, hip_l=0.55, hip_r=-0.35, knee_l=0.5, arm_l=0.95, arm_r=0.95)
+_POSES = {name: pose(**angles) for name, angles in load("poses", dict[str, dict[str, float]]).items()}
 
 
 def _gait(gone_m: float, stride_m: float, swing: float, knee: float, **rest: float) -> Floats:
@@ -123,8 +76,9 @@ def _gait(gone_m: float, stride_m: float, swing: float, knee: float, **rest: flo
     )  # fmt: skip
 
 
-def _mix(a: Floats, b: Floats, u: float) -> Floats:
-    mixed: Floats = a + (b - a) * u
+def _mix(a: str, b: str, u: float) -> Floats:
+    """Return the pose a fraction `u` of the way from one of the table to another."""
+    mixed: Floats = _POSES[a] + (_POSES[b] - _POSES[a]) * u
     return mixed
 
 
@@ -136,50 +90,44 @@ def _snap(s: float) -> float:
 
 def _punch(s: float) -> Floats:
     blow = s * 2.3
-    return _mix(_GUARD, _RIGHT_PUNCH if int(blow) % 2 else _LEFT_PUNCH, _snap(blow))
-
-
-def _chat(s: float) -> Floats:
-    lift = 0.5 + 0.5 * math.sin(1.7 * s) * math.sin(0.6 * s)
-    return _mix(_STAND, pose(twist=0.1, arm_r=0.5, arm_l=0.1, out_r=0.2, elbow_r=1.3, elbow_l=0.3), lift)
-
-
-def _fall_back(s: float) -> Floats:
-    u = clamp01(s / 0.65)
-    return _mix(_FLAILING, _ON_BACK, u * u)
+    return _mix("guard", "right_punch" if int(blow) % 2 else "left_punch", _snap(blow))
 
 
 def _thrown(s: float) -> Floats:
     u = clamp01(s / 0.9)
-    tumbling = _mix(_FLAILING, _ON_BACK, smooth(u))
+    tumbling = _mix("flailing", "on_back", smooth(u))
     tumbling[_INDEX["lift"]] = 4 * 0.9 * u * (1 - u)
     return tumbling
 
 
 def _get_up(s: float) -> Floats:
     if s < 1.0:
-        return _mix(_ON_BACK, _CROUCH, smooth(s))
-    return _mix(_CROUCH, _STAND, smooth((s - 1.0) / 0.8))
+        return _mix("on_back", "crouch", smooth(s))
+    return _mix("crouch", "stand", smooth((s - 1.0) / 0.8))
 
 
 def _aim(s: float) -> Floats:
     jab = math.sin(13 * s) * (0.6 + 0.4 * math.sin(1.9 * s))
-    return _AIM + pose(arm_r=0.22 * jab, lean=0.12 * jab, twist=0.15 * jab, knee_l=0.1 * jab, arm_l=0.4 * jab)
+    return _POSES["aim"] + pose(arm_r=0.22 * jab, lean=0.12 * jab, twist=0.15 * jab, knee_l=0.1 * jab, arm_l=0.4 * jab)
 
 
 def _hands_up(s: float) -> Floats:
     shiver = math.sin(17 * s)
-    return _HANDS_UP + pose(arm_l=0.2 * shiver, arm_r=-0.2 * shiver, out_l=0.15 * shiver, lean=-0.06 * math.sin(6 * s))
+    return _POSES["hands_up"] + pose(
+        arm_l=0.2 * shiver, arm_r=-0.2 * shiver, out_l=0.15 * shiver, lean=-0.06 * math.sin(6 * s)
+    )
 
 
 def _spray(s: float) -> Floats:
     side, sway = math.sin(math.tau * 0.9 * s), math.sin(6.3 * s)
     arm = pose(arm_r=0.5 * math.sin(9.1 * s), out_r=0.45 * side)
-    return _SPRAY + arm + pose(lean=0.12 * sway, hip_l=0.2 * sway, knee_l=0.3 * abs(sway))
+    return _POSES["spray"] + arm + pose(lean=0.12 * sway, hip_l=0.2 * sway, knee_l=0.3 * abs(sway))
 
 
 def _toss(s: float) -> Floats:
-    return _mix(_mix(_STAND, pose(lean=-0.2, arm_r=2.9, elbow_r=0.8), smooth(s / 0.35)), _GRAB, smooth((s - 0.4) / 0.2))
+    raised = _mix("stand", "arm_raised", smooth(s / 0.35))
+    thrown: Floats = raised + (_POSES["grab"] - raised) * smooth((s - 0.4) / 0.2)
+    return thrown
 
 
 _GAITS: dict[Action, Callable[[float], Floats]] = {
@@ -189,25 +137,25 @@ _GAITS: dict[Action, Callable[[float], Floats]] = {
     Action.RUN: lambda m: _gait(m, 2.5, 0.85, 1.6, lean=0.3, elbow=1.5, arm=1.1, bounce=0.07),
 }
 _ACTIONS: dict[Action, Callable[[float], Floats]] = {
-    Action.STAND: lambda s: _STAND + pose(twist=0.08 * math.sin(0.9 * s), lean=0.02 * math.sin(0.7 * s)),
-    Action.CHAT: _chat,
-    Action.PHONE: lambda s: _PHONE + pose(twist=0.05 * math.sin(1.1 * s)),
-    Action.REACH: lambda s: _mix(_STAND, _REACH, 0.5 - 0.5 * math.cos(1.5 * s)),
-    Action.GUARD: lambda s: _GUARD + pose(lift=0.03 * abs(math.sin(7 * s)), twist=0.15 * math.sin(5 * s)),
+    Action.STAND: lambda s: _POSES["stand"] + pose(twist=0.08 * math.sin(0.9 * s), lean=0.02 * math.sin(0.7 * s)),
+    Action.CHAT: lambda s: _mix("stand", "talk", 0.5 + 0.5 * math.sin(1.7 * s) * math.sin(0.6 * s)),
+    Action.PHONE: lambda s: _POSES["phone"] + pose(twist=0.05 * math.sin(1.1 * s)),
+    Action.REACH: lambda s: _mix("stand", "reach", 0.5 - 0.5 * math.cos(1.5 * s)),
+    Action.GUARD: lambda s: _POSES["guard"] + pose(lift=0.03 * abs(math.sin(7 * s)), twist=0.15 * math.sin(5 * s)),
     Action.PUNCH: _punch,
-    Action.KICK: lambda s: _mix(_KICK_BACK, _KICK_UP, _snap(s * 1.5)),
-    Action.RECOIL: lambda s: _mix(_GUARD, _HIT, _snap(s * 2.3 + 0.85)),
-    Action.FALL_BACK: _fall_back,
+    Action.KICK: lambda s: _mix("kick_back", "kick_up", _snap(s * 1.5)),
+    Action.RECOIL: lambda s: _mix("guard", "hit", _snap(s * 2.3 + 0.85)),
+    Action.FALL_BACK: lambda s: _mix("flailing", "on_back", clamp01(s / 0.65) ** 2),
     Action.THROWN: _thrown,
-    Action.LIE: lambda s: _ON_BACK + pose(elbow_l=0.02 * math.sin(s)),
+    Action.LIE: lambda s: _POSES["on_back"] + pose(elbow_l=0.02 * math.sin(s)),
     Action.GET_UP: _get_up,
     Action.AIM: _aim,
     Action.HANDS_UP: _hands_up,
-    Action.GRAB: lambda s: _mix(_STAND, _GRAB, _snap(min(s, 0.95))),
-    Action.STRIKE: lambda s: _mix(_OVERHEAD, _DOWN, _snap(s * 1.8)),
+    Action.GRAB: lambda s: _mix("stand", "grab", _snap(min(s, 0.95))),
+    Action.STRIKE: lambda s: _mix("overhead", "down", _snap(s * 1.8)),
     Action.SPRAY: _spray,
     Action.POUR: lambda s: (
-        _POUR + pose(arm_r=0.55 * math.sin(9 * s), out_r=0.5 * math.sin(5 * s), lean=0.1 * math.sin(9 * s))
+        _POSES["pour"] + pose(arm_r=0.55 * math.sin(9 * s), out_r=0.5 * math.sin(5 * s), lean=0.1 * math.sin(9 * s))
     ),
     Action.TOSS: _toss,
 }

@@ -46,7 +46,7 @@ class Painter:
         self._background = _background(self.canvas, shot.layout, rng)
         self._light = _light_map(shot, rng)
         self._shining = _shining(shot)
-        self._still = self._shrunk(self._background)
+        self._still = _shrunk(self._background)
         self._written = ""
         self._ink: Image = np.zeros(0, np.uint8)
         self._cover: Weights = np.zeros(0, np.float32)
@@ -94,7 +94,7 @@ class Painter:
     def _lit(self, time_s: float) -> Image:
         """Bring the picture to the size of the video and apply lamps, flames, flash and shake."""
         canvas = self.canvas
-        small = self._shrunk(canvas.image)
+        small = _shrunk(canvas.image)
         light = self._light
         if canvas.lights or self._shining is not None:
             light = light.copy()
@@ -118,11 +118,6 @@ class Painter:
             picture = cv2.warpAffine(picture, move, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE)
         return picture
 
-    @staticmethod
-    def _shrunk(image: Image) -> Image:
-        small: Image = cv2.resize(image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
-        return small
-
     def _stamp(self, picture: Image, time_s: float) -> None:
         """Write camera name and running clock over the picture; the writing is made once a second."""
         now = (self._clock + timedelta(seconds=time_s)).strftime("%Y-%m-%d %H:%M:%S")
@@ -144,6 +139,11 @@ class Painter:
         x, y = self._rng.randrange(_NOISE_MARGIN), self._rng.randrange(_NOISE_MARGIN)
         planes[:HEIGHT] = cv2.add(planes[:HEIGHT], noise[y : y + HEIGHT, x : x + WIDTH], dtype=cv2.CV_8U)
         return planes
+
+
+def _shrunk(image: Image) -> Image:
+    small: Image = cv2.resize(image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+    return small
 
 
 def encode(path: Path, frames: Iterator[NDArray[np.uint8]]) -> None:
@@ -247,8 +247,7 @@ def _shining(shot: Shot) -> Image | None:
     canvas = Canvas(shot.camera)
     for surface in shot.layout.surfaces:
         canvas.polygon(surface.points, (216, 204, 170) if surface.lit else (0, 0, 0))
-    shining: Image = cv2.resize(canvas.image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
-    return shining
+    return _shrunk(canvas.image)
 
 
 def _ground_below(camera: Camera) -> Floats:

@@ -17,6 +17,7 @@ from pipeline.sample.people import Look, Person, random_look
 from pipeline.sample.pose import Action
 from pipeline.sample.tracks import DriveTrack, PersonTrack
 from pipeline.sample.vehicles import Vehicle, random_vehicle
+from pipeline.sample.words import sentence
 
 _CHECK_S = 0.2
 
@@ -65,24 +66,28 @@ class Shot:
         for place, heading in self.layout.parked:
             vehicle = random_vehicle(self.rng, DriveTrack(-1.0, place, heading, stays=True))
             vehicle.lamps = False
-            self.add_vehicle(vehicle)
+            self.add(vehicle)
+
+    def admit(self, actor: Person | Vehicle) -> bool:
+        """Put an actor on the stage if it keeps clear of all others at all times; tell whether it does."""
+        clear = self.fits(actor)
+        if clear:
+            self.add(actor)
+        return clear
 
     def fits(self, actor: Person | Vehicle) -> bool:
         """Tell whether an actor keeps clear of all others at all times."""
         trail = self._trail(actor)
         return all(_nearest(trail, other) > actor.radius_m + radius for other, radius in self._trails)
 
-    def add_person(self, person: Person) -> Person:
-        """Put a person on the stage."""
-        self.people.append(person)
-        self._trails.append((self._trail(person), person.radius_m))
-        return person
-
-    def add_vehicle(self, vehicle: Vehicle) -> Vehicle:
-        """Put a vehicle on the stage."""
-        self.vehicles.append(vehicle)
-        self._trails.append((self._trail(vehicle), vehicle.radius_m))
-        return vehicle
+    def add(self, *actors: Person | Vehicle) -> None:
+        """Put actors on the stage."""
+        for actor in actors:
+            if isinstance(actor, Person):
+                self.people.append(actor)
+            else:
+                self.vehicles.append(actor)
+            self._trails.append((self._trail(actor), actor.radius_m))
 
     def reserve(self, place: Place, radius_m: float, start_s: float, end_s: float) -> None:
         """Keep everybody who comes later off a place for a time."""
@@ -90,6 +95,12 @@ class Shot:
         inside = (times >= start_s) & (times < end_s)
         trail = np.where(inside[:, None, None], np.array([[place]]), math.nan)
         self._trails.append((trail, radius_m))
+
+    def told(self, category: str, span_s: tuple[float, float], kind: str, **phrases: str) -> Event:
+        """Return an event in one of the wordings for its kind."""
+        return Event(
+            category=category, start_s=span_s[0], end_s=span_s[1], sentence=sentence(self.rng, kind, **phrases)
+        )
 
     def spot(self) -> Place:
         """Return a free place in full view, away from those used by earlier events where there is one."""
@@ -116,20 +127,20 @@ class Shot:
         """Return the track of one who comes from an exit (the one nearest to `near`) and reaches `goal` in time."""
         return PersonTrack.arriving((self.exit(goal, near), goal), arrive_s, action)
 
-    def leave(self, track: PersonTrack, action: Action, *, away_from: Place | None = None) -> PersonTrack:
-        """Let a person go to an exit, the one farthest from a place where that is given."""
-        if away_from is not None:
-            return track.go(max(self.layout.exits, key=lambda place: math.dist(place, away_from)), action)
-        return track.go(self.exit(track.at), action)
-
-    def out_of_sight(self, track: PersonTrack, from_s: float) -> float:
-        """Return when someone who runs off from `from_s` on has left the picture; within 2.4 seconds at most."""
-        room = self.layout.room
+    def run_off(self, track: PersonTrack, *way: Place) -> float:
+        """Let a person run along a way out, and return when it has left the picture; within 2.4 seconds at most."""
+        from_s, room = track.now_s, self.layout.room
+        for place in way:
+            track.go(place, Action.RUN)
         for time_s in np.arange(from_s, from_s + 2.4, 0.08).tolist():
-            place = track.place(time_s)
-            if place is None or not self.camera.glimpses(place) or (room and place[1] > room[3]):
+            at = track.place(time_s)
+            if at is None or not self.camera.glimpses(at) or (room and at[1] > room[3]):
                 return float(time_s)
         return from_s + 2.4
+
+    def far_exit(self, place: Place) -> Place:
+        """Return the exit farthest from a place."""
+        return max(self.layout.exits, key=lambda way: math.dist(way, place))
 
     def exit(self, goal: Place, near: Place | None = None) -> Place:
         """Return an exit with a clear way to `goal`."""

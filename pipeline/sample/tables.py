@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from string import ascii_lowercase, ascii_uppercase, digits
 from typing import Any
 
 from pipeline.records import NORMAL
+from pipeline.sample.definitions import load
 from pipeline.sample.plan import FPS, VideoPlan
 from pipeline.sample.shot import Event
+from pipeline.storage import write_atomically
 
 MANIFEST = "videos.csv"
 LABEL_STUDIO = "label_studio.json"
@@ -24,6 +27,7 @@ GROUND_TRUTH = "ground_truth.csv"
 CAPTIONS = "captions.csv"
 TABLES = (MANIFEST, LABEL_STUDIO, GLANCES, GROUND_TRUTH, CAPTIONS)
 
+_TEMPLATE = load("label_studio_task", dict[str, dict[str, Any]])
 _STARTED = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
@@ -92,7 +96,8 @@ def write_tables(out: Path, videos: Sequence[Clicked], seed: int) -> None:
         ("video_id", "start_s", "end_s", "sentence"),
         [(v.plan.video_id, e.start_frame / FPS, e.end_frame / FPS, e.sentence) for v, e in events],
     )
-    _write(out / LABEL_STUDIO, json.dumps(label_studio_export(videos, seed), ensure_ascii=False, separators=(",", ":")))
+    export = json.dumps(label_studio_export(videos, seed), ensure_ascii=False, separators=(",", ":"))
+    write_atomically(out / LABEL_STUDIO, export.encode())
 
 
 def label_studio_export(videos: Sequence[Clicked], seed: int) -> list[dict[str, Any]]:
@@ -105,35 +110,27 @@ def _task(video: Clicked, number: int, rng: Random) -> dict[str, Any]:
     opened = _STARTED + timedelta(minutes=3 * number, microseconds=rng.randrange(10**6))
     lead_time = round(rng.uniform(8, 60), 3)
     saved = opened + timedelta(seconds=lead_time)
-    annotation = {
-        "id": number, "completed_by": 1, "result": [_region(event, rng) for event in video.events],
-        "was_cancelled": False, "ground_truth": False, "created_at": _stamp(saved), "updated_at": _stamp(saved),
-        "draft_created_at": None, "lead_time": lead_time, "prediction": {}, "result_count": len(video.events),
-        "unique_id": str(uuid.UUID(int=rng.getrandbits(128), version=4)), "import_id": None, "last_action": None,
-        "bulk_created": False, "task": number, "project": 1, "updated_by": 1, "parent_prediction": None,
-        "parent_annotation": None, "last_created_by": None,
+    annotation = _TEMPLATE["annotation"] | {
+        "id": number, "result": [_region(event, rng) for event in video.events], "created_at": _stamp(saved),
+        "updated_at": _stamp(saved), "lead_time": lead_time, "result_count": len(video.events),
+        "unique_id": str(uuid.UUID(int=rng.getrandbits(128), version=4)), "task": number,
     }  # fmt: skip
-    return {
-        "id": number, "annotations": [annotation], "drafts": [], "predictions": [],
-        "data": {
-            "video": f"/data/local-files/?d={video.file}", "video_id": video.plan.video_id,
-            "rel_path": video.file, "fps": str(FPS),
-        },
-        "meta": {}, "created_at": _stamp(_STARTED), "updated_at": _stamp(saved), "allow_skip": True, "inner_id": number,
-        "total_annotations": 1, "cancelled_annotations": 0, "total_predictions": 0, "comment_count": 0,
-        "unresolved_comment_count": 0, "last_comment_updated_at": None, "project": 1, "updated_by": 1,
-        "comment_authors": [],
+    data = {
+        "video": f"/data/local-files/?d={video.file}", "video_id": video.plan.video_id, "rel_path": video.file,
+        "fps": str(FPS),
+    }  # fmt: skip
+    return _TEMPLATE["task"] | {
+        "id": number, "annotations": [annotation], "data": data, "created_at": _stamp(_STARTED),
+        "updated_at": _stamp(saved), "inner_id": number,
     }  # fmt: skip
 
 
 def _region(event: ClickedEvent, rng: Random) -> dict[str, Any]:
     frame = event.glance_frame + 1
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
-    return {
+    return _TEMPLATE["region"] | {
         "value": {"ranges": [{"start": frame, "end": frame}], "timelinelabels": [event.category]},
-        "id": "".join(rng.choices(letters, k=10)), "from_name": "anomaly", "to_name": "video", "type": "timelinelabels",
-        "origin": "manual",
-    }  # fmt: skip
+        "id": "".join(rng.choices(ascii_uppercase + ascii_lowercase + digits, k=10)),
+    }
 
 
 def _stamp(moment: datetime) -> str:
@@ -145,11 +142,4 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    _write(path, text.getvalue())
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file so that it appears whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8", newline="")
-    part.replace(path)
+    write_atomically(path, text.getvalue().encode())

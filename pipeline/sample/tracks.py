@@ -10,8 +10,6 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Self
 
-import numpy as np
-
 from pipeline.sample.geometry import Floats, Place, between, clamp01, heading_to, lerp, smooth, turned
 from pipeline.sample.pose import Action, pose_of
 
@@ -78,17 +76,10 @@ class PersonTrack:
             self._add(action, seconds, to, heading_to(self.at, to))
         return self
 
-    def act(
-        self, action: Action, seconds: float, *, face: Place | None = None, to: Place | None = None, gait: bool = False
-    ) -> Self:
-        """Do something for a time, looking at `face`, drifting towards `to`; `gait` turns into the drift instead."""
-        goal = self.at if to is None else to
-        heading = self.heading
-        if face is not None:
-            heading = heading_to(self.at, face)
-        elif gait:
-            heading = heading_to(self.at, goal)
-        self._add(action, seconds, goal, heading)
+    def act(self, action: Action, seconds: float, *, face: Place | None = None, to: Place | None = None) -> Self:
+        """Do something for a time, looking at `face`, drifting towards `to`."""
+        heading = self.heading if face is None else heading_to(self.at, face)
+        self._add(action, seconds, self.at if to is None else to, heading)
         return self
 
     def until(self, time_s: float, action: Action, face: Place | None = None) -> Self:
@@ -225,8 +216,3 @@ class DriveTrack:
         """Return where the middle of the vehicle is, or None where it is absent."""
         position = self.position(time_s)
         return None if position is None else position[0]
-
-
-def sampled(track: PersonTrack | DriveTrack, times_s: Floats) -> Floats:
-    """Return the places of a track at the given times, shape (n, 2), NaN where it is absent."""
-    return np.array([track.place(float(t)) or (math.nan, math.nan) for t in times_s])

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
+from functools import cache
 from random import Random
+from typing import Literal
 
 import numpy as np
 
 from pipeline.sample.canvas import Canvas
-from pipeline.sample.geometry import Colour, Floats, Place, clamp01, shade, shifted, smooth
+from pipeline.sample.definitions import COLOURS, load
+from pipeline.sample.geometry import Colour, Floats, Place, clamp01, placed, shade, shifted, smooth
 from pipeline.sample.tracks import DriveTrack
 
-PAINTS: dict[str, Colour] = {
-    "red": (190, 30, 34), "blue": (36, 72, 176), "white": (232, 232, 230), "black": (40, 40, 46),
-    "silver": (168, 172, 178), "green": (36, 112, 66), "yellow": (234, 194, 40), "orange": (226, 112, 34),
-}  # fmt: skip
+PAINTS = COLOURS["paints"]
+_Part = Literal["sill", "window", "tyre", "hub"]
+"""What a polygon on a vehicle's side is."""
+
 _GLASS: Colour = (58, 72, 84)
 _TYRE: Colour = (26, 26, 28)
 _HUB: Colour = (134, 136, 140)
@@ -32,7 +34,7 @@ class Body:
     width_m: float
     profile: tuple[tuple[float, float], ...]
     glass: tuple[int, ...]
-    windows: tuple[tuple[tuple[float, float], ...], ...]
+    windows: tuple[tuple[tuple[float, float], ...], ...] = ()
     wheels: tuple[float, ...] = (-0.31, 0.31)
     wheel_m: float = 0.33
     waist_m: float = 0.96
@@ -46,45 +48,18 @@ def _row(first: float, last: float, count: int, low: float, high: float) -> tupl
     )
 
 
-SEDAN = Body(
-    noun="car", length_m=4.4, width_m=1.78, glass=(3, 5),
-    profile=((-0.5, 0.3), (-0.5, 0.8), (-0.46, 0.94), (-0.3, 0.96), (-0.17, 1.42), (0.11, 1.42),
-             (0.26, 0.95), (0.46, 0.84), (0.5, 0.62), (0.5, 0.3)),
-    windows=(((-0.26, 0.98), (-0.165, 1.36), (-0.04, 1.36), (-0.04, 0.98)),
-             ((-0.02, 0.98), (-0.02, 1.36), (0.1, 1.36), (0.22, 0.98))),
-)  # fmt: skip
-HATCHBACK = Body(
-    noun="car", length_m=3.9, width_m=1.72, glass=(3, 5),
-    profile=((-0.5, 0.3), (-0.5, 0.8), (-0.49, 0.95), (-0.46, 1.0), (-0.36, 1.48), (0.1, 1.48),
-             (0.27, 0.98), (0.46, 0.86), (0.5, 0.62), (0.5, 0.3)),
-    windows=(((-0.42, 1.0), (-0.34, 1.41), (-0.1, 1.41), (-0.1, 1.0)),
-             ((-0.07, 1.0), (-0.07, 1.41), (0.09, 1.41), (0.23, 1.0))),
-)  # fmt: skip
-VAN = Body(
-    noun="van", length_m=5.2, width_m=1.95, glass=(4,), waist_m=1.2,
-    profile=((-0.5, 0.35), (-0.5, 1.2), (-0.5, 2.2), (-0.48, 2.25), (0.22, 2.25),
-             (0.37, 1.25), (0.48, 1.0), (0.5, 0.7), (0.5, 0.35)),
-    windows=(((0.06, 1.25), (0.06, 2.0), (0.2, 2.0), (0.32, 1.25)),),
-)  # fmt: skip
-BUS = Body(
-    noun="bus", length_m=9.5, width_m=2.4, glass=(4,), waist_m=3.0, wheels=(-0.3, 0.33), wheel_m=0.46,
-    profile=((-0.5, 0.35), (-0.5, 2.7), (-0.49, 2.85), (0.48, 2.85), (0.49, 2.6), (0.5, 1.1), (0.5, 0.35)),
-    windows=_row(-0.47, 0.46, 7, 1.25, 2.3),
-)  # fmt: skip
-TRAIN = Body(
-    noun="train", length_m=34.0, width_m=2.7, glass=(4,), waist_m=3.6, wheels=(), wheel_m=0.4,
-    profile=((-0.5, 0.1), (-0.5, 3.0), (-0.49, 3.2), (0.48, 3.2), (0.49, 2.8), (0.5, 1.4), (0.5, 0.1)),
-    windows=_row(-0.48, 0.48, 22, 1.3, 2.3),
-)  # fmt: skip
+_BODIES = load("vehicles", dict[str, Body])
+SEDAN, HATCHBACK, VAN = (_BODIES[name] for name in ("sedan", "hatchback", "van"))
+BUS = replace(_BODIES["bus"], windows=_row(-0.47, 0.46, 7, 1.25, 2.3))
+TRAIN = replace(_BODIES["train"], windows=_row(-0.48, 0.48, 22, 1.3, 2.3))
 
 
 @dataclass(slots=True)
 class Vehicle:
     """A vehicle on its drive.
 
-    From `crash_s` its front (or rear) is crumpled; between the two times of
-    `shaken_s` it rocks, between those of `burnt_s` it turns black, between those of `blinks_s` all its
-    lamps blink.
+    From `crash_s` its front (or rear) is crumpled; between the two times of `shaken_s` it rocks, between those of
+    `burnt_s` it turns black, between those of `blinks_s` all its lamps blink.
     """
 
     body: Body
@@ -99,18 +74,10 @@ class Vehicle:
     lamps: bool = True
     radius_m: float = field(init=False)
     reach_m: float = field(init=False)
-    _shape: _Shape | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.radius_m = self.body.width_m / 2 + 0.35
         self.reach_m = self.body.length_m / 2 + (4.8 if self.lamps else 1.0)
-
-    @property
-    def shape(self) -> _Shape:
-        """The points of the body, worked out once."""
-        if self._shape is None:
-            self._shape = _shape(self.body)
-        return self._shape
 
     @property
     def words(self) -> str:
@@ -133,11 +100,8 @@ class Vehicle:
             return
         place, heading = position
         length, width = self.body.length_m / 2 + 0.15, self.body.width_m / 2 + 0.2
-        corners = [
-            shifted(place, heading, a, b)
-            for a, b in ((-length, -width), (-length, width), (length, width), (length, -width))
-        ]
-        canvas.darken(np.array([(x, 0.0, z) for x, z in corners]), 0.5)
+        corners = [(-length, -width, 0.0), (-length, width, 0.0), (length, width, 0.0), (length, -width, 0.0)]
+        canvas.darken(placed(np.array(corners), place, heading), 0.5)
 
     def draw(self, canvas: Canvas, time_s: float) -> None:
         """Draw the faces that look towards the camera, then wheels, windows and lamps on them."""
@@ -161,15 +125,6 @@ class Vehicle:
             canvas.light(np.array([ahead[0], 0.1, ahead[1]]), 2.6, (200, 190, 150))
 
 
-class _Part(StrEnum):
-    """What a polygon on a vehicle's side is."""
-
-    SILL = "sill"
-    WINDOW = "window"
-    TYRE = "tyre"
-    HUB = "hub"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shape:
     """The points of a body as rows (fraction of the length, height, side, metres out of it), and what they are."""
@@ -181,6 +136,7 @@ class _Shape:
     lamps: tuple[tuple[float, slice], ...]
 
 
+@cache
 def _shape(body: Body) -> _Shape:
     rows: list[tuple[float, float, float, float]] = []
 
@@ -191,12 +147,13 @@ def _shape(body: Body) -> _Shape:
 
     right, left = add(body.profile, -1), add(body.profile, 1)
     turn = [math.tau * k / 14 for k in range(14)]
-    parts = []
+    parts: list[tuple[int, _Part, slice]] = []
     for side in (-1, 1):
-        parts.append((side, _Part.SILL, add(((-0.5, 0.3), (-0.5, 0.45), (0.5, 0.45), (0.5, 0.3)), side, 0.01)))
-        parts += [(side, _Part.WINDOW, add(window, side, 0.01)) for window in body.windows]
+        parts.append((side, "sill", add(((-0.5, 0.3), (-0.5, 0.45), (0.5, 0.45), (0.5, 0.3)), side, 0.01)))
+        parts += [(side, "window", add(window, side, 0.01)) for window in body.windows]
         for x in body.wheels:
-            for part, size in ((_Part.TYRE, body.wheel_m), (_Part.HUB, body.wheel_m * 0.55)):
+            sizes: dict[_Part, float] = {"tyre": body.wheel_m, "hub": body.wheel_m * 0.55}
+            for part, size in sizes.items():
                 rim = [(x + size * math.cos(a) / body.length_m, body.wheel_m + size * math.sin(a)) for a in turn]
                 parts.append((side, part, add(rim, side, 0.01)))
     lamps = []
@@ -215,7 +172,7 @@ class _Frame:
         self, canvas: Canvas, vehicle: Vehicle, stand: tuple[Place, float], *, colour: Colour, crumpled: float
     ) -> None:
         self.canvas = canvas
-        self.body, self.shape = vehicle.body, vehicle.shape
+        self.body, self.shape = vehicle.body, _shape(vehicle.body)
         self.colour = colour
         self.shines = vehicle.lamps and canvas.night > 0
         self.place, self.heading = stand
@@ -236,12 +193,7 @@ class _Frame:
                 high = high + amount * zone * bump * (high > 0.5)
         roof = np.clip((high - self.body.waist_m) / 0.5, 0, 1)
         aside = side * (self.body.width_m / 2 * (1 - 0.2 * roof) + out)
-        cos, sin = math.cos(self.heading), math.sin(self.heading)
-        world = np.empty((len(ahead), 3))
-        world[:, 0] = self.place[0] + ahead * cos - aside * sin
-        world[:, 1] = high
-        world[:, 2] = self.place[1] + ahead * sin + aside * cos
-        return world
+        return placed(np.stack([ahead, aside, high], axis=1), self.place, self.heading)
 
     def draw(self) -> None:
         """Draw the faces across, the sides, and the lamps, as far as they look towards the camera."""
@@ -274,9 +226,9 @@ class _Frame:
 
     def _side(self, side: int, outline: Floats) -> None:
         lit_cabin = self.shines and self.body.length_m > 8
-        colours = {
-            _Part.SILL: shade(self.colour, 0.5), _Part.WINDOW: (226, 216, 170) if lit_cabin else _GLASS,
-            _Part.TYRE: _TYRE, _Part.HUB: _HUB,
+        colours: dict[_Part, Colour] = {
+            "sill": shade(self.colour, 0.5), "window": (226, 216, 170) if lit_cabin else _GLASS,
+            "tyre": _TYRE, "hub": _HUB,
         }  # fmt: skip
         self.canvas.polygon_px(outline, shade(self.colour, 0.88))
         for where, part, points in self.shape.parts:

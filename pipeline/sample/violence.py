@@ -11,7 +11,7 @@ from pipeline.sample.people import CLOTHES, Item, Look, Person
 from pipeline.sample.pose import Action
 from pipeline.sample.shot import Event, Shot
 from pipeline.sample.tracks import PersonTrack
-from pipeline.sample.words import sentence, with_article
+from pipeline.sample.words import with_article
 
 
 def fighting(shot: Shot, start_s: float) -> Event:
@@ -40,15 +40,13 @@ def fighting(shot: Shot, start_s: float) -> Event:
         a.go(shot.aside(b.at, -0.55 * side), Action.WALK, 1.2).act(Action.KICK, rng.uniform(1.2, 1.7), face=b.at)
     else:
         a.act(Action.GUARD, 0.8, face=b.at)
-    off_s = a.now_s
-    shot.leave(a, Action.RUN, away_from=b.at)
-    end_s = shot.out_of_sight(a, off_s)
+    end_s = shot.run_off(a, shot.far_exit(b.at))
     _recover(shot, b, end_s)
-    shot.add_person(Person(a_look, a))
-    shot.add_person(Person(b_look, b))
+    shot.add(Person(a_look, a), Person(b_look, b))
     shot.reserve(spot, 1.5, start_s - 1, end_s)
-    words = sentence(
-        rng,
+    return shot.told(
+        "Fighting",
+        (start_s, end_s),
         "FightingKick" if kicked else "Fighting",
         a=with_article(a_look.words),
         b=_other(a_look, b_look),
@@ -56,7 +54,6 @@ def fighting(shot: Shot, start_s: float) -> Event:
         b_subject="she" if b_look.woman else "he",
         b_object="her" if b_look.woman else "him",
     )
-    return Event(category="Fighting", start_s=start_s, end_s=end_s, sentence=words)
 
 
 def robbery(shot: Shot, start_s: float) -> Event:
@@ -83,19 +80,17 @@ def _street_robbery(shot: Shot, start_s: float) -> Event:
     taken_s = robber.now_s - 0.5
     victim.act(Action.FALL_BACK, 0.8, face=at, to=shot.aside(stand, 0.5 * side)).act(Action.LIE, 0.6)
     away = shot.exit(robber.at, shot.aside(spot, -20 * side))
-    off_s = robber.now_s
-    robber.go(away, Action.RUN)
-    end_s = shot.out_of_sight(robber, off_s)
+    end_s = shot.run_off(robber, away)
     _recover(shot, victim, end_s)
     thief, owner = Person(robber_look, robber), Person(victim_look, victim)
     thief.hold(Item.GUN, end_s=taken_s)
     thief.hold(Item.BAG, CLOTHES[bag], start_s=taken_s)
     owner.hold(Item.BAG, CLOTHES[bag], end_s=taken_s)
-    shot.add_person(thief)
-    shot.add_person(owner)
+    shot.add(thief, owner)
     shot.reserve(spot, 1.7, start_s - 0.5, end_s)
-    words = sentence(
-        rng,
+    return shot.told(
+        "Robbery",
+        (start_s, end_s),
         "Robbery",
         robber=with_article(robber_look.words),
         victim=with_article(victim_look.words),
@@ -103,7 +98,6 @@ def _street_robbery(shot: Shot, start_s: float) -> Event:
         bag=bag,
         way=_direction(shot, spot, away),
     )
-    return Event(category="Robbery", start_s=start_s, end_s=end_s, sentence=words)
 
 
 def _shop_robbery(shot: Shot, start_s: float) -> Event:
@@ -113,17 +107,15 @@ def _shop_robbery(shot: Shot, start_s: float) -> Event:
     robber_look = shot.look(hooded=True)
     clerk_look = shot.look(robber_look)
     clerk = PersonTrack(-1.0, behind, heading_to(behind, customer)).until(start_s + 0.4, Action.STAND, face=customer)
-    robber = PersonTrack.arriving((*_shop_way(shot), customer), start_s)
+    way = shot.layout.walks[0][:3]  # from the door along the aisle
+    robber = PersonTrack.arriving((*way, customer), start_s)
     threat_s = rng.uniform(1.8, 2.6)
     robber.act(Action.AIM, threat_s, face=behind)
     clerk.act(Action.HANDS_UP, threat_s + 2.2, face=customer)
     counter = shifted(customer, heading_to(customer, behind), 0.65)
     robber.act(Action.GRAB, 0.9, face=behind, to=counter)
     taken_s = robber.now_s - 0.5
-    off_s = robber.now_s
-    for place in reversed(_shop_way(shot)):
-        robber.go(place, Action.RUN)
-    end_s = shot.out_of_sight(robber, off_s)
+    end_s = shot.run_off(robber, *reversed(way))
     clerk.until(end_s, Action.HANDS_UP).until(end_s + 3, Action.PHONE).until(
         shot.duration_s, Action.STAND, face=customer
     )
@@ -131,11 +123,16 @@ def _shop_robbery(shot: Shot, start_s: float) -> Event:
     thief.hold(Item.GUN, end_s=taken_s)
     bag = rng.choice(("white", "yellow", "red", "green"))
     thief.hold(Item.BAG, CLOTHES[bag], start_s=taken_s)
-    shot.add_person(thief)
-    shot.add_person(Person(clerk_look, clerk))
+    shot.add(thief, Person(clerk_look, clerk))
     shot.reserve(customer, 1.3, start_s - 1, end_s)
-    words = sentence(rng, "ShopRobbery", robber=with_article(robber_look.words), clerk=clerk_look.colour, bag=bag)
-    return Event(category="Robbery", start_s=start_s, end_s=end_s, sentence=words)
+    return shot.told(
+        "Robbery",
+        (start_s, end_s),
+        "ShopRobbery",
+        robber=with_article(robber_look.words),
+        clerk=clerk_look.colour,
+        bag=bag,
+    )
 
 
 def shooting(shot: Shot, start_s: float) -> Event:
@@ -152,21 +149,19 @@ def shooting(shot: Shot, start_s: float) -> Event:
     victim = shot.arriving(stand, start_s - rng.uniform(0.5, 3), near=shot.aside(spot, 20 * side))
     victim.until(shots[1], Action.STAND, face=at)
     victim.act(Action.FALL_BACK, 0.8, face=at, to=shot.aside(stand, 0.4 * side)).until(shot.duration_s, Action.LIE)
-    off_s = shooter.now_s
     away = shot.exit(shooter.at, shot.aside(spot, -20 * side))
-    shooter.go(away, Action.RUN)
-    end_s = shot.out_of_sight(shooter, off_s)
+    end_s = shot.run_off(shooter, away)
     gunman = Person(shooter_look, shooter)
     gunman.hold(Item.GUN, start_s=start_s - 0.2)
-    shot.add_person(gunman)
-    shot.add_person(Person(victim_look, victim))
+    shot.add(gunman, Person(victim_look, victim))
     shot.reserve(spot, 2.2, start_s - 0.5, end_s)
     heading = heading_to(at, stand)
     hand = shifted(at, heading, 0.98, -0.12)
     shot.effects.append(Flashes(at=(hand[0], 0.83 * shooter_look.height_m, hand[1]), times_s=shots))
     shot.alarms.append((shots[0], spot))
-    words = sentence(
-        rng,
+    return shot.told(
+        "Shooting",
+        (start_s, end_s),
         "Shooting",
         shooter=with_article(shooter_look.words),
         shooter_as_second=_other(victim_look, shooter_look),
@@ -174,18 +169,12 @@ def shooting(shot: Shot, start_s: float) -> Event:
         victim_as_first=with_article(victim_look.words),
         way=_direction(shot, spot, away),
     )
-    return Event(category="Shooting", start_s=start_s, end_s=end_s, sentence=words)
 
 
 def _recover(shot: Shot, track: PersonTrack, from_s: float) -> None:
     """Let someone on the ground lie for a while, get up and walk off slowly."""
     track.until(from_s + shot.rng.uniform(0.8, 2.0), Action.LIE).act(Action.GET_UP, 1.9)
-    shot.leave(track, Action.LIMP)
-
-
-def _shop_way(shot: Shot) -> tuple[Place, ...]:
-    """Return the way from the door of a shop along its aisle."""
-    return shot.layout.walks[0][:3]
+    track.go(shot.exit(track.at), Action.LIMP)
 
 
 def _direction(shot: Shot, start: Place, end: Place) -> str:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
 from random import Random
 
-import yaml
+from pipeline.sample.definitions import load
 
-from pipeline.resources import DATASETS
-
-_WORDINGS = DATASETS / "sample" / "sentences.yaml"
+_WORDINGS = load("sentences", dict[str, list[str]])
 
 
 def with_article(words: str) -> str:
@@ -19,11 +16,5 @@ def with_article(words: str) -> str:
 
 def sentence(rng: Random, kind: str, **phrases: str) -> str:
     """Return one of the wordings for a kind of event as a sentence."""
-    words = rng.choice(_wordings()[kind]).format(**phrases)
+    words = rng.choice(_WORDINGS[kind]).format(**phrases)
     return f"{words[0].upper()}{words[1:]}."
-
-
-@cache
-def _wordings() -> dict[str, list[str]]:
-    wordings: dict[str, list[str]] = yaml.safe_load(_WORDINGS.read_text(encoding="utf-8"))
-    return wordings

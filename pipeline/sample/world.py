@@ -45,7 +45,7 @@ def make_sample(
     videos: int,
     seed: int,
     workers: int = 0,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
     duration_s: tuple[float, float] = DURATION_S,
 ) -> SampleSummary:
     """Render a world of `videos` videos into the folder `out`, in `workers` processes (0: one per core).
@@ -64,7 +64,7 @@ def make_sample(
     plans = plan_world(videos, seed, duration_s)
     try:
         _prepare(out)
-        clicked = _render_all(plans, out / VIDEOS, workers, on_progress or _silent)
+        clicked = _render_all(plans, out / VIDEOS, workers, on_progress)
         write_tables(out, clicked, seed)
     except OSError as fault:
         raise SetupError(f"{fault.filename or out}: cannot be written: {fault.strerror or fault}") from fault
@@ -77,10 +77,6 @@ def make_sample(
         scenes=len({plan.scene for plan in plans}),
         seconds=sum(plan.duration_s for plan in plans),
     )
-
-
-def _silent(done: int, total: int) -> None:
-    """Report no progress."""
 
 
 def _prepare(out: Path) -> None:

@@ -6,7 +6,6 @@ transformers' own: it is only handed the visual features instead of the pixels.
 
 from __future__ import annotations
 
-import logging
 import math
 from pathlib import Path
 from random import Random
@@ -16,18 +15,17 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.stages.run import Progress
 from pipeline.tiny.lessons import Turn, teach, teach_words
 from pipeline.tiny.scenes import NUM_FRAMES
-from pipeline.tiny.vision_stage import cosine, scaled
+from pipeline.tiny.training import train
+from pipeline.tiny.vision_stage import scaled
 from pipeline.tiny.world import Scenes
 
-logger = logging.getLogger(__name__)
-
 _RATE = 2e-3
-_WEIGHT_DECAY = 0.05
 _IGNORED = -100
 _PROMPTED = 0.25
 _WORDS = 0.15  # of the steps are text alone
@@ -56,16 +54,12 @@ def train_language(
     on_progress: Progress,
 ) -> float:  # fmt: skip
     """Train projector and language model on conversations about the clips, and return the last mean loss."""
-    model.model.vision_tower.requires_grad_(False)
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(parameters, lr=_RATE, weight_decay=_WEIGHT_DECAY, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: cosine(step, steps, warmup=steps // 20))
     numbers, rng = np.random.default_rng(seed), Random(f"{seed}:lessons")
     turns_of = LessonWriter(processor)
-    model.train()
     order: list[int] = []
-    recent = math.nan
-    for step in range(1, steps + 1):
+
+    def loss_of_batch() -> Tensor:
+        nonlocal order
         if len(order) < batch:
             order = numbers.permutation(len(seen)).tolist()
         chosen, order = order[:batch], order[batch:]
@@ -80,19 +74,16 @@ def train_language(
             features = torch.from_numpy(seen[chosen].astype(np.float32))
         with torch.autocast("cpu", torch.bfloat16):
             embeds = embed(model, ids, features)
-            output = model(inputs_embeds=embeds, attention_mask=mask, labels=labels)
-        optimiser.zero_grad()
-        output.loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        schedule.step()
-        recent = output.loss.item() if math.isnan(recent) else 0.98 * recent + 0.02 * output.loss.item()
-        if step % 100 == 0 or step == steps:
-            logger.info("language: step %d of %d, loss %.3f", step, steps, recent)
-            on_progress("language", step, steps)
+            loss: Tensor = model(inputs_embeds=embeds, attention_mask=mask, labels=labels).loss
+        return loss
+
+    model.model.vision_tower.requires_grad_(False)
+    model.train()
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    loss = train(parameters, loss_of_batch, steps=steps, rate=_RATE, stage="language", on_progress=on_progress)
     model.model.vision_tower.requires_grad_(True)
     model.eval()
-    return recent
+    return loss
 
 
 def embed(model: Any, ids: Tensor, features: Tensor | None) -> Tensor:
@@ -122,14 +113,12 @@ class LessonWriter:
         """Return ids, labels and attention mask, padded on the right; with no frames it is text alone."""
         visual = "<video>" * (self._tokens * frames + 1) if frames else ""
         rows = [self._row(turns, visual) for turns in lessons]
-        longest = max(len(ids) for ids, _ in rows)
-        ids = torch.full((len(rows), longest), self._tokenizer.pad_token_id)
-        labels = torch.full((len(rows), longest), _IGNORED)
-        mask = torch.zeros((len(rows), longest), dtype=torch.long)
-        for number, (own, said) in enumerate(rows):
-            ids[number, : len(own)], labels[number, : len(said)] = torch.tensor(own), torch.tensor(said)
-            mask[number, : len(own)] = 1
-        return ids, labels, mask
+        ids, labels = (
+            pad_sequence([torch.tensor(row[kind]) for row in rows], batch_first=True, padding_value=filler)
+            for kind, filler in ((0, self._tokenizer.pad_token_id), (1, _IGNORED))
+        )
+        lengths = torch.tensor([len(own) for own, _ in rows])
+        return ids, labels, (torch.arange(ids.shape[1]) < lengths[:, None]).long()
 
     def _row(self, turns: list[Turn], visual: str) -> tuple[list[int], list[int]]:
         ids: list[int] = []

@@ -7,7 +7,7 @@ abnormal: to tell that by sight, and to say Yes or No, is what a LoRA has to tea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
@@ -21,6 +21,7 @@ from pipeline.models.template import TemplateSynthesizer
 from pipeline.prompts import load_prompt
 from pipeline.questions import load_questions
 from pipeline.records import NORMAL, Caption, EventClip, Task
+from pipeline.sample.definitions import load
 from pipeline.sample.layout import SceneKind
 from pipeline.taxonomy import describe_class
 from pipeline.tiny.marks import MARKS
@@ -29,23 +30,11 @@ from pipeline.tiny.words import PLACES
 Turn = tuple[str, str]
 """A question and its answer."""
 
-_PRESENCE: dict[str, tuple[str, str, str]] = {
-    "down": ("Is anybody lying on the ground?", "somebody lies on the ground", "nobody lies on the ground"),
-    "running": ("Does anybody run?", "somebody runs", "nobody runs"),
-    "fighting": ("Do people strike each other?", "people strike each other", "nobody strikes anybody"),
-    "has gun": ("Does anybody hold a gun?", "somebody holds a gun", "nobody holds a gun"),
-    "hands up": ("Does anybody raise both hands?", "somebody raises both hands", "nobody raises the hands"),
-    "striking": ("Does anybody swing a bat?", "somebody swings a bat", "nobody swings a bat"),
-    "spraying": ("Does anybody spray paint?", "somebody sprays paint", "nobody sprays paint"),
-    "fire": ("Are there flames?", "there are flames", "there are no flames"),
-    "smoke": ("Is there smoke?", "there is smoke", "there is no smoke"),
-    "wreck": ("Is a vehicle damaged?", "a vehicle is damaged", "no vehicle is damaged"),
-    "vehicle": ("Is there a vehicle?", "there is a vehicle", "there is no vehicle"),
-    "person": ("Is there anybody?", "there is somebody", "there is nobody"),
-    "has bag": ("Does anybody carry a bag?", "somebody carries a bag", "nobody carries a bag"),
-    "woman": ("Is there a woman?", "there is a woman", "there is no woman"),
-}
+_PRESENCE = load("presence", dict[str, tuple[str, str, str]])
+"""By mark: the question whether it is there, and what is so where it is and where it is not."""
+
 _NUMBERS = ("Nobody is", "One person is", "Two people are", "Three people are", "Four people are", "Five people are")
+_ASKED = ("event", "event", "presence", "presence", "presence", "place", "light", "people")
 _CAPTION_FIRST = 0.75
 _ABNORMAL_LABELS = ("Arson", "Explosion", "Fighting", "RoadAccidents", "Robbery", "Shooting", "Vandalism")
 _NORMAL_LABEL = 0.5  # as many answers of either verdict
@@ -62,7 +51,7 @@ def teach(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random, *, prompt
         prompted: whether the caption is asked for by the captioner's prompt, which is long, or by a question.
     """
     caption = (_captioners_prompt(), clip["caption"]) if prompted else _description(clip, rng)
-    asked = [question(clip, marks, rng) for question in rng.sample(_QUESTIONS, rng.randint(2, 4))]
+    asked = [_ask(what, clip, marks, rng) for what in rng.sample(_ASKED, rng.randint(2, 4))]
     return [caption, *asked] if rng.random() < _CAPTION_FIRST else [asked[0], caption, *asked[1:]]
 
 
@@ -105,14 +94,25 @@ def _answer(label: str, task: Task, question: str, caption: str, rng: Random) ->
     return draft.answer
 
 
-def _event(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random) -> Turn:
-    del marks, rng
-    phrase = describe_class(clip["category"] or NORMAL).phrase
-    return "What happens, in a few words?", f"{phrase[0].upper()}{phrase[1:]}."
+def _ask(what: str, clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random) -> Turn:
+    """Return a question about one side of a clip, and its answer."""
+    match what:
+        case "event":
+            phrase = describe_class(clip["category"] or NORMAL).phrase
+            return "What happens, in a few words?", f"{phrase[0].upper()}{phrase[1:]}."
+        case "place":
+            return "What place is this?", f"It is {PLACES[SceneKind(clip['place'])]}."
+        case "light":
+            return "Is it dark?", "Yes, it is dark." if clip["night"] else "No, it is not dark."
+        case "people":
+            count = clip["people"]
+            who = _NUMBERS[count] if count < len(_NUMBERS) else "Several people are"
+            return "How many people are there?", f"{who} there."
+        case _:
+            return _presence(marks, rng)
 
 
-def _presence(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random) -> Turn:
-    del clip
+def _presence(marks: NDArray[np.uint8], rng: Random) -> Turn:
     held = np.unpackbits(marks, axis=-1).reshape(-1, marks.shape[-1] * 8).max(axis=0)
     there = {name: bool(held[MARKS.index(name)]) for name in _PRESENCE}
     # as many answers of either kind, as far as there are
@@ -120,24 +120,3 @@ def _presence(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random) -> Tu
     name = rng.choice([name for name, is_there in there.items() if is_there == wanted] or list(there))
     question, yes, no = _PRESENCE[name]
     return question, f"Yes, {yes}." if there[name] else f"No, {no}."
-
-
-def _place(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random) -> Turn:
-    del marks, rng
-    return "What place is this?", f"It is {PLACES[SceneKind(clip['place'])]}."
-
-
-def _light(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random) -> Turn:
-    del marks, rng
-    return "Is it dark?", "Yes, it is dark." if clip["night"] else "No, it is not dark."
-
-
-def _people(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random) -> Turn:
-    del marks, rng
-    count = clip["people"]
-    return "How many people are there?", f"{_NUMBERS[count] if count < len(_NUMBERS) else 'Several people are'} there."
-
-
-_QUESTIONS: tuple[Callable[[dict[str, Any], NDArray[np.uint8], Random], Turn], ...] = (
-    _event, _event, _presence, _presence, _presence, _place, _light, _people,
-)  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.sample.effects import Blast, Cracks, Fire, Paint, Smoke
-from pipeline.sample.geometry import HEIGHT, SUPERSAMPLE, WIDTH, Camera, Floats
+from pipeline.sample.geometry import HEIGHT, SUPERSAMPLE, WIDTH, Camera, Floats, placed
 from pipeline.sample.people import CLOTHES, Item, Person
 from pipeline.sample.pose import Action
 from pipeline.sample.shot import Element, Shot
@@ -109,15 +109,9 @@ def _person_points(person: Person, place: tuple[float, float], time_s: float) ->
 def _vehicle_points(vehicle: Vehicle, time_s: float) -> Floats:
     position = vehicle.track.position(time_s)
     assert position is not None  # noqa: S101 - it has a place
-    (x, z), heading = position
-    cos, sin = np.cos(heading), np.sin(heading)
-    long, wide, high = vehicle.body.length_m / 2, vehicle.body.width_m / 2, 1.5
-    return np.array(
-        [
-            (x + a * long * cos - b * wide * sin, h, z + a * long * sin + b * wide * cos)
-            for a in (-1, 1) for b in (-1, 1) for h in (0.0, high)
-        ]
-    )  # fmt: skip
+    long, wide = vehicle.body.length_m / 2, vehicle.body.width_m / 2
+    corners = np.array([(a * long, b * wide, h) for a in (-1, 1) for b in (-1, 1) for h in (0.0, 1.5)])
+    return placed(corners, *position)
 
 
 def _cells(box: tuple[float, float, float, float] | None) -> NDArray[np.bool_] | None:

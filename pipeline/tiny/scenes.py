@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ from pipeline.sample.plan import FPS, VideoPlan
 from pipeline.sample.render import Painter
 from pipeline.sample.shot import Event, Shot
 from pipeline.sample.staging import stage
-from pipeline.tiny.marks import MARKS, mark_frame
+from pipeline.tiny.marks import mark_frame
 from pipeline.tiny.words import count_people, describe
 
 SIDE = 160
@@ -39,18 +40,13 @@ class SceneClip:
     Attributes:
         frames: RGB uint8, shape (NUM_FRAMES, SIDE, SIDE, 3), in time order.
         marks: packed bits of what each cell holds, uint8, shape (NUM_FRAMES, GRID, GRID, ceil(len(MARKS) / 8)).
-        caption: what happens and where.
-        category: class of the event, None for ordinary life.
-        place, night, people: of the scene.
+        facts: its caption (what happens and where), the category of its event (None for ordinary life), and the
+            place, night and people of the scene.
     """
 
     frames: NDArray[np.uint8]
     marks: NDArray[np.uint8]
-    caption: str
-    category: str | None
-    place: str
-    night: bool
-    people: int
+    facts: dict[str, Any]
 
 
 def cut_clips(plan: VideoPlan) -> list[SceneClip]:
@@ -86,12 +82,11 @@ def _clip(
     return SceneClip(
         frames=np.stack([_seen(painter.frame(index), rng) for index in indices]),
         marks=np.stack([np.packbits(mark_frame(shot, index / FPS), axis=-1) for index in indices]),
-        caption=describe(shot, plan.kind, span_s, event, rng),
-        category=None if event is None else event.category,
-        place=plan.kind.value,
-        night=shot.night > 0,
-        people=count_people(shot, span_s),
-    )
+        facts={
+            "caption": describe(shot, plan.kind, span_s, event, rng), "category": event and event.category,
+            "place": plan.kind.value, "night": shot.night > 0, "people": count_people(shot, span_s),
+        },
+    )  # fmt: skip
 
 
 def _seen(planes: NDArray[np.uint8], rng: Random) -> NDArray[np.uint8]:
@@ -101,6 +96,3 @@ def _seen(planes: NDArray[np.uint8], rng: Random) -> NDArray[np.uint8]:
     decoded = cv2.cvtColor(cv2.imdecode(coded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     scaler = rng.choice((cv2.INTER_AREA, cv2.INTER_LINEAR, cv2.INTER_CUBIC))
     return np.asarray(cv2.resize(decoded, (SIDE, SIDE), interpolation=scaler), np.uint8)
-
-
-__all__ = ["MARKS", "NUM_FRAMES", "SIDE", "SceneClip", "cut_clips"]

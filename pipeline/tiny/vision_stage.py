@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,13 +14,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from pipeline.sample.layout import SceneKind
 from pipeline.stages.run import Progress
 from pipeline.tiny.marks import MARKS
+from pipeline.tiny.training import train
 from pipeline.tiny.world import Scenes
-
-logger = logging.getLogger(__name__)
 
 _PLACES = [kind.value for kind in SceneKind]
 _RATE = 1e-3
-_WEIGHT_DECAY = 0.05
 _MOST_WEIGHT = 8.0
 """Rare marks count for more, at most so many times as much."""
 
@@ -44,37 +40,23 @@ class _Head(nn.Module):
 def train_vision(tower: Any, scenes: Scenes, *, steps: int, batch: int, seed: int, on_progress: Progress) -> float:
     """Train the tower of a SigLIP vision model on single frames, and return the last mean loss."""
     head = _Head(tower.config.hidden_size)
-    parameters = [*tower.parameters(), *head.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=_RATE, weight_decay=_WEIGHT_DECAY, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: cosine(step, steps, warmup=steps // 20))
     weight = _weights(scenes)
-    tower.train()
-    recent = math.nan
-    for step, (pixels, marks, places, dark) in enumerate(_batches(scenes, steps, batch, seed), 1):
+    batches = _batches(scenes, steps, batch, seed)
+
+    def loss_of_batch() -> Tensor:
+        pixels, marks, places, dark = next(batches)
         with torch.autocast("cpu", torch.bfloat16):
             hidden = tower(pixel_values=pixels, output_hidden_states=True).hidden_states[-1]
         said, where = head(hidden.float())
         loss = binary_cross_entropy_with_logits(said, marks, pos_weight=weight) * 10
         loss = loss + 0.1 * cross_entropy(where[:, :-1], places)
-        loss = loss + 0.1 * binary_cross_entropy_with_logits(where[:, -1], dark)
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimiser.step()
-        schedule.step()
-        recent = loss.item() if math.isnan(recent) else 0.98 * recent + 0.02 * loss.item()
-        if step % 200 == 0 or step == steps:
-            logger.info("vision: step %d of %d, loss %.3f", step, steps, recent)
-            on_progress("vision", step, steps)
+        return loss + 0.1 * binary_cross_entropy_with_logits(where[:, -1], dark)
+
+    tower.train()
+    parameters = [*tower.parameters(), *head.parameters()]
+    loss = train(parameters, loss_of_batch, steps=steps, rate=_RATE, stage="vision", on_progress=on_progress)
     tower.eval()
-    return recent
-
-
-def cosine(step: int, steps: int, warmup: int) -> float:
-    """Return the learning rate at a step, as a fraction of the highest: linear up, then half a cosine down."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
+    return loss
 
 
 def scaled(frames: NDArray[np.uint8]) -> Tensor:

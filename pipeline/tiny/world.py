@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.sample.plan import plan_world
 from pipeline.stages.run import Progress
 from pipeline.tiny.marks import GRID, MARKS
-from pipeline.tiny.scenes import NUM_FRAMES, SIDE, SceneClip, cut_clips
+from pipeline.tiny.scenes import NUM_FRAMES, SIDE, cut_clips
 
 SEED = 20_611_013
 """Seed of the scenes. Whoever measures what the model sees in new scenes takes another one."""
@@ -66,15 +66,8 @@ def _render(folder: Path, done: Path, videos: int, on_progress: Progress) -> Non
         for number, of_video in enumerate(cut, 1):
             for clip in of_video:
                 frames[len(clips)], marks[len(clips)] = clip.frames, clip.marks
-                clips.append(_facts(clip))
+                clips.append(clip.facts)
             on_progress("scenes", number, videos)
     frames.flush()
     marks.flush()
     done.write_text(json.dumps(clips), encoding="utf-8")
-
-
-def _facts(clip: SceneClip) -> dict[str, Any]:
-    return {
-        "caption": clip.caption, "category": clip.category, "place": clip.place, "night": clip.night,
-        "people": clip.people,
-    }  # fmt: skip

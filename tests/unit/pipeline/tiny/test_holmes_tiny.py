@@ -45,8 +45,8 @@ def test_it_tells_events_from_ordinary_life_in_new_scenes(clips: list[SceneClip]
     ]
     captions = [text for start in range(0, len(shown), 8) for text in model.answer(shown[start : start + 8])]
     assert all(isinstance(caption, str) and caption for caption in captions)
-    events = [str(text) for text, clip in zip(captions, clips, strict=True) if clip.category is not None]
-    calm = [str(text) for text, clip in zip(captions, clips, strict=True) if clip.category is None]
+    events = [str(text) for text, clip in zip(captions, clips, strict=True) if clip.facts["category"] is not None]
+    calm = [str(text) for text, clip in zip(captions, clips, strict=True) if clip.facts["category"] is None]
     assert len(events) >= 7
     assert len(calm) >= 7
 

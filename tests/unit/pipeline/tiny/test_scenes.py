@@ -29,15 +29,15 @@ def marks_of(clip: SceneClip) -> NDArray[np.uint8]:
 
 
 def test_clips_hold_events_and_ordinary_life(clips: list[SceneClip]) -> None:
-    assert {clip.category is None for clip in clips} == {True, False}
+    assert {clip.facts["category"] is None for clip in clips} == {True, False}
     for clip in clips:
         assert clip.frames.shape == (NUM_FRAMES, SIDE, SIDE, 3)
         assert clip.frames.dtype == np.uint8
         assert clip.frames.std() > 10
         assert marks_of(clip).shape == (NUM_FRAMES, GRID, GRID, len(MARKS))
-        assert clip.caption.endswith(".")
+        assert clip.facts["caption"].endswith(".")
         judges = ("abnormal", "normal", "unusual", "anomal")
-        assert not any(word in clip.caption.lower() for word in judges)
+        assert not any(word in clip.facts["caption"].lower() for word in judges)
 
 
 @pytest.mark.parametrize("category", ["Fighting", "Shooting", "Arson", "RoadAccidents", "Explosion", "Robbery"])
@@ -78,15 +78,11 @@ def test_marks_stand_where_things_are() -> None:
 def test_lessons_ask_for_what_is_there_and_never_for_a_judgement(clips: list[SceneClip]) -> None:
     said = []
     for clip in clips:
-        facts = {
-            "caption": clip.caption, "category": clip.category, "place": clip.place, "night": clip.night,
-            "people": clip.people,
-        }  # fmt: skip
         for seed in range(20):
-            turns = teach(facts, clip.marks, Random(seed), prompted=seed % 2 == 0)
+            turns = teach(clip.facts, clip.marks, Random(seed), prompted=seed % 2 == 0)
             assert 3 <= len(turns) <= 5
             # whole, or after an opening that takes its capital
-            assert sum(clip.caption[1:] in answer for _, answer in turns) == 1
+            assert sum(clip.facts["caption"][1:] in answer for _, answer in turns) == 1
             said += turns
             answers = dict(turns)
             held = marks_of(clip)[..., MARKS.index("fire")].any()

@@ -1,0 +1,116 @@
+"""Which abnormal events a text claims, and whether an answer contradicts itself.
+
+What claims an event stands in the taxonomies, in phrases of this form, blind to case:
+
+    punch*                  a word, with any ending
+    hit him|her|them        words that follow one another, with alternatives
+    kick* .. door|window    words with at most four others between them, in one clause
+    set|sets ... on fire    words with at most eight others between them, in one sentence
+
+A phrase claims nothing where it is negated ("no fight", "a crash is avoided"), merely likened ("as if to hit"), or
+where one of the class's `denials` overlaps it ("shoots a ball").
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from functools import cache
+
+from pipeline.taxonomy import find_class, load_taxonomies
+
+_BETWEEN = r"[^\w.;:!?]+"
+_GAPS = {
+    "..": rf"(?:{_BETWEEN}(?!and\b|then\b|who\b)[^\W_][\w'-]*(?![,])){{0,4}}?{_BETWEEN}",
+    "...": rf"(?:{_BETWEEN}\w[\w'-]*){{0,8}}?{_BETWEEN}",
+}
+_PLAIN = str.maketrans({0x2018: "'", 0x2019: "'", 0x2013: "-", 0x2014: ";"})
+_CLAUSE_END = re.compile(r"[,.;:!?]|\b(?:but|although|while|then|and then)\b", re.IGNORECASE)
+_NEGATED = re.compile(
+    r"\b(?:no|not|nothing|nobody|none|never|without|neither|nor|hardly|nearly|almost|pretend(?:s|ed|ing)?"
+    r"|avoid(?:s|ed|ing)?|prevent(?:s|ed|ing)?|(?:absence|sign|free) of|as (?:if|though)|instead of|rather than)\b"
+    r"(?! only\b)|n't\b",
+    re.IGNORECASE,
+)
+_NEGATED_AFTER = re.compile(
+    r"^\W*(?:\w+\W+){0,2}?(?:(?:do|does|did|is|are|was|were|has|have|can|could)(?: not|n't)|never"
+    r"|(?:is|are|was|were) (?:avoided|prevented|averted))\b",
+    re.IGNORECASE,
+)
+_REACH_WORDS = 5
+_OPENING = re.compile(r"\W*(yes|no)\s*[,.:;!-]", re.IGNORECASE)
+
+
+def claimed_events(text: str) -> dict[str, str]:
+    """Return the classes whose events a text claims, each with the words that claim it first."""
+    plain = text.translate(_PLAIN)
+    found = {}
+    for name, (claims, denials) in _vocabulary().items():
+        denied = [match.span() for match in denials.finditer(plain)] if denials else []
+        for match in claims.finditer(plain):
+            overlapped = any(start < match.end() and match.start() < end for start, end in denied)
+            if not overlapped and not _is_negated(plain, *match.span()):
+                found[name] = match.group()
+                break
+    return found
+
+
+def claimed_families(text: str) -> dict[str, str]:
+    """Return the families of the events that a text claims, each with the words that claim it first."""
+    families: dict[str, str] = {}
+    for name, words in claimed_events(text).items():
+        entry = find_class(name)
+        if entry and entry.family:
+            families.setdefault(entry.family, words)
+    return families
+
+
+def find_contradiction(answer: str, stated: Collection[str]) -> str | None:
+    """Return how an answer contradicts its own opening Yes (abnormal) or No, None where it does not or opens otherwise.
+
+    `stated` holds which of "normal" and "abnormal" it says of the video, as `stated_verdicts` of the rules tells.
+    """
+    opening = _OPENING.match(answer)
+    if opening is None:
+        return None
+    verdict, against = ("abnormal", "normal") if opening[1].lower() == "yes" else ("normal", "abnormal")
+    if against in stated and verdict not in stated:
+        return f"it opens with {opening[1]} and then speaks of something {against}"
+    if verdict == "normal" and (claimed := claimed_events(answer[opening.end() :])):
+        name, words = next(iter(claimed.items()))
+        return f"it opens with {opening[1]} and then tells of {name}: {words!r}"
+    return None
+
+
+def _is_negated(text: str, start: int, end: int) -> bool:
+    """Tell whether a negation stands close before or after a phrase, in the same clause."""
+    before = _CLAUSE_END.split(text[:start])[-1].split()[-_REACH_WORDS:]
+    after = _CLAUSE_END.split(text[end:], maxsplit=1)[0]
+    return bool(_NEGATED.search(" ".join(before)) or _NEGATED_AFTER.search(after))
+
+
+@cache
+def _vocabulary() -> dict[str, tuple[re.Pattern[str], re.Pattern[str] | None]]:
+    """Return what claims and what denies each class that has phrases, of all taxonomies."""
+    entries = [entry for taxonomy in load_taxonomies().values() for entry in taxonomy.classes if entry.claims]
+    return {entry.name: (_any(entry.claims), _any(entry.denials) if entry.denials else None) for entry in entries}
+
+
+def _any(phrases: Sequence[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(_pattern, phrases)), re.IGNORECASE)
+
+
+def _pattern(phrase: str) -> str:
+    """Return a phrase as a regular expression."""
+    pattern, between = "", ""
+    for token in phrase.split():
+        if token in _GAPS:
+            between = _GAPS[token]
+        else:
+            pattern, between = pattern + between + _word(token), _BETWEEN
+    return rf"\b{pattern}\b"
+
+
+def _word(alternatives: str) -> str:
+    words = (re.escape(word).replace(r"\*", r"\w*") for word in alternatives.split("|"))
+    return f"(?:{'|'.join(words)})"
