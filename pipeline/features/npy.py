@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError, RecordError
-from pipeline.features.base import EncodedVideo, FeatureJob, FeatureWriter, Floats, num_snippets
+from pipeline.features.base import EncodedVideo, FeatureJob, Floats, num_snippets, write_features
 from pipeline.records import Reason, Video, digest
 
 _CROP = re.compile(r"^(?P<name>.+?)(?:__(?P<crop>\d+))?$")
@@ -44,7 +44,6 @@ class NpyEncoder:
         return {"encoder": self.name, "version": 1, "files": digest(files)}
 
     def encode(self, jobs: Iterable[FeatureJob]) -> Iterator[EncodedVideo | RecordError]:
-        """See `FeatureEncoder.encode`."""
         for job in jobs:
             try:
                 yield self._take_over(job)
@@ -65,13 +64,9 @@ class NpyEncoder:
                 f"{video.video_id}: {count} snippets; {video.num_frames} frames in steps of {job.stride_frames} are "
                 f"{expected} (features.stride_frames)",
             )
-        writer = FeatureWriter(job.path, expected, video.video_id)
-        try:
-            # Fitted at the end: the last snippet is repeated, or snippets beyond the video are left out.
-            writer.write(features[:, np.minimum(np.arange(expected), count - 1)])
-            return writer.close()
-        finally:
-            writer.discard()
+        # Fitted at the end: the last snippet is repeated, or snippets beyond the video are left out.
+        fitted = features[:, np.minimum(np.arange(expected), count - 1)]
+        return write_features(job.path, expected, video.video_id, [fitted])
 
     def _by_name(self) -> dict[str, dict[int, Path]]:
         if self._files is None:

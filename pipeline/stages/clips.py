@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import ClipsConfig, Reader, VideoConfig
+from pipeline.config import ClipsConfig, VideoConfig
 from pipeline.errors import RecordError
 from pipeline.records import EventClip, Glance, Reason, Scores, Video, digest, readable_id
 from pipeline.sampler.curve import ScoreCurve
@@ -36,7 +36,6 @@ class CutJob:
     clips: tuple[PlannedClip, ...]
     curve: ScoreCurve | None
     folder: Path | None
-    reader: Reader
     min_s: float
 
 
@@ -87,7 +86,7 @@ class ClipsStage:
                 faults.append((unit.record_id, list(plan.rejected)))
                 yield CutJob(
                     video=unit.payload.video, clips=plan.clips, curve=plan.curve, folder=folder,
-                    reader=self._video.reader, min_s=self._config.min_s,
+                    min_s=self._config.min_s,
                 )  # fmt: skip
 
         with VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool:
@@ -217,7 +216,7 @@ def _cut(
         for clip in clips
     ]
     kept = []
-    for clip, fault in zip(clips, cut_clips(job.video.path, spans, reader=job.reader), strict=True):
+    for clip, fault in zip(clips, cut_clips(job.video.path, spans), strict=True):
         if isinstance(fault, RecordError):
             rejected.append((clip.clip_id, fault))
         else:

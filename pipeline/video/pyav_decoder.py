@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,15 +37,6 @@ class _LostPlaceError(Exception):
     """The packets that come are not those of the packet table."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """A decoder that holds the packets [start, stop) of a group of pictures, and the frames that have come out."""
-
-    start: int
-    stop: int
-    frames: list[VideoFrame]
-
-
 class PyavDecoder:
     """Decodes the frames that are wanted, and as little else as the codec allows.
 
@@ -72,13 +62,12 @@ class PyavDecoder:
     def __init__(self, path: Path, *, from_index: bool = True) -> None:
         self.path = path
         self._skips = False
-        self._begun: _Begun | None = None
         self._cursor = _PacketCursor(path, from_index=from_index)
         try:
             self.packets = self._cursor.table
             self.timeline = timeline_of(self.packets, str(path))
             # The container's rotation travels on the decoded frames.
-            first = self._first_frame()
+            [(_, first)] = self.decode(np.zeros(1, dtype=np.int64))
         except BaseException:
             self.close()
             raise
@@ -130,31 +119,14 @@ class PyavDecoder:
                 f"{self.path}: got {got} of {len(wanted)} frames: frame {wanted[got]} does not decode",
             )
 
-    def _first_frame(self) -> VideoFrame:
-        """Decode the first frame, and stop right behind it: its group of pictures is likely to be read on."""
-        if not self.packets.has_timestamps:
-            [(_, first)] = self.decode(np.zeros(1, dtype=np.int64))
-            return first
-        start, pts = int(self.packets.group_starts[0]), int(self.packets.frame_pts[0])
-        begun = _Begun(start, start, [])
-        with suppress(_LostPlaceError):
-            for position, packet in self._cursor.read(start, min(start + _READ_OVER_PACKETS, len(self.packets.pts))):
-                begun = _Begun(start, position + 1, begun.frames + self._feed(packet, skip=False))
-                if packet is not None and (found := [frame for frame in begun.frames if frame.pts == pts]):
-                    self._begun = begun
-                    return found[0]
-        [(_, first)] = self.decode(np.zeros(1, dtype=np.int64))
-        return first
-
     def _attempt(self, wanted: NDArray[np.int64], *, thorough: bool) -> Iterator[tuple[int, VideoFrame]]:
-        begun, self._begun = self._begun, None
         if not self.packets.has_timestamps:
             return self._decode_counting(wanted)
         if thorough:
             self._cursor.rewind()
             return self._decode_runs(wanted, [(0, len(self.packets.pts))], may_skip=False)
         may_skip = self.codec_name in _SKIPS_EXACTLY
-        return self._decode_runs(wanted, _runs(self.packets, wanted), may_skip=may_skip, begun=begun)
+        return self._decode_runs(wanted, _runs(self.packets, wanted), may_skip=may_skip)
 
     def _decode_counting(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame]]:
         """Decode from the start and count: the way for packets without timestamps of their own."""
@@ -171,30 +143,17 @@ class PyavDecoder:
                 yield index, frame
 
     def _decode_runs(
-        self,
-        wanted: NDArray[np.int64],
-        runs: list[tuple[int, int]],
-        *,
-        may_skip: bool,
-        begun: _Begun | None = None,
+        self, wanted: NDArray[np.int64], runs: list[tuple[int, int]], *, may_skip: bool
     ) -> Iterator[tuple[int, VideoFrame]]:
         index_of = dict(zip(self.packets.frame_pts[wanted].tolist(), wanted.tolist(), strict=True))
         is_needed = np.full(len(self.packets.pts) + 1, not may_skip)
         is_needed[self.packets.order[wanted]] = True
         for start, stop in runs:
-            for frame in self._run(start, stop, is_needed, begun):
-                index = index_of.get(frame.pts)
-                if index is not None:
-                    yield index, frame
-
-    def _run(self, start: int, stop: int, is_needed: NDArray[np.bool_], begun: _Begun | None) -> Iterator[VideoFrame]:
-        """Yield the frames of the packets [start, stop), going on where the decoder holds the first of them."""
-        goes_on = begun is not None and begun.start == start
-        if begun is not None and goes_on:
-            yield from begun.frames
-            start, stop = begun.stop, max(begun.stop, stop)
-        for position, packet in self._cursor.read(start, stop, goes_on=goes_on):
-            yield from self._feed(packet, skip=not is_needed[position])
+            for position, packet in self._cursor.read(start, stop):
+                for frame in self._feed(packet, skip=not is_needed[position]):
+                    index = index_of.get(frame.pts)
+                    if index is not None:
+                        yield index, frame
 
     def _feed(self, packet: Packet[Any] | None, *, skip: bool) -> list[VideoFrame]:
         """Decode a packet, or drain the decoder for None, and return the frames that come out."""
@@ -250,21 +209,15 @@ class _PacketCursor:
         self._open()
         self._next = 0
 
-    def read(self, start: int, stop: int, *, goes_on: bool = False) -> Iterator[tuple[int, Packet[Any] | None]]:
-        """Yield the packets at [start, stop) with their positions, then None.
-
-        Args:
-            start: first packet.
-            stop: the one after the last.
-            goes_on: the decoder holds the packets before `start`, read last; otherwise it starts empty.
+    def read(self, start: int, stop: int) -> Iterator[tuple[int, Packet[Any] | None]]:
+        """Yield the packets at [start, stop) with their positions, then None, to a decoder that starts empty.
 
         Raises:
             _LostPlaceError: where the file gives other packets than its table says.
         """
         position = self._go_to(start)
-        if not goes_on:
-            self.stream.codec_context.flush_buffers()
-        for packet in self._packets if position < stop else ():
+        self.stream.codec_context.flush_buffers()
+        for packet in self._packets:
             if self.table.has_timestamps and (position >= len(self._pts) or packet.pts != self._pts[position]):
                 self._may_seek, self._next = False, None
                 raise _LostPlaceError

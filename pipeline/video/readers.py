@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from pipeline.video.timeline import Timeline
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
+    from av.video.reformatter import VideoReformatter
 
 ReaderName = Literal["auto", "pyav", "decord"]
 
@@ -78,12 +79,9 @@ def open_reader(
     Raises:
         RecordError: where the file is no readable video, or where decord is asked for and would not read it exactly.
     """
-    decoder = PyavDecoder(Path(path))
-    size = size(*decoder.size) if callable(size) else size
-    try:
+    with closing(PyavDecoder(Path(path))) as decoder:
+        size = size(*decoder.size) if callable(size) else size
         yield DecordReader(decoder, size) if reader == "decord" else PyavReader(decoder, size)
-    finally:
-        decoder.close()
 
 
 class PyavReader:
@@ -116,8 +114,14 @@ class PyavReader:
             yield index, self._to_rgb(frame)
 
     def _to_rgb(self, frame: VideoFrame) -> RgbFrame:
-        turns = self._decoder.quarter_turns
-        width, height = (self.height, self.width) if turns % 2 else (self.width, self.height)
-        scaled = self._reformatter.reformat(frame, width, height, format="rgb24", threads=1)
-        picture = cast(RgbFrame, scaled.to_ndarray())
-        return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+        return shown(frame, self._reformatter, (self.width, self.height), self._decoder.quarter_turns)
+
+
+def shown(frame: VideoFrame, reformatter: VideoReformatter, size: Size, quarter_turns: int) -> RgbFrame:
+    """Return a decoded frame as it is to be shown, scaled to `size` and turned counterclockwise.
+
+    A reformatter keeps the tables of its scaler: one for each size is the fastest.
+    """
+    width, height = size[::-1] if quarter_turns % 2 else size
+    picture = reformatter.reformat(frame, width, height, format="rgb24", threads=1).to_ndarray()
+    return np.ascontiguousarray(np.rot90(picture, quarter_turns))

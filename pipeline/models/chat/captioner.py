@@ -148,7 +148,7 @@ def encode_video(job: EncodeJob) -> list[MediaPart]:
     clip, video = job.frames.request.clip, job.frames.request.video
     with tempfile.TemporaryDirectory() as folder:
         span = ClipSpan(clip.start_frame, clip.end_frame, Path(folder) / "clip.mp4")
-        path = cut_clips(video.path, [span], reader=job.frames.reader)[0]
+        path = cut_clips(video.path, [span])[0]
         if isinstance(path, RecordError):
             raise path
         return [_part("video_url", "video/mp4", path.read_bytes())]
