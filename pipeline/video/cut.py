@@ -25,18 +25,10 @@ from pipeline.video.pyav_decoder import PyavDecoder
 
 if TYPE_CHECKING:
     from av.packet import Packet
-    from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 _FINE_CLOCK = Fraction(1, 90_000)
 _FINEST_CLOCK_HZ = 1_000_000
-
-_TURNS: dict[int, list[tuple[str, str | None]]] = {
-    1: [("transpose", "cclock")],
-    2: [("hflip", None), ("vflip", None)],
-    3: [("transpose", "clock")],
-}
-"""Filters that turn a picture by quarter turns counterclockwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,29 +69,6 @@ def cut_clips(video_path: str | Path, spans: Sequence[ClipSpan]) -> list[Path | 
         return cutting.outcomes
 
 
-def _upright(decoder: PyavDecoder, wanted: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame]]:
-    """Yield the frames at `wanted` as they are to be shown, in their own pixel format."""
-    frames = decoder.decode(wanted)
-    return _rotated(frames, decoder.quarter_turns) if decoder.quarter_turns else frames
-
-
-def _rotated(frames: Iterator[tuple[int, VideoFrame]], quarter_turns: int) -> Iterator[tuple[int, VideoFrame]]:
-    """Turn frames counterclockwise in their own pixel format."""
-    from av.filter import Graph
-
-    graph: Graph | None = None
-    for index, frame in frames:
-        if graph is None:
-            graph = Graph()
-            source = graph.add_buffer(
-                width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1)
-            )
-            turning = [graph.add(name, setting) for name, setting in _TURNS[quarter_turns]]
-            graph.link_nodes(source, *turning, graph.add("buffersink")).configure()
-        graph.vpush(frame)
-        yield index, graph.vpull()
-
-
 def _encode(
     decoder: PyavDecoder, wanted: NDArray[np.int64], starts: frozenset[int]
 ) -> Iterator[tuple[int, Packet[VideoStream], VideoStream]]:
@@ -107,8 +76,8 @@ def _encode(
     encoder: ClipEncoder | None = None
     fault: RecordError | None = None
     try:
-        for index, frame in _upright(decoder, wanted):
-            encoder = encoder or ClipEncoder(decoder.size, decoder.timeline.fps, frame)
+        for index, frame in decoder.decode(wanted):
+            encoder = encoder or ClipEncoder(frame, decoder.timeline.fps, decoder.quarter_turns, decoder.pixel_aspect)
             for done, packet in encoder.encode(index, frame, starts_clip=index in starts):
                 yield done, packet, encoder.stream
     except RecordError as stop:

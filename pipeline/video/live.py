@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
+from pipeline.video.colour import check_matrix
+from pipeline.video.pyav_decoder import pixel_aspect, shown_size
 from pipeline.video.readers import RgbFrame, Size, shown
 
 if TYPE_CHECKING:
@@ -35,8 +37,8 @@ class LiveVideo:
     Attributes:
         url: its address.
         fps: frame rate that it declares, or 25.
-        width: as shown, after rotation.
-        height: as shown, after rotation.
+        width: as shown, upright and of square pixels.
+        height: likewise.
     """
 
     def __init__(self, url: str, container: Any, stream: Any) -> None:
@@ -46,10 +48,11 @@ class LiveVideo:
             self._first: VideoFrame = next(self._frames)
         except StopIteration:
             raise RecordError(Reason.NO_VIDEO_STREAM, f"{url}: the stream ended before its first frame") from None
+        check_matrix(self._first, url)
         self.fps = float(stream.average_rate or stream.guessed_rate or _DEFAULT_FPS)
         self._turns = round(self._first.rotation / 90) % 4
-        sides = (self._first.width, self._first.height)
-        self.width, self.height = sides[::-1] if self._turns % 2 else sides
+        coded_size = (self._first.width, self._first.height)
+        self.width, self.height = shown_size(coded_size, pixel_aspect(stream), self._turns)
         self._reformatters: dict[Size, VideoReformatter] = {}
 
     def frames(self) -> Iterator[tuple[int, float, VideoFrame]]:

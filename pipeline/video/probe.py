@@ -23,8 +23,8 @@ class VideoFacts:
         fps: mean frame rate measured from the timestamps.
         num_frames: frames that a decoder puts out.
         duration_s: end of the last frame, the first one at 0.0.
-        width: as shown, after rotation.
-        height: as shown, after rotation.
+        width: as shown, upright and of square pixels.
+        height: likewise.
         codec: name of the codec, as libavcodec calls it.
         sha256: of the whole file.
     """

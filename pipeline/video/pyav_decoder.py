@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
+from pipeline.video.colour import check_matrix
 from pipeline.video.container import demux, open_video
 from pipeline.video.packets import PacketTable, read_packets
 from pipeline.video.timeline import timeline_of
@@ -28,6 +30,9 @@ _SKIPS_EXACTLY = frozenset({"h264", "mpeg4", "mpeg2video", "mpeg1video"})
 
 _READ_OVER_PACKETS = 64
 """Gaps up to this length are read over: that is cheaper than a seek."""
+
+_MAX_PIXEL_ASPECT = 4
+"""Widest pixel that a camera writes, four fields side by side; beyond it, and below its inverse, lie broken headers."""
 
 _SEEK_MARGINS_PACKETS = (0, 32, 256)
 """How far before a key packet to aim: an index holds decode times, which may lie before the presentation time."""
@@ -52,7 +57,8 @@ class PyavDecoder:
         path: the video file.
         packets: its packet table.
         timeline: the times of its frames.
-        coded_size: width and height of the frames before rotation.
+        coded_size: width and height of the frames as decoded.
+        pixel_aspect: width of their pixels over their height.
         quarter_turns: quarter turns counterclockwise that lead to the picture to be shown.
 
     Raises:
@@ -68,10 +74,12 @@ class PyavDecoder:
             self.timeline = timeline_of(self.packets, str(path))
             # The container's rotation travels on the decoded frames.
             [(_, first)] = self.decode(np.zeros(1, dtype=np.int64))
+            check_matrix(first, str(path))
         except BaseException:
             self.close()
             raise
         self.coded_size = (first.width, first.height)
+        self.pixel_aspect = pixel_aspect(self.stream)
         self.quarter_turns = round(first.rotation / 90) % 4
 
     @property
@@ -86,9 +94,8 @@ class PyavDecoder:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height as shown."""
-        width, height = self.coded_size
-        return (height, width) if self.quarter_turns % 2 else (width, height)
+        """Width and height as shown: upright, and of square pixels."""
+        return shown_size(self.coded_size, self.pixel_aspect, self.quarter_turns)
 
     def close(self) -> None:
         """Close the file."""
@@ -169,6 +176,21 @@ class PyavDecoder:
             raise MemoryError(f"{self.path}: {fault}") from None
         except av.error.FFmpegError:
             return []  # a damaged packet: where a wanted frame is lost with it, the count tells
+
+
+def pixel_aspect(stream: VideoStream) -> Fraction:
+    """Return how many times as wide as high the pixels of a stream are; 1 where it says nothing, or nonsense."""
+    aspect = stream.sample_aspect_ratio
+    return aspect if aspect is not None and 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT else Fraction(1)
+
+
+def shown_size(coded_size: tuple[int, int], aspect: Fraction, quarter_turns: int) -> tuple[int, int]:
+    """Return width and height of frames that are turned and whose pixels are made square, by stretching as browsers do.
+
+    Only the shorter side of a pixel is stretched: nothing is lost, and turned frames come out alike.
+    """
+    width, height = round(coded_size[0] * max(aspect, 1)), round(coded_size[1] / min(aspect, 1))
+    return (height, width) if quarter_turns % 2 else (width, height)
 
 
 def _runs(table: PacketTable, wanted: NDArray[np.int64]) -> list[tuple[int, int]]:

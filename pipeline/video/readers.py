@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.video.colour import to_rgb
 from pipeline.video.decord_reader import DecordReader
 from pipeline.video.pyav_decoder import PyavDecoder
 from pipeline.video.selection import frame_indices, unique_frames
@@ -24,7 +25,7 @@ ReaderName = Literal["auto", "pyav", "decord"]
 Size = tuple[int, int]
 
 RgbFrame = NDArray[np.uint8]
-"""A picture as shown, after rotation: RGB, uint8, shape (H, W, 3)."""
+"""A picture as shown, upright and of square pixels: RGB, uint8, shape (H, W, 3)."""
 
 
 class FrameReader(Protocol):
@@ -33,7 +34,7 @@ class FrameReader(Protocol):
     Attributes:
         name: the decoder, pyav or decord.
         timeline: the times of the frames.
-        width: width of the frames given out, after rotation and scaling.
+        width: width of the frames given out: upright, of square pixels, scaled.
         height: height of the frames given out.
     """
 
@@ -73,8 +74,8 @@ def open_reader(
         path: the video file.
         reader: the decoder. auto is pyav: exact on every file, and the cheaper one in everything that
             `benchmarks/bench_frame_sampling.py` measures.
-        size: (width, height) that frames are scaled to, after rotation, or what makes it of those of the video; None
-            keeps them.
+        size: (width, height) that frames are scaled to, or what makes it of those of the video, upright and of square
+            pixels; None keeps these.
 
     Raises:
         RecordError: where the file is no readable video, or where decord is asked for and would not read it exactly.
@@ -118,10 +119,7 @@ class PyavReader:
 
 
 def shown(frame: VideoFrame, reformatter: VideoReformatter, size: Size, quarter_turns: int) -> RgbFrame:
-    """Return a decoded frame as it is to be shown, scaled to `size` and turned counterclockwise.
-
-    A reformatter keeps the tables of its scaler: one for each size is the fastest.
-    """
+    """Return a decoded frame as it is to be shown: turned counterclockwise, and scaled to `size`."""
     width, height = size[::-1] if quarter_turns % 2 else size
-    picture = reformatter.reformat(frame, width, height, format="rgb24", threads=1).to_ndarray()
+    picture = to_rgb(frame, reformatter, width, height).to_ndarray()
     return np.ascontiguousarray(np.rot90(picture, quarter_turns))
