@@ -40,6 +40,11 @@ class LabelledVideo:
     split: str | None
     sha256: str
 
+    @property
+    def content(self) -> tuple[object, ...]:
+        """All that training takes from the video, for fingerprints."""
+        return (self.video_id, self.sha256, self.snippet_s, self.is_abnormal, self.glances, self.split)
+
     @cached_property
     def glance_distance_s(self) -> NDArray[np.float32]:
         """Seconds from the middle of each snippet to the nearest click's snippet, infinite without clicks."""

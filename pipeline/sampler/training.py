@@ -90,9 +90,10 @@ class Choice:
 
 def training_key(corpus: Corpus, config: SamplerConfig) -> str:
     """Hash what a trained sampler depends on: the videos, features, labels and clicks, and the settings."""
-    videos = [(v.video_id, v.sha256, v.is_abnormal, v.glances, v.split) for v in corpus.videos]
     settings = {name: value for name, value in config.identity().items() if name != "weights"}
-    return digest(_VERSION, corpus.encoder, corpus.stride_frames, videos, settings)[:16]
+    return digest(_VERSION, corpus.encoder, corpus.stride_frames, [video.content for video in corpus.videos], settings)[
+        :16
+    ]
 
 
 def ensure_sampler(
@@ -253,6 +254,7 @@ class _Trainer:
     def identity(self) -> dict[str, Any]:
         """Return what the run's result depends on, for telling whether a checkpoint is of this run."""
         return {
+            "version": _VERSION,
             "recipe": self._recipe.model_dump(mode="json"),
             "seed": self._config.seed,
             "half_precision": self._half_precision,
@@ -260,8 +262,8 @@ class _Trainer:
             "evaluate_every": self._evaluate_every,
             "smoothing_s": self._config.smoothing_s,
             "keep": self._keep,
-            "training": [(video.video_id, video.sha256, video.glances) for video in self._training],
-            "held_out": [(video.video_id, video.sha256, video.glances) for video in self._held_out],
+            "training": [video.content for video in self._training],
+            "held_out": [video.content for video in self._held_out],
         }
 
     def run(self, folder: Path, board: SummaryWriter | None) -> FoldRun:

@@ -8,7 +8,7 @@ pass, in a worker process.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,15 +57,17 @@ class ClipsStage:
 
     def identity(self) -> Mapping[str, Any]:
         return {
-            "code": 1,
+            "code": 2,
             **self._config.identity(),
-            "reader": self._video.reader,
             "unlabelled_is_normal": self._unlabelled_is_normal,
         }
 
     def units(self) -> Iterator[Unit[VideoGlances]]:
         for item in self._video_glances():
-            parts: list[object] = [content_key(item.video), [content_key(glance) for glance in item.glances]]
+            parts: list[object] = [
+                content_key(replace(item.video, split=None)),
+                [content_key(glance) for glance in item.glances],
+            ]
             if item.scores is not None:
                 parts.append(content_key(item.scores))
             yield Unit(key=digest(*parts), record_id=item.video.video_id, payload=item)

@@ -69,7 +69,7 @@ class IngestStage(TableOnly):
         self._probe = probe or probe_file
 
     def identity(self) -> Mapping[str, Any]:
-        return {"code": 1, **self._config.model_dump(include={"label_from_name", "verify"})}
+        return {"code": 2, **self._config.model_dump(include={"label_from_name", "verify"})}
 
     def units(self) -> Iterator[Unit[Source | BadSource]]:
         for source in list_sources(self._entries):

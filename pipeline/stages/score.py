@@ -16,7 +16,7 @@ from pipeline.config import SamplerConfig
 from pipeline.devices import pick_device
 from pipeline.errors import RecordError, SetupError
 from pipeline.features.base import open_features
-from pipeline.records import FeatureFile, Reason, Scores, Video
+from pipeline.records import FeatureFile, Reason, Scores, Video, digest
 from pipeline.sampler.curve import ScoreCurve
 from pipeline.schema import content_key
 from pipeline.stages.array_files import ArrayFiles
@@ -61,7 +61,8 @@ class ScoreStage:
         for features in self._workspace.features.records():
             video = videos.get(features.video_id)
             if video is not None:
-                yield Unit(key=content_key(features), record_id=features.video_id, payload=(video, features))
+                key = digest(content_key(features), video.num_frames, video.fps)
+                yield Unit(key=key, record_id=features.video_id, payload=(video, features))
 
     def run(self, units: Iterable[Unit[FeaturedVideo]]) -> Iterator[Outcome[Scores]]:
         sampler: TrainedSampler | None = None

@@ -58,7 +58,12 @@ class OpenAICaptioner:
 
     def identity(self) -> Mapping[str, object]:
         config = self._config
-        pictures = {"num_frames": config.num_frames, "max_side": config.max_side, "jpeg_quality": config.jpeg_quality}
+        pictures = {
+            "num_frames": config.num_frames,
+            "max_side": config.max_side,
+            "jpeg_quality": config.jpeg_quality,
+            **self._video.identity(),
+        }
         return {
             "version": _VERSION,
             "model": config.model,
