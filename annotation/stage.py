@@ -6,7 +6,7 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from annotation.formats.foreign import ForeignGlance, Viewing
@@ -88,7 +88,9 @@ class GlancesStage(TableOnly):
             borne = sorted({item.category for item in found if item.category} & index.labels)
             seen_by = sorted(viewers.get(video_id, ()))
             yield Unit(
-                key=digest(content_key(videos[video_id]), [asdict(item) for item in found], borne, seen_by),
+                key=digest(
+                    content_key(replace(videos[video_id], split=None)), [asdict(item) for item in found], borne, seen_by
+                ),
                 record_id=video_id,
                 payload=VideoClicks(video=videos[video_id], clicks=tuple(found), viewers=tuple(seen_by)),
             )

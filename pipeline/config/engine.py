@@ -16,11 +16,15 @@ class VideoConfig(Section):
     """How video files are read, in worker processes that can neither hang nor exhaust the machine."""
 
     reader: Reader = Field(
-        "auto", description="decoder; auto takes decord only where it is exact and pyav everywhere else"
+        "auto", description="decoder; auto is pyav, exact on every file; decord refuses the files where it is not"
     )
     workers: int = operational(0, ge=0, description="worker processes that decode; 0 is one per core")
     timeout_s: Seconds = operational(600.0, description="seconds one file may take before its worker is killed")
     memory_mb: int = operational(4096, ge=512, description="memory one worker may use above its start, in MiB")
+
+    def identity(self) -> dict[str, Any]:
+        """Return what decides pixels: decord scales in a way of its own; auto and pyav are one decoder."""
+        return {"reader": self.reader} if self.reader == "decord" else {}
 
 
 class IngestConfig(Section):

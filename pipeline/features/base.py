@@ -27,7 +27,6 @@ Features = NDArray[np.float16]
 Floats = NDArray[np.float32]
 
 _LARGEST = float(np.finfo(np.float16).max)
-_HASH_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,72 +129,44 @@ def stored(features: Floats) -> Features:
     return np.clip(features, -_LARGEST, _LARGEST).astype(np.float16)
 
 
-class FeatureWriter:
-    """Writes a features file block by block in memory that does not grow; the file appears whole or not at all.
+def write_features(path: Path, count: int, name: str, blocks: Iterable[Floats]) -> EncodedVideo:
+    """Write a features file block by block in memory that does not grow; the file appears whole or not at all.
 
     Args:
         path: the file.
-        count: number of snippets that will be written.
+        count: number of snippets of the video.
         name: the video, for messages.
+        blocks: the features of some snippets after the other, shape (crops, n, dim).
+
+    Raises:
+        RecordError: BAD_FEATURES where a value is not finite, or other than `count` snippets come.
     """
-
-    def __init__(self, path: Path, count: int, name: str) -> None:
-        self._path = path
-        self._count = count
-        self._name = name
-        self._written = 0
-        self._shape: tuple[int, int, int] | None = None
-        self._temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
-
-    def write(self, block: Floats) -> None:
-        """Add the features of the next snippets, shape (crops, n, dim).
-
-        Raises:
-            RecordError: BAD_FEATURES where a value is not finite.
-        """
-        if not np.isfinite(block).all():
-            at = self._written + int(np.argwhere(~np.isfinite(block))[0][1])
-            raise RecordError(Reason.BAD_FEATURES, f"{self._name}: snippet {at} holds a value that is not finite")
-        mode: Literal["w+", "r+"] = "r+"
-        if self._shape is None:
-            crops, _, dim = block.shape
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._shape, mode = (crops, self._count, dim), "w+"
-        # Mapped for one block at a time: pages that stay mapped count as the worker's memory.
-        array = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-            self._temporary, mode=mode, dtype=np.float16, shape=self._shape
-        )
-        end = self._written + block.shape[1]
-        array[:, self._written : end] = stored(block)
-        self._written = end
-
-    def close(self) -> EncodedVideo:
-        """Put the finished file in place.
-
-        Raises:
-            RecordError: BAD_FEATURES where the number of snippets is not the announced one.
-        """
-        if self._shape is None or self._written != self._count:
-            raise RecordError(Reason.BAD_FEATURES, f"{self._name}: {self._written} snippets of {self._count}")
-        crops, count, dim = self._shape
-        with self._temporary.open("rb") as file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    shape: tuple[int, int, int] | None = None
+    written = 0
+    try:
+        for block in blocks:
+            if not np.isfinite(block).all():
+                at = written + int(np.argwhere(~np.isfinite(block))[0][1])
+                raise RecordError(Reason.BAD_FEATURES, f"{name}: snippet {at} holds a value that is not finite")
+            mode: Literal["w+", "r+"] = "w+" if shape is None else "r+"
+            shape = shape or (block.shape[0], count, block.shape[2])
+            # Mapped for one block at a time: pages that stay mapped count as the worker's memory.
+            array = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+                temporary, mode=mode, dtype=np.float16, shape=shape
+            )
+            array[:, written : written + block.shape[1]] = stored(block)
+            written += block.shape[1]
+        if shape is None or written != count:
+            raise RecordError(Reason.BAD_FEATURES, f"{name}: {written} snippets of {count}")
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        sha256 = file_sha256(self._temporary)
-        self._temporary.replace(self._path)
-        return EncodedVideo(crops=crops, num_snippets=count, dim=dim, sha256=sha256)
-
-    def discard(self) -> None:
-        """Remove what was written so far; does nothing after `close`."""
-        self._temporary.unlink(missing_ok=True)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes in hex."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_HASH_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        temporary.replace(path)
+        return EncodedVideo(crops=shape[0], num_snippets=count, dim=shape[2], sha256=sha256)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def open_features(path: Path) -> Features:

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import VideoConfig
 from pipeline.errors import RecordError
-from pipeline.features.base import EncodedVideo, EncoderBackend, FeatureJob, FeatureWriter, Floats, num_snippets
+from pipeline.features.base import EncodedVideo, EncoderBackend, FeatureJob, Floats, num_snippets, write_features
 from pipeline.video.pool import VideoPool
 from pipeline.video.readers import FrameReader, ReaderName, open_reader
 
@@ -70,11 +70,9 @@ class MotionEncoder:
         self._video = video
 
     def identity(self) -> Mapping[str, Any]:
-        """See `FeatureEncoder.identity`."""
         return {"encoder": self.name, "version": _VERSION, "grids": GRIDS, "rate_hz": _RATE_HZ, "side": _LONG_SIDE}
 
     def encode(self, jobs: Iterable[FeatureJob]) -> Iterator[EncodedVideo | RecordError]:
-        """See `FeatureEncoder.encode`."""
         work = ((job, self._video.reader) for job in jobs)
         with VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool:
             yield from pool.map(encode_motion, work)
@@ -112,37 +110,22 @@ def encode_motion(work: tuple[FeatureJob, ReaderName]) -> EncodedVideo:
         RecordError: where the video cannot be read.
     """
     job, reader_name = work
-    with open_reader(job.video.path, reader_name, size=_small(job.video.width, job.video.height)) as reader:
-        count = num_snippets(reader.timeline.num_frames, job.stride_frames)
-        writer = FeatureWriter(job.path, count, job.video.video_id)
-        try:
-            for block in _blocks(reader, job.stride_frames, count):
-                writer.write(block)
-            return writer.close()
-        finally:
-            writer.discard()
+    count = num_snippets(job.video.num_frames, job.stride_frames)
+    blocks = MotionStream().blocks(job.video.path, job.stride_frames, reader_name)
+    return write_features(job.path, count, job.video.video_id, blocks)
 
 
 class MotionStream:
     """Measures motion in this process. See `FeatureStream`."""
 
     def blocks(self, path: str | Path, stride_frames: int, reader: ReaderName) -> Iterator[Floats]:
-        """See `FeatureStream.blocks`."""
-        with open_reader(path, reader) as whole:
-            size = _small(whole.width, whole.height)
-        with open_reader(path, reader, size=size) as small:
-            yield from _blocks(small, stride_frames, num_snippets(small.timeline.num_frames, stride_frames))
+        with open_reader(path, reader, size=_small) as small:
+            snippets = _snippets(small, stride_frames)
+            while block := list(islice(snippets, _BLOCK)):
+                yield np.stack(block)[None]
 
     def live(self, width: int, height: int, fps: float, stride_frames: int) -> LiveMotion:
-        """See `FeatureStream.live`."""
         return LiveMotion(_small(width, height), fps, stride_frames)
-
-
-def _blocks(reader: FrameReader, stride_frames: int, count: int) -> Iterator[Floats]:
-    """Yield the features of all `count` snippets, some at a time, shape (1, n, DIM)."""
-    snippets = _snippets(reader, stride_frames, count)
-    while block := list(islice(snippets, _BLOCK)):
-        yield np.stack(block)[None]
 
 
 def _small(width: int, height: int) -> tuple[int, int]:
@@ -154,12 +137,12 @@ def _small(width: int, height: int) -> tuple[int, int]:
     return fit_width, fit_height
 
 
-def _snippets(reader: FrameReader, stride_frames: int, count: int) -> Iterator[Floats]:
+def _snippets(reader: FrameReader, stride_frames: int) -> Iterator[Floats]:
     """Yield the features of every snippet, shape (DIM,), in time order."""
     motion = LiveMotion((reader.width, reader.height), reader.timeline.fps, stride_frames)
     for index, frame in reader.iter_frames(step=motion.step):
         yield from motion.add(index, frame, reader.timeline.time_of(index))
-    yield from motion.finish(count)
+    yield from motion.finish(num_snippets(reader.timeline.num_frames, stride_frames))
 
 
 class LiveMotion:
@@ -179,11 +162,9 @@ class LiveMotion:
         self._latest: Floats = np.zeros((GRIDS[0][0] * GRIDS[0][1], STATISTICS - 1), dtype=np.float32)
 
     def wants(self, index: int) -> bool:
-        """See `LiveFeatures.wants`."""
         return index % self.step == 0
 
     def add(self, index: int, frame: NDArray[np.uint8], time_s: float) -> list[Floats]:
-        """See `LiveFeatures.add`."""
         finished = self.finish(index // self._stride_frames)
         measured = self._meter.measure(frame, time_s)
         if measured is not None:
@@ -192,7 +173,6 @@ class LiveMotion:
         return finished
 
     def finish(self, count: int) -> list[Floats]:
-        """See `LiveFeatures.finish`."""
         finished = []
         while self._finished < count:
             # A snippet too short to hold a sampled frame repeats what came before.

@@ -23,9 +23,9 @@ from pipeline.features.base import (
     EncoderBackend,
     FeatureJob,
     FeatureStream,
-    FeatureWriter,
     Floats,
     num_snippets,
+    write_features,
 )
 from pipeline.records import Reason, Video, digest
 
@@ -53,7 +53,6 @@ class NpyEncoder:
         return {"encoder": self.name, "version": 1, "files": digest(files)}
 
     def encode(self, jobs: Iterable[FeatureJob]) -> Iterator[EncodedVideo | RecordError]:
-        """See `FeatureEncoder.encode`."""
         for job in jobs:
             try:
                 yield self._take_over(job)
@@ -74,13 +73,9 @@ class NpyEncoder:
                 f"{video.video_id}: {count} snippets; {video.num_frames} frames in steps of {job.stride_frames} are "
                 f"{expected} (features.stride_frames)",
             )
-        writer = FeatureWriter(job.path, expected, video.video_id)
-        try:
-            # Fitted at the end: the last snippet is repeated, or snippets beyond the video are left out.
-            writer.write(features[:, np.minimum(np.arange(expected), count - 1)])
-            return writer.close()
-        finally:
-            writer.discard()
+        # Fitted at the end: the last snippet is repeated, or snippets beyond the video are left out.
+        fitted = features[:, np.minimum(np.arange(expected), count - 1)]
+        return write_features(job.path, expected, video.video_id, [fitted])
 
     def _by_name(self) -> dict[str, dict[int, Path]]:
         if self._files is None:

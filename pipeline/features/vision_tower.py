@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pipeline.config import FeaturesConfig, VideoConfig
 from pipeline.devices import pick_device, pick_dtype
 from pipeline.errors import RecordError, SetupError
-from pipeline.features.base import EncodedVideo, EncoderBackend, FeatureJob, FeatureWriter, Floats, num_snippets
+from pipeline.features.base import EncodedVideo, EncoderBackend, FeatureJob, Floats, num_snippets, write_features
 from pipeline.features.language_bind import load_time_tower
 from pipeline.models.hf.model import model_identity
 from pipeline.models.hf.torchvision_mend import mend_torchvision
@@ -52,7 +52,6 @@ class VisionTowerEncoder:
         self._video = video
 
     def identity(self) -> Mapping[str, Any]:
-        """See `FeatureEncoder.identity`."""
         return {
             "encoder": model_identity(self.name),
             "version": 1,
@@ -62,7 +61,6 @@ class VisionTowerEncoder:
         }
 
     def encode(self, jobs: Iterable[FeatureJob]) -> Iterator[EncodedVideo | RecordError]:
-        """See `FeatureEncoder.encode`."""
         tower = VisionTower(self._config)
         begun: deque[_Chunk] = deque()
 
@@ -90,16 +88,15 @@ def _write(tower: VisionTower, chunks: Iterator[tuple[_Chunk, NDArray[np.uint8] 
         RecordError: the first that came instead of frames.
     """
     first = next(chunks)
-    job = first[0].job
-    writer = FeatureWriter(job.path, num_snippets(job.video.num_frames, job.stride_frames), job.video.video_id)
-    try:
+
+    def blocks() -> Iterator[Floats]:
         for _, frames in chain([first], chunks):
             if isinstance(frames, RecordError):
                 raise frames
-            writer.write(tower.encode(frames)[None])
-        return writer.close()
-    finally:
-        writer.discard()
+            yield tower.encode(frames)[None]
+
+    job = first[0].job
+    return write_features(job.path, num_snippets(job.video.num_frames, job.stride_frames), job.video.video_id, blocks())
 
 
 def read_middle_frames(chunk: _Chunk) -> NDArray[np.uint8]:
@@ -138,15 +135,12 @@ class TowerStream:
         self._tower = VisionTower(config)
 
     def blocks(self, path: str | Path, stride_frames: int, reader: ReaderName) -> Iterator[Floats]:
-        """See `FeatureStream.blocks`."""
-        with open_reader(path, reader) as whole:
-            size = _scaled(whole.width, whole.height, self._tower.read_side)
-        with open_reader(path, reader, size=size) as small:
+        side = self._tower.read_side
+        with open_reader(path, reader, size=lambda width, height: _scaled(width, height, side)) as small:
             for first, end in self._tower.parts(num_snippets(small.timeline.num_frames, stride_frames)):
                 yield self._tower.encode(_middle_frames(small, first, end, stride_frames))[None]
 
     def live(self, width: int, height: int, fps: float, stride_frames: int) -> LiveTower:  # noqa: ARG002
-        """See `FeatureStream.live`."""
         size = _scaled(width, height, self._tower.read_side) or (width, height)
         return LiveTower(self._tower, size, stride_frames)
 
@@ -163,11 +157,9 @@ class LiveTower:
         self._taken = 0
 
     def wants(self, index: int) -> bool:
-        """See `LiveFeatures.wants`."""
         return index == 0 or index % self._stride_frames == self._stride_frames // 2
 
     def add(self, index: int, frame: NDArray[np.uint8], time_s: float) -> list[Floats]:  # noqa: ARG002
-        """See `LiveFeatures.add`."""
         self._latest = frame
         if index % self._stride_frames != self._stride_frames // 2:
             return []
@@ -176,7 +168,6 @@ class LiveTower:
         return self._encoded() if len(self._waiting) == self._tower.window_frames else []
 
     def finish(self, count: int) -> list[Floats]:
-        """See `LiveFeatures.finish`."""
         if self._latest is not None and self._taken < count:
             # The last snippet ended before its middle: it looks like what came last.
             self._waiting += [self._latest] * (count - self._taken)

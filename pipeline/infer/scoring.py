@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pipeline.config import FeaturesConfig
 from pipeline.devices import pick_device
-from pipeline.features.base import FeatureWriter, num_snippets, open_features
+from pipeline.features.base import Floats, num_snippets, open_features, write_features
 from pipeline.features.factory import make_stream
 from pipeline.sampler.curve import ScoreCurve
 from pipeline.sampler.model_io import load_sampler
@@ -47,14 +47,18 @@ class VideoScorer:
         count = num_snippets(timeline.num_frames, stride)
         # Features lie in a file as they do in a workspace: rounded alike, and no matter how long the video is.
         with tempfile.TemporaryDirectory(prefix="holmes-") as folder:
-            writer = FeatureWriter(Path(folder) / "features.npy", count, str(path))
-            done = 0
-            for block in self.stream.blocks(path, stride, reader):
-                writer.write(block)
-                done += block.shape[1]
-                if on_progress is not None:
-                    on_progress(done, count)
-            writer.close()
+            blocks = self._blocks(path, count, reader, on_progress)
+            write_features(Path(folder) / "features.npy", count, str(path), blocks)
             features = open_features(Path(folder) / "features.npy")
             scores = self.sampler.score(features, stride / timeline.fps)
         return ScoreCurve(scores, stride, timeline.num_frames, timeline.fps)
+
+    def _blocks(
+        self, path: Path, count: int, reader: ReaderName, on_progress: Callable[[int, int], None] | None
+    ) -> Iterator[Floats]:
+        done = 0
+        for block in self.stream.blocks(path, self.sampler.stride_frames, reader):
+            yield block
+            done += block.shape[1]
+            if on_progress is not None:
+                on_progress(done, count)

@@ -15,7 +15,8 @@ _T = TypeVar("_T")
 
 def load(name: str, shape: type[_T]) -> _T:
     """Return the values of `<name>.yaml`, in the given shape."""
-    return TypeAdapter(shape).validate_python(yaml.safe_load((DATASETS / "sample" / f"{name}.yaml").read_text(encoding="utf-8")))
+    text = (DATASETS / "sample" / f"{name}.yaml").read_text(encoding="utf-8")
+    return TypeAdapter(shape).validate_python(yaml.safe_load(text))
 
 
 COLOURS = load("colours", dict[str, dict[str, Colour]])

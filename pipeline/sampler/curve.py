@@ -12,11 +12,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason, Scores, Video
-from pipeline.sampler.smoothing import gaussian
+from pipeline.sampler.smoothing import REACH, gaussian
 from pipeline.storage import Storage
-
-TRUNCATE_SIGMAS = 4.0
-"""Standard deviations after which a Gaussian counts as zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +76,7 @@ class ScoreCurve:
         middles = (self.edges[:-1] + self.edges[1:] - 1) / 2
         values: NDArray[np.float64] = np.interp(np.arange(self.num_frames), middles, self.scores.astype(np.float64))
         sigma = sigma_s * self.fps
-        radius = round(TRUNCATE_SIGMAS * sigma)
+        radius = round(REACH * sigma)
         return values if radius < 1 else gaussian(values, sigma, radius)
 
 

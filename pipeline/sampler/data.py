@@ -40,6 +40,11 @@ class LabelledVideo:
     split: str | None
     sha256: str
 
+    @property
+    def content(self) -> tuple[object, ...]:
+        """All that training takes from the video, for fingerprints."""
+        return (self.video_id, self.sha256, self.snippet_s, self.is_abnormal, self.glances, self.split)
+
     @cached_property
     def glance_distance_s(self) -> NDArray[np.float32]:
         """Seconds from the middle of each snippet to the nearest click's snippet, infinite without clicks."""
@@ -154,16 +159,16 @@ class Batch:
         _, crops, count, _ = self.features.shape
         # No loss looks across pairs, so that nothing smaller than a pair would give the gradient of the whole.
         at_once = max(1, snippets // (2 * crops * count))
+        if at_once >= pairs:
+            yield self
+            return
         for first in range(0, pairs, at_once):
             end = min(pairs, first + at_once)
             targets = self.targets.part(first, end)
-            if end - first == pairs:
-                features = self.features
-            else:
-                # Of the padding only what this part's longest video leaves.
-                longest = targets.glances.shape[1]
-                rows = [slice(first, end), slice(pairs + first, pairs + end)]
-                features = torch.cat([self.features[row, :, :longest] for row in rows])
+            # Of the padding only what this part's longest video leaves.
+            longest = targets.glances.shape[1]
+            rows = [slice(first, end), slice(pairs + first, pairs + end)]
+            features = torch.cat([self.features[row, :, :longest] for row in rows])
             padded = bool((targets.lengths < features.shape[2]).any())
             yield Batch(features=features, lengths=targets.lengths if padded else None, targets=targets)
 

@@ -36,12 +36,9 @@ class Targets:
         return len(self.lengths) // 2
 
     def part(self, first: int, end: int) -> Targets:
-        """Return the targets of the normal videos [first, end) and of as many abnormal ones.
-
-        All videos keep their axis; of some, it ends with the longest of them.
-        """
+        """Return the targets of the normal videos [first, end) and of as many abnormal ones, up to their longest."""
         lengths = torch.cat([self.lengths[first:end], self.lengths[self.pairs + first : self.pairs + end]])
-        longest = self.glances.shape[1] if end - first == self.pairs else int(lengths.max())
+        longest = int(lengths.max())
         return Targets(
             lengths=lengths,
             glances=self.glances[first:end, :longest],

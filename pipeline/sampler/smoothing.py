@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_REACH = 4.0  # standard deviations after which a Gaussian counts as zero
+REACH = 4.0
+"""Standard deviations after which a Gaussian counts as zero."""
 
 
 def smooth(scores: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     """Return scores smoothed by a Gaussian of `sigma` snippets, the ends continued; 0 leaves them as they are."""
-    reach = int(np.ceil(_REACH * sigma))
+    reach = int(np.ceil(REACH * sigma))
     if reach == 0:
         return scores
     return np.clip(gaussian(scores.astype(np.float64), sigma, reach), 0.0, 1.0).astype(np.float32)

@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -39,6 +39,9 @@ from pipeline.sampler.smoothing import smooth
 from pipeline.sampler.step import add_gradient, pick_snippets_at_once
 from pipeline.storage import write_atomically
 from pipeline.workspace import Workspace
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 logger = logging.getLogger(__name__)
 
@@ -87,9 +90,10 @@ class Choice:
 
 def training_key(corpus: Corpus, config: SamplerConfig) -> str:
     """Hash what a trained sampler depends on: the videos, features, labels and clicks, and the settings."""
-    videos = [(v.video_id, v.sha256, v.is_abnormal, v.glances, v.split) for v in corpus.videos]
     settings = {name: value for name, value in config.identity().items() if name != "weights"}
-    return digest(_VERSION, corpus.encoder, corpus.stride_frames, videos, settings)[:16]
+    return digest(_VERSION, corpus.encoder, corpus.stride_frames, [video.content for video in corpus.videos], settings)[
+        :16
+    ]
 
 
 def ensure_sampler(
@@ -250,6 +254,7 @@ class _Trainer:
     def identity(self) -> dict[str, Any]:
         """Return what the run's result depends on, for telling whether a checkpoint is of this run."""
         return {
+            "version": _VERSION,
             "recipe": self._recipe.model_dump(mode="json"),
             "seed": self._config.seed,
             "half_precision": self._half_precision,
@@ -257,11 +262,11 @@ class _Trainer:
             "evaluate_every": self._evaluate_every,
             "smoothing_s": self._config.smoothing_s,
             "keep": self._keep,
-            "training": [(video.video_id, video.sha256, video.glances) for video in self._training],
-            "held_out": [(video.video_id, video.sha256, video.glances) for video in self._held_out],
+            "training": [video.content for video in self._training],
+            "held_out": [video.content for video in self._held_out],
         }
 
-    def run(self, folder: Path, board: Board) -> FoldRun:
+    def run(self, folder: Path, board: SummaryWriter | None) -> FoldRun:
         """Train to the last step, from the latest checkpoint in `folder` on."""
         source = FeatureSource([*self._training, *self._held_out], self._recipe)
         source.fit(self._training)
@@ -298,7 +303,14 @@ class _Trainer:
         return terms
 
     def _validate(
-        self, network: UrDmu, source: FeatureSource, step: int, *, terms: dict[str, Tensor], kept: _Kept, board: Board
+        self,
+        network: UrDmu,
+        source: FeatureSource,
+        step: int,
+        *,
+        terms: dict[str, Tensor],
+        kept: _Kept,
+        board: SummaryWriter | None,
     ) -> None:
         network.eval()
         scores = {video.video_id: score_with(network, source.read(video), self._device) for video in self._held_out}
@@ -308,10 +320,12 @@ class _Trainer:
         if self._keep != "all":
             run = FoldRun(scores=kept.scores, states={}, scale=None)
             kept.keep_only(choose(self._recipe, [run], tuple(self._held_out), self._config, self._keep).step)
-        for name, value in terms.items():
-            board.add_scalar(f"loss/{name}", value.item(), step)
+        curves = {f"loss/{name}": value.item() for name, value in terms.items()}
         if auc is not None:
-            board.add_scalar("validation/glance_auc", auc, step)
+            curves["validation/glance_auc"] = auc
+        if board is not None:
+            for name, value in curves.items():
+                board.add_scalar(name, value, step)
 
 
 class _Kept:
@@ -355,26 +369,13 @@ class _Kept:
         return int(content["step"])
 
 
-class Board(Protocol):
-    """Where curves go."""
-
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        """Add a point."""
-        ...
-
-
-class _NoBoard:
-    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> None:
-        """Do nothing."""
-
-
 @contextmanager
-def _board(folder: Path) -> Iterator[Board]:
+def _board(folder: Path) -> Iterator[SummaryWriter | None]:
     """Open a TensorBoard log where TensorBoard is installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        yield _NoBoard()
+        yield None
         return
     with SummaryWriter(str(folder)) as writer:
         yield writer

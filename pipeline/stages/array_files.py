@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 
 from pipeline.workspace import Workspace
 
@@ -13,12 +14,13 @@ class ArrayFiles:
     def __init__(self, workspace: Workspace, folder: str) -> None:
         self._storage = workspace.storage
         self._folder = folder
-        self._names: set[str] | None = None
+
+    @cached_property
+    def _names(self) -> set[str]:
+        return set(self._storage.list(self._folder))
 
     def has(self, path: str) -> bool:
         """Tell whether the file at a row's `path` was there when first asked."""
-        if self._names is None:
-            self._names = set(self._storage.list(self._folder))
         return path.removeprefix(f"{self._folder}/") in self._names
 
     def sweep(self, wanted: Iterable[str]) -> None:

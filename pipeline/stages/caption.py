@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pipeline.errors import RecordError
@@ -27,7 +28,10 @@ class CaptionStage(TableOnly):
         return {"code": 1, "captioner": self._captioner.name, **self._captioner.identity()}
 
     def units(self) -> Iterator[Unit[CaptionRequest]]:
-        videos = {video.video_id: (video, content_key(video)) for video in self._workspace.videos.records()}
+        videos = {
+            video.video_id: (video, content_key(replace(video, label=None, split=None)))
+            for video in self._workspace.videos.records()
+        }
         for clip in self._workspace.clips.records():
             video, video_key = videos[clip.video_id]
             request = CaptionRequest(clip=clip, video=video)

@@ -8,11 +8,11 @@ pass, in a worker process.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import ClipsConfig, Reader, VideoConfig
+from pipeline.config import ClipsConfig, VideoConfig
 from pipeline.errors import RecordError
 from pipeline.records import EventClip, Glance, Reason, Scores, Video, digest, readable_id
 from pipeline.sampler.curve import ScoreCurve
@@ -36,7 +36,6 @@ class CutJob:
     clips: tuple[PlannedClip, ...]
     curve: ScoreCurve | None
     folder: Path | None
-    reader: Reader
     min_s: float
 
 
@@ -58,15 +57,17 @@ class ClipsStage:
 
     def identity(self) -> Mapping[str, Any]:
         return {
-            "code": 1,
+            "code": 2,
             **self._config.identity(),
-            "reader": self._video.reader,
             "unlabelled_is_normal": self._unlabelled_is_normal,
         }
 
     def units(self) -> Iterator[Unit[VideoGlances]]:
         for item in self._video_glances():
-            parts: list[object] = [content_key(item.video), [content_key(glance) for glance in item.glances]]
+            parts: list[object] = [
+                content_key(replace(item.video, split=None)),
+                [content_key(glance) for glance in item.glances],
+            ]
             if item.scores is not None:
                 parts.append(content_key(item.scores))
             yield Unit(key=digest(*parts), record_id=item.video.video_id, payload=item)
@@ -87,7 +88,7 @@ class ClipsStage:
                 faults.append((unit.record_id, list(plan.rejected)))
                 yield CutJob(
                     video=unit.payload.video, clips=plan.clips, curve=plan.curve, folder=folder,
-                    reader=self._video.reader, min_s=self._config.min_s,
+                    min_s=self._config.min_s,
                 )  # fmt: skip
 
         with VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool:
@@ -217,7 +218,7 @@ def _cut(
         for clip in clips
     ]
     kept = []
-    for clip, fault in zip(clips, cut_clips(job.video.path, spans, reader=job.reader), strict=True):
+    for clip, fault in zip(clips, cut_clips(job.video.path, spans), strict=True):
         if isinstance(fault, RecordError):
             rejected.append((clip.clip_id, fault))
         else:

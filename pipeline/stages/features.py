@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pipeline.config import FeaturesConfig, VideoConfig
@@ -35,13 +36,15 @@ class FeaturesStage:
         return {
             "code": 1,
             "stride_frames": self._config.stride_frames,
-            "reader": self._video.reader,
+            **self._video.identity(),
             **self._encoder.identity(),
         }
 
     def units(self) -> Iterator[Unit[Video]]:
         for video in self._workspace.videos.records():
-            yield Unit(key=content_key(video), record_id=video.video_id, payload=video)
+            # A new label or split asks for no new features.
+            key = content_key(replace(video, label=None, split=None))
+            yield Unit(key=key, record_id=video.video_id, payload=video)
 
     def run(self, units: Iterable[Unit[Video]]) -> Iterator[Outcome[FeatureFile]]:
         begun: list[Video] = []

@@ -69,7 +69,7 @@ class IngestStage(TableOnly):
         self._probe = probe or probe_file
 
     def identity(self) -> Mapping[str, Any]:
-        return {"code": 1, **self._config.model_dump(include={"label_from_name", "verify"})}
+        return {"code": 2, **self._config.model_dump(include={"label_from_name", "verify"})}
 
     def units(self) -> Iterator[Unit[Source | BadSource]]:
         for source in list_sources(self._entries):
@@ -128,8 +128,8 @@ class IngestStage(TableOnly):
             named = source.path.startswith(source.place)
             raise facts if named else RecordError(facts.reason, f"{source.place}: {facts.detail}")
         video_id = source.video_id or readable_id(Path(source.name).stem, source.name, facts.sha256)
-        path = self._local_path(source.path) if "://" in source.path else str(Path(source.path).absolute())
-        if video_id in taken and taken[video_id] != path:
+        path = self._place_of(source)
+        if taken.get(video_id, path) != path and self._is_listed(taken[video_id]):
             raise RecordError(
                 Reason.DUPLICATE_VIDEO_ID, f"{source.place}: video_id {video_id} is already that of {taken[video_id]}"
             )
@@ -149,6 +149,14 @@ class IngestStage(TableOnly):
             split=source.split,
             source=source.place,
         )
+
+    def _place_of(self, source: Source) -> str:
+        return self._local_path(source.path) if "://" in source.path else str(Path(source.path).absolute())
+
+    def _is_listed(self, path: str) -> bool:
+        """Tell whether a video is still listed at `path`: where a manifest now names another file, its row goes."""
+        sources = (source for source in list_sources(self._entries) if not isinstance(source, BadSource))
+        return any(self._place_of(source) == path for source in sources)
 
     def _label(self, source: Source) -> str | None:
         if source.label is not None:

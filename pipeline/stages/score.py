@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +16,7 @@ from pipeline.config import SamplerConfig
 from pipeline.devices import pick_device
 from pipeline.errors import RecordError, SetupError
 from pipeline.features.base import open_features
-from pipeline.records import FeatureFile, Reason, Scores, Video
+from pipeline.records import FeatureFile, Reason, Scores, Video, digest
 from pipeline.sampler.curve import ScoreCurve
 from pipeline.schema import content_key
 from pipeline.stages.array_files import ArrayFiles
@@ -28,12 +27,8 @@ if TYPE_CHECKING:
     from pipeline.sampler.model_io import TrainedSampler
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeaturedVideo:
-    """A video and its features."""
-
-    video: Video
-    features: FeatureFile
+FeaturedVideo = tuple[Video, FeatureFile]
+"""A video and its features."""
 
 
 class ScoreStage:
@@ -66,8 +61,8 @@ class ScoreStage:
         for features in self._workspace.features.records():
             video = videos.get(features.video_id)
             if video is not None:
-                payload = FeaturedVideo(video=video, features=features)
-                yield Unit(key=content_key(features), record_id=features.video_id, payload=payload)
+                key = digest(content_key(features), video.num_frames, video.fps)
+                yield Unit(key=key, record_id=features.video_id, payload=(video, features))
 
     def run(self, units: Iterable[Unit[FeaturedVideo]]) -> Iterator[Outcome[Scores]]:
         sampler: TrainedSampler | None = None
@@ -75,7 +70,7 @@ class ScoreStage:
             # Only now: where nothing is to be scored, nothing has to be trained.
             sampler = sampler or self._load()
             try:
-                yield Outcome(rows=[self._score(sampler, unit.payload)])
+                yield Outcome(rows=[self._score(sampler, *unit.payload)])
             except RecordError as fault:
                 yield Outcome(rejected=[(unit.record_id, fault)])
 
@@ -98,15 +93,14 @@ class ScoreStage:
         folder, _ = ensure_sampler(self._workspace, self._config)
         return load_sampler(folder, device)
 
-    def _score(self, sampler: TrainedSampler, item: FeaturedVideo) -> Scores:
-        features = item.features
-        scores = score_features(self._workspace, sampler, item)
+    def _score(self, sampler: TrainedSampler, video: Video, features: FeatureFile) -> Scores:
+        scores = score_features(self._workspace, sampler, video, features)
         buffer = io.BytesIO()
         np.save(buffer, scores)
-        path = self._workspace.scores_file(item.video.video_id)
+        path = self._workspace.scores_file(video.video_id)
         self._workspace.storage.write(path, buffer.getvalue())
         return Scores(
-            video_id=item.video.video_id,
+            video_id=video.video_id,
             path=path,
             num_snippets=len(scores),
             stride_frames=features.stride_frames,
@@ -147,22 +141,23 @@ class WorkspaceScorer:
         features = self._features.get(video.video_id)
         if features is None:
             raise RecordError(Reason.NO_FEATURES, f"{video.video_id} has no features")
-        scores = score_features(self._workspace, self._sampler, FeaturedVideo(video=video, features=features))
+        scores = score_features(self._workspace, self._sampler, video, features)
         return ScoreCurve(scores, features.stride_frames, video.num_frames, video.fps)
 
 
-def score_features(workspace: Workspace, sampler: TrainedSampler, item: FeaturedVideo) -> NDArray[np.float32]:
+def score_features(
+    workspace: Workspace, sampler: TrainedSampler, video: Video, features: FeatureFile
+) -> NDArray[np.float32]:
     """Return the anomaly scores of a video whose features a workspace holds, float32 in [0, 1], shape (T,).
 
     Raises:
         SetupError: the sampler was trained on features of another kind.
         RecordError: the file of the features is unreadable.
     """
-    features = item.features
     if (features.encoder, features.stride_frames) != (sampler.encoder, sampler.stride_frames):
         raise SetupError(
             f"the sampler was trained on {sampler.encoder} every {sampler.stride_frames} frames; the features are "
             f"{features.encoder} every {features.stride_frames} frames"
         )
     stored = open_features(workspace.storage.local_path(features.path))
-    return sampler.score(stored, features.stride_frames / item.video.fps)
+    return sampler.score(stored, features.stride_frames / video.fps)

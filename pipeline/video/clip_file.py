@@ -10,8 +10,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pipeline.errors import RecordError
 from pipeline.records import Reason
+from pipeline.video.colour import matrix_of, to_yuv
 from pipeline.video.container import open_video
 from pipeline.video.packets import read_packets
 
@@ -43,13 +46,15 @@ class ClipEncoder:
     Frames are numbered as they come, whatever their times: those are the business of the files.
     """
 
-    def __init__(self, size: tuple[int, int], fps: float, like: VideoFrame) -> None:
+    def __init__(self, like: VideoFrame, fps: float, quarter_turns: int, pixel_aspect: Fraction) -> None:
         """Set the encoder up.
 
         Args:
-            size: width and height of the frames as shown; made even and at most _MAX_SIDE.
+            like: a frame as decoded, whose size and colour description the stream takes over; the sides are made even
+                and at most _MAX_SIDE.
             fps: mean frame rate, for the encoder's rate control only.
-            like: a frame whose colour description the stream takes over.
+            quarter_turns: by which frames are turned counterclockwise.
+            pixel_aspect: width of a pixel over its height, before turning.
         """
         import av
         from av.video.reformatter import VideoReformatter
@@ -60,10 +65,16 @@ class ClipEncoder:
         self._container = av.open(io.BytesIO(), "w", format="mp4")
         self.stream: VideoStream = self._container.add_stream("libx264", rate=rate, options=_ENCODER_OPTIONS)
         codec = self.stream.codec_context
-        codec.width, codec.height = _encodable(size)
+        self._coded_size = _encodable((like.width, like.height))
+        self._quarter_turns = quarter_turns
+        is_on_side = quarter_turns % 2 == 1
+        codec.width, codec.height = self._coded_size[::-1] if is_on_side else self._coded_size
+        codec.sample_aspect_ratio = 1 / pixel_aspect if is_on_side else pixel_aspect
         codec.pix_fmt = "yuv420p"
         codec.time_base = 1 / rate
-        codec.colorspace, codec.color_primaries, codec.color_trc = like.colorspace, like.color_primaries, like.color_trc
+        codec.colorspace, codec.color_primaries, codec.color_trc = (
+            matrix_of(like), like.color_primaries, like.color_trc,
+        )  # fmt: skip
         self._container.start_encoding()
         self._frames: deque[int] = deque()
         self._fed = 0
@@ -73,10 +84,9 @@ class ClipEncoder:
         from av.video.frame import PictureType
 
         codec = self.stream.codec_context
-        if (frame.format.name, frame.width, frame.height) != ("yuv420p", codec.width, codec.height):
-            frame = self._reformatter.reformat(
-                frame, codec.width, codec.height, format="yuv420p", dst_color_range="MPEG", threads=1
-            )
+        frame = to_yuv(frame, self._reformatter, *self._coded_size)
+        if self._quarter_turns:
+            frame = _turned(frame, self._quarter_turns)
         # A decoded frame remembers what it was in the source; the encoder would take that for an order.
         frame.pict_type = PictureType.I if starts_clip else PictureType.NONE
         frame.pts, frame.time_base = self._fed, codec.time_base
@@ -148,6 +158,20 @@ class ClipFile:
         """Give the file up."""
         self._container.close()
         self._partial.unlink(missing_ok=True)
+
+
+def _turned(frame: VideoFrame, quarter_turns: int) -> VideoFrame:
+    """Turn a frame in 4:2:0 counterclockwise, plane by plane."""
+    from av.video.frame import VideoFrame
+
+    packed = frame.to_ndarray()
+    height = frame.height
+    planes = [packed[:height], *packed[height:].reshape(2, height // 2, frame.width // 2)]
+    turned = [np.rot90(plane, quarter_turns) for plane in planes]
+    rows = np.concatenate([plane.reshape(-1, turned[0].shape[1]) for plane in turned])
+    upright = VideoFrame.from_ndarray(rows, format="yuv420p")
+    upright.color_range = frame.color_range
+    return upright
 
 
 def _encodable(size: tuple[int, int]) -> tuple[int, int]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,23 +22,13 @@ from pipeline.records import Reason
 from pipeline.storage import describe_os_error
 from pipeline.video.clip_file import ClipEncoder, ClipFile
 from pipeline.video.pyav_decoder import PyavDecoder
-from pipeline.video.readers import FrameReader, ReaderName, open_reader
-from pipeline.video.timeline import Timeline
 
 if TYPE_CHECKING:
     from av.packet import Packet
-    from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 _FINE_CLOCK = Fraction(1, 90_000)
 _FINEST_CLOCK_HZ = 1_000_000
-
-_TURNS: dict[int, list[tuple[str, str | None]]] = {
-    1: [("transpose", "cclock")],
-    2: [("hflip", None), ("vflip", None)],
-    3: [("transpose", "clock")],
-}
-"""Filters that turn a picture by quarter turns counterclockwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +40,7 @@ class ClipSpan:
     path: Path
 
 
-def cut_clips(
-    video_path: str | Path, spans: Sequence[ClipSpan], reader: ReaderName = "auto"
-) -> list[Path | RecordError]:
+def cut_clips(video_path: str | Path, spans: Sequence[ClipSpan]) -> list[Path | RecordError]:
     """Write clips of one video as H.264 files that browsers, Label Studio, decord and PyAV show alike.
 
     Each file holds exactly the frames of its span, at the times they have in the video, from 0.0 on: rotation applied,
@@ -66,10 +54,10 @@ def cut_clips(
         RecordError: where the video cannot be opened.
         SetupError: where files cannot be written.
     """
-    with _open_source(Path(video_path), reader) as source:
-        cutting = _Cutting(source, spans, str(video_path))
+    with closing(PyavDecoder(Path(video_path))) as decoder:
+        cutting = _Cutting(decoder, spans)
         try:
-            for index, packet, stream in _encode(source, cutting.frames, cutting.starts):
+            for index, packet, stream in _encode(decoder, cutting.frames, cutting.starts):
                 cutting.take(index, packet, stream)
         except RecordError as fault:
             cutting.give_up(fault)
@@ -81,90 +69,15 @@ def cut_clips(
         return cutting.outcomes
 
 
-class _Source(Protocol):
-    """Frames of a video, upright."""
-
-    timeline: Timeline
-    size: tuple[int, int]
-    clock: Fraction
-
-    def frames(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame]]: ...
-
-
-class _PyavSource:
-    """Frames as they come out of the decoder: never turned into RGB."""
-
-    def __init__(self, decoder: PyavDecoder) -> None:
-        self._decoder = decoder
-        self.timeline = decoder.timeline
-        self.size = decoder.size
-        time_base = decoder.packets.time_base
-        is_exact = decoder.packets.has_timestamps and time_base.denominator <= _FINEST_CLOCK_HZ
-        self.clock = time_base if is_exact else _FINE_CLOCK
-
-    def frames(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame]]:
-        turns = self._decoder.quarter_turns
-        if not turns:
-            return self._decoder.decode(wanted)
-        return _rotated(self._decoder.decode(wanted), turns)
-
-
-class _RgbSource:
-    """Frames of a reader that gives RGB pictures."""
-
-    def __init__(self, reader: FrameReader) -> None:
-        self._reader = reader
-        self.timeline = reader.timeline
-        self.size = (reader.width, reader.height)
-        self.clock = _FINE_CLOCK
-
-    def frames(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame]]:
-        from av.video.frame import VideoFrame
-
-        for stretch in np.split(wanted, np.flatnonzero(np.diff(wanted) > 1) + 1):
-            for index, picture in self._reader.iter_frames(int(stretch[0]), int(stretch[-1]) + 1):
-                yield index, VideoFrame.from_ndarray(picture, format="rgb24")
-
-
-@contextmanager
-def _open_source(path: Path, reader: ReaderName) -> Iterator[_Source]:
-    if reader == "decord":
-        with open_reader(path, "decord") as opened:
-            yield _RgbSource(opened)
-        return
-    decoder = PyavDecoder(path)
-    try:
-        yield _PyavSource(decoder)
-    finally:
-        decoder.close()
-
-
-def _rotated(frames: Iterator[tuple[int, VideoFrame]], quarter_turns: int) -> Iterator[tuple[int, VideoFrame]]:
-    """Turn frames counterclockwise in their own pixel format."""
-    from av.filter import Graph
-
-    graph: Graph | None = None
-    for index, frame in frames:
-        if graph is None:
-            graph = Graph()
-            source = graph.add_buffer(
-                width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1)
-            )
-            turning = [graph.add(name, setting) for name, setting in _TURNS[quarter_turns]]
-            graph.link_nodes(source, *turning, graph.add("buffersink")).configure()
-        graph.vpush(frame)
-        yield index, graph.vpull()
-
-
 def _encode(
-    source: _Source, wanted: NDArray[np.int64], starts: frozenset[int]
+    decoder: PyavDecoder, wanted: NDArray[np.int64], starts: frozenset[int]
 ) -> Iterator[tuple[int, Packet[VideoStream], VideoStream]]:
     """Yield the encoded frames at `wanted`, each with its index and the stream that describes it."""
     encoder: ClipEncoder | None = None
     fault: RecordError | None = None
     try:
-        for index, frame in source.frames(wanted):
-            encoder = encoder or ClipEncoder(source.size, source.timeline.fps, frame)
+        for index, frame in decoder.decode(wanted):
+            encoder = encoder or ClipEncoder(frame, decoder.timeline.fps, decoder.quarter_turns, decoder.pixel_aspect)
             for done, packet in encoder.encode(index, frame, starts_clip=index in starts):
                 yield done, packet, encoder.stream
     except RecordError as stop:
@@ -179,12 +92,15 @@ def _encode(
 class _Cutting:
     """The clips of one call on their way from waiting over open to done."""
 
-    def __init__(self, source: _Source, spans: Sequence[ClipSpan], name: str) -> None:
-        self._timeline, self._clock = source.timeline, source.clock
+    def __init__(self, decoder: PyavDecoder, spans: Sequence[ClipSpan]) -> None:
+        self._timeline = decoder.timeline
+        time_base = decoder.packets.time_base
+        is_exact = decoder.packets.has_timestamps and time_base.denominator <= _FINEST_CLOCK_HZ
+        self._clock = time_base if is_exact else _FINE_CLOCK
         self._spans = spans
         self._outcomes: list[Path | RecordError | None] = [None] * len(spans)
         self._open: dict[int, ClipFile] = {}
-        num_frames = source.timeline.num_frames
+        num_frames = decoder.timeline.num_frames
         covered = np.zeros(num_frames, dtype=bool)
         for place, span in enumerate(spans):
             if 0 <= span.start_frame < span.end_frame <= num_frames:
@@ -192,7 +108,8 @@ class _Cutting:
             else:
                 self._outcomes[place] = RecordError(
                     Reason.FRAME_OUT_OF_RANGE,
-                    f"{name}: frames [{span.start_frame}, {span.end_frame}) are not a span within [0, {num_frames})",
+                    f"{decoder.path}: frames [{span.start_frame}, {span.end_frame}) are not a span within "
+                    f"[0, {num_frames})",
                 )
         waiting = [place for place, outcome in enumerate(self._outcomes) if outcome is None]
         self._waiting = deque(sorted(waiting, key=lambda place: spans[place].start_frame))

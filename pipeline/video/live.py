@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
-from pipeline.video.readers import RgbFrame
+from pipeline.video.colour import check_matrix
+from pipeline.video.pyav_decoder import pixel_aspect, shown_size
+from pipeline.video.readers import RgbFrame, Size, shown
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
+    from av.video.reformatter import VideoReformatter
 
 logger = logging.getLogger(__name__)
 
@@ -36,24 +37,23 @@ class LiveVideo:
     Attributes:
         url: its address.
         fps: frame rate that it declares, or 25.
-        width: as shown, after rotation.
-        height: as shown, after rotation.
+        width: as shown, upright and of square pixels.
+        height: likewise.
     """
 
     def __init__(self, url: str, container: Any, stream: Any) -> None:
-        from av.video.reformatter import VideoReformatter
-
         self.url = url
         self._frames = _decoded(url, container, stream)
         try:
             self._first: VideoFrame = next(self._frames)
         except StopIteration:
             raise RecordError(Reason.NO_VIDEO_STREAM, f"{url}: the stream ended before its first frame") from None
+        check_matrix(self._first, url)
         self.fps = float(stream.average_rate or stream.guessed_rate or _DEFAULT_FPS)
         self._turns = round(self._first.rotation / 90) % 4
-        sides = (self._first.width, self._first.height)
-        self.width, self.height = sides[::-1] if self._turns % 2 else sides
-        self._reformatters: dict[tuple[int, int], VideoReformatter] = {}
+        coded_size = (self._first.width, self._first.height)
+        self.width, self.height = shown_size(coded_size, pixel_aspect(stream), self._turns)
+        self._reformatters: dict[Size, VideoReformatter] = {}
 
     def frames(self) -> Iterator[tuple[int, float, VideoFrame]]:
         """Yield index, time in seconds from the first one, and the frame as decoded, until the stream ends.
@@ -68,15 +68,11 @@ class LiveVideo:
             last_s = time_s if time_s > last_s else last_s + 1 / self.fps
             yield index, last_s, frame
 
-    def rgb(self, frame: VideoFrame, size: tuple[int, int]) -> RgbFrame:
+    def rgb(self, frame: VideoFrame, size: Size) -> RgbFrame:
         """Return a frame as shown, RGB uint8, scaled to (width, height)."""
         from av.video.reformatter import VideoReformatter
 
-        reformatter = self._reformatters.setdefault(size, VideoReformatter())
-        width, height = size[::-1] if self._turns % 2 else size
-        scaled = reformatter.reformat(frame, width, height, format="rgb24", threads=1)
-        picture = cast(RgbFrame, scaled.to_ndarray())
-        return np.ascontiguousarray(np.rot90(picture, self._turns)) if self._turns else picture
+        return shown(frame, self._reformatters.setdefault(size, VideoReformatter()), size, self._turns)
 
 
 @contextmanager

@@ -72,13 +72,10 @@ class VideoPool:
             initargs=(self._memory_mb, os.getpid()),
         )
 
-    def submit(
-        self, fn: Callable[[Item], Result], item: Item, *, timeout_s: float | None = None
-    ) -> Callable[[], Result | RecordError]:
+    def submit(self, fn: Callable[[Item], Result], item: Item) -> Callable[[], Result | RecordError]:
         """Begin `fn(item)`, and return what waits for its result; arguments and errors are those of `map`."""
-        limit_s = self._timeout_s if timeout_s is None else timeout_s
-        future = self._pool.schedule(_call, args=(fn, item, self._memory_mb), timeout=limit_s)
-        return functools.partial(_outcome, future, limit_s)
+        future = self._pool.schedule(_call, args=(fn, item, self._memory_mb), timeout=self._timeout_s)
+        return functools.partial(_outcome, future, self._timeout_s)
 
     def map(
         self,

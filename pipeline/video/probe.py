@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,12 +23,9 @@ class VideoFacts:
         fps: mean frame rate measured from the timestamps.
         num_frames: frames that a decoder puts out.
         duration_s: end of the last frame, the first one at 0.0.
-        width: as shown, after rotation.
-        height: as shown, after rotation.
+        width: as shown, upright and of square pixels.
+        height: likewise.
         codec: name of the codec, as libavcodec calls it.
-        rotation_deg: quarter turns counterclockwise that the container asks for: 0, 90, 180 or 270.
-        variable_frame_rate: whether the frames are unevenly spaced in time.
-        nominal_fps: the rate that the container declares; None where it declares none.
         sha256: of the whole file.
     """
 
@@ -37,9 +35,6 @@ class VideoFacts:
     width: int
     height: int
     codec: str
-    rotation_deg: int
-    variable_frame_rate: bool
-    nominal_fps: float | None
     sha256: str
 
 
@@ -54,8 +49,7 @@ def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") ->
         RecordError: with a reason of its own for everything that keeps a file from being a complete video.
     """
     path = Path(path)
-    decoder = PyavDecoder(path, from_index=False)
-    try:
+    with closing(PyavDecoder(path, from_index=False)) as decoder:
         num_frames = decoder.timeline.num_frames
         ends = [num_frames - 1] if verify == "packets" else range(num_frames)
         for _ in decoder.decode(np.array(ends, dtype=np.int64)):
@@ -68,13 +62,8 @@ def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") ->
             width=width,
             height=height,
             codec=decoder.codec_name,
-            rotation_deg=90 * decoder.quarter_turns,
-            variable_frame_rate=decoder.timeline.variable_frame_rate,
-            nominal_fps=decoder.timeline.nominal_fps,
             sha256=_sha256(path),
         )
-    finally:
-        decoder.close()
 
 
 def _sha256(path: Path) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
+from pipeline.video.colour import check_matrix
 from pipeline.video.container import demux, open_video
 from pipeline.video.packets import PacketTable, read_packets
 from pipeline.video.timeline import timeline_of
@@ -30,21 +31,15 @@ _SKIPS_EXACTLY = frozenset({"h264", "mpeg4", "mpeg2video", "mpeg1video"})
 _READ_OVER_PACKETS = 64
 """Gaps up to this length are read over: that is cheaper than a seek."""
 
+_MAX_PIXEL_ASPECT = 4
+"""Widest pixel that a camera writes, four fields side by side; beyond it, and below its inverse, lie broken headers."""
+
 _SEEK_MARGINS_PACKETS = (0, 32, 256)
 """How far before a key packet to aim: an index holds decode times, which may lie before the presentation time."""
 
 
 class _LostPlaceError(Exception):
     """The packets that come are not those of the packet table."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Begun:
-    """A decoder that holds the packets [start, stop) of a group of pictures, and the frames that have come out."""
-
-    start: int
-    stop: int
-    frames: list[VideoFrame]
 
 
 class PyavDecoder:
@@ -62,7 +57,8 @@ class PyavDecoder:
         path: the video file.
         packets: its packet table.
         timeline: the times of its frames.
-        coded_size: width and height of the frames before rotation.
+        coded_size: width and height of the frames as decoded.
+        pixel_aspect: width of their pixels over their height.
         quarter_turns: quarter turns counterclockwise that lead to the picture to be shown.
 
     Raises:
@@ -72,17 +68,18 @@ class PyavDecoder:
     def __init__(self, path: Path, *, from_index: bool = True) -> None:
         self.path = path
         self._skips = False
-        self._begun: _Begun | None = None
         self._cursor = _PacketCursor(path, from_index=from_index)
         try:
             self.packets = self._cursor.table
             self.timeline = timeline_of(self.packets, str(path))
             # The container's rotation travels on the decoded frames.
-            first = self._first_frame()
+            [(_, first)] = self.decode(np.zeros(1, dtype=np.int64))
+            check_matrix(first, str(path))
         except BaseException:
             self.close()
             raise
         self.coded_size = (first.width, first.height)
+        self.pixel_aspect = pixel_aspect(self.stream)
         self.quarter_turns = round(first.rotation / 90) % 4
 
     @property
@@ -97,9 +94,8 @@ class PyavDecoder:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height as shown."""
-        width, height = self.coded_size
-        return (height, width) if self.quarter_turns % 2 else (width, height)
+        """Width and height as shown: upright, and of square pixels."""
+        return shown_size(self.coded_size, self.pixel_aspect, self.quarter_turns)
 
     def close(self) -> None:
         """Close the file."""
@@ -130,31 +126,14 @@ class PyavDecoder:
                 f"{self.path}: got {got} of {len(wanted)} frames: frame {wanted[got]} does not decode",
             )
 
-    def _first_frame(self) -> VideoFrame:
-        """Decode the first frame, and stop right behind it: its group of pictures is likely to be read on."""
-        if not self.packets.has_timestamps:
-            [(_, first)] = self.decode(np.zeros(1, dtype=np.int64))
-            return first
-        start, pts = int(self.packets.group_starts[0]), int(self.packets.frame_pts[0])
-        begun = _Begun(start, start, [])
-        with suppress(_LostPlaceError):
-            for position, packet in self._cursor.read(start, min(start + _READ_OVER_PACKETS, len(self.packets.pts))):
-                begun = _Begun(start, position + 1, begun.frames + self._feed(packet, skip=False))
-                if packet is not None and (found := [frame for frame in begun.frames if frame.pts == pts]):
-                    self._begun = begun
-                    return found[0]
-        [(_, first)] = self.decode(np.zeros(1, dtype=np.int64))
-        return first
-
     def _attempt(self, wanted: NDArray[np.int64], *, thorough: bool) -> Iterator[tuple[int, VideoFrame]]:
-        begun, self._begun = self._begun, None
         if not self.packets.has_timestamps:
             return self._decode_counting(wanted)
         if thorough:
             self._cursor.rewind()
             return self._decode_runs(wanted, [(0, len(self.packets.pts))], may_skip=False)
         may_skip = self.codec_name in _SKIPS_EXACTLY
-        return self._decode_runs(wanted, _runs(self.packets, wanted), may_skip=may_skip, begun=begun)
+        return self._decode_runs(wanted, _runs(self.packets, wanted), may_skip=may_skip)
 
     def _decode_counting(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame]]:
         """Decode from the start and count: the way for packets without timestamps of their own."""
@@ -171,30 +150,17 @@ class PyavDecoder:
                 yield index, frame
 
     def _decode_runs(
-        self,
-        wanted: NDArray[np.int64],
-        runs: list[tuple[int, int]],
-        *,
-        may_skip: bool,
-        begun: _Begun | None = None,
+        self, wanted: NDArray[np.int64], runs: list[tuple[int, int]], *, may_skip: bool
     ) -> Iterator[tuple[int, VideoFrame]]:
         index_of = dict(zip(self.packets.frame_pts[wanted].tolist(), wanted.tolist(), strict=True))
         is_needed = np.full(len(self.packets.pts) + 1, not may_skip)
         is_needed[self.packets.order[wanted]] = True
         for start, stop in runs:
-            for frame in self._run(start, stop, is_needed, begun):
-                index = index_of.get(frame.pts)
-                if index is not None:
-                    yield index, frame
-
-    def _run(self, start: int, stop: int, is_needed: NDArray[np.bool_], begun: _Begun | None) -> Iterator[VideoFrame]:
-        """Yield the frames of the packets [start, stop), going on where the decoder holds the first of them."""
-        goes_on = begun is not None and begun.start == start
-        if begun is not None and goes_on:
-            yield from begun.frames
-            start, stop = begun.stop, max(begun.stop, stop)
-        for position, packet in self._cursor.read(start, stop, goes_on=goes_on):
-            yield from self._feed(packet, skip=not is_needed[position])
+            for position, packet in self._cursor.read(start, stop):
+                for frame in self._feed(packet, skip=not is_needed[position]):
+                    index = index_of.get(frame.pts)
+                    if index is not None:
+                        yield index, frame
 
     def _feed(self, packet: Packet[Any] | None, *, skip: bool) -> list[VideoFrame]:
         """Decode a packet, or drain the decoder for None, and return the frames that come out."""
@@ -210,6 +176,21 @@ class PyavDecoder:
             raise MemoryError(f"{self.path}: {fault}") from None
         except av.error.FFmpegError:
             return []  # a damaged packet: where a wanted frame is lost with it, the count tells
+
+
+def pixel_aspect(stream: VideoStream) -> Fraction:
+    """Return how many times as wide as high the pixels of a stream are; 1 where it says nothing, or nonsense."""
+    aspect = stream.sample_aspect_ratio
+    return aspect if aspect is not None and 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT else Fraction(1)
+
+
+def shown_size(coded_size: tuple[int, int], aspect: Fraction, quarter_turns: int) -> tuple[int, int]:
+    """Return width and height of frames that are turned and whose pixels are made square, by stretching as browsers do.
+
+    Only the shorter side of a pixel is stretched: nothing is lost, and turned frames come out alike.
+    """
+    width, height = round(coded_size[0] * max(aspect, 1)), round(coded_size[1] / min(aspect, 1))
+    return (height, width) if quarter_turns % 2 else (width, height)
 
 
 def _runs(table: PacketTable, wanted: NDArray[np.int64]) -> list[tuple[int, int]]:
@@ -250,21 +231,15 @@ class _PacketCursor:
         self._open()
         self._next = 0
 
-    def read(self, start: int, stop: int, *, goes_on: bool = False) -> Iterator[tuple[int, Packet[Any] | None]]:
-        """Yield the packets at [start, stop) with their positions, then None.
-
-        Args:
-            start: first packet.
-            stop: the one after the last.
-            goes_on: the decoder holds the packets before `start`, read last; otherwise it starts empty.
+    def read(self, start: int, stop: int) -> Iterator[tuple[int, Packet[Any] | None]]:
+        """Yield the packets at [start, stop) with their positions, then None, to a decoder that starts empty.
 
         Raises:
             _LostPlaceError: where the file gives other packets than its table says.
         """
         position = self._go_to(start)
-        if not goes_on:
-            self.stream.codec_context.flush_buffers()
-        for packet in self._packets if position < stop else ():
+        self.stream.codec_context.flush_buffers()
+        for packet in self._packets:
             if self.table.has_timestamps and (position >= len(self._pts) or packet.pts != self._pts[position]):
                 self._may_seek, self._next = False, None
                 raise _LostPlaceError

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.video.colour import to_rgb
 from pipeline.video.decord_reader import DecordReader
 from pipeline.video.pyav_decoder import PyavDecoder
 from pipeline.video.selection import frame_indices, unique_frames
@@ -17,13 +18,14 @@ from pipeline.video.timeline import Timeline
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
+    from av.video.reformatter import VideoReformatter
 
 ReaderName = Literal["auto", "pyav", "decord"]
 
 Size = tuple[int, int]
 
 RgbFrame = NDArray[np.uint8]
-"""A picture as shown, after rotation: RGB, uint8, shape (H, W, 3)."""
+"""A picture as shown, upright and of square pixels: RGB, uint8, shape (H, W, 3)."""
 
 
 class FrameReader(Protocol):
@@ -32,7 +34,7 @@ class FrameReader(Protocol):
     Attributes:
         name: the decoder, pyav or decord.
         timeline: the times of the frames.
-        width: width of the frames given out, after rotation and scaling.
+        width: width of the frames given out: upright, of square pixels, scaled.
         height: height of the frames given out.
     """
 
@@ -72,18 +74,15 @@ def open_reader(
         path: the video file.
         reader: the decoder. auto is pyav: exact on every file, and the cheaper one in everything that
             `benchmarks/bench_frame_sampling.py` measures.
-        size: (width, height) that frames are scaled to, after rotation, or what makes it of those of the video; None
-            keeps them.
+        size: (width, height) that frames are scaled to, or what makes it of those of the video, upright and of square
+            pixels; None keeps these.
 
     Raises:
         RecordError: where the file is no readable video, or where decord is asked for and would not read it exactly.
     """
-    decoder = PyavDecoder(Path(path))
-    size = size(*decoder.size) if callable(size) else size
-    try:
+    with closing(PyavDecoder(Path(path))) as decoder:
+        size = size(*decoder.size) if callable(size) else size
         yield DecordReader(decoder, size) if reader == "decord" else PyavReader(decoder, size)
-    finally:
-        decoder.close()
 
 
 class PyavReader:
@@ -116,8 +115,11 @@ class PyavReader:
             yield index, self._to_rgb(frame)
 
     def _to_rgb(self, frame: VideoFrame) -> RgbFrame:
-        turns = self._decoder.quarter_turns
-        width, height = (self.height, self.width) if turns % 2 else (self.width, self.height)
-        scaled = self._reformatter.reformat(frame, width, height, format="rgb24", threads=1)
-        picture = cast(RgbFrame, scaled.to_ndarray())
-        return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+        return shown(frame, self._reformatter, (self.width, self.height), self._decoder.quarter_turns)
+
+
+def shown(frame: VideoFrame, reformatter: VideoReformatter, size: Size, quarter_turns: int) -> RgbFrame:
+    """Return a decoded frame as it is to be shown: turned counterclockwise, and scaled to `size`."""
+    width, height = size[::-1] if quarter_turns % 2 else size
+    picture = to_rgb(frame, reformatter, width, height).to_ndarray()
+    return np.ascontiguousarray(np.rot90(picture, quarter_turns))

@@ -59,7 +59,12 @@ class OpenAICaptioner:
 
     def identity(self) -> Mapping[str, object]:
         config = self._config
-        pictures = {"num_frames": config.num_frames, "max_side": config.max_side, "jpeg_quality": config.jpeg_quality}
+        pictures = {
+            "num_frames": config.num_frames,
+            "max_side": config.max_side,
+            "jpeg_quality": config.jpeg_quality,
+            **self._video.identity(),
+        }
         return {
             "version": _VERSION,
             "model": config.model,
@@ -149,7 +154,7 @@ def encode_video(job: EncodeJob) -> list[MediaPart]:
     clip, video = job.frames.request.clip, job.frames.request.video
     with tempfile.TemporaryDirectory() as folder:
         span = ClipSpan(clip.start_frame, clip.end_frame, Path(folder) / "clip.mp4")
-        path = cut_clips(video.path, [span], reader=job.frames.reader)[0]
+        path = cut_clips(video.path, [span])[0]
         if isinstance(path, RecordError):
             raise path
         return [_part("video_url", "video/mp4", path.read_bytes())]

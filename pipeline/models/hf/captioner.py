@@ -74,6 +74,7 @@ class HfCaptioner:
             "max_new_tokens": config.max_new_tokens,
             "dtype": config.dtype,
             "sampling": sampling if config.temperature > 0 else None,
+            **self._video.identity(),
         }
 
     def evidence_of(self, request: CaptionRequest) -> object:  # noqa: ARG002

@@ -45,7 +45,13 @@ class MotionCaptioner:
         self._config = config
 
     def identity(self) -> Mapping[str, object]:
-        return {"version": _VERSION, "rate_hz": _RATE_HZ, "long_side": _LONG_SIDE, "whole_s": _WHOLE_S}
+        return {
+            "version": _VERSION,
+            "rate_hz": _RATE_HZ,
+            "long_side": _LONG_SIDE,
+            "whole_s": _WHOLE_S,
+            **self._config.identity(),
+        }
 
     def evidence_of(self, request: CaptionRequest) -> object:  # noqa: ARG002
         return None

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.config import FeaturesConfig, VideoConfig, parse_config
 from pipeline.errors import ConfigError, RecordError, SetupError
-from pipeline.features.base import EncodedVideo, FeatureJob, FeatureWriter, num_snippets, open_features
+from pipeline.features.base import EncodedVideo, FeatureJob, num_snippets, open_features, write_features
 from pipeline.features.motion import (
     DIM,
     FASTEST,
@@ -179,11 +179,11 @@ def test_an_unreadable_video_is_rejected_alone(tmp_path: Path) -> None:
 
 
 def test_a_value_that_is_not_finite_is_named(tmp_path: Path) -> None:
-    writer = FeatureWriter(tmp_path / "x.npy", 3, "x")
     block = np.zeros((1, 3, 2), np.float32)
     block[0, 1, 0] = np.nan
     with pytest.raises(RecordError, match="x: snippet 1 holds a value that is not finite"):
-        writer.write(block)
+        write_features(tmp_path / "x.npy", 3, "x", [block])
+    assert not list(tmp_path.iterdir())
 
 
 def published(name: str, frames: int) -> Video:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
-from pipeline.video.pyav_decoder import PyavDecoder
 from pipeline.video.readers import FrameReader, open_reader
 from pipeline.video.timeline import read_timeline
 
@@ -132,23 +131,6 @@ def test_edges_of_a_selection(reader_name: str, film: Film) -> None:
         for start, end in ((-1, 5), (0, 101), (6, 5)):
             with pytest.raises(IndexError):
                 list(reader.iter_frames(start, end))
-
-
-def test_opening_leaves_nothing_to_decode_twice(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first frame is decoded to learn how it is to be turned; its group of pictures is read on from there."""
-    fed: list[int] = []
-    feed = PyavDecoder._feed
-    monkeypatch.setattr(
-        PyavDecoder,
-        "_feed",
-        lambda self, packet, *, skip: (fed.append(packet.pts) if packet else None) or feed(self, packet, skip=skip),
-    )
-    with open_reader(film("h264.mp4")) as reader:
-        first = reader.frames_at([0, 5, 20])
-        assert len(fed) == len(set(fed)) > 15
-        again = reader.frames_at([0, 5, 20])
-    assert len(fed) > len(set(fed)), "what was given out is decoded again"
-    assert (first == again).all()
 
 
 def test_leaving_a_sequence_early_does_not_disturb_the_next(film: Film, number_of: NumberOf) -> None:
