@@ -10,7 +10,7 @@ with the lowest one first, and its Data Manager sorts by it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +20,7 @@ from annotation.label_studio.client import ONE_TRY, StudioClient
 from annotation.label_studio.kinds import chosen_project
 from annotation.label_studio.rate import player_frame
 from annotation.label_studio.regions import TIMELINE
-from annotation.stage import timeline_of_file
+from annotation.stage import read_timelines
 from pipeline.config import ProposalConfig, VideoConfig
 from pipeline.errors import RecordError, SetupError
 from pipeline.records import NORMAL, Reason, Video, digest
@@ -166,12 +166,16 @@ def suggest_glances(
     lacking = [task for task in open_tasks if version not in made[task.task].values()]
     rates = {task.id: interface.rate_of(task.data or {}) for task in untouched}
     predictions: list[dict[str, Any]] = []
-    for open_task, timeline in _with_timelines(lacking, videos, reading or VideoConfig()):
-        if isinstance(timeline, RecordError):
+    paths = (videos[task.video_id].path if task.suggestions else None for task in lacking)
+    for open_task, timeline in zip(lacking, read_timelines(paths, reading or VideoConfig()), strict=True):
+        if not open_task.suggestions:
+            regions = []
+        elif isinstance(timeline, RecordError):
             skipped.append((open_task.video_id, timeline))
             open_tasks.remove(open_task)
             continue
-        regions = _regions(open_task, timeline, rates[open_task.task], interface)
+        else:
+            regions = _regions(open_task, timeline, rates[open_task.task], interface)
         predictions.append(
             {"task": open_task.task, "result": regions, "score": open_task.certainty, "model_version": version}
         )
@@ -244,23 +248,8 @@ def _own_versions(task: Any) -> dict[int, str]:
     }
 
 
-def _with_timelines(
-    tasks: Sequence[OpenTask], videos: Mapping[str, Video], reading: VideoConfig
-) -> Iterator[tuple[OpenTask, Timeline | RecordError | None]]:
-    """Yield each task with the times of its video's frames, None where it has no suggestion to place."""
-    from pipeline.video.pool import VideoPool
-
-    with VideoPool(reading.workers, reading.timeout_s, reading.memory_mb) as pool:
-        paths = (videos[task.video_id].path if task.suggestions else None for task in tasks)
-        yield from zip(tasks, pool.map(timeline_of_file, paths), strict=True)
-
-
-def _regions(
-    task: OpenTask, timeline: Timeline | None, rate: float, interface: GlanceInterface
-) -> list[dict[str, Any]]:
+def _regions(task: OpenTask, timeline: Timeline, rate: float, interface: GlanceInterface) -> list[dict[str, Any]]:
     """Return a region of one frame for every suggestion: frames count from 1, at the player's rate."""
-    if timeline is None:
-        return []
     from_name, to_name = interface.timeline
     regions = []
     for suggestion in task.suggestions:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.errors import SetupError
-
 if TYPE_CHECKING:
     from annotation.label_studio.serving import Serving
 
@@ -62,7 +60,7 @@ def init_glance(
     """Make a project for clicks from the videos of a workspace; run again, it adds only new videos."""
     from annotation.label_studio.click_project import init_glances
     from annotation.label_studio.client import StudioClient
-    from flows.console import shown_progress
+    from flows.console import require_folder, shown_progress
     from pipeline.workspace import Workspace
 
     client = StudioClient()
@@ -77,7 +75,7 @@ def init_glance(
             with opened.locked():
                 run_step("ingest", opened, settings, show)
         else:
-            _existing(workspace)
+            require_folder(workspace)
             opened, settings = Workspace(workspace), None
         summary = init_glances(
             opened,
@@ -118,12 +116,12 @@ def init_review(
     """Make a project for reviews from the answers of a build; run again, it adds only answers that are new."""
     from annotation.label_studio.client import StudioClient
     from annotation.label_studio.review_project import open_reviews
-    from flows.console import shown_progress
+    from flows.console import require_folder, shown_progress
     from pipeline.review.items import Selection
     from pipeline.workspace import Workspace
 
     client = StudioClient()
-    _existing(workspace)
+    require_folder(workspace)
     with shown_progress() as show:
         opened = open_reviews(
             Workspace(workspace),
@@ -160,10 +158,10 @@ def pull(
     from annotation.label_studio.click_pull import pull_form
     from annotation.label_studio.client import StudioClient
     from annotation.label_studio.pull import pull_all
-    from flows.console import shown_progress
+    from flows.console import require_folder, shown_progress
     from pipeline.workspace import Workspace
 
-    _existing(workspace)
+    require_folder(workspace)
     client = StudioClient()
     if form != "JSON":
         typer.echo(pull_form(Workspace(workspace), client, form, project_id=project))
@@ -192,8 +190,3 @@ def _serving(document_root: Path | None, url_prefix: str | None, video_root: Pat
 
     # a root given by the environment yields to an address given by hand
     return Serving(document_root=None if url_prefix else document_root, url_prefix=url_prefix, video_root=video_root)
-
-
-def _existing(workspace: str) -> None:
-    if "://" not in workspace and not Path(workspace).is_dir():
-        raise SetupError(f"{workspace}: no such folder")

@@ -44,12 +44,11 @@ def suggest(
     """
     from annotation.label_studio.client import StudioClient
     from annotation.label_studio.suggest import suggest_glances
-    from flows.console import shown_progress
+    from flows.console import require_folder, shown_progress
     from pipeline.stages.score import WorkspaceScorer
     from pipeline.workspace import Workspace
 
-    if "://" not in workspace and not Path(workspace).is_dir():
-        raise SetupError(f"{workspace}: no such folder")
+    require_folder(workspace)
     client = StudioClient()
     opened = Workspace(workspace)
     folder = sampler or opened.storage.local_path("models/sampler")

@@ -49,24 +49,6 @@ class ReviewImport:
         )
 
 
-def import_reviews(
-    workspace: Workspace, paths: Iterable[Path], item_of: Callable[[str], ReviewItem | None]
-) -> ReviewImport:
-    """Check files of review items that come back, and store what is new of the good rows.
-
-    The caller holds the workspace's lock.
-
-    Args:
-        workspace: where the items came from.
-        paths: Parquet, CSV or JSONL; of a row, pair_id, answer_hash and what the reviewer filled in are read.
-        item_of: the item of a pair as it would be exported now, None where there is no such pair.
-
-    Raises:
-        SetupError: if the workspace cannot be written.
-    """
-    return keep_reviews(workspace, rows_of_files(paths), item_of)
-
-
 def rows_of_files(paths: Iterable[Path]) -> Iterator[tuple[str, Row | RecordError]]:
     """Yield (place, row or fault) for every row of files of review items, and a fault for a file that is none."""
     for path in paths:
@@ -83,7 +65,15 @@ def keep_reviews(
 ) -> ReviewImport:
     """Check rows of review items, each with its place, and store what is new of the good ones.
 
-    As `import_reviews`, for rows that come from elsewhere than a file of them.
+    The caller holds the workspace's lock.
+
+    Args:
+        workspace: where the items came from.
+        rows: of a row, pair_id, answer_hash and what the reviewer filled in are read.
+        item_of: the item of a pair as it would be exported now, None where there is no such pair.
+
+    Raises:
+        SetupError: if the workspace cannot be written.
     """
     decided: list[ReviewItem] = []
     faults: list[RecordError] = []

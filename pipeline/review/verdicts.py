@@ -12,6 +12,7 @@ import pandas as pd
 
 from pipeline.errors import DataError, RecordError
 from pipeline.records import Decision, Reason, Verdict
+from pipeline.spreadsheet import decode, read_cells
 
 Row = Mapping[str, Any]
 
@@ -43,12 +44,10 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row | RecordError]]:
             case ".parquet":
                 rows: list[Any] = pd.read_parquet(path).to_dict("records")
             case ".csv":
-                # Spreadsheets put a byte order mark before the first column's name.
-                frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-                rows = frame.to_dict("records")
+                rows = _table_rows(path)
             case ".jsonl" | ".ndjson":
                 # Not splitlines: JSON text may hold U+2028 and its like as they are.
-                lines = path.read_text(encoding="utf-8-sig").split("\n")
+                lines = decode(path.read_bytes(), path).split("\n")
                 rows = [_parsed(line) for line in lines if line.strip()]
             case suffix:
                 raise DataError(f"{path}: verdicts are read from .parquet, .csv or .jsonl, not {suffix or 'no suffix'}")
@@ -95,17 +94,25 @@ def time_of(place: str, row: Row) -> str | None:
     return reviewed_at
 
 
+def _table_rows(path: Path) -> list[Any]:
+    """Return the rows of a table, or what is wrong with one."""
+    (_, header), *rows = read_cells(decode(path.read_bytes(), path), path)
+    columns = [name.strip() for name in header]
+    too_wide = ValueError(f"more cells than the {len(columns)} columns: a cell with a comma in it without quotes?")
+    return [too_wide if any(cells[len(columns) :]) else dict(zip(columns, cells, strict=False)) for _, cells in rows]
+
+
 def _parsed(line: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as fault:
-        return fault
+        return ValueError(f"not JSON: {fault}")
 
 
 def _checked(place: str, row: Any) -> Row | RecordError:
     """Return a row that tables can hold, or why it is none."""
     if isinstance(row, Exception):
-        return RecordError(Reason.MALFORMED_ROW, f"{place}: not JSON: {row}")
+        return RecordError(Reason.MALFORMED_ROW, f"{place}: {row}")
     if not isinstance(row, dict):
         return RecordError(Reason.MALFORMED_ROW, f"{place}: an object is expected, not {row!r:.40}")
     for key, value in row.items():

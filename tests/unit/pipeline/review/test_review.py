@@ -27,7 +27,7 @@ from pipeline.records import (
     digest,
 )
 from pipeline.review.items import ReviewItems, Selection, export_items, select_pairs
-from pipeline.review.store import ReviewImport, import_reviews, stored_reviews, stored_verdicts
+from pipeline.review.store import ReviewImport, keep_reviews, rows_of_files, stored_reviews, stored_verdicts
 from pipeline.schema import field_names
 from pipeline.stages.base import to_rejected
 from pipeline.workspace import Workspace
@@ -66,7 +66,7 @@ def exported(space: Workspace, path: Path, selection: Selection | None = None) -
 
 
 def imported(space: Workspace, *paths: Path) -> ReviewImport:
-    return import_reviews(space, paths, ReviewItems(space).get)
+    return keep_reviews(space, rows_of_files(paths), ReviewItems(space).get)
 
 
 @pytest.fixture
