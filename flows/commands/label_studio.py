@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.commands.review import AllOption, SampleOption, SeedOption, UndecidedOption, WorkspaceArgument
+
 if TYPE_CHECKING:
     from annotation.label_studio.serving import Serving
 
@@ -20,7 +22,6 @@ studio_app = typer.Typer(
     ),
 )
 
-WorkspaceArgument = Annotated[str, typer.Argument(metavar="WORKSPACE", help="workspace of a build")]
 ProjectOption = Annotated[
     int | None, typer.Option("--project", help="number of a project; by default the one made for this workspace")
 ]
@@ -96,17 +97,13 @@ def init_glance(
 def init_review(
     *,
     workspace: WorkspaceArgument,
-    sample: Annotated[
-        float, typer.Option("--sample", metavar="PERCENT", help="share of the pairs to draw, in percent")
-    ] = 100.0,
+    sample: SampleOption = 100.0,
     double: Annotated[
         float, typer.Option("--double", metavar="PERCENT", help="share of these that two people review, in percent")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(help="the same seed draws the same pairs")] = 0,
-    only_undecided: Annotated[
-        bool, typer.Option("--only-undecided", help="leave out what people have decided")
-    ] = False,
-    all_: Annotated[bool, typer.Option("--all", help="also pairs that the rules dropped")] = False,
+    seed: SeedOption = 0,
+    only_undecided: UndecidedOption = False,
+    all_: AllOption = False,
     document_root: RootOption = None,
     url_prefix: PrefixOption = None,
     video_root: VideoRootOption = None,

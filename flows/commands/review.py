@@ -11,6 +11,12 @@ import typer
 review_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Have people check the answers of a build.")
 
 WorkspaceArgument = Annotated[str, typer.Argument(metavar="WORKSPACE", help="workspace of a build")]
+SampleOption = Annotated[
+    float, typer.Option("--sample", metavar="PERCENT", help="share of the pairs to draw, in percent")
+]
+SeedOption = Annotated[int, typer.Option(help="the same seed draws the same pairs")]
+UndecidedOption = Annotated[bool, typer.Option("--only-undecided", help="leave out what people have decided")]
+AllOption = Annotated[bool, typer.Option("--all", help="also pairs that the rules dropped")]
 
 
 @review_app.command("export")
@@ -18,14 +24,10 @@ def export_(
     *,
     workspace: WorkspaceArgument,
     out: Annotated[Path, typer.Option("-o", "--out", help=".csv, .jsonl or .parquet file to write")],
-    sample: Annotated[
-        float, typer.Option("--sample", metavar="PERCENT", help="share of the pairs to draw, in percent")
-    ] = 100.0,
-    seed: Annotated[int, typer.Option(help="the same seed draws the same pairs")] = 0,
-    only_undecided: Annotated[
-        bool, typer.Option("--only-undecided", help="leave out what people have decided")
-    ] = False,
-    all_: Annotated[bool, typer.Option("--all", help="also pairs that the rules dropped")] = False,
+    sample: SampleOption = 100.0,
+    seed: SeedOption = 0,
+    only_undecided: UndecidedOption = False,
+    all_: AllOption = False,
 ) -> None:
     """Write pairs for review: fill in decision (accept, edit, reject) and, for edits, edited_answer."""
     from flows.console import require_folder

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.commands.label_studio import ProjectOption
+from flows.commands.review import WorkspaceArgument
 from pipeline.errors import SetupError
 
 if TYPE_CHECKING:
@@ -19,13 +21,11 @@ if TYPE_CHECKING:
 
 def suggest(
     *,
-    workspace: Annotated[str, typer.Argument(metavar="WORKSPACE", help="workspace of a build")],
+    workspace: WorkspaceArgument,
     sampler: Annotated[
         Path | None, typer.Option("--sampler", help="folder of a trained sampler; by default WORKSPACE/models/sampler")
     ] = None,
-    project: Annotated[
-        int | None, typer.Option("--project", help="number of a project; by default the one made for this workspace")
-    ] = None,
+    project: ProjectOption = None,
     config: Annotated[
         Path | None,
         typer.Option("-c", "--config", help="YAML file of settings; by default those of the workspace's latest build"),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.label_studio import ProjectOption, WorkspaceArgument
+from flows.commands.label_studio import ProjectOption
+from flows.commands.review import WorkspaceArgument
 
 if TYPE_CHECKING:
     from annotation.label_studio.client import StudioClient
