@@ -25,13 +25,6 @@ def pull_all(
 ) -> list[PullSummary | PulledReviews]:
     """Fetch the project that is named, which its interface tells the kind of, else all that the workspace has.
 
-    Args:
-        workspace: where everything goes, as `pull_glances` and `pull_reviews` say.
-        client: the server.
-        project_id: a project; by default those made for this workspace.
-        tolerance_s: as for `pull_glances`.
-        on_progress: called with the tasks fetched and their number, project by project.
-
     Raises:
         SetupError: no project; otherwise as `pull_glances` and `pull_reviews`.
     """

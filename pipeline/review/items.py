@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError, DataError, SetupError
 from pipeline.records import Reason, ReviewItem, Task, digest
-from pipeline.review.store import current_reviews
+from pipeline.review.store import decided_pairs
 from pipeline.review.verdicts import RULES
 from pipeline.schema import PROVENANCE, field_names, to_arrow
 from pipeline.storage import describe_os_error, opened_atomically
@@ -116,7 +116,7 @@ def select_pairs(workspace: Workspace, selection: Selection) -> list[str]:
     if selection.only_undecided:
         # By people, in files that the build was given or in reviews that no build has read yet.
         decided = rejected_by_people.union(row["pair_id"] for row in verdicts if row["reviewer"] != RULES)
-        decided.update(review.pair_id for _, review in current_reviews(workspace))
+        decided |= decided_pairs(workspace)
         chosen = [pair_id for pair_id in chosen if pair_id not in decided]
     return chosen
 

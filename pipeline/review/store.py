@@ -122,11 +122,11 @@ def stored_reviews(workspace: Workspace) -> Iterator[tuple[str, ReviewItem]]:
             yield f"{FOLDER}/{name}: row {number}", row
 
 
-def current_reviews(workspace: Workspace) -> list[tuple[str, ReviewItem]]:
-    """Return (place, decided item) for the reviews of answers that the pairs still have."""
-    reviews = list(stored_reviews(workspace))
-    answers = _answers(workspace, {review.pair_id for _, review in reviews})
-    return [(place, review) for place, review in reviews if answers.get(review.pair_id) == review.answer]
+def decided_pairs(workspace: Workspace) -> set[str]:
+    """Return the pairs whose answer of today somebody has reviewed."""
+    reviews = [review for _, review in stored_reviews(workspace)]
+    answers = _answers(workspace, {review.pair_id for review in reviews})
+    return {review.pair_id for review in reviews if answers.get(review.pair_id) == review.answer}
 
 
 def stored_verdicts(workspace: Workspace) -> Iterator[tuple[str, Verdict | RecordError]]:
@@ -136,10 +136,9 @@ def stored_verdicts(workspace: Workspace) -> Iterator[tuple[str, Verdict | Recor
     """
     reviews = list(stored_reviews(workspace))
     answers = _answers(workspace, {review.pair_id for _, review in reviews})
-    current = {review.pair_id for _, review in reviews if answers.get(review.pair_id) == review.answer}
+    current = decided_pairs(workspace)
     for place, review in reviews:
-        is_stale = review.pair_id in answers and answers[review.pair_id] != review.answer
-        if not is_stale:
+        if answers.get(review.pair_id, review.answer) == review.answer:
             yield place, _to_verdict(review)
         elif review.pair_id not in current:
             detail = f"{place}: the answer of {review.pair_id} was made anew since {review.reviewer} reviewed it"
