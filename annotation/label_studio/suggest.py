@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from annotation.label_studio.click_interface import UNNAMED, GlanceInterface, read_interface
+from annotation.label_studio.click_interface import GlanceInterface, read_interface
 from annotation.label_studio.click_project import GLANCES, Skipped
 from annotation.label_studio.client import ONE_TRY, StudioClient
 from annotation.label_studio.kinds import chosen_project
@@ -23,7 +23,7 @@ from annotation.label_studio.regions import TIMELINE
 from annotation.stage import read_timelines
 from pipeline.config import ProposalConfig, VideoConfig
 from pipeline.errors import RecordError, SetupError
-from pipeline.records import NORMAL, Reason, Video, digest
+from pipeline.records import ABNORMAL, NORMAL, Reason, Video, digest
 from pipeline.taxonomy import canonical
 from pipeline.workspace import Workspace
 
@@ -217,7 +217,7 @@ def _judge(
     peaks: Sequence[Peak] = ()
     if is_abnormal is not False:
         peaks = event_peaks(curve, scorer.theta, proposal, min_s=min_s, is_abnormal=bool(is_abnormal))
-    named = label if label in labels else UNNAMED
+    named = label if label in labels else ABNORMAL
     return OpenTask(
         task=task,
         video_id=video.video_id,
@@ -234,8 +234,8 @@ def _check_labels(open_tasks: Iterable[OpenTask], interface: GlanceInterface, wh
     unnamed = sum(one.label not in interface.labels for task in open_tasks for one in task.suggestions)
     if unnamed:
         raise SetupError(
-            f'{where}: its interface has no label "{UNNAMED}", which {unnamed} suggestion(s) need because their '
-            f'videos\' class is not known: add <Label value="{UNNAMED}"/> to its TimelineLabels'
+            f'{where}: its interface has no label "{ABNORMAL}", which {unnamed} suggestion(s) need because their '
+            f'videos\' class is not known: add <Label value="{ABNORMAL}"/> to its TimelineLabels'
         )
 
 

@@ -12,7 +12,7 @@ from annotation.formats.foreign import ForeignGlance, ForeignSpan, SpanKind
 from annotation.resolve import resolve_glance, resolve_glances, resolve_span
 from annotation.video_index import VideoIndex, video_name
 from pipeline.errors import RecordError
-from pipeline.records import Glance, Reason, Video
+from pipeline.records import ABNORMAL, Glance, Reason, Video
 
 
 def video(video_id: str = "Fighting001_x264", path: str | None = None, **facts: Any) -> Video:
@@ -207,8 +207,7 @@ def test_a_variable_rate_goes_by_the_timeline(foreign: ForeignGlance, frame_inde
         (glance(10, category="Normal"), Reason.LABEL_CONFLICT, "a click marks Normal"),
         (glance(10, name="calm"), Reason.LABEL_CONFLICT, "in calm, whose label is Normal"),
         (glance(10, name="calm", category="Robbery"), Reason.LABEL_CONFLICT, "a click marks Robbery in calm"),
-        (glance(10, name="unknown"), Reason.NO_LABEL, "neither the click nor unknown says what happens"),
-        (glance(10, name="unknown", category="Abnormal"), Reason.NO_LABEL, "name a category"),
+        (glance(10, name="calm", category="Anomaly"), Reason.LABEL_CONFLICT, "in calm, whose label is Normal"),
     ],
 )
 def test_a_click_that_cannot_be_taken_names_value_and_limit(
@@ -219,6 +218,17 @@ def test_a_click_that_cannot_be_taken_names_value_and_limit(
         resolve_glance(foreign, index)
     assert caught.value.reason == reason
     assert detail in caught.value.detail
+
+
+@pytest.mark.parametrize("taxonomy", ["auto", "ucf-crime"])
+@pytest.mark.parametrize("category", [None, "", "Abnormal", "anomaly", "event", " Click "])
+def test_a_click_without_a_class_says_that_something_is_abnormal(category: str | None, taxonomy: str) -> None:
+    index = VideoIndex([video("unknown", label=None), video("named", label="Fighting"), video("odd", label="anomaly")])
+    found = {
+        name: resolve_glance(glance(10, name=name, category=category), index, taxonomy=taxonomy).category
+        for name in ("unknown", "named", "odd")
+    }
+    assert found == {"unknown": ABNORMAL, "named": "Fighting", "odd": ABNORMAL}
 
 
 @pytest.mark.parametrize(
