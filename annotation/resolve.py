@@ -177,7 +177,8 @@ def _resolve_frame(foreign: ForeignGlance, video: Video, timeline: Timeline) -> 
             raise RecordError(Reason.FRAME_OUT_OF_RANGE, f"time {time_s:g} s is outside {size}")
         return timeline.frame_at(time_s)
     last = foreign.last_frame
-    if last is not None and last / (rate or video.fps) > timeline.duration_s + SPAN_SLACK_S:
+    late_s = timeline.start_s if foreign.by_player else 0.0
+    if last is not None and last / (rate or video.fps) > late_s + timeline.duration_s + SPAN_SLACK_S:
         # its middle may well lie inside, and would be a click on a frame that nobody chose
         raise RecordError(Reason.FRAME_OUT_OF_RANGE, f"the range ends at frame {last}, past the end of {size}")
     if frame < 0:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import DataError
-from pipeline.spreadsheet import decode, read_cells
+from pipeline.spreadsheet import decode, delimiter_of, read_cells, with_point
 
 MAX_FRAME_NUMBER = 1 << 53
 """Largest frame number that JSON carries exactly."""
@@ -76,6 +76,9 @@ class Source:
         try:
             value = json.loads(self.text)
         except json.JSONDecodeError as fault:
+            if fault.msg == "Extra data" and "\n" in self.text[: fault.pos]:
+                known = "JSON is read as one list or object, as tools for annotation export it"
+                raise DataError(f"{self.path}: JSON Lines, of none of the known formats: {known}") from None
             at_end = fault.pos >= len(self.text.rstrip()) or fault.msg.startswith("Unterminated string")
             cut = "; the file ends there: is it truncated?" if at_end else ""
             where = f"{self.path}:{fault.lineno}:{fault.colno}"
@@ -117,7 +120,17 @@ class Source:
         """
         for line, cells in islice(read_cells(self.text, self.path), 1, None):
             named = dict(zip(self.columns, (cell.strip() for cell in cells), strict=False))
-            yield Row(line, named, len(cells))
+            # a spreadsheet fills rows up with blank cells
+            width = max((place for place, cell in enumerate(cells, start=1) if cell.strip()), default=0)
+            yield Row(line, named, max(width, min(len(cells), len(self.columns))))
+
+    def with_point(self, cell: str) -> str:
+        """Return a cell's number with a decimal point where the table has decimal commas."""
+        return with_point(cell, self._delimiter)
+
+    @cached_property
+    def _delimiter(self) -> str:
+        return delimiter_of(self.text)
 
 
 def show(value: object) -> str:

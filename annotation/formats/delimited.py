@@ -31,6 +31,7 @@ CATEGORY = ("category", "label")
 SENTENCE = ("sentence", "caption")
 ANNOTATOR = ("annotator",)
 RATE = ("frame_rate", "fps")
+_NUMBERS = frozenset((*FRAME, *TIME, *START_FRAME, *END_FRAME, *START_S, *END_S, *RATE))
 
 Number = TypeVar("Number", int, float)
 
@@ -125,7 +126,11 @@ def _rows(source: Source, found: Import) -> Iterator[tuple[str, str, Mapping[str
         elif video is None:
             found.fault(place, None, Reason.MALFORMED_ROW, "the row names no video")
         else:
-            yield place, video, row.cells
+            yield (
+                place,
+                video,
+                {name: source.with_point(cell) if name in _NUMBERS else cell for name, cell in row.cells.items()},
+            )
 
 
 def _has(columns: Sequence[str], names: Sequence[str]) -> bool:

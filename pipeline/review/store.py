@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import DataError, RecordError
 from pipeline.records import Reason, ReviewItem, Verdict, digest
 from pipeline.review.rows import read_decision
-from pipeline.review.verdicts import Row, decided_at, read_rows
+from pipeline.review.verdicts import Row, decided_at, read_rows, text_of, to_verdict
 from pipeline.schema import from_arrow, to_arrow
 from pipeline.storage import TEMPORARY
 from pipeline.workspace import Workspace
@@ -99,6 +99,31 @@ def keep_reviews(
         undecided=undecided,
         faults=tuple(faults),
     )
+
+
+def file_verdicts(workspace: Workspace, names: Iterable[str]) -> Iterator[tuple[str, Verdict | RecordError]]:
+    """Yield (place, verdict or fault) for every decided row of files that a build is given.
+
+    A row of a review file tells which answer it is about: it is a fault where that was made anew since.
+
+    Raises:
+        DataError: naming the file that cannot be read at all.
+    """
+    rows = [item for name in names for item in read_rows(Path(name))]
+    ids = {text_of(row, "pair_id") for _, row in rows if not isinstance(row, RecordError)}
+    answers = _answers(workspace, {pair_id for pair_id in ids if pair_id})
+    for place, row in rows:
+        if isinstance(row, RecordError):
+            yield place, row
+            continue
+        answer, shown = answers.get(text_of(row, "pair_id") or ""), text_of(row, "answer_hash")
+        if shown is not None and not (text_of(row, "decision") or text_of(row, "edited_answer")):
+            continue
+        if answer is not None and shown is not None and shown.strip() != digest(answer):
+            detail = f"{place}: the answer of {text_of(row, 'pair_id')} was made anew since it was reviewed"
+            yield place, RecordError(Reason.STALE_ANSWER, detail)
+        else:
+            yield place, to_verdict(place, row)
 
 
 def stored_reviews(workspace: Workspace) -> Iterator[tuple[str, ReviewItem]]:
