@@ -174,11 +174,12 @@ def _narrow(candidates: list[_Entry], parts: tuple[str, ...]) -> list[_Entry]:
 
 
 def _agreement(path: tuple[str, ...], other: tuple[str, ...]) -> float:
-    """Count the equal folders before file names of one stem, and half for an equal name; 0 for other file names."""
+    """Count the equal folders before file names of one stem, and half for an equal suffix; 0 for other file names."""
     if not path or not other or _loose(stem(path[-1])) != _loose(stem(other[-1])):
         return 0
     folders = takewhile(lambda pair: pair[0] == pair[1], zip(path[-2::-1], other[-2::-1], strict=False))
-    return len(list(folders)) + 0.5 * (path[-1] == other[-1])
+    suffixes = {name.removeprefix(stem(name)) for name in (path[-1], other[-1])}
+    return len(list(folders)) + 0.5 * (len(suffixes) == 1)
 
 
 def _valid(name: str) -> str:
