@@ -112,7 +112,7 @@ def group_clicks(settled: Iterable[Settled], tolerance_s: float) -> Iterator[lis
         group, end = [waiting[0]], len(waiting)
         left: list[tuple[int, Glance]] = []
         for number, (place, glance) in enumerate(waiting[1:], start=1):
-            if not _same_event(first, glance, tolerance_s):
+            if glance.video_id != first.video_id or not _near(first, glance, tolerance_s):
                 end = number
                 break
             fits = all(_voice(glance) != _voice(member) for _, member in group)
@@ -183,10 +183,6 @@ def _of_one(item: Settled, annotator: str) -> Settled:
     if isinstance(item, Glance) and item.annotator != annotator:
         return RecordError(Reason.OTHER_ANNOTATOR, f"{_name(item)}; only those of annotator {annotator} count")
     return item
-
-
-def _same_event(first: Glance, later: Glance, tolerance_s: float) -> bool:
-    return (first.video_id, first.category) == (later.video_id, later.category) and _near(first, later, tolerance_s)
 
 
 def _near(one: Glance, other: Glance, tolerance_s: float) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from annotation.formats.foreign import ForeignSpan, SpanKind
 from annotation.formats.registry import read_annotations
 from annotation.resolve import resolve_span
-from annotation.stage import timeline_of_file
+from annotation.stage import read_timelines
 from annotation.timeline import Timeline
 from annotation.video_index import VideoIndex
 from pipeline.config import VideoConfig
@@ -18,7 +18,6 @@ from pipeline.errors import DataError, RecordError
 from pipeline.evaluate.detector import TrueEvent
 from pipeline.records import NORMAL, Video
 from pipeline.taxonomy import canonical
-from pipeline.video.pool import VideoPool
 
 logger = logging.getLogger(__name__)
 
@@ -102,14 +101,12 @@ def _read_timelines(videos: Iterable[Video]) -> Mapping[str, Timeline]:
     paths = {video.video_id: video.path for video in videos}
     if not paths:
         return {}
-    settings = VideoConfig()
-    with VideoPool(settings.workers, settings.timeout_s, settings.memory_mb) as pool:
-        read = dict(zip(paths, pool.map(timeline_of_file, list(paths.values())), strict=True))
-    timelines = {video_id: timeline for video_id, timeline in read.items() if not isinstance(timeline, RecordError)}
-    unread = sorted(read.keys() - timelines.keys())
+    read = zip(paths, read_timelines(paths.values(), VideoConfig()), strict=True)
+    timelines = {video_id: timeline for video_id, timeline in read if not isinstance(timeline, RecordError)}
+    unread = sorted(paths.keys() - timelines.keys())
     if unread:
         logger.warning("%d files not readable, taken at their mean rate: %s", len(unread), ", ".join(unread[:_NAMED]))
-    return {video_id: timeline for video_id, timeline in timelines.items() if timeline is not None}
+    return timelines
 
 
 def _in_frames(span: ForeignSpan, video: Video, index: VideoIndex, timeline: Timeline | None) -> TrueEvent:

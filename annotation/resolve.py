@@ -11,7 +11,7 @@ from annotation.timeline import ConstantRate, Timeline, TimelineOf, shown_frame
 from annotation.video_index import VideoIndex
 from pipeline.config import GlancesConfig
 from pipeline.errors import RecordError
-from pipeline.records import NORMAL, Glance, Reason, Video
+from pipeline.records import ABNORMAL, NORMAL, Glance, Reason, Video
 from pipeline.taxonomy import AUTO, canonical, nearest_class
 
 RATE_TOLERANCE = 0.0005
@@ -23,8 +23,8 @@ SPAN_SLACK_S = 1.0
 LENGTH_TOLERANCE = 0.02
 """Relative difference of length up to which a source speaks of the ingested file: containers misstate a little."""
 
-UNSPECIFIC = frozenset({"abnormal", "anomaly", "anomalous", "event", "glance", "click", "yes"})
-"""Labels, in lower case, by which an annotator only says that something happens: the video's label tells what."""
+UNSPECIFIC = frozenset({"", "event", "glance", "click", "yes"})
+"""Labels, in lower case, by which an annotator only says that something happens, as by the names of `ABNORMAL`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,17 +142,15 @@ def _check_length(foreign: ForeignSpan, video: Video, timeline: Timeline) -> Non
 
 
 def _resolve_category(category: str | None, video: Video, index: VideoIndex, taxonomy: str) -> str:
-    if category is not None and category.strip().casefold() in UNSPECIFIC | {""}:
-        category = None
-    if category is not None and category.strip().casefold() == IGNORE.casefold():
+    said = (category or "").strip()
+    if said.casefold() == IGNORE.casefold():
         return IGNORE
-    given = category if category is not None else video.label
-    if given is None:
-        detail = f"neither the click nor {video.video_id} says what happens: name a category, or the video's label"
-        raise RecordError(Reason.NO_LABEL, detail)
-    name = canonical(given, taxonomy)
+    is_specific = said.casefold() not in UNSPECIFIC and canonical(said) != ABNORMAL
+    given = said if is_specific else video.label or ABNORMAL
+    # whatever the taxonomy: it says no more than that somebody clicked
+    name = ABNORMAL if canonical(given) == ABNORMAL else canonical(given, taxonomy)
     if name is None and taxonomy == AUTO:
-        name = next((label for label in sorted(index.labels) if label.casefold() == given.strip().casefold()), None)
+        name = next((label for label in sorted(index.labels) if label.casefold() == given.casefold()), None)
     if name is None:
         labels = index.labels if taxonomy == AUTO else ()
         nearest = nearest_class(given, labels, taxonomy)
@@ -179,7 +177,8 @@ def _resolve_frame(foreign: ForeignGlance, video: Video, timeline: Timeline) -> 
             raise RecordError(Reason.FRAME_OUT_OF_RANGE, f"time {time_s:g} s is outside {size}")
         return timeline.frame_at(time_s)
     last = foreign.last_frame
-    if last is not None and last / (rate or video.fps) > timeline.duration_s + SPAN_SLACK_S:
+    late_s = timeline.start_s if foreign.by_player else 0.0
+    if last is not None and last / (rate or video.fps) > late_s + timeline.duration_s + SPAN_SLACK_S:
         # its middle may well lie inside, and would be a click on a frame that nobody chose
         raise RecordError(Reason.FRAME_OUT_OF_RANGE, f"the range ends at frame {last}, past the end of {size}")
     if frame < 0:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import math
@@ -11,16 +10,12 @@ import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline.errors import DataError
-
-if TYPE_CHECKING:
-    from _csv import Reader
-
-MAX_CELL_CHARS = 1 << 24
-"""Longest cell of a table: a Label Studio export puts all regions of a long video into one."""
+from pipeline.spreadsheet import decode, delimiter_of, read_cells, with_point
 
 MAX_FRAME_NUMBER = 1 << 53
 """Largest frame number that JSON carries exactly."""
@@ -72,12 +67,8 @@ class Source:
 
     @cached_property
     def text(self) -> str:
-        """The content without a byte order mark. Raises DataError, naming the byte, where it is not UTF-8."""
-        try:
-            return self._bytes.decode("utf-8-sig")
-        except UnicodeDecodeError as fault:
-            line = self._bytes.count(b"\n", 0, fault.start) + 1
-            raise DataError(f"{self.path}:{line}: not UTF-8 text: byte 0x{self._bytes[fault.start]:02x}") from None
+        """The content without a byte order mark. Raises DataError, naming the byte, where it is no text."""
+        return decode(self._bytes, self.path)
 
     @cached_property
     def json(self) -> Any:
@@ -85,6 +76,9 @@ class Source:
         try:
             value = json.loads(self.text)
         except json.JSONDecodeError as fault:
+            if fault.msg == "Extra data" and "\n" in self.text[: fault.pos]:
+                known = "JSON is read as one list or object, as tools for annotation export it"
+                raise DataError(f"{self.path}: JSON Lines, of none of the known formats: {known}") from None
             at_end = fault.pos >= len(self.text.rstrip()) or fault.msg.startswith("Unterminated string")
             cut = "; the file ends there: is it truncated?" if at_end else ""
             where = f"{self.path}:{fault.lineno}:{fault.colno}"
@@ -113,10 +107,10 @@ class Source:
     def columns(self) -> list[str]:
         """The header of a table, in lower case with underscores for dashes; empty where the content is no table."""
         try:
-            header: list[str] = next(self._table(), [])
-        except csv.Error:
+            header = next(read_cells(self.text, self.path), (0, []))[1]
+        except DataError:
             return []
-        return [name.strip().lower().replace("-", "_") for name in header]
+        return [re.sub("[- ]", "_", name.strip().lower()) for name in header]
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of a table below its header, blank ones left out.
@@ -124,26 +118,19 @@ class Source:
         Raises:
             DataError: naming the line at which the file stops being a table.
         """
-        reader = self._table()
-        last_line = 0
-        try:
-            for cells in reader:
-                line, last_line = last_line + 1, reader.line_num
-                if line > 1 and any(cell.strip() for cell in cells):
-                    named = dict(zip(self.columns, (cell.strip() for cell in cells), strict=False))
-                    yield Row(line, named, len(cells))
-        except csv.Error as fault:
-            raise DataError(f"{self.path}:{last_line + 1}: not a readable table: {fault}") from None
+        for line, cells in islice(read_cells(self.text, self.path), 1, None):
+            named = dict(zip(self.columns, (cell.strip() for cell in cells), strict=False))
+            # a spreadsheet fills rows up with blank cells
+            width = max((place for place, cell in enumerate(cells, start=1) if cell.strip()), default=0)
+            yield Row(line, named, max(width, min(len(cells), len(self.columns))))
 
-    def _table(self) -> Reader:
-        csv.field_size_limit(MAX_CELL_CHARS)
-        return csv.reader(io.StringIO(self.text, newline=""), delimiter=self._delimiter)
+    def with_point(self, cell: str) -> str:
+        """Return a cell's number with a decimal point where the table has decimal commas."""
+        return with_point(cell, self._delimiter)
 
-    @property
+    @cached_property
     def _delimiter(self) -> str:
-        # spreadsheets write tabs or, where the comma is the decimal sign, semicolons
-        header = next(io.StringIO(self.text, newline=None), "")
-        return max(",\t;", key=header.count)
+        return delimiter_of(self.text)
 
 
 def show(value: object) -> str:

@@ -58,7 +58,7 @@ class GlancesStage(TableOnly):
         self._items: list[ForeignGlance | Viewing | BadAnnotation] | None = None
 
     def identity(self) -> Mapping[str, Any]:
-        return {"code": 2, **self._config.identity()}
+        return {"code": 3, **self._config.identity()}
 
     def units(self) -> Iterator[Unit[VideoClicks | BadAnnotation]]:
         index = self._videos()
@@ -106,8 +106,6 @@ class GlancesStage(TableOnly):
         return viewers
 
     def run(self, units: Iterable[Unit[VideoClicks | BadAnnotation]]) -> Iterator[Outcome[Glance]]:
-        from pipeline.video.pool import VideoPool
-
         begun: deque[Unit[VideoClicks | BadAnnotation]] = deque()
 
         def paths() -> Iterator[str | None]:
@@ -115,16 +113,14 @@ class GlancesStage(TableOnly):
                 begun.append(unit)
                 yield unit.payload.video.path if isinstance(unit.payload, VideoClicks) else None
 
-        with VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool:
-            for timeline in pool.map(timeline_of_file, paths()):
-                payload = begun.popleft().payload
-                if isinstance(payload, BadAnnotation):
-                    yield Outcome(rejected=[(payload.place, payload.fault)])
-                elif timeline is None or isinstance(timeline, RecordError):
-                    fault = timeline or RecordError(Reason.DECODE_FAILED, "no timestamps")
-                    yield Outcome(rejected=[(click.place, fault) for click in payload.clicks])
-                else:
-                    yield self._resolve(payload, timeline)
+        for timeline in read_timelines(paths(), self._video):
+            payload = begun.popleft().payload
+            if isinstance(payload, BadAnnotation):
+                yield Outcome(rejected=[(payload.place, payload.fault)])
+            elif isinstance(timeline, RecordError):
+                yield Outcome(rejected=[(click.place, timeline) for click in payload.clicks])
+            else:
+                yield self._resolve(payload, timeline)
 
     def _resolve(self, on: VideoClicks, timeline: Timeline) -> Outcome[Glance]:
         resolved = resolve_glances(on.clicks, self._videos(), lambda _: timeline, self._config, on.viewers)
@@ -162,8 +158,22 @@ class GlancesStage(TableOnly):
                 yield BadAnnotation(place=bad.place, fault=RecordError(bad.reason, bad.detail))
 
 
-def timeline_of_file(path: str | None) -> Timeline | None:
-    """Read the timestamps of a video; runs in a worker process. No path gives no timeline."""
+def read_timelines(paths: Iterable[str | None], reading: VideoConfig) -> Iterator[Timeline | RecordError]:
+    """Yield the timestamps of each video, read in worker processes, or why there are none; of no path, too."""
+    from pipeline.video.pool import VideoPool
+
+    with VideoPool(reading.workers, reading.timeout_s, reading.memory_mb) as pool:
+        yield from pool.map(timeline_of_file, paths)
+
+
+def timeline_of_file(path: str | None) -> Timeline:
+    """Read the timestamps of a video; runs in a worker process.
+
+    Raises:
+        RecordError: there are none.
+    """
     from pipeline.video.timeline import read_timeline
 
-    return None if path is None else read_timeline(path)
+    if path is None:
+        raise RecordError(Reason.FILE_MISSING, "no video")
+    return read_timeline(path)

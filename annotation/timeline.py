@@ -32,6 +32,11 @@ class Timeline(Protocol):
         """End of the last frame."""
         ...
 
+    @property
+    def start_s(self) -> float:
+        """When a player that starts the file at 0 shows the first frame."""
+        ...
+
     def time_of(self, frame_index: int) -> float:
         """Return the time from which a frame is shown."""
         ...
@@ -51,6 +56,7 @@ class ConstantRate:
     num_frames: int
     duration_s: float
     fps: float
+    start_s: float = 0.0
 
     def time_of(self, frame_index: int) -> float:
         """Return the time from which a frame is shown."""
@@ -68,8 +74,11 @@ def seek_time(frame: int, rate: float) -> float:
 
 
 def shown_frame(frames: Timeline, frame: int, rate: float) -> int | None:
-    """Return the decoder frame that the player shows as its frame number `frame`, counted from 0; None past the end."""
-    time_s = seek_time(frame, rate)
+    """Return the decoder frame that the player shows as its frame number `frame`, counted from 0; None past the end.
+
+    Before the first frame of a video that starts late, that is the first frame.
+    """
+    time_s = max(0.0, seek_time(frame, rate) - frames.start_s)
     if time_s >= frames.duration_s:
         return None
     shown = frames.frame_at(time_s)

@@ -1,12 +1,16 @@
 """Find the ingested video that a foreign name means.
 
 Annotation files name videos by id, by file name with or without suffix, by a path of another machine (Windows ones too)
-or by a URL of an annotation tool. Names match by their last component; folders only tell equal names apart.
+or by a URL of an annotation tool. Names match by their last component; folders only tell equal names apart. Where no
+name is spelt so, one that differs in case, or in what Label Studio changes of an uploaded name, is meant if it is the
+only one.
 """
 
 from __future__ import annotations
 
+import base64
 import bisect
+import contextlib
 import difflib
 import re
 import unicodedata
@@ -24,9 +28,18 @@ from pipeline.stages.listing import VIDEO_SUFFIXES
 
 _URL = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _LOCAL_FILES = re.compile(r"^(?:[a-z]+://[^/]+)?/?data/local-files/?\?(?:.*&)?d=(?P<path>[^&]+)", re.IGNORECASE)
+# what Label Studio makes of an address in a bucket that it is connected to
+_RESOLVED = re.compile(r"/resolve/?\?(?:.*&)?fileuri=(?P<uri>[\w+/=%-]+)")
 # Label Studio puts eight hex digits before the name of a file that was uploaded to it
 _UPLOADED = re.compile(r"(?:^|/)data/upload/(?:.*/)?[0-9a-f]{8}-(?P<name>[^/]+)$")
 _NEIGHBOURS = 16
+
+# 01.02.2026, 2026-02-01, 1-Feb, Feb-26, 1. Feb
+_DATE = re.compile(
+    r"\d{1,2}[./-]\d{1,2}[./-]\d{2,4}|\d{4}-\d\d-\d\d(?: 00:00(?::00)?)?"
+    r"|\d{1,2}[-. ]+[^\W\d_]{3,4}\.?|[^\W\d_]{3,4}[-. ]+\d{1,4}"
+)
+_ROUNDED = re.compile(r"\d(?:[.,]\d+)?E\+\d+", re.IGNORECASE)
 
 
 def is_video_path(text: str) -> bool:
@@ -38,6 +51,9 @@ def is_video_path(text: str) -> bool:
 def split_path(text: str) -> tuple[str, ...]:
     """Return the components of a path or URL, decoded and in Unicode form C, the file name last."""
     path = text.strip()
+    if resolved := _RESOLVED.search(path):
+        with contextlib.suppress(ValueError):
+            path = base64.b64decode(unquote(resolved["uri"]), altchars=b"-_", validate=True).decode()
     if local := _LOCAL_FILES.match(path):
         path = unquote(local["path"])
     elif _URL.match(path):
@@ -83,6 +99,7 @@ class VideoIndex:
         self.labels: set[str] = set()
         self._by_id: dict[str, Video] = {}
         self._by_stem: defaultdict[str, list[_Entry]] = defaultdict(list)
+        self._by_loose_stem: defaultdict[str, list[_Entry]] = defaultdict(list)
         for video in videos:
             self._by_id[video.video_id] = video
             if video.label is not None:
@@ -105,7 +122,8 @@ class VideoIndex:
         if name in self._by_id:
             return self._by_id[name]
         texts = (*paths, name)
-        candidates = next(filter(None, map(self._candidates, texts)), [])
+        ways = (self._of_upload, self._spelt_so, self._spelt_alike)
+        candidates = next(filter(None, (way(text) for way in ways for text in texts)), [])
         if not candidates:
             raise RecordError(Reason.MISSING_VIDEO, f"no ingested video is called {show(name)}{self._hint(name)}")
         for text in texts:
@@ -121,16 +139,27 @@ class VideoIndex:
         names = {video_name(name), stem(entry.parts[-1]) if entry.parts else ""}
         for spelling in names - {""}:
             self._by_stem[spelling].append(entry)
+        for spelling in set(map(_loose, names)) - {""}:
+            self._by_loose_stem[spelling].append(entry)
 
-    def _candidates(self, text: str) -> list[_Entry]:
-        for spelling in (text, unquote(text)):
-            found = self._by_stem.get(video_name(spelling))
-            if found:
-                return found
-        return []
+    def _of_upload(self, text: str) -> list[_Entry]:
+        """Return what an uploaded file may have been called: two names can become one."""
+        if not _UPLOADED.search(text):
+            return []
+        name = video_name(text)
+        alike = self._spelt_alike(text)
+        return [entry for entry in alike if name in (_valid(stem(entry.parts[-1])), stem(entry.parts[-1]))]
+
+    def _spelt_so(self, text: str) -> list[_Entry]:
+        return self._by_stem.get(video_name(text)) or self._by_stem.get(video_name(unquote(text))) or []
+
+    def _spelt_alike(self, text: str) -> list[_Entry]:
+        return self._by_loose_stem.get(_loose(video_name(text)), [])
 
     def _hint(self, name: str) -> str:
         """Suggest the name that is spelt most like `name`, among those that begin or end most like it."""
+        if _DATE.fullmatch(name) or _ROUNDED.fullmatch(name):
+            return ": did a spreadsheet make that of a name such as 1-2 or 120000000001? Its column has to be text"
         key = video_name(name)
         near = _around(self._names, key)
         near |= {reverse[::-1] for reverse in _around(self._reversed_names, key[::-1])}
@@ -146,10 +175,20 @@ def _narrow(candidates: list[_Entry], parts: tuple[str, ...]) -> list[_Entry]:
 
 def _agreement(path: tuple[str, ...], other: tuple[str, ...]) -> float:
     """Count the equal folders before file names of one stem, and half for an equal suffix; 0 for other file names."""
-    if not path or not other or stem(path[-1]) != stem(other[-1]):
+    if not path or not other or _loose(stem(path[-1])) != _loose(stem(other[-1])):
         return 0
     folders = takewhile(lambda pair: pair[0] == pair[1], zip(path[-2::-1], other[-2::-1], strict=False))
-    return len(list(folders)) + 0.5 * (path[-1] == other[-1])
+    suffixes = {name.removeprefix(stem(name)) for name in (path[-1], other[-1])}
+    return len(list(folders)) + 0.5 * (len(suffixes) == 1)
+
+
+def _valid(name: str) -> str:
+    """Return what Label Studio makes of the name of an uploaded file."""
+    return re.sub(r"[^-\w.]", "", name.strip().replace(" ", "_"))
+
+
+def _loose(name: str) -> str:
+    return _valid(name).casefold()
 
 
 def _around(names: list[str], key: str) -> set[str]:

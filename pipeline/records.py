@@ -16,6 +16,9 @@ from enum import StrEnum
 NORMAL = "Normal"
 """The label of a video or clip in which nothing abnormal happens."""
 
+ABNORMAL = "Abnormal"
+"""The class of an event of which nobody has said what it is: a click without a class, in a video without one."""
+
 
 class Reason(StrEnum):
     """Why a record was left out. The detail beside it names the value and the limit."""

@@ -12,11 +12,12 @@ Frames count from 0, as a decoder puts them out unless a frame rate is given; in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from annotation.formats.base import Format, by_columns
 from annotation.formats.foreign import ForeignGlance, ForeignSpan, Import, SpanKind
-from annotation.source import Row, Source, frame_number, frames_per_second, seconds
+from annotation.source import Source, frame_number, frames_per_second, seconds
 from pipeline.errors import DataError
 from pipeline.records import Reason
 
@@ -31,6 +32,7 @@ CATEGORY = ("category", "label")
 SENTENCE = ("sentence", "caption")
 ANNOTATOR = ("annotator",)
 RATE = ("frame_rate", "fps")
+_NUMBERS = frozenset((*FRAME, *TIME, *START_FRAME, *END_FRAME, *START_S, *END_S, *RATE))
 
 Number = TypeVar("Number", int, float)
 
@@ -58,29 +60,21 @@ def read_glance_table(source: Source, format_name: str) -> Import:
         DataError: a column is missing.
     """
     if not is_glance_table(source.columns):
-        raise DataError(
-            f"{source.path}: columns {_listed(source)}; a video and a frame or time_s are needed: {VIDEO[0]},glance"
-        )
+        raise DataError(f"{_columns(source)}; a video and a frame or time_s are needed: {VIDEO[0]},glance")
     found = Import(format=format_name)
     for place, video, row in _rows(source, found):
-        try:
-            glance = ForeignGlance(
-                video=video,
-                frame_index=_parse(row, FRAME, frame_number),
-                time_s=_parse(row, TIME, seconds),
-                frame_rate=_parse(row, RATE, frames_per_second),
-                category=_cell(row, CATEGORY),
-                annotator=_cell(row, ANNOTATOR),
-                place=place,
+        with _faults_of(found, place, video):
+            found.take(
+                ForeignGlance(
+                    video=video,
+                    frame_index=_parse(row, FRAME, frame_number),
+                    time_s=_parse(row, TIME, seconds),
+                    frame_rate=_parse(row, RATE, frames_per_second),
+                    category=_cell(row, CATEGORY),
+                    annotator=_cell(row, ANNOTATOR),
+                    place=place,
+                )
             )
-        except ValueError as fault:
-            found.fault(place, video, Reason.MALFORMED_ROW, fault)
-            continue
-        problem = glance_problem(glance.frame_index, glance.time_s)
-        if problem:
-            found.fault(place, video, *problem)
-        else:
-            found.glances.append(glance)
     return found
 
 
@@ -92,78 +86,52 @@ def read_span_table(source: Source, format_name: str) -> Import:
     """
     if not is_span_table(source.columns):
         needed = "start_frame and end_frame_exclusive, or start_s and end_s"
-        raise DataError(
-            f"{source.path}: columns {_listed(source)}; a video and a span are needed: {VIDEO[0]}, {needed}"
-        )
+        raise DataError(f"{_columns(source)}; a video and a span are needed: {VIDEO[0]}, {needed}")
     found = Import(format=format_name)
     kind = SpanKind.CAPTION if is_caption_table(source.columns) else SpanKind.EVENT
     for place, video, row in _rows(source, found):
-        try:
-            span = ForeignSpan(
-                video=video,
-                start_frame=_parse(row, START_FRAME, frame_number),
-                end_frame=_parse(row, END_FRAME, frame_number),
-                start_s=_parse(row, START_S, seconds),
-                end_s=_parse(row, END_S, seconds),
-                category=_cell(row, CATEGORY),
-                sentence=_cell(row, SENTENCE),
-                kind=kind,
-                frame_rate=_parse(row, RATE, frames_per_second),
-                place=place,
+        with _faults_of(found, place, video):
+            found.take(
+                ForeignSpan(
+                    video=video,
+                    start_frame=_parse(row, START_FRAME, frame_number),
+                    end_frame=_parse(row, END_FRAME, frame_number),
+                    start_s=_parse(row, START_S, seconds),
+                    end_s=_parse(row, END_S, seconds),
+                    category=_cell(row, CATEGORY),
+                    sentence=_cell(row, SENTENCE),
+                    kind=kind,
+                    frame_rate=_parse(row, RATE, frames_per_second),
+                    place=place,
+                )
             )
-        except ValueError as fault:
-            found.fault(place, video, Reason.MALFORMED_ROW, fault)
-            continue
-        problem = span_problem(span)
-        if problem is None and kind is SpanKind.CAPTION and span.sentence is None:
-            problem = (Reason.EMPTY_TEXT, "the sentence is empty")
-        if problem:
-            found.fault(place, video, *problem)
-        else:
-            found.spans.append(span)
     return found
 
 
-def glance_problem(frame_index: int | None, time_s: float | None) -> tuple[Reason, str] | None:
-    """Return what is wrong with a click whatever the video, None where nothing is."""
-    if frame_index is None and time_s is None:
-        return Reason.MALFORMED_ROW, "neither a frame nor a time is given"
-    if frame_index is not None and frame_index < 0:
-        return Reason.FRAME_OUT_OF_RANGE, f"frame {frame_index} is negative; frames count from 0"
-    if time_s is not None and time_s < 0:
-        return Reason.FRAME_OUT_OF_RANGE, f"time {time_s:g} s is negative"
-    return None
-
-
-def span_problem(span: ForeignSpan) -> tuple[Reason, str] | None:
-    """Return what is wrong with a span whatever the video, None where nothing is."""
-    frames, times = (span.start_frame, span.end_frame), (span.start_s, span.end_s)
-    for (start, end), unit in ((frames, "frames"), (times, "seconds")):
-        if (start is None) != (end is None):
-            return Reason.MALFORMED_ROW, f"of the span in {unit}, one bound is missing"
-        if start is not None and end is not None and not 0 <= start < end:
-            return Reason.FRAME_OUT_OF_RANGE, f"[{start:g}, {end:g}) {unit} is no span: 0 <= start < end is needed"
-    if frames == times == (None, None) and span.kind is not SpanKind.VIDEO:
-        return Reason.MALFORMED_ROW, "neither frames nor seconds are given"
-    return None
+@contextmanager
+def _faults_of(found: Import, place: str, video: str) -> Iterator[None]:
+    """Record a cell that does not parse as the fault of its row."""
+    try:
+        yield
+    except ValueError as fault:
+        found.fault(place, video, Reason.MALFORMED_ROW, fault)
 
 
 def _rows(source: Source, found: Import) -> Iterator[tuple[str, str, Mapping[str, str]]]:
     """Yield place, video name and cells of each row that is whole; the others become faults."""
+    width = len(source.columns)
     for row in source.rows():
-        place = f"{source.name}:{row.line}"
-        video = _cell(row.cells, VIDEO)
-        problem = _row_problem(row, video, len(source.columns))
-        if video is None or problem:
-            found.fault(place, video, Reason.MALFORMED_ROW, problem or "the row names no video")
+        place, video = f"{source.name}:{row.line}", _cell(row.cells, VIDEO)
+        if row.width > width:
+            found.fault(place, video, Reason.MALFORMED_ROW, f"{row.width} cells in a table of {width} columns")
+        elif video is None:
+            found.fault(place, None, Reason.MALFORMED_ROW, "the row names no video")
         else:
-            yield place, video, row.cells
-
-
-def _row_problem(row: Row, video: str | None, width: int) -> str | None:
-    if row.width > width:
-        return f"{row.width} cells in a table of {width} columns"
-    return None if video else "the row names no video"
+            yield (
+                place,
+                video,
+                {name: source.with_point(cell) if name in _NUMBERS else cell for name, cell in row.cells.items()},
+            )
 
 
 def _has(columns: Sequence[str], names: Sequence[str]) -> bool:
@@ -179,8 +147,8 @@ def _parse(row: Mapping[str, str], names: Sequence[str], parse: Callable[[object
     return None if cell is None else parse(cell)
 
 
-def _listed(source: Source) -> str:
-    return ", ".join(source.columns) or "(none)"
+def _columns(source: Source) -> str:
+    return f"{source.path}: columns {', '.join(source.columns) or '(none)'}"
 
 
 GLANCEVAD = Format(

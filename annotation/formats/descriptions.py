@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from annotation.formats.base import Format, by_lines
-from annotation.formats.delimited import span_problem
 from annotation.formats.foreign import ForeignSpan, Import, SpanKind
 from annotation.source import Source, frame_number, frames_per_second, seconds, show
 from pipeline.errors import DataError
@@ -50,11 +49,9 @@ def read_hivau(source: Source) -> Import:
         except ValueError as fault:
             found.fault(place, video, Reason.MALFORMED_ROW, fault)
             continue
+        label = str(labels[0]) if labels else NORMAL
         for one in described:
-            span = _span(found, video, one)
-            if span is not None:
-                label = str(labels[0]) if labels else NORMAL
-                found.spans.append(replace(span, category=label, frame_rate=frame_rate, num_frames=num_frames))
+            _take(found, video, one, category=label, frame_rate=frame_rate, num_frames=num_frames)
     return found
 
 
@@ -76,8 +73,7 @@ def read_uca(source: Source) -> Import:
                 found.fault(place, video, Reason.MALFORMED_ROW, fault)
                 continue
             for number, (bounds, sentence) in enumerate(zip(timestamps, sentences, strict=True)):
-                where = f"{place}.timestamps[{number}]"
-                _add(found, _span(found, video, _Described(SpanKind.CAPTION, bounds, sentence, where)))
+                _take(found, video, _Described(SpanKind.CAPTION, bounds, sentence, f"{place}.timestamps[{number}]"))
     else:
         for number, line in source.lines():
             _read_uca_line(found, line, f"{source.name}:{number}")
@@ -120,38 +116,27 @@ def _read_uca_line(found: Import, line: str, place: str) -> None:
         found.fault(place, None, Reason.MALFORMED_ROW, f"{show(line)}: expected `video start end ##sentence`")
         return
     bounds = [_clock(match["start"]), _clock(match["end"])]
-    _add(found, _span(found, match["video"], _Described(SpanKind.CAPTION, bounds, match["sentence"], place)))
+    _take(found, match["video"], _Described(SpanKind.CAPTION, bounds, match["sentence"], place))
 
 
-def _span(found: Import, video: str, described: _Described) -> ForeignSpan | None:
-    """Check a span and its sentence; a fault of theirs goes into `found`."""
+def _take(found: Import, video: str, described: _Described, **of_video: Any) -> None:
+    """Add a span and its sentence, or the fault that one of them is."""
     bounds, sentence, place = described.bounds, described.sentence, described.place
-    if not isinstance(bounds, list) or len(bounds) != 2:
-        found.fault(place, video, Reason.MALFORMED_ROW, f"[start, end] in seconds is expected, not {show(bounds)}")
-        return None
-    if sentence is not None and not isinstance(sentence, str):
-        found.fault(place, video, Reason.MALFORMED_ROW, f"a sentence is expected, not {show(sentence)}")
-        return None
-    if described.kind is SpanKind.CAPTION and not (sentence or "").strip():
-        found.fault(place, video, Reason.EMPTY_TEXT, "the sentence is empty")
-        return None
     try:
+        if not isinstance(bounds, list) or len(bounds) != 2:
+            raise ValueError(f"[start, end] in seconds is expected, not {show(bounds)}")
+        if sentence is not None and not isinstance(sentence, str):
+            raise ValueError(f"a sentence is expected, not {show(sentence)}")
         start_s, end_s = map(seconds, bounds)
     except ValueError as fault:
         found.fault(place, video, Reason.MALFORMED_ROW, fault)
-        return None
+        return
     text = (sentence or "").strip() or None
-    span = ForeignSpan(video=video, start_s=start_s, end_s=end_s, sentence=text, kind=described.kind, place=place)
-    problem = span_problem(span)
-    if problem:
-        found.fault(place, video, *problem)
-        return None
-    return span
-
-
-def _add(found: Import, span: ForeignSpan | None) -> None:
-    if span is not None:
-        found.spans.append(span)
+    found.take(
+        ForeignSpan(
+            video=video, start_s=start_s, end_s=end_s, sentence=text, kind=described.kind, place=place, **of_video
+        )
+    )
 
 
 def _paired(spans: list[Any], texts: list[Any], place: str, video: str | None, found: Import) -> list[Any]:

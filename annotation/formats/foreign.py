@@ -49,6 +49,16 @@ class ForeignGlance:
     annotator: str | None = None
     place: str
 
+    def problem(self) -> tuple[Reason, str] | None:
+        """Return what is wrong with the click whatever the video, None where nothing is."""
+        if self.frame_index is None and self.time_s is None:
+            return Reason.MALFORMED_ROW, "neither a frame nor a time is given"
+        if self.frame_index is not None and self.frame_index < 0:
+            return Reason.FRAME_OUT_OF_RANGE, f"frame {self.frame_index} is negative; frames count from 0"
+        if self.time_s is not None and self.time_s < 0:
+            return Reason.FRAME_OUT_OF_RANGE, f"time {self.time_s:g} s is negative"
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Viewing:
@@ -81,6 +91,20 @@ class ForeignSpan:
     num_frames: int | None = None
     place: str
 
+    def problem(self) -> tuple[Reason, str] | None:
+        """Return what is wrong with the span whatever the video, None where nothing is."""
+        frames, times = (self.start_frame, self.end_frame), (self.start_s, self.end_s)
+        for (start, end), unit in ((frames, "frames"), (times, "seconds")):
+            if (start is None) != (end is None):
+                return Reason.MALFORMED_ROW, f"of the span in {unit}, one bound is missing"
+            if start is not None and end is not None and not 0 <= start < end:
+                return Reason.FRAME_OUT_OF_RANGE, f"[{start:g}, {end:g}) {unit} is no span: 0 <= start < end is needed"
+        if frames == times == (None, None) and self.kind is not SpanKind.VIDEO:
+            return Reason.MALFORMED_ROW, "neither frames nor seconds are given"
+        if self.kind is SpanKind.CAPTION and not self.sentence:
+            return Reason.EMPTY_TEXT, "the sentence is empty"
+        return None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignFault:
@@ -110,6 +134,16 @@ class Import:
     def fault(self, place: str, video: str | None, reason: Reason, detail: object) -> None:
         """Record a part that could not be taken over."""
         self.faults.append(ForeignFault(place=place, video=video, reason=reason, detail=str(detail)))
+
+    def take(self, item: ForeignGlance | ForeignSpan) -> None:
+        """Add a click or a span, or the fault that it is."""
+        problem = item.problem()
+        if problem:
+            self.fault(item.place, item.video, *problem)
+        elif isinstance(item, ForeignGlance):
+            self.glances.append(item)
+        else:
+            self.spans.append(item)
 
     @property
     def videos(self) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from annotation.formats.foreign import ForeignFault
 from annotation.formats.registry import read_annotations
 from annotation.formats.tables import to_table
 from pipeline.errors import SetupError
+from pipeline.storage import opened_atomically
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,12 @@ def import_to_parquet(
     found = read_annotations(path, format, frame_rate=frame_rate)
     table = to_table(found)
     if table.num_rows:
-        _write(table, out)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with opened_atomically(out) as file:
+                pq.write_table(table, file, compression="zstd")
+        except OSError as fault:
+            raise SetupError(f"{out}: cannot be written: {fault.strerror or fault}") from None
     return ImportSummary(
         format=found.format,
         holds="glances" if found.glances else "spans",
@@ -57,13 +62,3 @@ def import_to_parquet(
         faults=found.faults,
         notes=found.notes,
     )
-
-
-def _write(table: pa.Table, out: Path) -> None:
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, partial, compression="zstd")
-        partial.replace(out)
-    except OSError as fault:
-        raise SetupError(f"{out}: cannot be written: {fault.strerror or fault}") from None

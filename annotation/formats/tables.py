@@ -6,14 +6,13 @@ before the videos are known: frames without a time, a time without a frame.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from annotation.formats.base import Format
-from annotation.formats.delimited import glance_problem, span_problem
 from annotation.formats.foreign import ForeignGlance, ForeignSpan, Import, SpanKind
 from annotation.source import Source
 from annotation.video_index import video_name
@@ -34,7 +33,6 @@ GLANCE_SCHEMA = pa.schema(
         ("paths", pa.list_(pa.string())),
     ]
 )
-_OF_GLANCE = ("frame_index", "time_s", "category", "annotator", "frame_rate", "last_frame")
 SPAN_SCHEMA = pa.schema(
     [
         ("video_id", pa.string()),
@@ -51,13 +49,15 @@ SPAN_SCHEMA = pa.schema(
         ("paths", pa.list_(pa.string())),
     ]
 )
+_NAMES = frozenset({"video_id", "origin", "paths"})
+"""Columns that are called otherwise in the records, or made of several fields."""
 
 
 def to_table(found: Import) -> pa.Table:
     """Return the glances of an import, or where there is none its spans, a row each in file order."""
     if found.glances:
-        return pa.Table.from_pylist([_glance_row(glance) for glance in found.glances], GLANCE_SCHEMA)
-    return pa.Table.from_pylist([_span_row(span) for span in found.spans], SPAN_SCHEMA)
+        return pa.Table.from_pylist(list(map(_row, found.glances)), GLANCE_SCHEMA)
+    return pa.Table.from_pylist(list(map(_row, found.spans)), SPAN_SCHEMA)
 
 
 def read_holmes(source: Source) -> Import:
@@ -86,70 +86,27 @@ def read_holmes(source: Source) -> Import:
         place = row.get("origin") or f"{source.name}: row {number}"
         if not row["video_id"]:
             found.fault(place, None, Reason.MALFORMED_ROW, "the row names no video")
-        elif is_glances:
-            _take_glance(found, row, place)
+        elif not is_glances and (kind := row.get("kind") or SpanKind.EVENT) not in set(SpanKind):
+            detail = f"kind {kind!r}; known are {', '.join(SpanKind)}"
+            found.fault(place, row["video_id"], Reason.MALFORMED_ROW, detail)
         else:
-            _take_span(found, row, place)
+            said = {name: row.get(name) for name in schema.names if name not in _NAMES}
+            said |= {"video": row["video_id"], "paths": tuple(row.get("paths") or ()), "place": place}
+            if is_glances:
+                found.take(ForeignGlance(**said | {"by_player": bool(row.get("by_player"))}))
+            else:
+                found.take(ForeignSpan(**said | {"kind": SpanKind(kind)}))
     return found
 
 
-def _take_glance(found: Import, row: Mapping[str, Any], place: str) -> None:
-    glance = ForeignGlance(
-        video=row["video_id"],
-        paths=tuple(row.get("paths") or ()),
-        place=place,
-        by_player=bool(row.get("by_player")),
-        **_some(row, _OF_GLANCE),
-    )
-    problem = glance_problem(glance.frame_index, glance.time_s)
-    if problem:
-        found.fault(place, glance.video, *problem)
-    else:
-        found.glances.append(glance)
+def _row(item: ForeignGlance | ForeignSpan) -> dict[str, Any]:
+    """Return the row of a click or span.
 
-
-def _take_span(found: Import, row: Mapping[str, Any], place: str) -> None:
-    kind = row.get("kind") or SpanKind.EVENT
-    if kind not in set(SpanKind):
-        found.fault(place, row["video_id"], Reason.MALFORMED_ROW, f"kind {kind!r}; known are {', '.join(SpanKind)}")
-        return
-    names = ("start_frame", "end_frame", "start_s", "end_s", "category", "sentence", "frame_rate", "num_frames")
-    span = ForeignSpan(
-        video=row["video_id"],
-        paths=tuple(row.get("paths") or ()),
-        kind=SpanKind(kind),
-        place=place,
-        **_some(row, names),
-    )
-    problem = span_problem(span)
-    if problem:
-        found.fault(place, span.video, *problem)
-    else:
-        found.spans.append(span)
-
-
-def _some(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: row.get(name) for name in names}
-
-
-def _glance_row(glance: ForeignGlance) -> dict[str, Any]:
-    return {
-        **_names(glance),
-        "by_player": glance.by_player,
-        **{name: getattr(glance, name) for name in _OF_GLANCE},
-    }
-
-
-def _span_row(span: ForeignSpan) -> dict[str, Any]:
-    names = ("start_frame", "end_frame", "start_s", "end_s", "category", "sentence", "frame_rate", "num_frames")
-    return {**_names(span), "kind": span.kind.value, **{name: getattr(span, name) for name in names}}
-
-
-def _names(item: ForeignGlance | ForeignSpan) -> dict[str, Any]:
-    """Return the video's plain name, and every fuller one beside it: folders tell videos of one name apart."""
+    It has the video's plain name, and every fuller one beside it: folders tell videos of one name apart.
+    """
     name = video_name(item.video)
     fuller = (item.video,) if item.video != name else ()
-    return {"video_id": name, "paths": [*item.paths, *fuller], "origin": item.place}
+    return asdict(item) | {"video_id": name, "paths": [*item.paths, *fuller], "origin": item.place}
 
 
 HOLMES = Format(

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from annotation.formats.base import Format, by_lines
-from annotation.formats.delimited import span_problem
 from annotation.formats.foreign import ForeignSpan, Import, SpanKind
 from annotation.source import Source, frame_number, show
 from pipeline.errors import DataError
@@ -77,11 +76,7 @@ def _read_lines(source: Source, format_name: str, read_line: LineReader, form: s
         for pair, span in enumerate(spans, start=1):
             if len(spans) > 1:
                 span = replace(span, place=f"{place} pair {pair}")  # noqa: PLW2901
-            problem = span_problem(span)
-            if problem:
-                found.fault(span.place, span.video, *problem)
-            else:
-                found.spans.append(span)
+            found.take(span)
     if not found.spans and all(fault.video is None for fault in found.faults):
         raise DataError(f"{source.path}: no line has the form {form}")
     return found

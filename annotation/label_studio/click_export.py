@@ -55,6 +55,8 @@ def read_label_studio(source: Source, frame_rate: float | None) -> Import:
         DataError: no tasks, or the export of a project without timeline labels.
     """
     reading = Reading(found=Import(format="label-studio"), default_rate=frame_rate)
+    if source.is_json and isinstance(source.json, dict) and {"images", "annotations"} <= source.json.keys():
+        raise DataError(f"{source.path}: COCO annotations of images, and no export of Label Studio; {EXPECTED}")
     if source.is_json:
         tasks = source.json if isinstance(source.json, list) else [source.json]
         for number, task in enumerate(tasks):
@@ -140,6 +142,8 @@ def _read_annotation(reading: Reading, annotation: Any, task: Task, place: str) 
         elif kind != _RELATION and not isinstance(value, dict):
             detail = f"a region with a value is expected, not {show(annotation['result'][number])}"
             reading.fault(f"{place}.result[{number}]", task, Reason.MALFORMED_ROW, detail)
+        elif kind != _RELATION and not (kind == "choices" and is_normal(value)):
+            reading.others[kind] += 1
     normal = any(kind == "choices" and is_normal(value) for _, kind, value in regions)
     reading.end_annotation(task, annotator, place, begun, normal=normal)
 
@@ -251,6 +255,9 @@ def _write_notes(reading: Reading) -> None:
             f"{reading.counts['unowned']} row(s) without annotator are drafts or tasks that nobody did; JSON has all"
         )
     reading.found.notes.extend(f"{reading.counts[key]} {text}" for key, text in texts.items() if reading.counts[key])
+    if reading.others:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(reading.others.items()))
+        reading.found.notes.append(f"regions of other tools were not read: {kinds}")
 
 
 def _likeness(source: Source) -> float:

@@ -15,15 +15,12 @@ from xml.etree import ElementTree
 from annotation.formats.foreign import IGNORE
 from annotation.label_studio.rate import effective_rate
 from pipeline.errors import SetupError
-from pipeline.records import NORMAL
+from pipeline.records import ABNORMAL, NORMAL
 from pipeline.taxonomy import AUTO, canonical, load_taxonomies, select_taxonomies
 
 NOTHING_ABNORMAL = "Nothing abnormal"
 NORMAL_CONTROL = "normal"
 """Name of the choice, which is the column of JSON_MIN and CSV."""
-
-UNNAMED = "Abnormal"
-"""The label of a suggestion of which nobody has said what happens; a click of it takes the video's class."""
 
 VIDEO_HEIGHT_PX = 360
 """What leaves the timeline in view in a window 1000 pixels high."""
@@ -38,7 +35,7 @@ INSTRUCTION = (
     f"Nothing abnormal in the whole video: choose '{NOTHING_ABNORMAL}'. "
     "A frame that looks odd but is not abnormal, or a click of somebody else that is wrong or superfluous: "
     f"'{IGNORE}'. Clicks that are there from the start are suggested by a sampler: delete or move what is wrong, add "
-    f"what is missing, give a class to what is only '{UNNAMED}', and submit."
+    f"what is missing, give a class to what is only '{ABNORMAL}', and submit."
 )
 
 _COLOURS = ("#d62728", "#1f77b4", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b", "#e377c2", "#17becf", "#bcbd22")
@@ -72,21 +69,23 @@ class GlanceInterface:
 
 
 def glance_classes(labels: Iterable[str], taxonomy: str = AUTO) -> list[str]:
-    """Return the classes to choose from: those of a taxonomy, and what the videos are labelled, without Normal.
+    """Return the classes to choose from: those of a taxonomy, and what the videos are labelled.
+
+    Normal is none of them, nor is `ABNORMAL`, which every interface offers last.
 
     `auto` takes the taxonomies that know a label of the videos, and all of them where none does.
 
     Raises:
         ConfigError: no such taxonomy.
     """
-    borne = sorted({canonical(label, taxonomy) or label for label in labels} - {NORMAL})
+    borne = sorted({canonical(label, taxonomy) or label for label in labels} - {NORMAL, ABNORMAL})
     if taxonomy == AUTO:
         fitting = [entry for entry in load_taxonomies().values() if any(map(entry.find, borne))]
         chosen = fitting or list(load_taxonomies().values())
     else:
         chosen = list(select_taxonomies(taxonomy))
     names = dict.fromkeys(entry.name for one in chosen for entry in one.classes)
-    return [name for name in dict.fromkeys([*names, *borne]) if name != NORMAL]
+    return [name for name in dict.fromkeys([*names, *borne]) if name not in (NORMAL, ABNORMAL)]
 
 
 def glance_config(classes: Iterable[str]) -> str:
@@ -99,7 +98,7 @@ def glance_config(classes: Iterable[str]) -> str:
         if number < len(_HOTKEYS):
             look["hotkey"] = _HOTKEYS[number]
         ElementTree.SubElement(labels, "Label", look)
-    ElementTree.SubElement(labels, "Label", value=UNNAMED, background="#4a4a4a", hotkey="a")
+    ElementTree.SubElement(labels, "Label", value=ABNORMAL, background="#4a4a4a", hotkey="a")
     ElementTree.SubElement(labels, "Label", value=IGNORE, background="#7f7f7f", hotkey="i")
     choices = ElementTree.SubElement(view, "Choices", name=NORMAL_CONTROL, toName="video", choice="multiple")
     ElementTree.SubElement(choices, "Choice", value=NOTHING_ABNORMAL, hotkey="n")

@@ -23,10 +23,10 @@ from annotation.label_studio.client import StudioClient
 from annotation.label_studio.kinds import ProjectKind, find_or_create
 from annotation.label_studio.rate import player_rate
 from annotation.label_studio.serving import Serving
-from annotation.stage import timeline_of_file
+from annotation.stage import read_timelines
 from pipeline.config import VideoConfig
 from pipeline.errors import RecordError, SetupError
-from pipeline.records import Reason, Video
+from pipeline.records import Video
 from pipeline.taxonomy import AUTO
 from pipeline.workspace import Workspace
 
@@ -134,19 +134,14 @@ def _check_interface(project: Any, classes: Iterable[str], where: str) -> None:
 def _make_tasks(
     videos: Sequence[Video], serving: Serving, reading: VideoConfig
 ) -> Iterator[tuple[Video, dict[str, Any] | RecordError]]:
-    """Yield each video with its task; the rate comes from the file's own timestamps, read in worker processes."""
-    from pipeline.video.pool import VideoPool
-
-    with VideoPool(reading.workers, reading.timeout_s, reading.memory_mb) as pool:
-        timelines = pool.map(timeline_of_file, (video.path for video in videos))
-        for video, timeline in zip(videos, timelines, strict=True):
-            if isinstance(timeline, RecordError) or timeline is None:
-                yield video, timeline or RecordError(Reason.DECODE_FAILED, "no timestamps")
-                continue
-            try:
-                rate = player_rate(timeline)
-                data = {"video": serving.address_of(video.path), "video_id": video.video_id, RATE_KEY: f"{rate:.12g}"}
-            except RecordError as fault:
-                yield video, fault
-                continue
+    """Yield each video with its task; the rate comes from the file's own timestamps."""
+    for video, timeline in zip(videos, read_timelines((video.path for video in videos), reading), strict=True):
+        try:
+            if isinstance(timeline, RecordError):
+                raise timeline
+            rate = player_rate(timeline)
+            data = {"video": serving.address_of(video.path), "video_id": video.video_id, RATE_KEY: f"{rate:.12g}"}
+        except RecordError as fault:
+            yield video, fault
+        else:
             yield video, {"data": data}

@@ -116,14 +116,10 @@ def pull_glances(
     tolerance_s: float = 1.0,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> PullSummary:
-    """Fetch a project's annotations into the workspace, whole or not at all.
+    """Fetch a project's annotations, by default the workspace's own, into the workspace, whole or not at all.
 
-    Args:
-        workspace: where the file goes, to `EXPORT_FILE`, and how far people agree, to `AGREEMENT_FILE`.
-        client: the server.
-        project_id: the project; by default the one made for this workspace.
-        tolerance_s: clicks of one class this close mean one event, for the agreement.
-        on_progress: called with the tasks fetched and their number.
+    The file goes to `EXPORT_FILE`, and how far people agree to `AGREEMENT_FILE`, where clicks of one class within
+    `tolerance_s` mean one event. `on_progress` gets the number of tasks fetched, and of all.
 
     Raises:
         SetupError: no project, or one of another kind.

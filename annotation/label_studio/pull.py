@@ -25,13 +25,6 @@ def pull_all(
 ) -> list[PullSummary | PulledReviews]:
     """Fetch the project that is named, which its interface tells the kind of, else all that the workspace has.
 
-    Args:
-        workspace: where everything goes, as `pull_glances` and `pull_reviews` say.
-        client: the server.
-        project_id: a project; by default those made for this workspace.
-        tolerance_s: as for `pull_glances`.
-        on_progress: called with the tasks fetched and their number, project by project.
-
     Raises:
         SetupError: no project; otherwise as `pull_glances` and `pull_reviews`.
     """
@@ -39,10 +32,7 @@ def pull_all(
         is_review = is_review_interface(client.project(project_id).label_config)
         glances, reviews = (None, project_id) if is_review else (project_id, None)
     else:
-        glances, reviews = (noted_project(workspace, client, kind) for kind in (GLANCES, REVIEWS))
-    if glances is None and reviews is None:
-        commands = f"{GLANCES.command} or {REVIEWS.command}"
-        raise SetupError(f"{workspace.url}: no project was made for it on {client.url}: run {commands}, or name one")
+        glances, reviews = noted_projects(workspace, client)
     pulled: list[PullSummary | PulledReviews] = []
     if glances is not None:
         pulled.append(
@@ -51,3 +41,16 @@ def pull_all(
     if reviews is not None:
         pulled.append(pull_reviews(workspace, client, project_id=reviews, on_progress=on_progress))
     return pulled
+
+
+def noted_projects(workspace: Workspace, client: StudioClient) -> tuple[int | None, int | None]:
+    """Return the projects that were made for a workspace, of clicks and of reviews.
+
+    Raises:
+        SetupError: there is neither.
+    """
+    glances, reviews = (noted_project(workspace, client, kind) for kind in (GLANCES, REVIEWS))
+    if glances is None and reviews is None:
+        commands = f"{GLANCES.command} or {REVIEWS.command}"
+        raise SetupError(f"{workspace.url}: no project was made for it on {client.url}: run {commands}, or name one")
+    return glances, reviews

@@ -49,7 +49,7 @@ def player_frame(frames: Frames, frame_index: int, rate: float) -> int:
 
     Only at a rate coarser than the video's intervals is a frame out of reach, which `player_rate` avoids.
     """
-    near = round(frames.time_of(frame_index) * rate)
+    near = round((frames.start_s + frames.time_of(frame_index)) * rate)
 
     def distance(frame: int) -> tuple[int, int]:
         shown = shown_frame(frames, frame, rate)
@@ -65,6 +65,7 @@ def effective_rate(rate: float) -> float:
 
 def _fits(timeline: Timeline, rate: float) -> bool:
     """Whether every frame starts at a grid point of its own, as closely as the player can tell."""
-    points = np.round(timeline.times_s * rate)
-    near = np.abs(timeline.times_s - points / rate) <= _SLACK_S
+    times_s = timeline.start_s + timeline.times_s
+    points = np.round(times_s * rate)
+    near = np.abs(times_s - points / rate) <= _SLACK_S
     return bool(near.all() and (np.diff(points) > 0).all())

@@ -48,6 +48,7 @@ class Reading:
     default_rate: float | None
     region_types: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
+    others: Counter[str] = field(default_factory=Counter)
     names_video: bool = False
     has_normal: bool = False
 

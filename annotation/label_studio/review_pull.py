@@ -110,13 +110,10 @@ def pull_reviews(
     project_id: int | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> PulledReviews:
-    """Fetch a project's reviews, whole or not at all, and store what is new; takes the workspace's lock meanwhile.
+    """Fetch a project's reviews, by default the workspace's own, whole or not at all, and store what is new.
 
-    Args:
-        workspace: where the pairs came from; the export goes to `EXPORT_FILE` there.
-        client: the server.
-        project_id: the project; by default the one made for this workspace.
-        on_progress: called with the tasks fetched and their number.
+    The export goes to `EXPORT_FILE`. Takes the workspace's lock meanwhile. `on_progress` gets the number of tasks
+    fetched, and of all.
 
     Raises:
         SetupError: no project, one of another kind, or another process at work in the workspace.

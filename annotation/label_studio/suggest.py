@@ -10,20 +10,20 @@ with the lowest one first, and its Data Manager sorts by it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from annotation.label_studio.click_interface import UNNAMED, GlanceInterface, read_interface
+from annotation.label_studio.click_interface import GlanceInterface, read_interface
 from annotation.label_studio.click_project import GLANCES, Skipped
 from annotation.label_studio.client import ONE_TRY, StudioClient
 from annotation.label_studio.kinds import chosen_project
 from annotation.label_studio.rate import player_frame
 from annotation.label_studio.regions import TIMELINE
-from annotation.stage import timeline_of_file
+from annotation.stage import read_timelines
 from pipeline.config import ProposalConfig, VideoConfig
 from pipeline.errors import RecordError, SetupError
-from pipeline.records import NORMAL, Reason, Video, digest
+from pipeline.records import ABNORMAL, NORMAL, Reason, Video, digest
 from pipeline.taxonomy import canonical
 from pipeline.workspace import Workspace
 
@@ -166,12 +166,16 @@ def suggest_glances(
     lacking = [task for task in open_tasks if version not in made[task.task].values()]
     rates = {task.id: interface.rate_of(task.data or {}) for task in untouched}
     predictions: list[dict[str, Any]] = []
-    for open_task, timeline in _with_timelines(lacking, videos, reading or VideoConfig()):
-        if isinstance(timeline, RecordError):
+    paths = (videos[task.video_id].path if task.suggestions else None for task in lacking)
+    for open_task, timeline in zip(lacking, read_timelines(paths, reading or VideoConfig()), strict=True):
+        if not open_task.suggestions:
+            regions = []
+        elif isinstance(timeline, RecordError):
             skipped.append((open_task.video_id, timeline))
             open_tasks.remove(open_task)
             continue
-        regions = _regions(open_task, timeline, rates[open_task.task], interface)
+        else:
+            regions = _regions(open_task, timeline, rates[open_task.task], interface)
         predictions.append(
             {"task": open_task.task, "result": regions, "score": open_task.certainty, "model_version": version}
         )
@@ -213,7 +217,7 @@ def _judge(
     peaks: Sequence[Peak] = ()
     if is_abnormal is not False:
         peaks = event_peaks(curve, scorer.theta, proposal, min_s=min_s, is_abnormal=bool(is_abnormal))
-    named = label if label in labels else UNNAMED
+    named = label if label in labels else ABNORMAL
     return OpenTask(
         task=task,
         video_id=video.video_id,
@@ -230,8 +234,8 @@ def _check_labels(open_tasks: Iterable[OpenTask], interface: GlanceInterface, wh
     unnamed = sum(one.label not in interface.labels for task in open_tasks for one in task.suggestions)
     if unnamed:
         raise SetupError(
-            f'{where}: its interface has no label "{UNNAMED}", which {unnamed} suggestion(s) need because their '
-            f'videos\' class is not known: add <Label value="{UNNAMED}"/> to its TimelineLabels'
+            f'{where}: its interface has no label "{ABNORMAL}", which {unnamed} suggestion(s) need because their '
+            f'videos\' class is not known: add <Label value="{ABNORMAL}"/> to its TimelineLabels'
         )
 
 
@@ -244,23 +248,8 @@ def _own_versions(task: Any) -> dict[int, str]:
     }
 
 
-def _with_timelines(
-    tasks: Sequence[OpenTask], videos: Mapping[str, Video], reading: VideoConfig
-) -> Iterator[tuple[OpenTask, Timeline | RecordError | None]]:
-    """Yield each task with the times of its video's frames, None where it has no suggestion to place."""
-    from pipeline.video.pool import VideoPool
-
-    with VideoPool(reading.workers, reading.timeout_s, reading.memory_mb) as pool:
-        paths = (videos[task.video_id].path if task.suggestions else None for task in tasks)
-        yield from zip(tasks, pool.map(timeline_of_file, paths), strict=True)
-
-
-def _regions(
-    task: OpenTask, timeline: Timeline | None, rate: float, interface: GlanceInterface
-) -> list[dict[str, Any]]:
+def _regions(task: OpenTask, timeline: Timeline, rate: float, interface: GlanceInterface) -> list[dict[str, Any]]:
     """Return a region of one frame for every suggestion: frames count from 1, at the player's rate."""
-    if timeline is None:
-        return []
     from_name, to_name = interface.timeline
     regions = []
     for suggestion in task.suggestions:

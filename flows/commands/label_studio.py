@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.errors import SetupError
+from flows.commands.review import AllOption, SampleOption, SeedOption, UndecidedOption, WorkspaceArgument
 
 if TYPE_CHECKING:
     from annotation.label_studio.serving import Serving
@@ -22,7 +22,6 @@ studio_app = typer.Typer(
     ),
 )
 
-WorkspaceArgument = Annotated[str, typer.Argument(metavar="WORKSPACE", help="workspace of a build")]
 ProjectOption = Annotated[
     int | None, typer.Option("--project", help="number of a project; by default the one made for this workspace")
 ]
@@ -62,7 +61,7 @@ def init_glance(
     """Make a project for clicks from the videos of a workspace; run again, it adds only new videos."""
     from annotation.label_studio.click_project import init_glances
     from annotation.label_studio.client import StudioClient
-    from flows.console import shown_progress
+    from flows.console import require_folder, shown_progress
     from pipeline.workspace import Workspace
 
     client = StudioClient()
@@ -77,7 +76,7 @@ def init_glance(
             with opened.locked():
                 run_step("ingest", opened, settings, show)
         else:
-            _existing(workspace)
+            require_folder(workspace)
             opened, settings = Workspace(workspace), None
         summary = init_glances(
             opened,
@@ -98,17 +97,13 @@ def init_glance(
 def init_review(
     *,
     workspace: WorkspaceArgument,
-    sample: Annotated[
-        float, typer.Option("--sample", metavar="PERCENT", help="share of the pairs to draw, in percent")
-    ] = 100.0,
+    sample: SampleOption = 100.0,
     double: Annotated[
         float, typer.Option("--double", metavar="PERCENT", help="share of these that two people review, in percent")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(help="the same seed draws the same pairs")] = 0,
-    only_undecided: Annotated[
-        bool, typer.Option("--only-undecided", help="leave out what people have decided")
-    ] = False,
-    all_: Annotated[bool, typer.Option("--all", help="also pairs that the rules dropped")] = False,
+    seed: SeedOption = 0,
+    only_undecided: UndecidedOption = False,
+    all_: AllOption = False,
     document_root: RootOption = None,
     url_prefix: PrefixOption = None,
     video_root: VideoRootOption = None,
@@ -118,12 +113,12 @@ def init_review(
     """Make a project for reviews from the answers of a build; run again, it adds only answers that are new."""
     from annotation.label_studio.client import StudioClient
     from annotation.label_studio.review_project import open_reviews
-    from flows.console import shown_progress
+    from flows.console import require_folder, shown_progress
     from pipeline.review.items import Selection
     from pipeline.workspace import Workspace
 
     client = StudioClient()
-    _existing(workspace)
+    require_folder(workspace)
     with shown_progress() as show:
         opened = open_reviews(
             Workspace(workspace),
@@ -160,10 +155,10 @@ def pull(
     from annotation.label_studio.click_pull import pull_form
     from annotation.label_studio.client import StudioClient
     from annotation.label_studio.pull import pull_all
-    from flows.console import shown_progress
+    from flows.console import require_folder, shown_progress
     from pipeline.workspace import Workspace
 
-    _existing(workspace)
+    require_folder(workspace)
     client = StudioClient()
     if form != "JSON":
         typer.echo(pull_form(Workspace(workspace), client, form, project_id=project))
@@ -192,8 +187,3 @@ def _serving(document_root: Path | None, url_prefix: str | None, video_root: Pat
 
     # a root given by the environment yields to an address given by hand
     return Serving(document_root=None if url_prefix else document_root, url_prefix=url_prefix, video_root=video_root)
-
-
-def _existing(workspace: str) -> None:
-    if "://" not in workspace and not Path(workspace).is_dir():
-        raise SetupError(f"{workspace}: no such folder")

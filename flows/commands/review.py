@@ -8,11 +8,15 @@ from typing import Annotated
 
 import typer
 
-from pipeline.errors import SetupError
-
 review_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Have people check the answers of a build.")
 
 WorkspaceArgument = Annotated[str, typer.Argument(metavar="WORKSPACE", help="workspace of a build")]
+SampleOption = Annotated[
+    float, typer.Option("--sample", metavar="PERCENT", help="share of the pairs to draw, in percent")
+]
+SeedOption = Annotated[int, typer.Option(help="the same seed draws the same pairs")]
+UndecidedOption = Annotated[bool, typer.Option("--only-undecided", help="leave out what people have decided")]
+AllOption = Annotated[bool, typer.Option("--all", help="also pairs that the rules dropped")]
 
 
 @review_app.command("export")
@@ -20,20 +24,17 @@ def export_(
     *,
     workspace: WorkspaceArgument,
     out: Annotated[Path, typer.Option("-o", "--out", help=".csv, .jsonl or .parquet file to write")],
-    sample: Annotated[
-        float, typer.Option("--sample", metavar="PERCENT", help="share of the pairs to draw, in percent")
-    ] = 100.0,
-    seed: Annotated[int, typer.Option(help="the same seed draws the same pairs")] = 0,
-    only_undecided: Annotated[
-        bool, typer.Option("--only-undecided", help="leave out what people have decided")
-    ] = False,
-    all_: Annotated[bool, typer.Option("--all", help="also pairs that the rules dropped")] = False,
+    sample: SampleOption = 100.0,
+    seed: SeedOption = 0,
+    only_undecided: UndecidedOption = False,
+    all_: AllOption = False,
 ) -> None:
     """Write pairs for review: fill in decision (accept, edit, reject) and, for edits, edited_answer."""
+    from flows.console import require_folder
     from pipeline.review.items import Selection, export_items
     from pipeline.workspace import Workspace
 
-    _existing(workspace)
+    require_folder(workspace)
     selection = Selection(unchecked=all_, only_undecided=only_undecided, sample_percent=sample, seed=seed)
     typer.echo(f"{out}: {export_items(Workspace(workspace), selection, out)} pairs to review")
 
@@ -46,17 +47,13 @@ def import_(
 ) -> None:
     """Keep the decisions of reviewed files for the next build; exit 1 and a list where a row is wrong."""
     from annotation.label_studio.review_pull import import_review_files
+    from flows.console import require_folder
     from pipeline.workspace import Workspace
 
-    _existing(workspace)
+    require_folder(workspace)
     done = import_review_files(Workspace(workspace), files)
     for remark in done.remarks:
         typer.echo(remark, err=True)
     typer.echo(json.dumps(done.figures(), ensure_ascii=False) if as_json else str(done))
     if done.imported.faults:
         raise typer.Exit(1)
-
-
-def _existing(workspace: str) -> None:
-    if "://" not in workspace and not Path(workspace).is_dir():
-        raise SetupError(f"{workspace}: no such folder")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.commands.label_studio import ProjectOption
+from flows.commands.review import WorkspaceArgument
 from pipeline.errors import SetupError
 
 if TYPE_CHECKING:
@@ -19,13 +21,11 @@ if TYPE_CHECKING:
 
 def suggest(
     *,
-    workspace: Annotated[str, typer.Argument(metavar="WORKSPACE", help="workspace of a build")],
+    workspace: WorkspaceArgument,
     sampler: Annotated[
         Path | None, typer.Option("--sampler", help="folder of a trained sampler; by default WORKSPACE/models/sampler")
     ] = None,
-    project: Annotated[
-        int | None, typer.Option("--project", help="number of a project; by default the one made for this workspace")
-    ] = None,
+    project: ProjectOption = None,
     config: Annotated[
         Path | None,
         typer.Option("-c", "--config", help="YAML file of settings; by default those of the workspace's latest build"),
@@ -44,12 +44,11 @@ def suggest(
     """
     from annotation.label_studio.client import StudioClient
     from annotation.label_studio.suggest import suggest_glances
-    from flows.console import shown_progress
+    from flows.console import require_folder, shown_progress
     from pipeline.stages.score import WorkspaceScorer
     from pipeline.workspace import Workspace
 
-    if "://" not in workspace and not Path(workspace).is_dir():
-        raise SetupError(f"{workspace}: no such folder")
+    require_folder(workspace)
     client = StudioClient()
     opened = Workspace(workspace)
     folder = sampler or opened.storage.local_path("models/sampler")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.commands.label_studio import ProjectOption, WorkspaceArgument
-from pipeline.errors import SetupError
+from flows.commands.label_studio import ProjectOption
+from flows.commands.review import WorkspaceArgument
 
 if TYPE_CHECKING:
     from annotation.label_studio.client import StudioClient
@@ -50,6 +50,7 @@ def webhook(
     """Receive Label Studio's webhooks, which carry the secret in HOLMES_WEBHOOK_SECRET, and pull after each burst."""
     from annotation.label_studio.client import StudioClient
     from annotation.label_studio.hints import Hints, Lookout
+    from annotation.label_studio.pull import noted_projects
     from annotation.label_studio.subscription import subscribe
     from annotation.label_studio.webhook import SECRET_VARIABLE, receiving, webhook_secret
     from flows.console import require_folder, wait_for_the_end
@@ -70,7 +71,8 @@ def webhook(
         typer.echo(f"webhook  {address}")
         if register:
             client = StudioClient()
-            for number in projects_of(Workspace(workspace), client, project):
+            noted = (project,) if project is not None else noted_projects(Workspace(workspace), client)
+            for number in filter(None, noted):
                 done = subscribe(client, number, register, secret)
                 typer.echo(f"project {number} of {client.url} calls {register}: {done}")
         if host not in {"127.0.0.1", "localhost", "::1"}:
@@ -78,26 +80,6 @@ def webhook(
         with lookout.looking():
             wait_for_the_end()
     typer.echo("stopped", err=True)
-
-
-def projects_of(workspace: Workspace, client: StudioClient, project: int | None) -> list[int]:
-    """Return the projects to listen to: the one named, or all that the workspace has.
-
-    Raises:
-        SetupError: none is named, and none was made for the workspace.
-    """
-    from annotation.label_studio.click_project import GLANCES
-    from annotation.label_studio.kinds import noted_project
-    from annotation.label_studio.review_project import REVIEWS
-
-    if project is not None:
-        return [project]
-    noted = [noted_project(workspace, client, kind) for kind in (GLANCES, REVIEWS)]
-    numbers = [number for number in noted if number is not None]
-    if not numbers:
-        commands = f"{GLANCES.command} or {REVIEWS.command}"
-        raise SetupError(f"{workspace.url}: no project was made for it on {client.url}: run {commands}, or name one")
-    return numbers
 
 
 def _pull(workspace: Workspace, client: StudioClient, project: int | None) -> None:

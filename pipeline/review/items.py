@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
+import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError, DataError, SetupError
 from pipeline.records import Reason, ReviewItem, Task, digest
-from pipeline.review.store import current_reviews
+from pipeline.review.store import decided_pairs
 from pipeline.review.verdicts import RULES
 from pipeline.schema import PROVENANCE, field_names, to_arrow
-from pipeline.storage import TEMPORARY, describe_os_error
+from pipeline.storage import describe_os_error, opened_atomically
 from pipeline.workspace import Workspace
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -114,7 +116,7 @@ def select_pairs(workspace: Workspace, selection: Selection) -> list[str]:
     if selection.only_undecided:
         # By people, in files that the build was given or in reviews that no build has read yet.
         decided = rejected_by_people.union(row["pair_id"] for row in verdicts if row["reviewer"] != RULES)
-        decided.update(review.pair_id for _, review in current_reviews(workspace))
+        decided |= decided_pairs(workspace)
         chosen = [pair_id for pair_id in chosen if pair_id not in decided]
     return chosen
 
@@ -156,8 +158,8 @@ def export_items(workspace: Workspace, selection: Selection, out: Path) -> int:
     items = ReviewItems(workspace)
     found = (item for pair_id in pair_ids if (item := items.get(pair_id)) is not None)
     try:
-        with _unfinished(out) as path:
-            _write(path, out.suffix.lower(), found)
+        with opened_atomically(out) as file:
+            _write(file, out.suffix.lower(), found)
     except OSError as fault:
         raise SetupError(f"{out}: {describe_os_error(fault)}") from None
     return len(pair_ids)
@@ -175,35 +177,22 @@ def _in_order(workspace: Workspace) -> list[str]:
     return [key[-1] for key in sorted(keys)]
 
 
-def _write(path: Path, suffix: str, items: Iterable[ReviewItem]) -> None:
-    names = field_names(ReviewItem)
+def _write(file: BinaryIO, suffix: str, items: Iterable[ReviewItem]) -> None:
     if suffix == ".parquet":
-        _write_parquet(path, items)
+        remaining = iter(items)
+        with pq.ParquetWriter(file, _table([]).schema, compression="zstd") as writer:
+            while group := list(islice(remaining, _ROW_GROUP_ROWS)):
+                writer.write_table(_table(group))
         return
-    with path.open("w", encoding="utf-8", newline="") as file:
-        if suffix == ".jsonl":
-            file.writelines(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in items)
-            return
-        table = csv.DictWriter(file, names, lineterminator="\n")
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    if suffix == ".jsonl":
+        text.writelines(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in items)
+    else:
+        table = csv.DictWriter(text, field_names(ReviewItem), lineterminator="\n")
         table.writeheader()
         table.writerows(asdict(item) for item in items)
+    text.detach()
 
 
-def _write_parquet(path: Path, items: Iterable[ReviewItem]) -> None:
-    provenance = [field.name for field in PROVENANCE]
-    schema = to_arrow(ReviewItem, [], "").drop_columns(provenance).schema
-    remaining = iter(items)
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        while group := [("", item) for item in islice(remaining, _ROW_GROUP_ROWS)]:
-            writer.write_table(to_arrow(ReviewItem, group, "").drop_columns(provenance))
-
-
-@contextlib.contextmanager
-def _unfinished(out: Path) -> Iterator[Path]:
-    """Yield a neighbour of `out` that takes its name once it is whole."""
-    path = out.with_name(f"{TEMPORARY}{out.name}")
-    try:
-        yield path
-        path.replace(out)
-    finally:
-        path.unlink(missing_ok=True)
+def _table(items: Sequence[ReviewItem]) -> pa.Table:
+    return to_arrow(ReviewItem, [("", item) for item in items], "").drop_columns([field.name for field in PROVENANCE])

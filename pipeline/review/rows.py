@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pipeline.errors import RecordError
 from pipeline.records import Decision, Reason, ReviewItem
 from pipeline.review.verdicts import Row, text_of, time_of
+from pipeline.spreadsheet import with_point
 
 RATINGS = range(1, 6)
 
@@ -73,7 +74,7 @@ def _rating(place: str, row: Row) -> int | None:
     if text is None:
         return None
     try:
-        rating = float(text)
+        rating = float(with_point(text, ";"))
     except ValueError:
         rating = 0.0
     if rating not in RATINGS:
@@ -85,7 +86,7 @@ def _rating(place: str, row: Row) -> int | None:
 def _lead_time(row: Row) -> float | None:
     """Return a measured time; a figure that is none says nothing about the decision, which counts without it."""
     try:
-        lead_time_s = float(text_of(row, "lead_time_s") or "nan")
+        lead_time_s = float(with_point(text_of(row, "lead_time_s") or "nan", ";"))
     except ValueError:
         return None
     return lead_time_s if 0 <= lead_time_s < float("inf") else None

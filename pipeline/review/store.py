@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pipeline.errors import DataError, RecordError
 from pipeline.records import Reason, ReviewItem, Verdict, digest
 from pipeline.review.rows import read_decision
-from pipeline.review.verdicts import Row, decided_at, read_rows
+from pipeline.review.verdicts import Row, decided_at, read_rows, text_of, to_verdict
 from pipeline.schema import from_arrow, to_arrow
 from pipeline.storage import TEMPORARY
 from pipeline.workspace import Workspace
@@ -49,24 +49,6 @@ class ReviewImport:
         )
 
 
-def import_reviews(
-    workspace: Workspace, paths: Iterable[Path], item_of: Callable[[str], ReviewItem | None]
-) -> ReviewImport:
-    """Check files of review items that come back, and store what is new of the good rows.
-
-    The caller holds the workspace's lock.
-
-    Args:
-        workspace: where the items came from.
-        paths: Parquet, CSV or JSONL; of a row, pair_id, answer_hash and what the reviewer filled in are read.
-        item_of: the item of a pair as it would be exported now, None where there is no such pair.
-
-    Raises:
-        SetupError: if the workspace cannot be written.
-    """
-    return keep_reviews(workspace, rows_of_files(paths), item_of)
-
-
 def rows_of_files(paths: Iterable[Path]) -> Iterator[tuple[str, Row | RecordError]]:
     """Yield (place, row or fault) for every row of files of review items, and a fault for a file that is none."""
     for path in paths:
@@ -83,7 +65,15 @@ def keep_reviews(
 ) -> ReviewImport:
     """Check rows of review items, each with its place, and store what is new of the good ones.
 
-    As `import_reviews`, for rows that come from elsewhere than a file of them.
+    The caller holds the workspace's lock.
+
+    Args:
+        workspace: where the items came from.
+        rows: of a row, pair_id, answer_hash and what the reviewer filled in are read.
+        item_of: the item of a pair as it would be exported now, None where there is no such pair.
+
+    Raises:
+        SetupError: if the workspace cannot be written.
     """
     decided: list[ReviewItem] = []
     faults: list[RecordError] = []
@@ -111,6 +101,31 @@ def keep_reviews(
     )
 
 
+def file_verdicts(workspace: Workspace, names: Iterable[str]) -> Iterator[tuple[str, Verdict | RecordError]]:
+    """Yield (place, verdict or fault) for every decided row of files that a build is given.
+
+    A row of a review file tells which answer it is about: it is a fault where that was made anew since.
+
+    Raises:
+        DataError: naming the file that cannot be read at all.
+    """
+    rows = [item for name in names for item in read_rows(Path(name))]
+    ids = {text_of(row, "pair_id") for _, row in rows if not isinstance(row, RecordError)}
+    answers = _answers(workspace, {pair_id for pair_id in ids if pair_id})
+    for place, row in rows:
+        if isinstance(row, RecordError):
+            yield place, row
+            continue
+        answer, shown = answers.get(text_of(row, "pair_id") or ""), text_of(row, "answer_hash")
+        if shown is not None and not (text_of(row, "decision") or text_of(row, "edited_answer")):
+            continue
+        if answer is not None and shown is not None and shown.strip() != digest(answer):
+            detail = f"{place}: the answer of {text_of(row, 'pair_id')} was made anew since it was reviewed"
+            yield place, RecordError(Reason.STALE_ANSWER, detail)
+        else:
+            yield place, to_verdict(place, row)
+
+
 def stored_reviews(workspace: Workspace) -> Iterator[tuple[str, ReviewItem]]:
     """Yield (place, decided item) for all that was imported, in that order.
 
@@ -132,11 +147,11 @@ def stored_reviews(workspace: Workspace) -> Iterator[tuple[str, ReviewItem]]:
             yield f"{FOLDER}/{name}: row {number}", row
 
 
-def current_reviews(workspace: Workspace) -> list[tuple[str, ReviewItem]]:
-    """Return (place, decided item) for the reviews of answers that the pairs still have."""
-    reviews = list(stored_reviews(workspace))
-    answers = _answers(workspace, {review.pair_id for _, review in reviews})
-    return [(place, review) for place, review in reviews if answers.get(review.pair_id) == review.answer]
+def decided_pairs(workspace: Workspace) -> set[str]:
+    """Return the pairs whose answer of today somebody has reviewed."""
+    reviews = [review for _, review in stored_reviews(workspace)]
+    answers = _answers(workspace, {review.pair_id for review in reviews})
+    return {review.pair_id for review in reviews if answers.get(review.pair_id) == review.answer}
 
 
 def stored_verdicts(workspace: Workspace) -> Iterator[tuple[str, Verdict | RecordError]]:
@@ -146,10 +161,9 @@ def stored_verdicts(workspace: Workspace) -> Iterator[tuple[str, Verdict | Recor
     """
     reviews = list(stored_reviews(workspace))
     answers = _answers(workspace, {review.pair_id for _, review in reviews})
-    current = {review.pair_id for _, review in reviews if answers.get(review.pair_id) == review.answer}
+    current = decided_pairs(workspace)
     for place, review in reviews:
-        is_stale = review.pair_id in answers and answers[review.pair_id] != review.answer
-        if not is_stale:
+        if answers.get(review.pair_id, review.answer) == review.answer:
             yield place, _to_verdict(review)
         elif review.pair_id not in current:
             detail = f"{place}: the answer of {review.pair_id} was made anew since {review.reviewer} reviewed it"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,24 +13,15 @@ import pandas as pd
 
 from pipeline.errors import DataError, RecordError
 from pipeline.records import Decision, Reason, Verdict
+from pipeline.spreadsheet import decode, read_cells
 
 Row = Mapping[str, Any]
 
 RULES = "rules"
 """The reviewer named in verdicts that no person gave."""
 
+_DOTTED = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?:,? (\d\d?)(:\d\d(?::\d\d)?))?")
 _OLDEST = datetime.min.replace(tzinfo=UTC)
-
-
-def read_verdicts(paths: Iterable[str]) -> Iterator[tuple[str, Verdict | RecordError]]:
-    """Yield (place, verdict or fault) for every row of the files, in order.
-
-    Raises:
-        DataError: naming the file that cannot be read at all.
-    """
-    for name in paths:
-        for place, row in read_rows(Path(name)):
-            yield place, row if isinstance(row, RecordError) else _to_verdict(place, row)
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, Row | RecordError]]:
@@ -43,12 +35,10 @@ def read_rows(path: Path) -> Iterator[tuple[str, Row | RecordError]]:
             case ".parquet":
                 rows: list[Any] = pd.read_parquet(path).to_dict("records")
             case ".csv":
-                # Spreadsheets put a byte order mark before the first column's name.
-                frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-                rows = frame.to_dict("records")
+                rows = _table_rows(path)
             case ".jsonl" | ".ndjson":
                 # Not splitlines: JSON text may hold U+2028 and its like as they are.
-                lines = path.read_text(encoding="utf-8-sig").split("\n")
+                lines = decode(path.read_bytes(), path).split("\n")
                 rows = [_parsed(line) for line in lines if line.strip()]
             case suffix:
                 raise DataError(f"{path}: verdicts are read from .parquet, .csv or .jsonl, not {suffix or 'no suffix'}")
@@ -81,12 +71,15 @@ def text_of(row: Row, key: str) -> str | None:
 
 
 def time_of(place: str, row: Row) -> str | None:
-    """Return `reviewed_at` of a row as it stands there.
+    """Return `reviewed_at` of a row as it stands there; dates with dots, which spreadsheets write, in ISO 8601.
 
     Raises:
-        RecordError: if it is no ISO 8601 date or time.
+        RecordError: if it is no date or time, or `1/2/2026`, which means two days.
     """
     reviewed_at = text_of(row, "reviewed_at")
+    if dotted := _DOTTED.fullmatch((reviewed_at or "").strip()):
+        day, month, year, hour, rest = dotted.groups()
+        reviewed_at = f"{year}-{month:0>2}-{day:0>2}" + (f"T{hour:0>2}{rest}" if hour else "")
     try:
         decided_at(reviewed_at)
     except ValueError:
@@ -95,17 +88,25 @@ def time_of(place: str, row: Row) -> str | None:
     return reviewed_at
 
 
+def _table_rows(path: Path) -> list[Any]:
+    """Return the rows of a table, or what is wrong with one."""
+    (_, header), *rows = read_cells(decode(path.read_bytes(), path), path)
+    columns = [name.strip().lower() for name in header]
+    too_wide = ValueError(f"more cells than the {len(columns)} columns: a cell with a comma in it without quotes?")
+    return [too_wide if any(cells[len(columns) :]) else dict(zip(columns, cells, strict=False)) for _, cells in rows]
+
+
 def _parsed(line: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as fault:
-        return fault
+        return ValueError(f"not JSON: {fault}")
 
 
 def _checked(place: str, row: Any) -> Row | RecordError:
     """Return a row that tables can hold, or why it is none."""
     if isinstance(row, Exception):
-        return RecordError(Reason.MALFORMED_ROW, f"{place}: not JSON: {row}")
+        return RecordError(Reason.MALFORMED_ROW, f"{place}: {row}")
     if not isinstance(row, dict):
         return RecordError(Reason.MALFORMED_ROW, f"{place}: an object is expected, not {row!r:.40}")
     for key, value in row.items():
@@ -115,8 +116,10 @@ def _checked(place: str, row: Any) -> Row | RecordError:
     return {str(key): value for key, value in row.items()}
 
 
-def _to_verdict(place: str, row: Row) -> Verdict | RecordError:
-    pair_id, decision, edited = text_of(row, "pair_id"), text_of(row, "decision"), text_of(row, "edited_answer")
+def to_verdict(place: str, row: Row) -> Verdict | RecordError:
+    """Return the verdict in a row, or what is wrong with it."""
+    pair_id, edited = text_of(row, "pair_id"), text_of(row, "edited_answer")
+    decision = (text_of(row, "decision") or "").strip().lower()
     if pair_id is None:
         return RecordError(Reason.MALFORMED_ROW, f"{place}: no pair_id")
     if decision not in set(Decision):

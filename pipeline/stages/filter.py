@@ -26,8 +26,8 @@ from pipeline.quality.crowding import find_crowded
 from pipeline.quality.rules import check_answer, near_duplicates
 from pipeline.quality.support import support_of
 from pipeline.records import Caption, Decision, InstructionPair, Reason, Verdict, digest
-from pipeline.review.store import stored_verdicts
-from pipeline.review.verdicts import RULES, decided_at, read_verdicts
+from pipeline.review.store import file_verdicts, stored_verdicts
+from pipeline.review.verdicts import RULES, decided_at
 from pipeline.schema import content_key
 from pipeline.stages.base import Outcome, TableOnly, Unit
 from pipeline.workspace import Workspace
@@ -131,7 +131,8 @@ class FilterStage(TableOnly):
         """Return the latest verdict about each pair, of equally late ones the last, and those that cannot be used."""
         latest: dict[str, Verdict] = {}
         bad = []
-        for place, verdict in itertools.chain(read_verdicts(self._config.verdicts), stored_verdicts(self._workspace)):
+        given = file_verdicts(self._workspace, self._config.verdicts)
+        for place, verdict in itertools.chain(given, stored_verdicts(self._workspace)):
             if isinstance(verdict, RecordError):
                 bad.append(BadVerdict(place=place, fault=verdict))
             elif verdict.pair_id not in known:

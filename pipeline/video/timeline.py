@@ -6,7 +6,7 @@ do no harm. The first frame that is presented stands at 0.0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ MIN_FPS = 0.01
 MAX_FPS = 1000.0
 """Frame rates outside these bounds are taken for broken timestamps."""
 
+_BROWSER_FORMATS = frozenset({"mp4", "webm"})
 _DEFAULT_FRAME_S = 0.04
 _WRITTEN_SLACK_S = 0.0005
 
@@ -37,6 +38,7 @@ class Timeline:
         fps: mean frame rate measured from the times; the nominal rate where the two cannot be told apart.
         tick_s: resolution of the container's clock.
         nominal_fps: the rate that the container declares; None where it declares none.
+        start_s: when a player that starts the file at 0 shows the first frame: later than that where sound comes first.
     """
 
     times_s: NDArray[np.float64]
@@ -44,6 +46,7 @@ class Timeline:
     fps: float
     tick_s: float
     nominal_fps: float | None
+    start_s: float = 0.0
 
     @property
     def num_frames(self) -> int:
@@ -132,7 +135,12 @@ def read_timeline(path: str | Path) -> Timeline:
     """
     path = Path(path)
     with open_video(path) as (container, stream):
-        return timeline_of(read_packets(container, stream, path), str(path))
+        packets = read_packets(container, stream, path)
+        timeline = timeline_of(packets, str(path))
+        # The clocks of other formats start anywhere, and no browser plays them.
+        if packets.has_timestamps and _BROWSER_FORMATS & set(container.format.name.split(",")):
+            return replace(timeline, start_s=max(0.0, float(packets.frame_pts[0] * packets.time_base)))
+        return timeline
 
 
 def _mean_rate(num_frames: int, span_s: float, nominal: Fraction | None, tick_s: float) -> float:

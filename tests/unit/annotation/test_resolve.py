@@ -12,7 +12,7 @@ from annotation.formats.foreign import ForeignGlance, ForeignSpan, SpanKind
 from annotation.resolve import resolve_glance, resolve_glances, resolve_span
 from annotation.video_index import VideoIndex, video_name
 from pipeline.errors import RecordError
-from pipeline.records import Glance, Reason, Video
+from pipeline.records import ABNORMAL, Glance, Reason, Video
 
 
 def video(video_id: str = "Fighting001_x264", path: str | None = None, **facts: Any) -> Video:
@@ -41,6 +41,7 @@ class VariableRate:
 
     num_frames: int = 350
     duration_s: float = 15.0
+    start_s: float = 0.0
 
     def time_of(self, frame_index: int) -> float:
         return frame_index / 30 if frame_index < 150 else 5 + (frame_index - 150) / 20
@@ -207,8 +208,7 @@ def test_a_variable_rate_goes_by_the_timeline(foreign: ForeignGlance, frame_inde
         (glance(10, category="Normal"), Reason.LABEL_CONFLICT, "a click marks Normal"),
         (glance(10, name="calm"), Reason.LABEL_CONFLICT, "in calm, whose label is Normal"),
         (glance(10, name="calm", category="Robbery"), Reason.LABEL_CONFLICT, "a click marks Robbery in calm"),
-        (glance(10, name="unknown"), Reason.NO_LABEL, "neither the click nor unknown says what happens"),
-        (glance(10, name="unknown", category="Abnormal"), Reason.NO_LABEL, "name a category"),
+        (glance(10, name="calm", category="Anomaly"), Reason.LABEL_CONFLICT, "in calm, whose label is Normal"),
     ],
 )
 def test_a_click_that_cannot_be_taken_names_value_and_limit(
@@ -219,6 +219,17 @@ def test_a_click_that_cannot_be_taken_names_value_and_limit(
         resolve_glance(foreign, index)
     assert caught.value.reason == reason
     assert detail in caught.value.detail
+
+
+@pytest.mark.parametrize("taxonomy", ["auto", "ucf-crime"])
+@pytest.mark.parametrize("category", [None, "", "Abnormal", "anomaly", "event", " Click "])
+def test_a_click_without_a_class_says_that_something_is_abnormal(category: str | None, taxonomy: str) -> None:
+    index = VideoIndex([video("unknown", label=None), video("named", label="Fighting"), video("odd", label="anomaly")])
+    found = {
+        name: resolve_glance(glance(10, name=name, category=category), index, taxonomy=taxonomy).category
+        for name in ("unknown", "named", "odd")
+    }
+    assert found == {"unknown": ABNORMAL, "named": "Fighting", "odd": ABNORMAL}
 
 
 @pytest.mark.parametrize(
@@ -298,3 +309,49 @@ def test_spans_outside_their_video_are_refused(foreign: ForeignSpan, reason: Rea
     with pytest.raises(RecordError) as caught:
         resolve_span(foreign, VideoIndex([video()]))
     assert caught.value.reason == reason
+
+
+RENAMED = [
+    video("a", "/v/v=AbC1__#1_label_B1-0-0.mp4"),
+    video("b", "/v/lobby cam 1.mp4"),
+    video("c", "/v/U\u0308berfall Bahnhof.MP4"),
+    video("d", "/v/gate 2.mp4"),
+    video("e", "/v/gate_2.mp4"),
+    video("f", "/w/yard 3.mp4"),
+    video("g", "/v/yard 3.mp4"),
+    video("h", "/v/1-2.mp4"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "video_id"),
+    [
+        ("/data/upload/3/0a1b2c3d-vAbC1__1_label_B1-0-0.mp4", "a"),
+        ("http://ls:8080/data/upload/3/0a1b2c3e-lobby_cam_1.mp4", "b"),
+        ("/tasks/5/resolve/?fileuri=czM6Ly9idWNrZXQvbG9iYnkgY2FtIDEubXA0", "b"),
+        ("Lobby Cam 1", "b"),
+        ("überfall bahnhof.mp4", "c"),
+        ("gate 2.mp4", "d"),
+        ("gate_2", "e"),
+        ("/data/upload/3/0a1b2c3e-gate_2.mp4", None),
+        ("W/Yard 3.mp4", None),
+        ("w/Yard 3.mp4", "f"),
+        ("/data/upload/3/0a1b2c3e-yard_3.mp4", None),
+    ],
+)
+def test_a_name_that_a_tool_changed_means_the_only_video_it_can_mean(name: str, video_id: str | None) -> None:
+    index = VideoIndex(RENAMED)
+    if video_id is not None:
+        assert index.find(name).video_id == video_id
+        return
+    with pytest.raises(RecordError, match=r"can be any of 2: /") as caught:
+        index.find(name)
+    assert caught.value.reason == Reason.AMBIGUOUS_VIDEO
+
+
+@pytest.mark.parametrize(
+    "name", ["01.02.2026", "2026-02-01", "2026-02-01 00:00:00", "1-Feb", "Feb-26", "1. Feb", "1,2E+11"]
+)
+def test_a_name_that_a_spreadsheet_took_for_a_date_is_told(name: str) -> None:
+    with pytest.raises(RecordError, match=r"did a spreadsheet make that of a name such as 1-2"):
+        VideoIndex(RENAMED).find(name)

@@ -20,7 +20,7 @@ from flows.plan import build, status
 from pipeline.config import BuildConfig, parse_config
 from pipeline.dataset.validate import validate_dataset
 from pipeline.errors import DataError
-from pipeline.records import NORMAL
+from pipeline.records import ABNORMAL, NORMAL
 from pipeline.workspace import Workspace
 
 HOLMES = [sys.executable, "-m", "flows.cli"]
@@ -342,3 +342,34 @@ def test_faults_end_in_one_message_and_the_right_code(
     done = holmes(*(argument.format(tmp=tmp_path) for argument in arguments))
     assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
     assert message in done.stderr
+
+
+def test_a_folder_of_videos_and_a_list_of_clicks_are_enough(tmp_path: Path) -> None:
+    (tmp_path / "footage").mkdir()
+    for number in range(3):
+        film(tmp_path / "footage" / f"cam_{number}.mp4", number)
+    clicks = tmp_path / "clicks.csv"
+    clicks.write_text("video-id,glance\ncam_0,10\ncam_1,45\n")
+    config = parse_config(
+        {
+            "videos": [str(tmp_path / "footage")],
+            "glances": [str(clicks)],
+            "workspace": str(tmp_path / "w"),
+            "clips": {"window_s": 3.0},
+        }
+    )
+    build(config)
+    workspace = Workspace(str(tmp_path / "w"))
+    assert [glance.category for glance in workspace.glances.records()] == [ABNORMAL, ABNORMAL]
+    rows = load_dataset(str(tmp_path / "w" / "dataset"))
+    kept = [row for split in rows.values() for row in split]
+    assert {row["source_video"].rsplit("_", 1)[0] for row in kept} == {"cam_0", "cam_1"}
+    assert {(row["label"], row["is_anomaly"]) for row in kept} == {(ABNORMAL, True)}
+    judged = [row["answer"] for row in kept if row["task"] == "judge_explain"]
+    assert len(judged) == 2
+    assert all(answer.startswith("Yes, ") and "an event out of the ordinary" in answer for answer in judged)
+    assert not any("of the kind" in row["answer"] for row in kept)
+    assert validate_dataset(tmp_path / "w" / "dataset") == []
+    [(left_out, why)] = [(one.record_id, one.detail) for one in workspace.clips.rejected()]
+    assert left_out.startswith("cam_2")
+    assert "ingest.unlabelled=normal" in why

@@ -51,6 +51,8 @@ def test_label_from_name(name: str, label: str | None) -> None:
         ("A", "Normal"),
         ("Nothing abnormal", "Normal"),
         ("biking", "Biking"),
+        ("abnormal", "Abnormal"),
+        ("Anomaly", "Abnormal"),
         ("Dancing", None),
         ("", None),
     ],
@@ -62,7 +64,7 @@ def test_canonical(category: str, name: str | None) -> None:
 def test_one_taxonomy_accepts_its_own_classes_only() -> None:
     assert taxonomy.canonical("Riot", "xd-violence") == "Riot"
     assert taxonomy.canonical("Riot", "ucf-crime") is None
-    with pytest.raises(ConfigError, match="'ucf' is unknown; known are auto, ucf-crime, walkway, xd-violence"):
+    with pytest.raises(ConfigError, match="'ucf' is unknown; known are auto, general, ucf-crime, walkway, xd-violence"):
         taxonomy.canonical("Riot", "ucf")
 
 

@@ -289,3 +289,40 @@ def test_foreign_parquet_files_are_refused(tmp_path: Path) -> None:
         Reason.FRAME_OUT_OF_RANGE,
         Reason.MALFORMED_ROW,
     ]
+
+
+@pytest.mark.parametrize(("delimiter", "encoding"), [(";", "utf-8-sig"), ("\t", "utf-16"), (";", "cp1252")])
+def test_tables_that_spreadsheets_saved_are_read(tmp_path: Path, delimiter: str, encoding: str) -> None:
+    tables = {
+        "clicks": "Video ID,time_s,category,,\r\nTür,2\N{SINGLE LOW-9 QUOTATION MARK}5,Robbery,,\r\n,,,,\r\n",
+        "truth": "video_id,start_s,end_s,category\r\nTür,0\N{SINGLE LOW-9 QUOTATION MARK}5,3,Robbery,,\r\n",
+        "said": "video_id,start_s,end_s,sentence\r\nTür,0\N{SINGLE LOW-9 QUOTATION MARK}5,3,Ein Mann läuft.\r\n",
+    }
+    found = {}
+    for name, text in tables.items():
+        path = tmp_path / f"{name}.csv"
+        saved = text.replace(",", delimiter).replace("\N{SINGLE LOW-9 QUOTATION MARK}", ",")
+        path.write_bytes(saved.encode(encoding))
+        found[name] = read_annotations(path)
+    assert not any(one.faults for one in found.values())
+    (click,), (event,), (said,) = found["clicks"].glances, found["truth"].spans, found["said"].spans
+    assert (click.video, click.time_s, click.category) == ("Tür", 2.5, "Robbery")
+    assert (event.video, event.start_s, event.end_s) == ("Tür", 0.5, 3.0)
+    assert (said.start_s, said.sentence) == (0.5, "Ein Mann läuft.")
+
+
+def test_a_number_that_may_have_thousands_is_none(tmp_path: Path) -> None:
+    found = read(tmp_path, 'video_id,time_s\na,"1,234"\nb,"1,5"\n', "clicks.csv")
+    assert [glance.time_s for glance in found.glances] == [1.5]
+    assert "'1,234' is not a number of seconds" in found.faults[0].detail
+
+
+def test_json_lines_are_called_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.jsonl: JSON Lines, of none of the known formats"):
+        read(tmp_path, '{"video": "a", "answer": "x"}\n{"video": "b", "answer": "y"}\n', "a.jsonl")
+
+
+def test_coco_is_no_export_of_label_studio(tmp_path: Path) -> None:
+    coco = {"images": [{"id": 1}], "annotations": [{"id": 1, "image_id": 1, "bbox": [0, 0, 1, 1]}], "categories": []}
+    with pytest.raises(DataError, match=r"coco\.json: COCO annotations of images, and no export of Label Studio"):
+        read(tmp_path, json.dumps(coco), "coco.json", "label-studio")

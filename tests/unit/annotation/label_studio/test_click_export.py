@@ -301,3 +301,19 @@ def test_a_choice_of_any_name_says_that_nothing_is_abnormal_in_a_flat_row_withou
     found = read(tmp_path, [row | {"verdict": said}, clicked, row | {"label": "Normal"}])
     assert [viewing.clicks for viewing in found.viewings] == [0, 1]
     assert [(fault.place, fault.reason) for fault in found.faults] == [("export.json: $[2]", Reason.SKIPPED_ANNOTATION)]
+
+
+def test_regions_of_other_tools_are_counted_and_named(tmp_path: Path) -> None:
+    def region(kind: str, value: dict[str, Any]) -> dict[str, Any]:
+        return {"type": kind, "value": value}
+
+    click = region("timelinelabels", {"ranges": [{"start": 5, "end": 5}], "timelinelabels": ["Fighting"]})
+    box = region("videorectangle", {"sequence": [], "labels": ["Fighting"]})
+    text, weather = region("textarea", {"text": ["a man"]}), region("choices", {"choices": ["Rain"]})
+    results = [[click, box, box, text, weather], [box, region("choices", {"choices": ["Normal"]})]]
+    tasks = [{"data": {"video": "a.mp4", "fps": 25}, "annotations": [{"result": result}]} for result in results]
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps(tasks))
+    found = read_annotations(path)
+    assert len(found.glances) == 1
+    assert "regions of other tools were not read: 1 choices, 1 textarea, 3 videorectangle" in found.notes

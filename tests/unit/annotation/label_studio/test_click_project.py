@@ -11,12 +11,12 @@ from http_server import Reply
 from numbered_films import write_film
 from studio_double import TOKEN, StudioDouble
 
-from annotation.label_studio.click_interface import UNNAMED, glance_config, read_interface
+from annotation.label_studio.click_interface import glance_config, read_interface
 from annotation.label_studio.click_project import init_glances
 from annotation.label_studio.client import StudioClient
 from annotation.label_studio.serving import Serving
 from pipeline.errors import RecordError, SetupError, UnavailableError
-from pipeline.records import Reason, Video
+from pipeline.records import ABNORMAL, Reason, Video
 from pipeline.workspace import Workspace
 
 NTSC = Fraction(30000, 1001)
@@ -75,7 +75,7 @@ def test_every_video_becomes_a_task_with_its_own_rate(
     assert sorted(storage["path"] for storage in double.storages) == [str(root / "back yard"), str(root / "gate")]
     interface = read_interface(double.projects[made.project_id]["label_config"], "the project")
     assert interface.rate == "$fps"
-    assert {"Robbery", UNNAMED, "Ignore"} <= set(interface.labels)
+    assert {"Robbery", ABNORMAL, "Ignore"} <= set(interface.labels)
     assert "Normal" not in interface.labels
 
 

@@ -28,6 +28,7 @@ from annotation.video_index import VideoIndex
 from pipeline.config import GlancesConfig
 from pipeline.errors import DataError
 from pipeline.records import Glance, Video
+from pipeline.spreadsheet import decode
 from pipeline.taxonomy import canonical
 
 EXPORTS = Path(__file__).resolve().parents[5] / "shared/data/labelstudio"
@@ -60,7 +61,7 @@ def parsed(text: str) -> Any:
 
 def read_anew(path: Path) -> dict[Any, Any]:
     """Return the tasks of a damaged file by number, or the rows of a table by line, cells of JSON unpacked."""
-    text = path.read_text(encoding="utf-8-sig")
+    text = decode(path.read_bytes(), path)
     if path.suffix == ".json":
         tree = json.loads(text)
         return dict(enumerate(tree if isinstance(tree, list) else [tree]))

@@ -27,7 +27,14 @@ from pipeline.records import (
     digest,
 )
 from pipeline.review.items import ReviewItems, Selection, export_items, select_pairs
-from pipeline.review.store import ReviewImport, import_reviews, stored_reviews, stored_verdicts
+from pipeline.review.store import (
+    ReviewImport,
+    file_verdicts,
+    keep_reviews,
+    rows_of_files,
+    stored_reviews,
+    stored_verdicts,
+)
 from pipeline.schema import field_names
 from pipeline.stages.base import to_rejected
 from pipeline.workspace import Workspace
@@ -66,7 +73,7 @@ def exported(space: Workspace, path: Path, selection: Selection | None = None) -
 
 
 def imported(space: Workspace, *paths: Path) -> ReviewImport:
-    return import_reviews(space, paths, ReviewItems(space).get)
+    return keep_reviews(space, rows_of_files(paths), ReviewItems(space).get)
 
 
 @pytest.fixture
@@ -308,3 +315,55 @@ def test_a_build_takes_edits_and_rejections_and_remakes_only_those_videos(built:
     assert {report.made for report in build(built).stages} == {0}
     imported(space, tmp_path / "back.csv")
     assert {report.made for report in build(built).stages} == {0}
+
+
+EXCEL_FORMS = {
+    "semicolons": (";", "utf-8-sig"),
+    "tabs": ("\t", "utf-16"),
+    "Windows-1252": (";", "cp1252"),
+}
+
+
+@pytest.mark.parametrize("form", EXCEL_FORMS)
+def test_a_table_that_a_spreadsheet_saved_is_read(space: Workspace, tmp_path: Path, form: str) -> None:
+    rows = exported(space, tmp_path / "out.csv")
+    rows[0] |= {"decision": "Accept ", "rating": "4,0", "lead_time_s": "12,5", "reviewed_at": "31.01.2026 9:30"}
+    rows[1] |= {"decision": "edit", "edited_answer": "Yes, a für; a Schlägerei.", "reviewed_at": "1.2.2026"}
+    rows[2] |= {"decision": "reject", "reviewed_at": "1/2/2026"}
+    delimiter, encoding = EXCEL_FORMS[form]
+    path = tmp_path / "back.csv"
+    pd.DataFrame(rows).to_csv(path, index=False, sep=delimiter, encoding=encoding, lineterminator="\r\n")
+    done = imported(space, path)
+    assert (done.added, done.undecided, len(done.faults)) == (2, len(rows) - 3, 1)
+    assert "reviewed_at='1/2/2026' is no ISO 8601 time" in done.faults[0].detail
+    stored = {review.pair_id: review for _, review in stored_reviews(space)}
+    first, second = stored[rows[0]["pair_id"]], stored[rows[1]["pair_id"]]
+    assert (first.rating, first.lead_time_s, first.reviewed_at) == (4, 12.5, "2026-01-31T09:30")
+    assert (second.edited_answer, second.reviewed_at) == ("Yes, a für; a Schlägerei.", "2026-02-01")
+
+
+def test_a_row_with_a_cell_too_many_is_named_and_the_others_count(space: Workspace, tmp_path: Path) -> None:
+    rows = exported(space, tmp_path / "out.csv")
+    rows[0]["decision"] = rows[1]["decision"] = "accept"
+    path = write_rows(tmp_path / "back.csv", rows[:2])
+    path.write_text(path.read_text(encoding="utf-8") + "pair_1,a,b" + "," * 40 + "what\n", encoding="utf-8")
+    done = imported(space, path)
+    assert done.added == 2
+    assert "row 3: more cells than the" in done.faults[0].detail
+
+
+def test_verdicts_of_a_file_are_about_the_answer_that_was_reviewed(space: Workspace, tmp_path: Path) -> None:
+    rows = exported(space, tmp_path / "out.csv")
+    for row in rows[:3]:
+        row["decision"] = "Reject"
+    path = write_rows(tmp_path / "back.csv", rows)
+    assert [verdict.decision for _, verdict in file_verdicts(space, [str(path)])] == ["reject"] * 3  # type: ignore[union-attr]
+    anew = rows[0]["pair_id"]
+    number = int(anew.removeprefix("pair_"))
+    space.pairs.drop([f"unit_{number}"])
+    space.pairs.commit(["anew"], [("anew", pair_of(number, "Yes, the answer was made anew."))], [], "f")
+    said = dict(file_verdicts(space, [str(path)]))
+    faults = [fault for fault in said.values() if isinstance(fault, RecordError)]
+    assert [fault.reason for fault in faults] == [Reason.STALE_ANSWER]
+    assert f"the answer of {anew} was made anew since it was reviewed" in faults[0].detail
+    assert len(said) == 3
