@@ -17,7 +17,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Generic, TypeVar
 
@@ -206,11 +206,7 @@ class Table(Generic[R]):
             ) from None
 
     def _write_manifest(self, shards: Sequence[Shard]) -> None:
-        entries = [
-            {"name": shard.name, "units": shard.units, "rows": shard.rows, "rejected": shard.rejected}
-            for shard in shards
-        ]
-        text = json.dumps({"table": self.name, "shards": entries}, indent=1)
+        text = json.dumps({"table": self.name, "shards": [asdict(shard) for shard in shards]}, indent=1)
         self._storage.write(self._folder + MANIFEST, text.encode())
 
 

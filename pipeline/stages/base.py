@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -12,6 +13,7 @@ from pipeline.records import Record, Rejected, digest
 
 P = TypeVar("P")
 R = TypeVar("R", bound=Record)
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,19 @@ class StageReport:
     rejected: dict[str, int] = field(default_factory=dict)
     seconds: float
     spent: Spending | None = None
+
+
+def in_step(units: Iterable[Unit[P]], make: Callable[[Iterator[P]], Iterable[Made]]) -> Iterator[tuple[Unit[P], Made]]:
+    """Yield each unit with what `make` gives for its payload: in order, and `make` reads as far ahead as it likes."""
+    begun: deque[Unit[P]] = deque()
+
+    def payloads() -> Iterator[P]:
+        for unit in units:
+            begun.append(unit)
+            yield unit.payload
+
+    for made in make(payloads()):
+        yield begun.popleft(), made
 
 
 def outcome_of(record_id: str, result: R | RecordError) -> Outcome[R]:

@@ -95,12 +95,17 @@ def _export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles,
     (folder / "data").mkdir(parents=True)
     statistics = DatasetStatistics()
     shards = _write_shards(folder, rows, statistics, config, on_progress)
-    rejected = sorted(_rejected(workspace), key=lambda reject: (_stage_order(workspace, reject), _place(reject)))
+    # Stage by stage, as the tables are; within a stage in an order of their own.
+    rejected = [
+        reject
+        for table in _tables(workspace)
+        for reject in sorted(table.rejected(), key=lambda reject: (reject.record_id, reject.reason, reject.detail))
+    ]
     _write_rejected(folder / layout.REJECTED, rejected)
     stats = statistics.summary(rows.clips_in_use(), rejected)
     stats["files"] = {f"data/{shard.name}": shard.rows for shard in shards}
     stats["warnings"] = list(plan.warnings)
-    _write_text(folder / layout.STATS, json.dumps(stats, indent=2, ensure_ascii=False) + "\n")
+    (folder / layout.STATS).write_text(json.dumps(stats, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     write_card(folder, stats, shards, config, title=config.name or workspace.name, clips_files=clips_files)
     swap_in(folder, workspace.dataset_folder, workspace.storage.local_path(_OLD))
     splits = {split: counts["rows"] for split, counts in stats["splits"].items()}
@@ -153,27 +158,9 @@ def _tables(workspace: Workspace) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _rejected(workspace: Workspace) -> Iterator[Rejected]:
-    for table in _tables(workspace):
-        yield from table.rejected()
-
-
-def _stage_order(workspace: Workspace, reject: Rejected) -> int:
-    names = [table.name for table in _tables(workspace)]
-    return names.index(reject.stage) if reject.stage in names else len(names)
-
-
-def _place(reject: Rejected) -> tuple[str, str, str]:
-    return (reject.record_id, reject.reason, reject.detail)
-
-
 def _write_rejected(path: Path, rejected: list[Rejected]) -> None:
     table = to_arrow(Rejected, [("", reject) for reject in rejected], "")
     pq.write_table(table.drop_columns(["unit", "fingerprint"]), path, compression="zstd")
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _file_sizes(folder: Path) -> dict[str, int]:
@@ -185,7 +172,7 @@ def _file_sizes(folder: Path) -> dict[str, int]:
 def _explain_empty(workspace: Workspace) -> str:
     counts = ", ".join(f"{table.name} {table.num_rows}" for table in _tables(workspace))
     reasons: dict[tuple[str, str], list[str]] = {}
-    for reject in _rejected(workspace):
+    for reject in (reject for table in _tables(workspace) for reject in table.rejected()):
         reasons.setdefault((reject.stage, reject.reason), []).append(f"{reject.record_id}: {reject.detail}")
     lines = [f"{workspace.url}: nothing to export, no instruction pair is left (rows: {counts})"]
     ranked = sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))
