@@ -105,13 +105,13 @@ class Table(Generic[R]):
         """Return the keys of the units of work that are done."""
         return {unit for shard in self.shards for unit in self._read("_units/", shard).column("unit").to_pylist()}
 
-    def units_rejected_for(self, reasons: Collection[str]) -> set[str]:
-        """Return the keys of units that were rejected for one of `reasons`."""
+    def units_rejected_for(self, reasons: Collection[str]) -> dict[str, str]:
+        """Return the keys of units that were rejected for one of `reasons`, each with the id of the rejected record."""
         return {
-            row["unit"]
+            row["unit"]: row["record_id"]
             for shard in self.shards
             if shard.rejected
-            for row in self._read("_rejected/", shard, ["unit", "reason"]).to_pylist()
+            for row in self._read("_rejected/", shard, ["unit", "record_id", "reason"]).to_pylist()
             if row["reason"] in reasons
         }
 

@@ -11,17 +11,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pipeline.errors import SetupError, UnavailableError
+from pipeline.errors import DataError, SetupError, UnavailableError
 from pipeline.records import (
     Caption,
     EventClip,
     FeatureFile,
     Glance,
     InstructionPair,
+    Look,
     Record,
     Scores,
     Verdict,
     Video,
+    VideoSplit,
     readable_id,
 )
 from pipeline.storage import Storage
@@ -59,6 +61,8 @@ class Workspace:
 
     videos = _TableOf("ingest", Video)
     glances = _TableOf("glances", Glance)
+    looks = _TableOf("looks", Look)
+    splits = _TableOf("splits", VideoSplit)
     features = _TableOf("features", FeatureFile)
     scores = _TableOf("score", Scores)
     clips = _TableOf("clips", EventClip)
@@ -79,6 +83,18 @@ class Workspace:
     def dataset_folder(self) -> Path:
         """Folder of the exported dataset."""
         return self.storage.local_path("dataset")
+
+    def decided_splits(self) -> dict[str, VideoSplit]:
+        """Return where each video belongs, by id.
+
+        Raises:
+            DataError: if that was not decided of a video.
+        """
+        decided = {row.video_id: row for row in self.splits.records()}
+        for video_id in self.videos.arrow(["video_id"]).column("video_id").to_pylist():
+            if video_id not in decided:
+                raise DataError(f"{self.url}: {video_id}: nobody has decided its split; run the build again")
+        return decided
 
     def clip_file(self, clip_id: str) -> str:
         """Return the path of a clip's file relative to the workspace."""

@@ -71,6 +71,14 @@ class TableOnly:
         """Do nothing: there is nothing but the table."""
 
 
+class Claiming(TableOnly):
+    """Mixin for stages whose rows each claim an id, the first field of the record, that no other row may bear.
+
+    Rows whose input is gone leave before new ones are made, or what has moved would be turned away by what it was. A
+    unit that was turned away, `DUPLICATE_VIDEO_ID` under the id that it claimed, is tried again once that id is free.
+    """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageReport:
     """What a run of a stage did. `made` counts units worked on now, `kept` units that were done before.

@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,14 +22,14 @@ from pipeline.config import ExportConfig
 from pipeline.dataset import layout
 from pipeline.dataset.card import write_card
 from pipeline.dataset.rows import DatasetRows
-from pipeline.dataset.splits import assign_splits
 from pipeline.dataset.statistics import DatasetStatistics
 from pipeline.dataset.writer import ShardWriter, WrittenShard
 from pipeline.errors import ConfigError, DataError, SetupError
 from pipeline.records import Rejected, digest
-from pipeline.schema import to_arrow
+from pipeline.schema import content_key, to_arrow
 from pipeline.stages.base import StageReport
 from pipeline.storage import describe_os_error, swap_in
+from pipeline.tables import Table
 from pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 ClipsFiles = Literal["encode", "reference"]
 Progress = Callable[[str, int, int], None]
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 STAMP = "tables/export/_stamp.json"
 _NEW, _OLD = "_dataset.new", "_dataset.old"
 _REASONS_NAMED = 3
@@ -87,8 +87,8 @@ def export_dataset(
 
 def _export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles, on_progress: Progress | None) -> None:
     identity = _identity(workspace, config, clips_files)
-    plan = assign_splits(_videos_with_pairs(workspace), config)
-    rows = DatasetRows(workspace, plan.split_of, clips_files)
+    decided = workspace.decided_splits()
+    rows = DatasetRows(workspace, {video_id: row.split for video_id, row in decided.items()}, clips_files)
     if not rows.num_rows:
         raise DataError(_explain_empty(workspace))
     folder = workspace.storage.local_path(_NEW)
@@ -104,7 +104,7 @@ def _export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles,
     _write_rejected(folder / layout.REJECTED, rejected)
     stats = statistics.summary(rows.clips_in_use(), rejected)
     stats["files"] = {f"data/{shard.name}": shard.rows for shard in shards}
-    stats["warnings"] = list(plan.warnings)
+    stats["warnings"] = sorted({row.note for row in decided.values() if row.note is not None})
     (folder / layout.STATS).write_text(json.dumps(stats, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     write_card(folder, stats, shards, config, title=config.name or workspace.name, clips_files=clips_files)
     swap_in(folder, workspace.dataset_folder, workspace.storage.local_path(_OLD))
@@ -140,15 +140,19 @@ def _write_shards(
     return [shard for writer in writers.values() for shard in writer.finish()]
 
 
-def _videos_with_pairs(workspace: Workspace) -> Iterator[Any]:
-    """Yield the videos that clips were made of: one that gives no row must not be the only one of its split."""
-    used = set(workspace.clips.arrow(["video_id"]).column("video_id").unique().to_pylist())
-    return (video for video in workspace.videos.records() if video.video_id in used)
-
-
 def _identity(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles) -> str:
-    tables = [(table.name, table.digest()) for table in _tables(workspace)]
-    return digest("export", CODE_VERSION, tables, config.identity(), config.name or workspace.name, clips_files)
+    paths = workspace.videos.arrow(["path"]).column("path").to_pylist() if clips_files == "reference" else []
+    # Footage and clicks that moved say what they said, but for their places, of which only references are written.
+    content = [_content(workspace.videos), _content(workspace.glances), sorted(paths)]
+    made = (workspace.splits, workspace.clips, workspace.captions, workspace.pairs, workspace.verdicts)
+    tables = [(table.name, table.digest()) for table in made]
+    return digest(
+        "export", CODE_VERSION, content, tables, config.identity(), config.name or workspace.name, clips_files
+    )
+
+
+def _content(table: Table[Any]) -> str:
+    return digest(sorted(map(content_key, table.records())), sorted(map(content_key, table.rejected())))
 
 
 def _tables(workspace: Workspace) -> tuple[Any, ...]:
