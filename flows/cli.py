@@ -254,7 +254,7 @@ def eval_detector(
     if as_json:
         typer.echo(json.dumps(found.as_json(), ensure_ascii=False))
         return
-    for line in metrics_table(found.evaluation.metrics):
+    for line in metrics_table(found.evaluation.metrics, found.basis):
         typer.echo(line)
 
 

@@ -89,7 +89,8 @@ def make_demo_world(folder: Path, *, videos: int, seed: int, on_progress: Progre
 
 def held_out(workspace: Workspace) -> list[Video]:
     """Return the shortest videos of the test split, as far as there are any: three abnormal ones and a normal one."""
-    tested = [video for video in workspace.videos.records() if video.split == "test"]
+    decided = workspace.decided_splits()
+    tested = [video for video in workspace.videos.records() if decided[video.video_id].split == "test"]
     tested.sort(key=lambda video: (video.duration_s, video.video_id))
     abnormal = [video for video in tested if video.label != NORMAL]
     return abnormal[:3] + [video for video in tested if video.label == NORMAL][:1]

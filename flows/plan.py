@@ -27,8 +27,10 @@ from pipeline.stages.export import export_dataset, pending_export
 from pipeline.stages.features import FeaturesStage
 from pipeline.stages.filter import FilterStage
 from pipeline.stages.ingest import IngestStage
+from pipeline.stages.looks import LooksStage
 from pipeline.stages.run import Progress, pending_units, run_stage
 from pipeline.stages.score import ScoreStage
+from pipeline.stages.splits import SplitsStage
 from pipeline.stages.synthesize import SynthesizeStage
 from pipeline.tables import Table
 from pipeline.workspace import Workspace
@@ -62,6 +64,18 @@ PLAN: tuple[Step, ...] = (
         name="glances",
         make_stage=lambda workspace, config: GlancesStage(workspace, config.glances, config.glance, config.video),
         table=lambda workspace: workspace.glances,
+    ),
+    Step(
+        name="looks",
+        make_stage=lambda workspace, config: LooksStage(workspace, config.video),
+        table=lambda workspace: workspace.looks,
+    ),
+    Step(
+        name="splits",
+        make_stage=lambda workspace, config: SplitsStage(
+            workspace, config.export, unlabelled_is_normal=config.ingest.unlabelled == "normal"
+        ),
+        table=lambda workspace: workspace.splits,
     ),
     Step(
         name="features",
@@ -185,7 +199,7 @@ def train(config: BuildConfig, on_progress: Progress | None = None) -> tuple[Pat
     check_inputs(config)
     workspace = Workspace(config.workspace)
     with workspace.locked():
-        for name in ("ingest", "glances", "features"):
+        for name in ("ingest", "glances", "looks", "splits", "features"):
             run_step(name, workspace, config, on_progress)
         return ensure_sampler(workspace, config.sampler, on_progress)
 

@@ -112,7 +112,8 @@ class Record:
 class Video(Record):
     """One readable video file. `width` and `height` are as shown, after rotation; `label` is None where unknown.
 
-    `fps` is the mean rate measured from the timestamps; `split` is None unless the manifest names one.
+    `fps` is the mean rate measured from the timestamps; `split` is None unless the manifest names one: `VideoSplit` has
+    what was decided.
     """
 
     video_id: str
@@ -127,6 +128,30 @@ class Video(Record):
     label: str | None
     split: str | None
     source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look(Record):
+    """Thumbnails of the footage with this hash, as text, by which copies of it are known."""
+
+    sha256: str
+    pictures: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoSplit(Record):
+    """Where a video belongs in everything that trains or measures: train, validation or test.
+
+    Copies of one another bear the same `copies`, the lowest hash among them. `decided_by` is `manifest` or `draw`;
+    `note` is what a person should know of how it came about.
+    """
+
+    video_id: str
+    sha256: str
+    copies: str
+    split: str
+    decided_by: str
+    note: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Generic, TypeVar
 
@@ -105,13 +105,13 @@ class Table(Generic[R]):
         """Return the keys of the units of work that are done."""
         return {unit for shard in self.shards for unit in self._read("_units/", shard).column("unit").to_pylist()}
 
-    def units_rejected_for(self, reasons: Collection[str]) -> set[str]:
-        """Return the keys of units that were rejected for one of `reasons`."""
+    def units_rejected_for(self, reasons: Collection[str]) -> dict[str, str]:
+        """Return the keys of units that were rejected for one of `reasons`, each with the id of the rejected record."""
         return {
-            row["unit"]
+            row["unit"]: row["record_id"]
             for shard in self.shards
             if shard.rejected
-            for row in self._read("_rejected/", shard, ["unit", "reason"]).to_pylist()
+            for row in self._read("_rejected/", shard, ["unit", "record_id", "reason"]).to_pylist()
             if row["reason"] in reasons
         }
 
@@ -206,11 +206,7 @@ class Table(Generic[R]):
             ) from None
 
     def _write_manifest(self, shards: Sequence[Shard]) -> None:
-        entries = [
-            {"name": shard.name, "units": shard.units, "rows": shard.rows, "rejected": shard.rejected}
-            for shard in shards
-        ]
-        text = json.dumps({"table": self.name, "shards": entries}, indent=1)
+        text = json.dumps({"table": self.name, "shards": [asdict(shard) for shard in shards]}, indent=1)
         self._storage.write(self._folder + MANIFEST, text.encode())
 
 

@@ -9,19 +9,21 @@ import os
 import posixpath
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from pipeline.errors import SetupError, UnavailableError
+from pipeline.errors import DataError, SetupError, UnavailableError
 from pipeline.records import (
     Caption,
     EventClip,
     FeatureFile,
     Glance,
     InstructionPair,
+    Look,
     Record,
     Scores,
     Verdict,
     Video,
+    VideoSplit,
     readable_id,
 )
 from pipeline.storage import Storage
@@ -43,8 +45,30 @@ def is_made_by_a_build(folder: Path) -> bool:
     return folder.name in _MADE_FOLDERS and is_workspace(folder.parent)
 
 
+class _TableOf(Generic[R]):
+    """A table of a workspace, opened anew at each access."""
+
+    def __init__(self, name: str, record_type: type[R]) -> None:
+        self._name = name
+        self._record_type = record_type
+
+    def __get__(self, workspace: Workspace, _owner: type[Workspace]) -> Table[R]:
+        return Table(workspace.storage, self._name, self._record_type)
+
+
 class Workspace:
     """Opens the tables of a workspace and names its other places."""
+
+    videos = _TableOf("ingest", Video)
+    glances = _TableOf("glances", Glance)
+    looks = _TableOf("looks", Look)
+    splits = _TableOf("splits", VideoSplit)
+    features = _TableOf("features", FeatureFile)
+    scores = _TableOf("score", Scores)
+    clips = _TableOf("clips", EventClip)
+    captions = _TableOf("caption", Caption)
+    pairs = _TableOf("synthesize", InstructionPair)
+    verdicts = _TableOf("filter", Verdict)
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -60,45 +84,17 @@ class Workspace:
         """Folder of the exported dataset."""
         return self.storage.local_path("dataset")
 
-    @property
-    def videos(self) -> Table[Video]:
-        """Readable videos, made by ingest."""
-        return Table(self.storage, "ingest", Video)
+    def decided_splits(self) -> dict[str, VideoSplit]:
+        """Return where each video belongs, by id.
 
-    @property
-    def glances(self) -> Table[Glance]:
-        """Single-frame annotations, made by glances."""
-        return Table(self.storage, "glances", Glance)
-
-    @property
-    def features(self) -> Table[FeatureFile]:
-        """Which video has features and of what shape, made by features."""
-        return Table(self.storage, "features", FeatureFile)
-
-    @property
-    def scores(self) -> Table[Scores]:
-        """Which video has anomaly scores, made by score."""
-        return Table(self.storage, "score", Scores)
-
-    @property
-    def clips(self) -> Table[EventClip]:
-        """Event clips and normal segments, made by clips."""
-        return Table(self.storage, "clips", EventClip)
-
-    @property
-    def captions(self) -> Table[Caption]:
-        """Sentences about clips, made by caption."""
-        return Table(self.storage, "caption", Caption)
-
-    @property
-    def pairs(self) -> Table[InstructionPair]:
-        """Questions and answers, made by synthesize."""
-        return Table(self.storage, "synthesize", InstructionPair)
-
-    @property
-    def verdicts(self) -> Table[Verdict]:
-        """Decisions about pairs, made by filter."""
-        return Table(self.storage, "filter", Verdict)
+        Raises:
+            DataError: if that was not decided of a video.
+        """
+        decided = {row.video_id: row for row in self.splits.records()}
+        for video_id in self.videos.arrow(["video_id"]).column("video_id").to_pylist():
+            if video_id not in decided:
+                raise DataError(f"{self.url}: {video_id}: nobody has decided its split; run the build again")
+        return decided
 
     def clip_file(self, clip_id: str) -> str:
         """Return the path of a clip's file relative to the workspace."""

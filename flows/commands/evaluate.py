@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from annotation.ground_truth import GroundTruth, read_ground_truth
 from annotation.video_index import VideoIndex
@@ -16,7 +19,7 @@ from pipeline.config import ClipsConfig
 from pipeline.errors import ConfigError, DataError, RecordError
 from pipeline.evaluate.detector import PROPOSERS, DetectorMetrics, EvaluatedVideo, Evaluation, evaluate_detector
 from pipeline.evaluate.plots import write_plots
-from pipeline.records import Video
+from pipeline.records import Video, VideoSplit
 from pipeline.sampler.curve import read_curve
 from pipeline.sampler.proposals import GlanceMark
 from pipeline.workspace import Workspace
@@ -51,11 +54,43 @@ class LeftOut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """How the sampler came to its scores of the evaluated videos.
+
+    Attributes:
+        is_known: whether it is known what the sampler was trained on.
+        unseen: videos that took no part in the training.
+        out_of_fold: videos that did, scored by those networks alone that were not trained on them.
+        trained_on: videos that are not evaluated, because every network was trained on them.
+    """
+
+    is_known: bool
+    unseen: int = 0
+    out_of_fold: int = 0
+    trained_on: int = 0
+
+    def __str__(self) -> str:
+        if not self.is_known:
+            return "What the sampler was trained on is not known: where it was these videos, the figures flatter it."
+        parts = [
+            f"{count} {'video' if count == 1 else 'videos'} {what}"
+            for count, what in (
+                (self.unseen, "that the sampler was not trained on"),
+                (self.out_of_fold, "that it was trained on, scored by the networks of the folds without them"),
+            )
+            if count
+        ]
+        left = f"; {self.trained_on} left out, every network was trained on them" if self.trained_on else ""
+        return f"Figures of {' and '.join(parts)}{left}."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkspaceEvaluation:
     """The evaluation of a workspace, the split it was made on, and what had to be left out."""
 
     evaluation: Evaluation
     split: str
+    basis: Basis
     left_out: LeftOut
     clips: ClipsConfig
 
@@ -64,6 +99,7 @@ class WorkspaceEvaluation:
         return {
             **self.evaluation.metrics.as_json(),
             "split": self.split,
+            "basis": asdict(self.basis) | {"text": str(self.basis)},
             "left_out": asdict(self.left_out),
         }
 
@@ -80,25 +116,31 @@ def evaluate_workspace(
     """Measure the scores of a workspace, and the proposals made from them, against a file of ground truth.
 
     A video is evaluated when it has scores and either events in the file, or none and the label Normal (in the
-    workspace or in the file): frames outside events are normal.
+    workspace or in the file): frames outside events are normal. What the sampler was trained on is scored by the
+    networks alone that were not trained on it, and left out where there are none.
 
     Args:
         workspace: with videos and scores; its glances, where there are any, are used for the proposals around them.
         ground_truth: events in any format that `holmes import` reads.
-        split: evaluate the videos of this split of the manifest, or `all`; None is `test` where a video bears it.
+        split: evaluate the videos of this split, or `all`; None is `test` where a video is of it.
         theta: smoothed score from which a span is detected.
 
     Raises:
-        DataError: if the file holds no events, or none of these videos', or no video can be evaluated.
+        DataError: if the file holds no events, or none of these videos', or no video can be evaluated, or the scores
+            are not those of the sampler that is there.
         ConfigError: if no video is of the split.
     """
-    chosen = _choose_split(workspace, split)
-    videos = [video for video in workspace.videos.records() if chosen in (ALL, video.split)]
+    decided = workspace.decided_splits()
+    chosen = split or (TEST if any(row.split == TEST for row in decided.values()) else ALL)
+    videos = [video for video in workspace.videos.records() if chosen in (ALL, decided[video.video_id].split)]
     if not videos:
         which = "no videos" if chosen == ALL else f"no video of the split {chosen!r}"
         raise ConfigError(f"{workspace.url}: {which}")
     run = workspace.read_json("run.json")
-    clips = ClipsConfig() if run is None else read_run_config(workspace)[0].clips
+    config, folder = (None, Path()) if run is None else read_run_config(workspace)
+    clips = ClipsConfig() if config is None else config.clips
+    weights = None if config is None else config.sampler.weights
+    training = _read_training(workspace, None if weights is None else folder / weights)
     # Every ingested video is known to the index, or an event of one left out would fall to another of its name.
     index = VideoIndex(workspace.videos.records(), [rejected.record_id for rejected in workspace.videos.rejected()])
     truth = read_ground_truth(ground_truth, index)
@@ -106,20 +148,76 @@ def evaluate_workspace(
         first = f"; {truth.faults[0]}" if truth.faults else ""
         raise DataError(f"{ground_truth}: no usable truth of any video of {workspace.url}{first}")
     left_out = LeftOut(faults=truth.faults)
-    evaluated = list(_evaluated(workspace, videos, truth, left_out))
+    evaluated, basis = _out_of_fold(list(_evaluated(workspace, videos, truth, left_out)), decided, training)
     left_out.log()
+    if basis.trained_on and not evaluated:
+        raise DataError(
+            f"{workspace.url}: every network of the sampler was trained on all {basis.trained_on} videos that could be "
+            "evaluated: hold some out, by a column split in the manifest or by export.test_fraction, and build again"
+        )
     if not evaluated:
         raise DataError(
             f"{ground_truth}: no video of {workspace.url} has both scores and ground truth: of {len(videos)}, "
             f"{len(left_out.without_scores)} have no scores, {len(left_out.without_ground_truth)} no ground truth"
         )
     return WorkspaceEvaluation(
-        evaluation=evaluate_detector(evaluated, clips, theta), split=chosen, left_out=left_out, clips=clips
+        evaluation=evaluate_detector(evaluated, clips, theta),
+        split=chosen,
+        basis=basis,
+        left_out=left_out,
+        clips=clips,
     )
 
 
-def metrics_table(metrics: DetectorMetrics) -> Iterator[str]:
-    """Yield the lines of a table of the numbers, for people."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Training:
+    """Contents that the sampler was trained on, and the scores of those that have a fold, out of it."""
+
+    contents: frozenset[str]
+    out_of_fold: Mapping[str, NDArray[np.float32]]
+
+
+def _read_training(workspace: Workspace, weights: Path | None) -> _Training | None:
+    """Return what the sampler behind the scores was trained on, None where that is not known."""
+    from pipeline.sampler.model_io import read_config, read_out_of_fold, weights_digest
+    from pipeline.sampler.training import MODEL_FOLDER
+
+    folder = weights or workspace.storage.local_path(MODEL_FOLDER)
+    known = read_config(folder)
+    if known is None or "contents" not in known:
+        return None
+    samplers = set(workspace.scores.arrow(["sampler"]).column("sampler").to_pylist())
+    if not samplers <= {known["trained_on"], weights_digest(folder)}:
+        raise DataError(f"{workspace.url}: its scores are not those of the sampler in {folder}: run the build again")
+    return _Training(contents=frozenset(known["contents"]), out_of_fold=read_out_of_fold(folder))
+
+
+def _out_of_fold(
+    evaluated: list[EvaluatedVideo], decided: Mapping[str, VideoSplit], training: _Training | None
+) -> tuple[list[EvaluatedVideo], Basis]:
+    """Put scores out of fold in the place of those by networks that were trained on a video; leave out the others."""
+    if training is None:
+        return evaluated, Basis(is_known=False)
+    seen = {row.copies for row in decided.values() if row.sha256 in training.contents}
+    unseen = [item for item in evaluated if decided[item.video_id].copies not in seen]
+    folded = [
+        replace(item, curve=replace(item.curve, scores=training.out_of_fold[decided[item.video_id].sha256]))
+        for item in evaluated
+        if decided[item.video_id].sha256 in training.out_of_fold
+    ]
+    basis = Basis(
+        is_known=True,
+        unseen=len(unseen),
+        out_of_fold=len(folded),
+        trained_on=len(evaluated) - len(unseen) - len(folded),
+    )
+    in_order = {item.video_id: item for item in [*unseen, *folded]}
+    return [in_order[item.video_id] for item in evaluated if item.video_id in in_order], basis
+
+
+def metrics_table(metrics: DetectorMetrics, basis: Basis) -> Iterator[str]:
+    """Yield the lines of a table of the numbers, for people; the first one says what they are."""
+    yield str(basis)
     yield (
         f"{metrics.num_videos} videos, {metrics.num_abnormal_videos} with an event; "
         f"{metrics.num_frames} frames, {metrics.num_abnormal_frames} in events"
@@ -159,13 +257,6 @@ _PROPOSER_TITLES = {
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
-
-
-def _choose_split(workspace: Workspace, split: str | None) -> str:
-    if split is not None:
-        return split
-    has_test = TEST in workspace.videos.arrow(["split"]).column("split").to_pylist()
-    return TEST if has_test else ALL
 
 
 def _evaluated(

@@ -27,7 +27,9 @@ class LabelledVideo:
     Attributes:
         glances: snippets that hold a click, ascending, each once.
         snippet_s: seconds of a snippet.
-        split: as the manifest says, None where it says nothing.
+        split: train; or validation, where the manifest says so.
+        copies: the same for all copies of a video.
+        content: sha256 of the video file.
         sha256: of the features file.
     """
 
@@ -37,13 +39,16 @@ class LabelledVideo:
     snippet_s: float
     is_abnormal: bool
     glances: tuple[int, ...]
-    split: str | None
+    split: str
+    copies: str
+    content: str
     sha256: str
 
     @property
-    def content(self) -> tuple[object, ...]:
+    def identity(self) -> tuple[object, ...]:
         """All that training takes from the video, for fingerprints."""
-        return (self.video_id, self.sha256, self.snippet_s, self.is_abnormal, self.glances, self.split)
+        shown = (self.content, self.sha256, self.snippet_s)
+        return (self.video_id, *shown, self.is_abnormal, self.glances, self.split, self.copies)
 
     @cached_property
     def glance_distance_s(self) -> NDArray[np.float32]:
@@ -65,11 +70,16 @@ class Corpus:
 
 
 def load_corpus(workspace: Workspace) -> Corpus:
-    """Collect the videos to train on: those with features and a label, without the test split.
+    """Collect the videos to train on: those of the train split with features and a label.
+
+    A validation split that the manifest names chooses among networks, so that it is there too. One that was drawn is
+    too small for that, and is held out as the test split is.
 
     Raises:
-        DataError: if there are no normal or no abnormal ones, or their features are of several kinds.
+        DataError: if there are no normal or no abnormal ones, their features are of several kinds, or their splits are
+            not decided.
     """
+    decided = workspace.decided_splits()
     clicks: dict[str, list[int]] = {}
     for glance in workspace.glances.records():
         clicks.setdefault(glance.video_id, []).append(glance.frame_index)
@@ -78,7 +88,10 @@ def load_corpus(workspace: Workspace) -> Corpus:
     videos = []
     for row in workspace.features.records():
         video = known.get(row.video_id)
-        if video is None or video.split == "test" or (video.label is None and row.video_id not in clicks):
+        if video is None or (video.label is None and row.video_id not in clicks):
+            continue
+        split = decided[row.video_id]
+        if split.split != "train" and (split.split, split.decided_by) != ("validation", "manifest"):
             continue
         kinds.add((row.encoder, row.dim, row.stride_frames))
         glances = sorted({min(f // row.stride_frames, row.num_snippets - 1) for f in clicks.get(row.video_id, ())})
@@ -90,7 +103,9 @@ def load_corpus(workspace: Workspace) -> Corpus:
                 snippet_s=row.stride_frames / video.fps,
                 is_abnormal=bool(glances) or video.label != NORMAL,
                 glances=tuple(glances),
-                split=video.split,
+                split=split.split,
+                copies=split.copies,
+                content=video.sha256,
                 sha256=row.sha256,
             )
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from pipeline.storage import write_atomically
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
+OUT_OF_FOLD_FILE = "out_of_fold.safetensors"
 _FORMAT = 2
 
 _WINDOW = 1024  # snippets seen at once: attention grows with the square of a video's length
@@ -68,6 +69,9 @@ class TrainedSampler:
         encoder, dim, stride_frames: the features that they take.
         trained_on: hash of the videos, clicks and settings of the training.
         validation: what selection measured, for the record.
+        contents: hashes of the videos that took part, each in the training of all networks but those of its fold.
+        out_of_fold: scores by content, of those that have a fold, by the networks that were not trained on them. They
+            are written beside the weights, and not read with them.
         device: where the networks are.
     """
 
@@ -77,6 +81,8 @@ class TrainedSampler:
     stride_frames: int
     trained_on: str
     validation: Mapping[str, Any]
+    contents: Sequence[str] = ()
+    out_of_fold: Mapping[str, Floats] = field(default_factory=dict)
     device: str = "cpu"
 
     @property
@@ -127,10 +133,13 @@ class TrainedSampler:
             ],
             "trained_on": self.trained_on,
             "validation": dict(self.validation),
+            "contents": sorted(self.contents),
         }
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG_FILE).unlink(missing_ok=True)
         write_atomically(folder / WEIGHTS_FILE, save({k: v.contiguous() for k, v in tensors.items()}))
+        scores = {content: torch.from_numpy(scores) for content, scores in self.out_of_fold.items()}
+        write_atomically(folder / OUT_OF_FOLD_FILE, save(scores))
         write_atomically(folder / CONFIG_FILE, (json.dumps(config, indent=2) + "\n").encode())
 
 
@@ -141,6 +150,18 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     return config if isinstance(config, dict) and config.get("format") == _FORMAT else None
+
+
+def read_out_of_fold(folder: Path) -> dict[str, Floats]:
+    """Return the scores of training videos, by content, by networks that were not trained on them.
+
+    Raises:
+        SetupError: if they are not there, or damaged.
+    """
+    try:
+        return {content: scores.numpy() for content, scores in load_file(folder / OUT_OF_FOLD_FILE).items()}
+    except (FileNotFoundError, SafetensorError) as fault:
+        raise SetupError(f"{folder / OUT_OF_FOLD_FILE}: {fault}; train the sampler again") from None
 
 
 def load_sampler(folder: Path, device: str = "cpu") -> TrainedSampler:

@@ -21,26 +21,29 @@ def make_folds(videos: Sequence[LabelledVideo], config: SamplerConfig) -> list[l
     """Return which videos validate each network, as indices into `videos`; the others train it.
 
     Where the manifest names a validation split, that is the only fold. Otherwise normal and abnormal videos are shared
-    out alike, at random; at least one video of each kind always stays to train on.
+    out alike, at random, copies together; at least one video of each kind always stays to train on.
     """
     named = [index for index, video in enumerate(videos) if video.split == "validation"]
     if named and len(named) < len(videos):
         return [named]
-    abnormal_videos = sum(video.is_abnormal for video in videos)
-    few = min(_MOST_FOLDS, max(2, abnormal_videos))
+    copies: dict[str, list[int]] = {}
+    for index, video in enumerate(videos):
+        copies.setdefault(video.copies, []).append(index)
+    kinds: dict[bool, list[list[int]]] = {True: [], False: []}
+    for same in copies.values():
+        kinds[any(videos[index].is_abnormal for index in same)].append(same)
+    few = min(_MOST_FOLDS, max(2, len(kinds[True])))
     count = config.folds or (few if len(videos) < config.small_below else 1)
     rng = np.random.default_rng((config.seed, 0))
     folds: list[list[int]] = [[] for _ in range(count)]
-    for abnormal in (True, False):
-        kind = [index for index, video in enumerate(videos) if video.is_abnormal == abnormal]
+    for kind in kinds.values():
         if len(kind) < 2:
             continue
         shuffled = [kind[place] for place in rng.permutation(len(kind))]
         if count == 1:
-            folds[0] += shuffled[: max(1, round(len(kind) * config.validation_fraction))]
-            continue
-        for place, index in enumerate(shuffled):
-            folds[place % count].append(index)
+            del shuffled[max(1, round(len(kind) * config.validation_fraction)) :]
+        for place, same in enumerate(shuffled):
+            folds[place % count] += same
     return [sorted(fold) for fold in folds if fold]
 
 

@@ -3,8 +3,8 @@
 Each candidate recipe is trained once per fold, on the videos outside of the fold, and the folds together validate it.
 With one recipe they choose the number of steps and the smoothing; with one fold that is the usual choice of a
 checkpoint. Where recipes compete, videos are few, and a handful of clicks can choose neither a step nor the best of
-several good recipes: all train to the end, and the sampler is the mean of those that do about as well as the best. The
-test split takes no part in any of it.
+several good recipes: all train to the end, and the sampler is the mean of those that do about as well as the best. What
+is held out takes no part in any of it.
 
 A step is a function of seed and step number alone, so that an interrupted training ends, on a CPU, at the same bits as
 one that was not.
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MODEL_FOLDER = "models/sampler"
-_VERSION = 2
+_VERSION = 3
 _INDISTINCT = 0.01
 """Difference in glance AUC up to which recipes count as equally good: a handful of clicks cannot tell them apart."""
 
@@ -91,9 +91,8 @@ class Choice:
 def training_key(corpus: Corpus, config: SamplerConfig) -> str:
     """Hash what a trained sampler depends on: the videos, features, labels and clicks, and the settings."""
     settings = {name: value for name, value in config.identity().items() if name != "weights"}
-    return digest(_VERSION, corpus.encoder, corpus.stride_frames, [video.content for video in corpus.videos], settings)[
-        :16
-    ]
+    videos = [video.identity for video in corpus.videos]
+    return digest(_VERSION, corpus.encoder, corpus.stride_frames, videos, settings)[:16]
 
 
 def ensure_sampler(
@@ -157,17 +156,22 @@ def train_on(
         tried.append((choice, trained))
     best_auc = max(choice.auc for choice, _ in tried)
     used = [choice.auc >= best_auc - _INDISTINCT for choice, _ in tried]
+    chosen = [pair for pair, is_used in zip(tried, used, strict=True) if is_used]
+    out_of_fold = _out_of_fold(chosen, corpus.videos)
+    theta = choose_theta(out_of_fold, [video for video in corpus.videos if video.video_id in out_of_fold])
     return TrainedSampler(
-        recipes=[_assemble(*pair, device) for pair, is_used in zip(tried, used, strict=True) if is_used],
+        recipes=[_assemble(*pair, device) for pair in chosen],
         encoder=corpus.encoder,
         dim=corpus.dim,
         stride_frames=corpus.stride_frames,
         trained_on=training_key(corpus, config),
         validation={
             "glance_auc": best_auc,
-            "theta": _theta([pair for pair, is_used in zip(tried, used, strict=True) if is_used], corpus.videos),
+            "theta": None if theta is None else round(theta, 3),
             "tried": [_told(choice, is_used) for (choice, _), is_used in zip(tried, used, strict=True)],
         },
+        contents=[video.content for video in corpus.videos],
+        out_of_fold={v.content: out_of_fold[v.video_id] for v in corpus.videos if v.video_id in out_of_fold},
         device=device,
     )
 
@@ -188,15 +192,13 @@ def choose(
     return max(found, key=lambda choice: choice.auc)
 
 
-def _theta(chosen: list[tuple[Choice, list[FoldRun]]], videos: tuple[LabelledVideo, ...]) -> float | None:
-    """Return the threshold of detection that validation suggests for the mean of the chosen recipes."""
+def _out_of_fold(chosen: list[tuple[Choice, list[FoldRun]]], videos: tuple[LabelledVideo, ...]) -> dict[str, Floats]:
+    """Return the mean over the chosen recipes of what held-out videos score."""
     said: dict[str, list[Floats]] = {}
     for choice, trained in chosen:
         for video_id, score in held_out_scores(choice.step, choice.smoothing_s, trained, videos).items():
             said.setdefault(video_id, []).append(score)
-    means = {video_id: np.mean(scores, axis=0) for video_id, scores in said.items()}
-    theta = choose_theta(means, [video for video in videos if video.video_id in means])
-    return None if theta is None else round(theta, 3)
+    return {video_id: np.mean(scores, axis=0) for video_id, scores in said.items()}
 
 
 def held_out_scores(
@@ -262,8 +264,8 @@ class _Trainer:
             "evaluate_every": self._evaluate_every,
             "smoothing_s": self._config.smoothing_s,
             "keep": self._keep,
-            "training": [video.content for video in self._training],
-            "held_out": [video.content for video in self._held_out],
+            "training": [video.identity for video in self._training],
+            "held_out": [video.identity for video in self._held_out],
         }
 
     def run(self, folder: Path, board: SummaryWriter | None) -> FoldRun:

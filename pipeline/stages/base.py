@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -12,6 +13,7 @@ from pipeline.records import Record, Rejected, digest
 
 P = TypeVar("P")
 R = TypeVar("R", bound=Record)
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,14 @@ class TableOnly:
         """Do nothing: there is nothing but the table."""
 
 
+class Claiming(TableOnly):
+    """Mixin for stages whose rows each claim an id, the first field of the record, that no other row may bear.
+
+    Rows whose input is gone leave before new ones are made, or what has moved would be turned away by what it was. A
+    unit that was turned away, `DUPLICATE_VIDEO_ID` under the id that it claimed, is tried again once that id is free.
+    """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageReport:
     """What a run of a stage did. `made` counts units worked on now, `kept` units that were done before.
@@ -84,6 +94,19 @@ class StageReport:
     rejected: dict[str, int] = field(default_factory=dict)
     seconds: float
     spent: Spending | None = None
+
+
+def in_step(units: Iterable[Unit[P]], make: Callable[[Iterator[P]], Iterable[Made]]) -> Iterator[tuple[Unit[P], Made]]:
+    """Yield each unit with what `make` gives for its payload: in order, and `make` reads as far ahead as it likes."""
+    begun: deque[Unit[P]] = deque()
+
+    def payloads() -> Iterator[P]:
+        for unit in units:
+            begun.append(unit)
+            yield unit.payload
+
+    for made in make(payloads()):
+        yield begun.popleft(), made
 
 
 def outcome_of(record_id: str, result: R | RecordError) -> Outcome[R]:

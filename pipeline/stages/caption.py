@@ -10,7 +10,7 @@ from pipeline.errors import RecordError
 from pipeline.models.base import Captioner, CaptionRequest, Pays, Spending
 from pipeline.records import Caption, Reason, digest
 from pipeline.schema import content_key
-from pipeline.stages.base import Outcome, TableOnly, Unit, outcome_of
+from pipeline.stages.base import Outcome, TableOnly, Unit, in_step, outcome_of
 from pipeline.workspace import Workspace
 
 
@@ -39,21 +39,10 @@ class CaptionStage(TableOnly):
             yield Unit(key=key, record_id=clip.clip_id, payload=request)
 
     def run(self, units: Iterable[Unit[CaptionRequest]]) -> Iterator[Outcome[Caption]]:
-        names: list[str] = []
-
-        def requests() -> Iterator[CaptionRequest]:
-            for unit in units:
-                names.append(unit.record_id)
-                yield unit.payload
-
-        for caption in self._captioner.caption(requests()):
-            yield outcome_of(names.pop(0), _checked(caption))
+        for unit, caption in in_step(units, self._captioner.caption):
+            if isinstance(caption, Caption) and not caption.text.strip():
+                caption = RecordError(Reason.EMPTY_TEXT, f"{caption.captioner} gave no text")  # noqa: PLW2901
+            yield outcome_of(unit.record_id, caption)
 
     def spent(self) -> Spending | None:
         return self._captioner.spent() if isinstance(self._captioner, Pays) else None
-
-
-def _checked(caption: Caption | RecordError) -> Caption | RecordError:
-    if isinstance(caption, Caption) and not caption.text.strip():
-        return RecordError(Reason.EMPTY_TEXT, f"{caption.captioner} gave no text")
-    return caption

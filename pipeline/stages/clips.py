@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config import ClipsConfig, VideoConfig
 from pipeline.errors import RecordError
 from pipeline.records import EventClip, Glance, Reason, Scores, Video, digest, readable_id
-from pipeline.sampler.curve import ScoreCurve
 from pipeline.schema import content_key
-from pipeline.stages.base import Outcome, Unit
-from pipeline.stages.clip_plan import ClipPlanner, PlannedClip, Rejects, VideoGlances
+from pipeline.stages.array_files import ArrayFiles
+from pipeline.stages.base import Outcome, Unit, in_step
+from pipeline.stages.clip_plan import ClipPlan, ClipPlanner, PlannedClip, Rejects, VideoGlances
 from pipeline.stages.windows import LengthProfile
 from pipeline.workspace import Workspace
 
@@ -33,10 +33,8 @@ class CutJob:
     """What a worker needs to make the clips of one video; `folder` is None where no files are wanted."""
 
     video: Video
-    clips: tuple[PlannedClip, ...]
-    curve: ScoreCurve | None
+    plan: ClipPlan
     folder: Path | None
-    min_s: float
 
 
 class ClipsStage:
@@ -53,7 +51,7 @@ class ClipsStage:
         self._video = video
         self._unlabelled_is_normal = unlabelled_is_normal
         self._planner = ClipPlanner(config, workspace.storage, unlabelled_is_normal=unlabelled_is_normal)
-        self._files: set[str] | None = None
+        self._files = ArrayFiles(workspace, "clips")
 
     def identity(self) -> Mapping[str, Any]:
         return {
@@ -80,43 +78,29 @@ class ClipsStage:
         if self._config.files == "encode":
             folder = self._workspace.storage.local_path("clips")
             folder.mkdir(exist_ok=True)
-        faults: list[tuple[str, Rejects]] = []
 
-        def jobs() -> Iterator[CutJob]:
-            for unit in units:
-                plan = self._planner.plan(unit.payload, profile)
-                faults.append((unit.record_id, list(plan.rejected)))
-                yield CutJob(
-                    video=unit.payload.video, clips=plan.clips, curve=plan.curve, folder=folder,
-                    min_s=self._config.min_s,
-                )  # fmt: skip
+        def job(item: VideoGlances) -> CutJob:
+            plan = self._planner.plan(item, profile)
+            return CutJob(video=item.video, plan=plan, folder=folder)
 
         with VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool:
-            for made in pool.map(make_clips, jobs()):
-                video_id, rejected = faults.pop(0)
+            for unit, made in in_step(units, lambda items: pool.map(make_clips, map(job, items))):
                 if isinstance(made, RecordError):
-                    yield Outcome(rejected=[*rejected, (video_id, made)])
+                    # The worker that failed has taken what the plan had to say with it.
+                    rejected = self._planner.plan(unit.payload, profile).rejected
+                    yield Outcome(rejected=[*rejected, (unit.record_id, made)])
                 else:
                     clips, failed = made
-                    yield Outcome(rows=clips, rejected=[*rejected, *failed])
+                    yield Outcome(rows=clips, rejected=failed)
 
     def is_intact(self, row: EventClip) -> bool:
         """Tell whether a clip's file is there, where files are wanted."""
-        if self._config.files == "reference":
-            return True
-        if self._files is None:
-            self._files = set(self._workspace.storage.list("clips"))
-        return f"{row.clip_id}.mp4" in self._files
+        return self._config.files == "reference" or self._files.has(self._workspace.clip_file(row.clip_id))
 
     def finish(self) -> None:
         """Remove files that belong to no clip: those of settings that are gone, and remains of killed runs."""
-        wanted = set()
-        if self._config.files == "encode":
-            clip_ids = self._workspace.clips.arrow(["clip_id"]).column("clip_id").to_pylist()
-            wanted = {f"{clip_id}.mp4" for clip_id in clip_ids}
-        for name in self._workspace.storage.list("clips"):
-            if name not in wanted:
-                self._workspace.storage.remove(f"clips/{name}")
+        clip_ids = self._workspace.clips.arrow(["clip_id"]).column("clip_id").to_pylist()
+        self._files.sweep(map(self._workspace.clip_file, clip_ids) if self._config.files == "encode" else ())
 
     def _video_glances(self) -> Iterator[VideoGlances]:
         glances: dict[str, list[Glance]] = {}
@@ -152,7 +136,7 @@ class ClipsStage:
         return profile
 
 
-def make_clips(job: CutJob) -> tuple[list[EventClip], list[tuple[str, RecordError]]]:
+def make_clips(job: CutJob) -> tuple[list[EventClip], Rejects]:
     """Put the planned spans of one video on its frames and cut their files; runs in a worker process.
 
     Raises:
@@ -160,12 +144,12 @@ def make_clips(job: CutJob) -> tuple[list[EventClip], list[tuple[str, RecordErro
     """
     from pipeline.video.timeline import read_timeline
 
-    if not job.clips:
-        return [], []
+    rejected: Rejects = list(job.plan.rejected)
+    if not job.plan.clips:
+        return [], rejected
     timeline = read_timeline(job.video.path)
     clips: list[EventClip] = []
-    rejected: list[tuple[str, RecordError]] = []
-    for planned in job.clips:
+    for planned in job.plan.clips:
         clip = _on_frames(job, planned, timeline)
         if isinstance(clip, RecordError):
             rejected.append((f"{job.video.video_id}@{planned.span.start_s:.2f}s", clip))
@@ -176,7 +160,15 @@ def make_clips(job: CutJob) -> tuple[list[EventClip], list[tuple[str, RecordErro
             clips.append(clip)
     if job.folder is None:
         return clips, rejected
-    return _cut(job, job.folder, clips, rejected)
+    from pipeline.video.cut import ClipSpan, cut_clips
+
+    spans = [
+        ClipSpan(start_frame=clip.start_frame, end_frame=clip.end_frame, path=job.folder / f"{clip.clip_id}.mp4")
+        for clip in clips
+    ]
+    faults = list(cut_clips(job.video.path, spans))
+    rejected += [(c.clip_id, fault) for c, fault in zip(clips, faults, strict=True) if isinstance(fault, RecordError)]
+    return [c for c, fault in zip(clips, faults, strict=True) if not isinstance(fault, RecordError)], rejected
 
 
 def _on_frames(job: CutJob, planned: PlannedClip, timeline: Timeline) -> EventClip | RecordError:
@@ -199,28 +191,6 @@ def _on_frames(job: CutJob, planned: PlannedClip, timeline: Timeline) -> EventCl
         end_frame=end_frame,
         glance_time_s=planned.glance_time_s,
         label=planned.label,
-        anomaly_score=None if job.curve is None else job.curve.mean(start_frame, end_frame),
+        anomaly_score=None if job.plan.curve is None else job.plan.curve.mean(start_frame, end_frame),
         method=planned.method,
     )
-
-
-def _cut(
-    job: CutJob, folder: Path, clips: list[EventClip], rejected: list[tuple[str, RecordError]]
-) -> tuple[list[EventClip], list[tuple[str, RecordError]]]:
-    from pipeline.video.cut import ClipSpan, cut_clips
-
-    spans = [
-        ClipSpan(
-            start_frame=clip.start_frame,
-            end_frame=clip.end_frame,
-            path=folder / f"{clip.clip_id}.mp4",
-        )
-        for clip in clips
-    ]
-    kept = []
-    for clip, fault in zip(clips, cut_clips(job.video.path, spans), strict=True):
-        if isinstance(fault, RecordError):
-            rejected.append((clip.clip_id, fault))
-        else:
-            kept.append(clip)
-    return kept, rejected

@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,14 +22,14 @@ from pipeline.config import ExportConfig
 from pipeline.dataset import layout
 from pipeline.dataset.card import write_card
 from pipeline.dataset.rows import DatasetRows
-from pipeline.dataset.splits import assign_splits
 from pipeline.dataset.statistics import DatasetStatistics
 from pipeline.dataset.writer import ShardWriter, WrittenShard
 from pipeline.errors import ConfigError, DataError, SetupError
 from pipeline.records import Rejected, digest
-from pipeline.schema import to_arrow
+from pipeline.schema import content_key, to_arrow
 from pipeline.stages.base import StageReport
 from pipeline.storage import describe_os_error, swap_in
+from pipeline.tables import Table
 from pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 ClipsFiles = Literal["encode", "reference"]
 Progress = Callable[[str, int, int], None]
 
-CODE_VERSION = 2
+CODE_VERSION = 3
 STAMP = "tables/export/_stamp.json"
 _NEW, _OLD = "_dataset.new", "_dataset.old"
 _REASONS_NAMED = 3
@@ -87,20 +87,25 @@ def export_dataset(
 
 def _export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles, on_progress: Progress | None) -> None:
     identity = _identity(workspace, config, clips_files)
-    plan = assign_splits(_videos_with_pairs(workspace), config)
-    rows = DatasetRows(workspace, plan.split_of, clips_files)
+    decided = workspace.decided_splits()
+    rows = DatasetRows(workspace, {video_id: row.split for video_id, row in decided.items()}, clips_files)
     if not rows.num_rows:
         raise DataError(_explain_empty(workspace))
     folder = workspace.storage.local_path(_NEW)
     (folder / "data").mkdir(parents=True)
     statistics = DatasetStatistics()
     shards = _write_shards(folder, rows, statistics, config, on_progress)
-    rejected = sorted(_rejected(workspace), key=lambda reject: (_stage_order(workspace, reject), _place(reject)))
+    # Stage by stage, as the tables are; within a stage in an order of their own.
+    rejected = [
+        reject
+        for table in _tables(workspace)
+        for reject in sorted(table.rejected(), key=lambda reject: (reject.record_id, reject.reason, reject.detail))
+    ]
     _write_rejected(folder / layout.REJECTED, rejected)
     stats = statistics.summary(rows.clips_in_use(), rejected)
     stats["files"] = {f"data/{shard.name}": shard.rows for shard in shards}
-    stats["warnings"] = list(plan.warnings)
-    _write_text(folder / layout.STATS, json.dumps(stats, indent=2, ensure_ascii=False) + "\n")
+    stats["warnings"] = sorted({row.note for row in decided.values() if row.note is not None})
+    (folder / layout.STATS).write_text(json.dumps(stats, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     write_card(folder, stats, shards, config, title=config.name or workspace.name, clips_files=clips_files)
     swap_in(folder, workspace.dataset_folder, workspace.storage.local_path(_OLD))
     splits = {split: counts["rows"] for split, counts in stats["splits"].items()}
@@ -135,15 +140,19 @@ def _write_shards(
     return [shard for writer in writers.values() for shard in writer.finish()]
 
 
-def _videos_with_pairs(workspace: Workspace) -> Iterator[Any]:
-    """Yield the videos that clips were made of: one that gives no row must not be the only one of its split."""
-    used = set(workspace.clips.arrow(["video_id"]).column("video_id").unique().to_pylist())
-    return (video for video in workspace.videos.records() if video.video_id in used)
-
-
 def _identity(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles) -> str:
-    tables = [(table.name, table.digest()) for table in _tables(workspace)]
-    return digest("export", CODE_VERSION, tables, config.identity(), config.name or workspace.name, clips_files)
+    paths = workspace.videos.arrow(["path"]).column("path").to_pylist() if clips_files == "reference" else []
+    # Footage and clicks that moved say what they said, but for their places, of which only references are written.
+    content = [_content(workspace.videos), _content(workspace.glances), sorted(paths)]
+    made = (workspace.splits, workspace.clips, workspace.captions, workspace.pairs, workspace.verdicts)
+    tables = [(table.name, table.digest()) for table in made]
+    return digest(
+        "export", CODE_VERSION, content, tables, config.identity(), config.name or workspace.name, clips_files
+    )
+
+
+def _content(table: Table[Any]) -> str:
+    return digest(sorted(map(content_key, table.records())), sorted(map(content_key, table.rejected())))
 
 
 def _tables(workspace: Workspace) -> tuple[Any, ...]:
@@ -153,27 +162,9 @@ def _tables(workspace: Workspace) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
-def _rejected(workspace: Workspace) -> Iterator[Rejected]:
-    for table in _tables(workspace):
-        yield from table.rejected()
-
-
-def _stage_order(workspace: Workspace, reject: Rejected) -> int:
-    names = [table.name for table in _tables(workspace)]
-    return names.index(reject.stage) if reject.stage in names else len(names)
-
-
-def _place(reject: Rejected) -> tuple[str, str, str]:
-    return (reject.record_id, reject.reason, reject.detail)
-
-
 def _write_rejected(path: Path, rejected: list[Rejected]) -> None:
     table = to_arrow(Rejected, [("", reject) for reject in rejected], "")
     pq.write_table(table.drop_columns(["unit", "fingerprint"]), path, compression="zstd")
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _file_sizes(folder: Path) -> dict[str, int]:
@@ -185,7 +176,7 @@ def _file_sizes(folder: Path) -> dict[str, int]:
 def _explain_empty(workspace: Workspace) -> str:
     counts = ", ".join(f"{table.name} {table.num_rows}" for table in _tables(workspace))
     reasons: dict[tuple[str, str], list[str]] = {}
-    for reject in _rejected(workspace):
+    for reject in (reject for table in _tables(workspace) for reject in table.rejected()):
         reasons.setdefault((reject.stage, reject.reason), []).append(f"{reject.record_id}: {reject.detail}")
     lines = [f"{workspace.url}: nothing to export, no instruction pair is left (rows: {counts})"]
     ranked = sorted(reasons.items(), key=lambda item: (-len(item[1]), item[0]))

@@ -13,7 +13,7 @@ from pipeline.features.factory import make_encoder
 from pipeline.records import FeatureFile, Video
 from pipeline.schema import content_key
 from pipeline.stages.array_files import ArrayFiles
-from pipeline.stages.base import Outcome, Unit
+from pipeline.stages.base import Outcome, Unit, in_step
 from pipeline.workspace import Workspace
 
 
@@ -47,30 +47,25 @@ class FeaturesStage:
             yield Unit(key=key, record_id=video.video_id, payload=video)
 
     def run(self, units: Iterable[Unit[Video]]) -> Iterator[Outcome[FeatureFile]]:
-        begun: list[Video] = []
-
-        def jobs() -> Iterator[FeatureJob]:
-            for unit in units:
-                begun.append(unit.payload)
-                path = self._workspace.storage.local_path(self._workspace.features_file(unit.payload.video_id))
-                yield FeatureJob(video=unit.payload, stride_frames=self._config.stride_frames, path=path)
-
-        for made in self._encoder.encode(jobs()):
-            video = begun.pop(0)
+        for unit, made in in_step(units, lambda videos: self._encoder.encode(map(self._job, videos))):
             if isinstance(made, RecordError):
-                yield Outcome(rejected=[(video.video_id, made)])
+                yield Outcome(rejected=[(unit.record_id, made)])
                 continue
             row = FeatureFile(
-                video_id=video.video_id,
+                video_id=unit.record_id,
                 encoder=self._encoder.name,
                 crops=made.crops,
                 num_snippets=made.num_snippets,
                 dim=made.dim,
                 stride_frames=self._config.stride_frames,
-                path=self._workspace.features_file(video.video_id),
+                path=self._workspace.features_file(unit.record_id),
                 sha256=made.sha256,
             )
             yield Outcome(rows=[row])
+
+    def _job(self, video: Video) -> FeatureJob:
+        path = self._workspace.storage.local_path(self._workspace.features_file(video.video_id))
+        return FeatureJob(video=video, stride_frames=self._config.stride_frames, path=path)
 
     def is_intact(self, row: FeatureFile) -> bool:
         """Tell whether the file of a row is there."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import posixpath
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -17,7 +16,7 @@ import fsspec
 from pipeline.config import IngestConfig, VideoConfig
 from pipeline.errors import RecordError
 from pipeline.records import NORMAL, Reason, Video, digest, readable_id
-from pipeline.stages.base import Outcome, TableOnly, Unit
+from pipeline.stages.base import Claiming, Outcome, Unit, in_step
 from pipeline.stages.listing import BadSource, Source, list_sources
 from pipeline.storage import TEMPORARY
 from pipeline.taxonomy import canonical, label_from_name, nearest_class
@@ -44,11 +43,11 @@ class ProbeJob:
     fault: RecordError | None = None
 
 
-class IngestStage(TableOnly):
+class IngestStage(Claiming):
     """Probe every listed file in worker processes.
 
     A file's unit of work is its path, size and time of change, and its manifest row: untouched files are not read
-    again. `probe` can be replaced, e.g. by a measurement that wants no real files.
+    again. A file that moved is read again, and is the same video where its id is: nothing made from it is made again.
     """
 
     name = "ingest"
@@ -60,13 +59,11 @@ class IngestStage(TableOnly):
         entries: Iterable[str],
         config: IngestConfig,
         video: VideoConfig,
-        probe: Callable[[ProbeJob], VideoFacts] | None = None,
     ) -> None:
         self._workspace = workspace
         self._entries = list(entries)
         self._config = config
         self._video = video
-        self._probe = probe or probe_file
 
     def identity(self) -> Mapping[str, Any]:
         return {"code": 2, **self._config.model_dump(include={"label_from_name", "verify"})}
@@ -82,26 +79,27 @@ class IngestStage(TableOnly):
     def run(self, units: Iterable[Unit[Source | BadSource]]) -> Iterator[Outcome[Video]]:
         from pipeline.video.pool import VideoPool
 
-        taken = {video.video_id: video.path for video in self._workspace.videos.records()}
-        begun: deque[Unit[Source | BadSource]] = deque()
+        holders = self._workspace.videos.arrow(["video_id", "path"])
+        taken = dict(zip(holders["video_id"].to_pylist(), holders["path"].to_pylist(), strict=True))
         with VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool:
-            for facts in pool.map(self._probe, self._jobs(units, begun)):
-                unit = begun.popleft()
+            for unit, facts in in_step(units, lambda sources: pool.map(probe_file, map(self._job, sources))):
                 try:
-                    yield Outcome(rows=[self._to_video(unit.payload, facts, taken)])
+                    video = self._to_video(unit.payload, facts)
                 except RecordError as fault:
                     yield Outcome(rejected=[(unit.record_id, fault)])
+                    continue
+                holder = taken.setdefault(video.video_id, video.path)
+                if holder == video.path:
+                    yield Outcome(rows=[video])
+                else:
+                    detail = f"{video.source}: video_id {video.video_id} is already that of {holder}"
+                    yield Outcome(rejected=[(video.video_id, RecordError(Reason.DUPLICATE_VIDEO_ID, detail))])
 
-    def _jobs(
-        self, units: Iterable[Unit[Source | BadSource]], begun: deque[Unit[Source | BadSource]]
-    ) -> Iterator[ProbeJob]:
-        for unit in units:
-            begun.append(unit)
-            if isinstance(unit.payload, BadSource):
-                # A known fault takes the same way as the files, which keeps everything in order.
-                yield ProbeJob(path=unit.payload.name, verify=self._config.verify, fault=unit.payload.fault)
-            else:
-                yield ProbeJob(path=self._local_path(unit.payload.path), verify=self._config.verify)
+    def _job(self, source: Source | BadSource) -> ProbeJob:
+        if isinstance(source, BadSource):
+            # A known fault takes the same way as the files, which keeps everything in order.
+            return ProbeJob(path=source.name, verify=self._config.verify, fault=source.fault)
+        return ProbeJob(path=self._local_path(source.path), verify=self._config.verify)
 
     def _local_path(self, path: str) -> str:
         if "://" not in path:
@@ -120,7 +118,7 @@ class IngestStage(TableOnly):
                 logger.warning("%s: cannot be fetched: %s", path, fault)
         return str(target)
 
-    def _to_video(self, source: Source | BadSource, facts: VideoFacts | RecordError, taken: dict[str, str]) -> Video:
+    def _to_video(self, source: Source | BadSource, facts: VideoFacts | RecordError) -> Video:
         if isinstance(source, BadSource):
             raise source.fault
         if isinstance(facts, RecordError):
@@ -128,12 +126,7 @@ class IngestStage(TableOnly):
             named = source.path.startswith(source.place)
             raise facts if named else RecordError(facts.reason, f"{source.place}: {facts.detail}")
         video_id = source.video_id or readable_id(Path(source.name).stem, source.name, facts.sha256)
-        path = self._place_of(source)
-        if taken.get(video_id, path) != path and self._is_listed(taken[video_id]):
-            raise RecordError(
-                Reason.DUPLICATE_VIDEO_ID, f"{source.place}: video_id {video_id} is already that of {taken[video_id]}"
-            )
-        taken[video_id] = path
+        path = self._local_path(source.path) if "://" in source.path else str(Path(source.path).absolute())
         _compare_claims(source, facts)
         return Video(
             video_id=video_id,
@@ -149,14 +142,6 @@ class IngestStage(TableOnly):
             split=source.split,
             source=source.place,
         )
-
-    def _place_of(self, source: Source) -> str:
-        return self._local_path(source.path) if "://" in source.path else str(Path(source.path).absolute())
-
-    def _is_listed(self, path: str) -> bool:
-        """Tell whether a video is still listed at `path`: where a manifest now names another file, its row goes."""
-        sources = (source for source in list_sources(self._entries) if not isinstance(source, BadSource))
-        return any(self._place_of(source) == path for source in sources)
 
     def _label(self, source: Source) -> str | None:
         if source.label is not None:

@@ -94,7 +94,7 @@ def _expand(entry: str) -> Iterator[Source | BadSource]:
     elif path.suffix.lower() in MANIFEST_SUFFIXES:
         yield from _read_manifest(path)
     elif os.path.lexists(entry):
-        yield Source(path=str(path), name=f"{path.absolute().parent.name}/{path.name}", place=entry)
+        yield _single(path, entry)
     elif glob.has_magic(entry):
         # Path.glob refuses absolute patterns.
         found = [match for match in sorted(glob.glob(entry, recursive=True)) if not _is_made(match)]  # noqa: PTH207
@@ -102,13 +102,13 @@ def _expand(entry: str) -> Iterator[Source | BadSource]:
             yield BadSource(name=entry, fault=RecordError(Reason.FILE_MISSING, f"no file matches {entry}"))
         for match in found:
             # A match that is a folder is walked, as a shell user expects of a trailing '*'.
-            yield from (
-                _expand(match)
-                if Path(match).is_dir()
-                else [Source(path=match, name=f"{Path(match).absolute().parent.name}/{Path(match).name}", place=entry)]
-            )
+            yield from _expand(match) if Path(match).is_dir() else [_single(Path(match), entry)]
     else:
         yield BadSource(name=entry, fault=RecordError(Reason.FILE_MISSING, f"{entry}: no such file, folder or pattern"))
+
+
+def _single(path: Path, place: str) -> Source:
+    return Source(path=str(path), name=f"{path.absolute().parent.name}/{path.name}", place=place)
 
 
 def _expand_url(url: str) -> Iterator[Source | BadSource]:
@@ -170,12 +170,17 @@ def _read_manifest(path: Path) -> Iterator[Source | BadSource]:
     try:
         text = _text_of(path)
     except RecordError as fault:
-        yield row_fault(str(path), fault)
+        yield BadSource(name=str(path), fault=fault)
         return
     is_table = path.suffix.lower() in {".csv", ".tsv"}
-    for line, row in _table_rows(path, text) if is_table else _jsonl_rows(path, text):
+    for line, row in _table_rows(text) if is_table else _jsonl_rows(text):
         place = f"{path}:{line}"
-        yield row_fault(place, row) if isinstance(row, RecordError) else _manifest_source(path, place, row)
+        try:
+            if isinstance(row, str):
+                raise ValueError(row)
+            yield _manifest_source(path, place, row)
+        except ValueError as fault:
+            yield BadSource(name=place, fault=RecordError(Reason.MALFORMED_ROW, f"{place}: {fault}"))
 
 
 def _text_of(manifest: Path) -> str:
@@ -191,12 +196,8 @@ def _text_of(manifest: Path) -> str:
         raise RecordError(Reason.UNREADABLE, detail) from None
 
 
-def row_fault(place: str, fault: RecordError) -> BadSource:
-    """Name a manifest row that cannot be used."""
-    return BadSource(name=place, fault=fault)
-
-
-def _table_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any] | RecordError]]:
+def _table_rows(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Yield line number and cells of each row, or what is wrong with it."""
     header = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(DELIMITERS, key=header.count), strict=True)
     columns: list[str] = []
@@ -209,55 +210,50 @@ def _table_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any] | R
             if not columns:
                 columns = [name.strip().lower() for name in cells]
                 if "file" not in columns:
-                    detail = f"{path}:{line}: no column 'file' among {', '.join(columns)}"
-                    yield line, RecordError(Reason.MALFORMED_ROW, detail)
+                    yield line, f"no column 'file' among {', '.join(columns)}"
                     return
             elif len(cells) != len(columns):
-                detail = f"{path}:{line}: {len(cells)} values under a header of {len(columns)}"
-                yield line, RecordError(Reason.MALFORMED_ROW, detail)
+                yield line, f"{len(cells)} values under a header of {len(columns)}"
             else:
                 yield line, {key: cell.strip() for key, cell in zip(columns, cells, strict=True) if cell.strip()}
     except csv.Error as fault:
-        line = last_line + 1
-        yield line, RecordError(Reason.MALFORMED_ROW, f"{path}:{line}: not a readable table from here on: {fault}")
+        yield last_line + 1, f"not a readable table from here on: {fault}"
     if not columns:
-        yield 1, RecordError(Reason.MALFORMED_ROW, f"{path}: empty manifest")
+        yield 1, "empty manifest"
 
 
-def _jsonl_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any] | RecordError]]:
+def _jsonl_rows(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Yield line number and values of each row, or what is wrong with it."""
     for line, content in enumerate(io.StringIO(text), start=1):
         if not content.strip():
             continue
         try:
             row = json.loads(content)
         except (ValueError, RecursionError) as fault:
-            yield line, RecordError(Reason.MALFORMED_ROW, f"{path}:{line}: not JSON: {fault}")
+            yield line, f"not JSON: {fault}"
             continue
         if isinstance(row, dict):
             yield line, {key: value for key, value in row.items() if value not in (None, "")}
         else:
-            detail = f"{path}:{line}: an object is expected, not {content.strip()[:40]}"
-            yield line, RecordError(Reason.MALFORMED_ROW, detail)
+            yield line, f"an object is expected, not {content.strip()[:40]}"
 
 
-def _manifest_source(manifest: Path, place: str, row: Mapping[str, Any]) -> Source | BadSource:
+def _manifest_source(manifest: Path, place: str, row: Mapping[str, Any]) -> Source:
+    """Return what a row names; a ValueError says what is wrong with it."""
     file = row.get("file")
     if not isinstance(file, str):
-        return row_fault(place, RecordError(Reason.MALFORMED_ROW, f"{place}: 'file' is missing or no text"))
+        raise ValueError("'file' is missing or no text")
     for key in ("file", "video_id", "label"):
         if not isinstance(row.get(key, ""), str | int) or not _is_text(str(row.get(key, ""))):
-            detail = f"{place}: {key}={row[key]!r} is no text that a table holds"
-            return row_fault(place, RecordError(Reason.MALFORMED_ROW, detail))
+            raise ValueError(f"{key}={row[key]!r} is no text that a table holds")
     split = row.get("split")
     if split is not None and split not in SPLITS:
-        return row_fault(
-            place, RecordError(Reason.MALFORMED_ROW, f"{place}: split={split!r} is none of {', '.join(sorted(SPLITS))}")
-        )
+        raise ValueError(f"split={split!r} is none of {', '.join(sorted(SPLITS))}")
     try:
         claimed_fps = float(row["fps"]) if "fps" in row else None
         claimed_frames = int(row["num_frames"]) if "num_frames" in row else None
     except (TypeError, ValueError) as fault:
-        return row_fault(place, RecordError(Reason.MALFORMED_ROW, f"{place}: fps or num_frames: {fault}"))
+        raise ValueError(f"fps or num_frames: {fault}") from None
     path = file if "://" in file else str(manifest.parent / file)
     return Source(
         path=path,

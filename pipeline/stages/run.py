@@ -14,8 +14,8 @@ from typing import Any, Generic, TypeVar
 
 from pipeline.models.base import Pays
 from pipeline.records import Reason, Record, Rejected, count_by, digest
-from pipeline.schema import from_arrow
-from pipeline.stages.base import Outcome, Stage, StageReport, TableOnly, Unit, fingerprint_of, to_rejected
+from pipeline.schema import field_names, from_arrow
+from pipeline.stages.base import Claiming, Outcome, Stage, StageReport, TableOnly, Unit, fingerprint_of, to_rejected
 from pipeline.tables import Table
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ def run_stage(
     logger.info("%s: to do=%d done=%d", stage.name, work.pending, len(work.wanted) - work.pending)
     # What is made again leaves first, or it would stand twice.
     table.drop(work.again)
+    dropped = table.drop(work.stale) if isinstance(stage, Claiming) else 0
     shard = _ShardInProgress(table, work.fingerprint, stage.name)
     done = 0
     begun: list[Unit[P]] = []
@@ -80,7 +81,7 @@ def run_stage(
         raise RuntimeError(
             f"{stage.name}: {len(begun)} units were taken and gave no outcome, first {begun[0].record_id}"
         )
-    dropped = table.drop(table.units() - work.wanted)
+    dropped += table.drop(table.units() - work.wanted)
     stage.finish()
     report = StageReport(
         stage=stage.name,
@@ -105,9 +106,12 @@ class _Work(Generic[P]):
     def __init__(self, stage: Stage[P, Any], table: Table[Any]) -> None:
         self._stage = stage
         self.fingerprint = fingerprint_of(stage)
-        self.again = _damaged_units(stage, table) | table.units_rejected_for(PASSING)
-        self._done = table.units() - self.again
         self.wanted = {self.key_of(unit) for unit in stage.units()}
+        self.stale = table.units() - self.wanted
+        self.again = _damaged_units(stage, table) | set(table.units_rejected_for(PASSING))
+        if isinstance(stage, Claiming):
+            self.again |= _freed_units(table, self.stale | self.again)
+        self._done = table.units() - self.again
         self.pending = len(self.wanted - self._done)
 
     def key_of(self, unit: Unit[P]) -> str:
@@ -171,6 +175,17 @@ class _ShardInProgress(Generic[R]):
         self._rows: list[tuple[str, R]] = []
         self._rejected: list[tuple[str, Rejected]] = []
         self._since = time.monotonic()
+
+
+def _freed_units(table: Table[Any], leaving: set[str]) -> set[str]:
+    """Return the units that were turned away for an id that no row bears once the units `leaving` are gone."""
+    turned_away = table.units_rejected_for({Reason.DUPLICATE_VIDEO_ID})
+    if not turned_away:
+        return set()
+    id_field = field_names(table.record_type)[0]
+    rows = (row for batch in table.batches(["unit", id_field]) for row in batch.to_pylist())
+    borne = {row[id_field] for row in rows if row["unit"] not in leaving}
+    return {unit for unit, record_id in turned_away.items() if record_id not in borne}
 
 
 def _damaged_units(stage: Stage[Any, Any], table: Table[Any]) -> set[str]:

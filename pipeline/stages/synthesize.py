@@ -10,7 +10,7 @@ from pipeline.models.base import Draft, Pays, Spending, SynthesisRequest, Synthe
 from pipeline.questions import choose_question, questions_hash
 from pipeline.records import InstructionPair, Task, digest, readable_id
 from pipeline.schema import content_key
-from pipeline.stages.base import Outcome, TableOnly, Unit, outcome_of
+from pipeline.stages.base import Outcome, TableOnly, Unit, in_step, outcome_of
 from pipeline.workspace import Workspace
 
 
@@ -51,15 +51,7 @@ class SynthesizeStage(TableOnly):
                 )
 
     def run(self, units: Iterable[Unit[SynthesisRequest]]) -> Iterator[Outcome[InstructionPair]]:
-        begun: list[Unit[SynthesisRequest]] = []
-
-        def requests() -> Iterator[SynthesisRequest]:
-            for unit in units:
-                begun.append(unit)
-                yield unit.payload
-
-        for draft in self._synthesizer.synthesize(requests()):
-            unit = begun.pop(0)
+        for unit, draft in in_step(units, self._synthesizer.synthesize):
             result = draft if isinstance(draft, RecordError) else self._pair(unit, draft)
             yield outcome_of(unit.record_id, result)
 

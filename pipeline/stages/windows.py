@@ -56,8 +56,10 @@ def window_around(times_s: Sequence[float], which: int, duration_s: float, confi
     )
     span = _clamp(time_s, config.window_s, *half_way)
     if span.length_s < config.min_s:
-        span = _clamp(time_s, config.min_s, before or 0.0, duration_s if after is None else after)
-        span = _slide(span, config.min_s, before or 0.0, duration_s if after is None else after)
+        low_s, high_s = before or 0.0, duration_s if after is None else after
+        # Widened to min_s inside its bounds by moving the end that is free.
+        start_s = max(low_s, min(_clamp(time_s, config.min_s, low_s, high_s).start_s, high_s - config.min_s))
+        span = Span(start_s, min(high_s, start_s + config.min_s))
     if span.length_s < config.min_s - 1e-9:
         raise RecordError(
             Reason.CLIP_TOO_SHORT,
@@ -69,12 +71,6 @@ def window_around(times_s: Sequence[float], which: int, duration_s: float, confi
 
 def _clamp(time_s: float, length_s: float, low_s: float, high_s: float) -> Span:
     return Span(max(low_s, time_s - length_s / 2), min(high_s, time_s + length_s / 2))
-
-
-def _slide(span: Span, length_s: float, low_s: float, high_s: float) -> Span:
-    """Widen `span` to `length_s` inside its bounds by moving the end that is free."""
-    start_s = max(low_s, min(span.start_s, high_s - length_s))
-    return Span(start_s, min(high_s, start_s + length_s))
 
 
 @dataclass(frozen=True, slots=True)

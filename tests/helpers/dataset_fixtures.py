@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 
+from pipeline.config import ExportConfig
 from pipeline.errors import RecordError
 from pipeline.records import (
     NORMAL,
@@ -25,6 +26,8 @@ from pipeline.records import (
     readable_id,
 )
 from pipeline.stages.base import to_rejected
+from pipeline.stages.run import run_stage
+from pipeline.stages.splits import SplitsStage
 from pipeline.tables import Table
 from pipeline.workspace import Workspace
 
@@ -119,6 +122,7 @@ def fill(workspace: Workspace) -> Fill:
         reverse: bool = False,
         edit: Callable[[Verdict], Verdict] = lambda verdict: verdict,
         reword: Callable[[InstructionPair], InstructionPair] = lambda pair: pair,
+        validation_fraction: float = 0.3,
     ) -> Workspace:
         space = target or workspace
         videos = list(videos or [make_video(number, label) for number, label in enumerate(LABELS)])
@@ -146,6 +150,7 @@ def fill(workspace: Workspace) -> Fill:
             for begin in range(0, len(ordered), shard):
                 left_out = rejected.pop(table.name, []) if begin == 0 else []
                 commit(table, ordered[begin : begin + shard], left_out)
+        run_stage(SplitsStage(space, ExportConfig(validation_fraction=validation_fraction)), space.splits)
         if files:
             for clip in clips:
                 write_mp4(space.storage.local_path(space.clip_file(clip.clip_id)))

@@ -17,13 +17,15 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.commands.evaluate import evaluate_workspace, metrics_table
-from pipeline.config import ClipsConfig
+from flows.commands.evaluate import Basis, evaluate_workspace, metrics_table
+from pipeline.config import ClipsConfig, ExportConfig
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluate.detector import EvaluatedVideo, TrueEvent, evaluate_detector
 from pipeline.records import NORMAL, Glance, Scores, Video, digest
 from pipeline.sampler.curve import ScoreCurve
 from pipeline.sampler.proposals import GlanceMark
+from pipeline.stages.run import run_stage
+from pipeline.stages.splits import SplitsStage
 from pipeline.workspace import Workspace
 
 
@@ -141,7 +143,7 @@ def test_what_is_undefined_is_none_and_says_why() -> None:
     throughout = evaluate_detector([evaluated("a", [0.1, 0.7], [(0, 32, "A")])], ClipsConfig(), 0.8).metrics
     assert (throughout.auc, throughout.auc_abnormal, throughout.far, throughout.ap) == (None, None, None, 1.0)
     assert set(throughout.undefined) == {"auc", "auc_abnormal", "far"}
-    assert any("not defined" in line for line in metrics_table(throughout))
+    assert any("not defined" in line for line in metrics_table(throughout, Basis(is_known=False)))
 
 
 def add_videos(workspace: Workspace, scores: dict[str, NDArray[np.float32]], **facts: dict[str, Any]) -> None:
@@ -172,6 +174,7 @@ def add_videos(workspace: Workspace, scores: dict[str, NDArray[np.float32]], **f
     ids = [video.video_id for video in videos]
     workspace.videos.commit(ids, list(zip(ids, videos, strict=True)), [], "test")
     workspace.scores.commit([row.video_id for row in rows], [(row.video_id, row) for row in rows], [], "test")
+    run_stage(SplitsStage(workspace, ExportConfig(validation_fraction=0)), workspace.splits)
 
 
 @pytest.fixture

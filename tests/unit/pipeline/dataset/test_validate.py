@@ -131,8 +131,8 @@ def test_equal_content_in_two_splits_is_found(folder: Path, fill: Fill) -> None:
 
 
 def test_many_breaches_of_one_rule_are_counted(fill: Fill) -> None:
-    workspace = fill(clips_per_video=10)
-    export_dataset(workspace, ExportConfig(validation_fraction=0), "encode")
+    workspace = fill(clips_per_video=10, validation_fraction=0)
+    export_dataset(workspace, ExportConfig(), "encode")
     findings = validate_dataset(workspace.dataset_folder, probe_files=0)
     assert len(findings) == NAMED_PER_RULE + 1
     assert findings[-1].value == "40 more of this kind"

@@ -9,18 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import NetworkConfig, Recipe, SamplerConfig
+from pipeline.config import ExportConfig, NetworkConfig, Recipe, SamplerConfig
 from pipeline.errors import DataError, SetupError
-from pipeline.records import NORMAL, FeatureFile, Glance, Video
-from pipeline.sampler import training
+from pipeline.features.base import open_features
+from pipeline.records import NORMAL, FeatureFile, Glance, Video, digest
+from pipeline.sampler import data, training
 from pipeline.sampler.data import Batches, FeatureSource, LabelledVideo, load_corpus
-from pipeline.sampler.inputs import segment_bounds, to_segments
-from pipeline.sampler.model_io import load_sampler, weights_digest
+from pipeline.sampler.inputs import arrange, scaled, segment_bounds, to_segments
+from pipeline.sampler.model_io import load_sampler, read_out_of_fold, score_with, weights_digest
 from pipeline.sampler.recipes import candidate_recipes
 from pipeline.sampler.selection import choose_theta, glance_auc, make_folds, weighted_auc
+from pipeline.sampler.smoothing import smooth
 from pipeline.sampler.training import ensure_sampler, train_sampler
 from pipeline.stages.run import run_stage
 from pipeline.stages.score import ScoreStage
+from pipeline.stages.splits import SplitsStage
 from pipeline.workspace import Workspace
 
 DIM, STRIDE, FPS = 6, 8, 8.0
@@ -32,6 +35,9 @@ RECIPE = Recipe(
 CONFIG = SamplerConfig(search="off", recipe=RECIPE, folds=2, evaluate_every=5, smoothing_s=[0.0, 1.0], device="cpu")
 
 
+ALL_TRAIN = ExportConfig(validation_fraction=0)
+
+
 @pytest.fixture(autouse=True)
 def one_thread() -> Any:
     before = torch.get_num_threads()
@@ -40,7 +46,7 @@ def one_thread() -> Any:
     torch.set_num_threads(before)
 
 
-def add_videos(workspace: Workspace, rows: list[dict[str, Any]]) -> None:
+def add_videos(workspace: Workspace, rows: list[dict[str, Any]], shares: ExportConfig = ALL_TRAIN) -> None:
     """Commit videos; an abnormal one has an event at EVENT that the first feature shows, and a click inside."""
     videos, features, glances = [], [], []
     for row in rows:
@@ -54,8 +60,8 @@ def add_videos(workspace: Workspace, rows: list[dict[str, Any]]) -> None:
         file.parent.mkdir(exist_ok=True)
         np.save(file, values)
         video = Video(
-            video_id=name, path=f"{name}.mp4", sha256=name, fps=FPS, num_frames=count * STRIDE,
-            duration_s=count * STRIDE / FPS, width=32, height=24, codec="h264",
+            video_id=name, path=f"{name}.mp4", sha256=digest(row.get("content", name)), fps=FPS,
+            num_frames=count * STRIDE, duration_s=count * STRIDE / FPS, width=32, height=24, codec="h264",
             label="Fighting" if abnormal else NORMAL, split=row.get("split"), source="test",
         )  # fmt: skip
         videos.append(("u", video))
@@ -72,6 +78,7 @@ def add_videos(workspace: Workspace, rows: list[dict[str, Any]]) -> None:
     workspace.videos.commit(["u"], videos, [], "f")
     workspace.features.commit(["u"], features, [], "f")
     workspace.glances.commit(["u"], glances, [], "f")
+    run_stage(SplitsStage(workspace, shares), workspace.splits)
 
 
 @pytest.fixture
@@ -137,11 +144,40 @@ def test_an_interrupted_training_ends_at_the_same_bits(filled: Workspace, monkey
     assert weights_digest(folder) == expected
 
 
-def test_the_test_split_takes_no_part(workspace: Workspace) -> None:
-    rows = [{"name": f"a{n}", "abnormal": True, "seed": n} for n in range(3)]
-    rows += [{"name": f"n{n}", "seed": 10 + n} for n in range(3)]
-    add_videos(workspace, [*rows, {"name": "t", "abnormal": True, "seed": 77, "split": "test"}])
-    assert "t" not in {video.video_id for video in load_corpus(workspace).videos}
+def test_no_training_opens_what_is_held_out(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"name": f"a{n}", "abnormal": True, "seed": n} for n in range(12)]
+    rows += [{"name": f"n{n}", "seed": 100 + n} for n in range(12)]
+    rows += [{"name": "official", "abnormal": True, "seed": 77, "split": "test"}]
+    # The manifest does not know that it lists the test video a second time.
+    rows += [{"name": "copy", "abnormal": True, "seed": 77, "content": "official", "split": "train"}]
+    add_videos(workspace, rows, ExportConfig(validation_fraction=0.2, test_fraction=0.2))
+    held_out = {name for name, row in workspace.decided_splits().items() if row.split != "train"}
+    assert {"official", "copy"} < held_out
+    assert 0 < len(held_out) < 20
+    opened: list[str] = []
+
+    def recorded(path: Path) -> Any:
+        opened.append(path.name)
+        return open_features(path)
+
+    monkeypatch.setattr(data, "open_features", recorded)
+    train_sampler(workspace, CONFIG)
+    trained = {row.video_id for row in workspace.features.records() if row.path.removeprefix("features/") in opened}
+    assert trained == set(workspace.decided_splits()) - held_out
+    assert not held_out & {video.video_id for video in load_corpus(workspace).videos}
+
+
+def test_out_of_fold_scores_are_those_of_networks_that_left_a_video_out(filled: Workspace) -> None:
+    sampler = train_sampler(filled, CONFIG)
+    [trained] = sampler.recipes
+    stored = read_out_of_fold(filled.storage.local_path("models/sampler"))
+    videos = load_corpus(filled).videos
+    assert set(stored) == set(sampler.contents) == {video.content for video in videos}
+    for fold, network, scale in zip(make_folds(videos, CONFIG), trained.networks, trained.scales, strict=True):
+        for video in (videos[index] for index in fold):
+            seen = scaled(arrange(open_features(video.path), RECIPE), scale)
+            expected = smooth(score_with(network, seen, "cpu"), trained.smoothing_s / video.snippet_s)
+            np.testing.assert_allclose(stored[video.content], expected, atol=1e-6)
 
 
 def test_a_trained_sampler_is_kept_until_its_inputs_change(filled: Workspace) -> None:
@@ -209,10 +245,12 @@ def test_features_of_two_encoders_do_not_mix(workspace: Workspace) -> None:
         load_corpus(workspace)
 
 
-def labelled(name: str, *, abnormal: bool, split: str | None = None, glances: tuple[int, ...] = ()) -> LabelledVideo:
+def labelled(
+    name: str, *, abnormal: bool, split: str = "train", glances: tuple[int, ...] = (), copies: str | None = None
+) -> LabelledVideo:
     return LabelledVideo(
         video_id=name, path=Path(name), num_snippets=30, snippet_s=1.0, is_abnormal=abnormal, glances=glances,
-        split=split, sha256=name,
+        split=split, copies=copies or name, content=name, sha256=name,
     )  # fmt: skip
 
 
@@ -224,6 +262,15 @@ def test_folds_are_stratified_and_leave_one_of_each_kind() -> None:
     [single] = make_folds(videos + [labelled(f"n{n}", abnormal=False) for n in range(1, 10)], SamplerConfig(folds=1))
     assert sum(index < 6 for index in single) == 1
     assert len(single) == 3
+
+
+def test_copies_share_a_fold() -> None:
+    videos = [labelled(f"a{n}", abnormal=True, copies=f"c{n // 2}") for n in range(12)]
+    videos += [labelled(f"n{n}", abnormal=False) for n in range(6)]
+    for folds in (make_folds(videos, SamplerConfig(folds=3)), make_folds(videos, SamplerConfig(folds=1))):
+        for fold in folds:
+            held_out = {videos[index].copies for index in fold}
+            assert not held_out & {video.copies for index, video in enumerate(videos) if index not in fold}
 
 
 def test_a_validation_split_of_the_manifest_is_the_only_fold() -> None:

@@ -152,8 +152,8 @@ def test_embedded_clips_carry_their_bytes(fill: Fill) -> None:
 
 
 def test_shards_and_row_groups_are_as_long_as_asked(fill: Fill) -> None:
-    workspace = fill()
-    config = ExportConfig(validation_fraction=0, rows_per_shard=10, row_group_rows=4)
+    workspace = fill(validation_fraction=0)
+    config = ExportConfig(rows_per_shard=10, row_group_rows=4)
     export_dataset(workspace, config, "encode")
     shards, strangers = layout.list_shards(workspace.dataset_folder)
     assert [shard.path.name for shard in shards] == [f"train-0000{number}-of-00003.parquet" for number in range(3)]

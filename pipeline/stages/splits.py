@@ -1,0 +1,54 @@
+"""splits: decides once, at the head of a build, which videos are trained on and which are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pipeline.config import ExportConfig
+from pipeline.dataset.splits import decide_splits
+from pipeline.records import VideoSplit
+from pipeline.schema import content_key, from_arrow
+from pipeline.stages.base import Outcome, TableOnly, Unit, fingerprint_of
+from pipeline.workspace import Workspace
+
+
+class SplitsStage(TableOnly):
+    """Decide about all videos together; what was decided under the same settings stands."""
+
+    name = "splits"
+    record_type = VideoSplit
+
+    def __init__(self, workspace: Workspace, config: ExportConfig, *, unlabelled_is_normal: bool = False) -> None:
+        self._workspace = workspace
+        self._config = config
+        self._unlabelled_is_normal = unlabelled_is_normal
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"code": 1, **self._config.model_dump(include={"validation_fraction", "test_fraction"})}
+
+    def units(self) -> Iterator[Unit[VideoSplit]]:
+        clicked = set(self._workspace.glances.arrow(["video_id"]).column("video_id").to_pylist())
+        videos = list(self._workspace.videos.records())
+        decided = decide_splits(
+            videos, self._workspace.looks.records(), clicked, self._earlier(), self._config,
+            unlabelled_is_normal=self._unlabelled_is_normal,
+        )  # fmt: skip
+        for row in decided:
+            yield Unit(key=content_key(row), record_id=row.video_id, payload=row)
+
+    def run(self, units: Iterable[Unit[VideoSplit]]) -> Iterator[Outcome[VideoSplit]]:
+        for unit in units:
+            yield Outcome(rows=[unit.payload])
+
+    def _earlier(self) -> list[VideoSplit]:
+        """Return what was decided before under these settings."""
+        ours = fingerprint_of(self)
+        return [
+            row
+            for batch in self._workspace.splits.batches()
+            for row, made_under in zip(
+                from_arrow(VideoSplit, [batch]), batch.column("fingerprint").to_pylist(), strict=True
+            )
+            if made_under == ours
+        ]
