@@ -113,7 +113,9 @@ def _section(model: type[Section], path: str) -> Iterator[str]:
             inner.append((f"{path}.{name}".lstrip("."), field.annotation))
             continue
         dagger = (
-            " †" if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("operational") else ""
+            "&nbsp;†"
+            if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("operational")
+            else ""
         )
         default = [] if field.is_required() else field.get_default(call_default_factory=False)
         meaning = _cell(field.description or "")

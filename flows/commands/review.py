@@ -25,7 +25,7 @@ def export_(
     ] = 100.0,
     seed: Annotated[int, typer.Option(help="the same seed draws the same pairs")] = 0,
     only_undecided: Annotated[
-        bool, typer.Option("--only-undecided", help="leave out what people have decided")
+        bool, typer.Option("--only-undecided", help="leave out pairs that people have decided")
     ] = False,
     all_: Annotated[bool, typer.Option("--all", help="also pairs that the rules dropped")] = False,
 ) -> None:
@@ -44,7 +44,7 @@ def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="review files, or exports of Label Studio")],
     as_json: Annotated[bool, typer.Option("--json", help="print the reviewers' figures as one JSON object")] = False,
 ) -> None:
-    """Keep the decisions of reviewed files for the next build; exit 1 and a list where a row is wrong."""
+    """Keep the decisions of reviewed files for the next build; list wrong rows and exit with 1."""
     from annotation.label_studio.review_pull import import_review_files
     from pipeline.workspace import Workspace
 

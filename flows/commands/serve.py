@@ -13,17 +13,17 @@ def serve(
     model_path: Annotated[
         str | None, typer.Option("--model-path", help="video model or adapter: a folder, an id, or holmes-tiny")
     ] = None,
-    model_base: Annotated[str | None, typer.Option("--model-base", help="the model that an adapter belongs to")] = None,
+    model_base: Annotated[str | None, typer.Option("--model-base", help="base model of the adapter")] = None,
     sampler: Annotated[str | None, typer.Option("--sampler", help="folder of a trained sampler")] = None,
-    host: Annotated[str, typer.Option(help="address to listen at; 0.0.0.0 is reached from everywhere")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen at")] = 7860,
+    host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 accepts other machines")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on")] = 7860,
     videos: Annotated[Path | None, typer.Option("--videos", help="folder of videos to choose from")] = None,
     max_mb: Annotated[int, typer.Option("--max-mb", min=1, help="largest video in MB")] = 500,
     max_minutes: Annotated[float, typer.Option("--max-minutes", min=0.01, help="longest video in minutes")] = 60.0,
-    queue_size: Annotated[int, typer.Option("--queue-size", min=1, help="how many may wait for the model")] = 16,
+    queue_size: Annotated[int, typer.Option("--queue-size", min=1, help="requests that may wait for the model")] = 16,
     theta: Annotated[
         float | None,
-        typer.Option("--theta", help="score from which a peak makes a span; default: the sampler's own, else 0.8"),
+        typer.Option("--theta", help="score at which a peak becomes a span; default: the sampler's own, else 0.8"),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16")] = "auto",

@@ -8,14 +8,16 @@ from typing import Annotated
 import typer
 
 ConfigOption = Annotated[Path | None, typer.Option("-c", "--config", help="YAML file of settings")]
-WorkspaceOption = Annotated[str | None, typer.Option("--workspace", help="folder with the dataset; overrides the file")]
+WorkspaceOption = Annotated[
+    str | None, typer.Option("--workspace", help="folder with the dataset; overrides the config")
+]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override one setting")]
 
 
 def train_lora(config: ConfigOption = None, workspace: WorkspaceOption = None, set_: SetOption = None) -> None:
-    """Train a video MLLM on the dataset; interrupted, it goes on at its newest checkpoint.
+    """Train a video MLLM on the dataset. An interrupted run resumes at its newest checkpoint.
 
-    Of the config only lora, video and workspace are used. On several GPUs: accelerate launch -m flows.cli train lora
+    Only lora, video and workspace of the config are used. On several GPUs: accelerate launch -m flows.cli train lora
     """
     from flows.console import shown_progress
     from pipeline.config import load_config
@@ -34,13 +36,13 @@ def train_lora(config: ConfigOption = None, workspace: WorkspaceOption = None, s
 
 def merge(
     *,
-    adapter: Annotated[Path, typer.Argument(help="folder that train lora left")],
+    adapter: Annotated[Path, typer.Argument(help="adapter folder made by train lora")],
     out: Annotated[Path, typer.Option("-o", "--out", help="folder to write")],
     model_base: Annotated[
-        str | None, typer.Option("--model-base", help="base model; by default the one that it was trained on")
+        str | None, typer.Option("--model-base", help="base model; default: the one it was trained on")
     ] = None,
     dtype: Annotated[
-        str, typer.Option("--dtype", help="of the weights: auto is the base's own; float32, bfloat16 or float16")
+        str, typer.Option("--dtype", help="type of the weights: auto (the base's own), float32, bfloat16 or float16")
     ] = "auto",
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="run code that comes with the base")
@@ -49,7 +51,7 @@ def merge(
         bool, typer.Option("--allow-pickle", help="read weights from pickle files, which can run code")
     ] = False,
 ) -> None:
-    """Write base and adapter as one model, which transformers loads alone."""
+    """Merge base and adapter into one model that transformers loads alone."""
     from pipeline.models.hf.merge import merge_adapter
 
     merged = merge_adapter(
