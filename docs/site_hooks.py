@@ -10,34 +10,39 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import typer.main
 import yaml
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
 
 from flows.cli import app
 from pipeline.config import BuildConfig, Section, describe_config
 from pipeline.records import Task
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
 
 _LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "min_length": "entries: at least"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the generated pages to those that were written."""
+    from mkdocs.structure.files import File
+
     pages: dict[str, str | bytes] = {
-        "reference/commands.md": "\n".join(_commands_page()),
-        "reference/config.md": "\n".join(_config_page()),
+        "reference/commands.md": "\n".join(commands_page()),
+        "reference/config.md": "\n".join(config_page()),
     }
     for notebook in sorted(Path(config.docs_dir).glob("notebooks/*.ipynb")):
-        pages |= _notebook_page(notebook)
+        pages |= notebook_page(notebook)
     for path, content in pages.items():
         files.append(File.generated(config, path, content=content))
     return files
 
 
-def _commands_page() -> Iterator[str]:
+def commands_page() -> Iterator[str]:
+    """Yield the page of all commands, in Markdown."""
     yield "# Commands\n"
     yield "Results go to stdout, progress and messages to stderr. `holmes --debug COMMAND` logs everything and shows"
     yield "tracebacks.\n"
@@ -67,7 +72,8 @@ def _command(command: Any, path: str) -> Iterator[str]:
     for parameter in arguments:
         yield f"| `{_argument(parameter)}` | {_cell(parameter.help or '')} | |"
     for parameter in options:
-        names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
+        value = f" {parameter.metavar}" if parameter.metavar else ""
+        names = ", ".join(f"`{name}{value}`" for name in [*parameter.opts, *parameter.secondary_opts])
         required = " (required)" if parameter.required else ""
         yield f"| {names} | {_cell(parameter.help or '')}{required} | {_default(parameter)} |"
     yield ""
@@ -93,7 +99,8 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|").replace("{", "&#123;").replace("<", "&lt;")
 
 
-def _config_page() -> Iterator[str]:
+def config_page() -> Iterator[str]:
+    """Yield the page of all settings, in Markdown."""
     yield "# Configuration\n"
     yield "A config file is YAML; `--set section.key=value` overrides single settings. Only `videos` is required. An"
     yield "unknown key or a value outside its limits is an error that names the key, the value and the limit. `holmes"
@@ -112,11 +119,8 @@ def _section(model: type[Section], path: str) -> Iterator[str]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
             inner.append((f"{path}.{name}".lstrip("."), field.annotation))
             continue
-        dagger = (
-            "&nbsp;†"
-            if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("operational")
-            else ""
-        )
+        extras = field.json_schema_extra
+        dagger = "&nbsp;†" if isinstance(extras, dict) and extras.get("operational") else ""
         default = [] if field.is_required() else field.get_default(call_default_factory=False)
         meaning = _cell(field.description or "")
         if extra := "; ".join([*_choices(field.annotation), *_limits(field.metadata)]):
@@ -155,7 +159,7 @@ def _yaml(value: Any) -> str:
     return yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
 
 
-def _notebook_page(notebook: Path) -> dict[str, str | bytes]:
+def notebook_page(notebook: Path) -> dict[str, str | bytes]:
     """Return the page of a notebook as it was executed, and its pictures, by path."""
     lines: list[str] = []
     pictures: dict[str, str | bytes] = {}

@@ -37,7 +37,8 @@ def detect(
         str | None, typer.Option("--model-base", help="base of the adapter; default: the one it was trained on")
     ] = None,
     sampler: Annotated[
-        str | None, typer.Option("--sampler", help="folder of a trained sampler; without one, sampling is uniform")
+        str | None,
+        typer.Option("--sampler", help="folder of a trained sampler; without one, parts of the video are judged"),
     ] = None,
     theta: Annotated[
         float | None,

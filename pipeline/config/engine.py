@@ -43,7 +43,7 @@ class GlancesConfig(Section):
     )
     policy: Literal["union", "majority", "one"] = Field(
         "union",
-        description="whose clicks count if several people annotated a video. union: everybody's, each event once; majority: "
+        description="whose clicks count if several people annotated a video. union: all, each event once; majority: "
         "those of more than half of the annotators; one: those of annotator",
     )
     annotator: str | None = Field(None, description="policy one: the annotator, as exported")
