@@ -13,8 +13,9 @@ endif
 
 SETUP := $(VENV)/.setup
 DEV   := $(VENV)/.setup-dev
+DOCS  := $(VENV)/.setup-docs
 
-.PHONY: setup demo test test-all check label-studio label-studio-install clean
+.PHONY: setup demo test test-all check docs label-studio label-studio-install clean
 
 setup: $(SETUP)  ## make .venv with the `holmes` command in it
 
@@ -28,6 +29,11 @@ $(SETUP): pyproject.toml requirements.lock
 $(DEV): $(SETUP)
 	@echo "adding the tools for tests and checks"
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(DOCS): $(SETUP)
+	@echo "adding the tools for the documentation"
+	@$(PIP) --editable '.[docs]'
 	@touch $@
 
 demo: $(SETUP)  ## sample CCTV and clicks, dataset, sampler, LoRA, detection on held-out videos: the whole loop
@@ -44,6 +50,10 @@ check: $(DEV)  ## lint, format, types and the direction of imports
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+docs: $(DOCS)  ## the documentation in site/, commands and settings taken from the code; needs no network
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "documentation: site/index.html"
 
 STUDIO      := .venv-label-studio
 STUDIO_HOME := $(CURDIR)/.label-studio
@@ -72,4 +82,4 @@ $(STUDIO)/.setup:
 	@touch $@
 
 clean:  ## remove what was set up and the demo's output
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo site

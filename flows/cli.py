@@ -52,10 +52,14 @@ app = typer.Typer(
     help="From untrimmed videos and one click per event to an instruction dataset.",
 )
 
-eval_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure what was built against the truth.")
+eval_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Measure the detector or answers against ground truth."
+)
 app.add_typer(eval_app, name="eval")
 eval_app.command("answers")(eval_answers)
-train_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train on what was clicked or built.")
+train_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Train the sampler, the explaining model or holmes-tiny."
+)
 app.add_typer(train_app, name="train")
 train_app.command("tiny")(train_tiny)
 train_app.command("lora")(train_lora)
@@ -71,7 +75,7 @@ app.add_typer(studio_app, name="labelstudio")
 _debug = False
 
 ConfigOption = Annotated[Path | None, typer.Option("-c", "--config", help="YAML file of settings")]
-WorkspaceOption = Annotated[str | None, typer.Option("--workspace", help="folder of the build; overrides the file")]
+WorkspaceOption = Annotated[str | None, typer.Option("--workspace", help="folder of the build; overrides the config")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override one setting")]
 
 
@@ -109,7 +113,7 @@ def demo(
     videos: Annotated[int, typer.Option(min=4, help="number of sample videos")] = 24,
     seed: Annotated[int, typer.Option(help="seed of the sample world")] = 0,
 ) -> None:
-    """Take a generated world through the whole loop, from clicks to explained detections: no network, no GPU."""
+    """Run the whole loop on a generated world, from clicks to explained detections. Needs no network and no GPU."""
     from flows.console import shown_progress
     from flows.demo import run_demo
 
@@ -119,7 +123,7 @@ def demo(
 
 @app.command()
 def build(config: ConfigOption = None, workspace: WorkspaceOption = None, set_: SetOption = None) -> None:
-    """Build the instruction dataset; run again, it does only what is not done."""
+    """Build the instruction dataset. A second run makes only what is missing."""
     from flows.console import shown_progress
     from flows.plan import build as run_build
 
@@ -165,7 +169,7 @@ def status(
 
 @app.command()
 def validate(path: Annotated[Path, typer.Argument(help="workspace or dataset folder")]) -> None:
-    """Check the invariants of a dataset; exit 1 and a list where one fails."""
+    """Check a dataset's invariants; list what fails and exit with 1."""
     from pipeline.dataset.validate import validate_dataset
 
     _existing(path)
@@ -184,10 +188,10 @@ def import_(
     file: Annotated[Path, typer.Argument(help="annotation file")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Parquet file to write")],
     frame_rate: Annotated[
-        float | None, typer.Option("--frame-rate", help="Label Studio project's frame rate, where no task says it")
+        float | None, typer.Option("--frame-rate", help="frame rate of a Label Studio project whose tasks lack it")
     ] = None,
 ) -> None:
-    """Read an annotation file of any known format into Parquet: glances or spans, a row each."""
+    """Convert an annotation file of any known format to Parquet: one row per glance or span."""
     from annotation.formats.parquet import import_to_parquet
 
     summary = import_to_parquet(file, format_, out, frame_rate=frame_rate)
@@ -213,7 +217,7 @@ def export(
 
 @train_app.command("sampler")
 def train_sampler(config: ConfigOption = None, workspace: WorkspaceOption = None, set_: SetOption = None) -> None:
-    """Train the temporal sampler on the clicks; interrupted, it goes on where it last validated."""
+    """Train the temporal sampler on the clicks. An interrupted run resumes at its last validation."""
     from flows.console import shown_progress
     from flows.plan import train
 
@@ -233,13 +237,15 @@ def train_sampler(config: ConfigOption = None, workspace: WorkspaceOption = None
 def eval_detector(
     *,
     workspace: Annotated[str, typer.Option("--workspace", help="workspace with scores")],
-    ground_truth: Annotated[Path, typer.Option("--ground-truth", help="events, in any format that import reads")],
+    ground_truth: Annotated[
+        Path, typer.Option("--ground-truth", help="file of events, in any format that `import` reads")
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object instead of a table")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="folder for curves and score plots")] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="split to evaluate, or all; by default test where there is one")
+        str | None, typer.Option("--split", help="split to evaluate, or all; default: test if any video is in it")
     ] = None,
-    theta: Annotated[float, typer.Option(min=0, max=1, help="smoothed score from which a span is detected")] = 0.8,
+    theta: Annotated[float, typer.Option(min=0, max=1, help="smoothed score at which a span starts")] = 0.8,
 ) -> None:
     """Measure anomaly scores and event proposals: AUC, AP, false alarms, tIoU."""
     import json
@@ -269,7 +275,7 @@ def config_() -> None:
 
 @app.command()
 def doctor(config: ConfigOption = None, set_: SetOption = None) -> None:
-    """Show what is installed and reachable, and what a config would need."""
+    """Show what is installed and reachable, and what a config needs."""
     from flows.doctor import examine
 
     settings = _load(config, None, set_) if config or set_ else None

@@ -20,9 +20,9 @@ def eval_answers(
         Path | None, typer.Option("--predictions", help="JSONL, CSV or Parquet with id and prediction (or answer)")
     ] = None,
     model_path: Annotated[
-        str | None, typer.Option("--model-path", help="have this video model or adapter answer, instead")
+        str | None, typer.Option("--model-path", help="have this video model or adapter answer the questions")
     ] = None,
-    model_base: Annotated[str | None, typer.Option("--model-base", help="base of that adapter")] = None,
+    model_base: Annotated[str | None, typer.Option("--model-base", help="base model of the adapter")] = None,
     dataset: Annotated[Path | None, typer.Option("--dataset", help="dataset or workspace with the questions")] = None,
     split: Annotated[str, typer.Option("--split", help="split of the dataset")] = "test",
     references: Annotated[
@@ -33,7 +33,7 @@ def eval_answers(
     ] = None,
     compare: Annotated[bool, typer.Option("--compare", help="show runs side by side: NAME=metrics.json ...")] = False,
     allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="measure what there is, and count references without an answer")
+        bool, typer.Option("--allow-missing", help="measure the answers there are; count references without one")
     ] = False,
     text: Annotated[bool, typer.Option("--text/--no-text", help="measure BLEU, CIDEr, METEOR and ROUGE-L")] = True,
     meteor: Annotated[
@@ -44,13 +44,14 @@ def eval_answers(
         Path | None, typer.Option("--out", help="folder for metrics.json, answers.csv and a model's predictions.jsonl")
     ] = None,
     num_frames: Annotated[
-        int | None, typer.Option("--num-frames", min=1, help="frames shown; by default those of the training, or 8")
+        int | None, typer.Option("--num-frames", min=1, help="frames shown; default: as in training, else 8")
     ] = None,
     max_side: Annotated[
-        int | None, typer.Option("--max-side", min=16, help="their longest side; by default the training's, or 448")
+        int | None,
+        typer.Option("--max-side", min=16, help="longest side of the frames; default: as in training, else 448"),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="longest answer in tokens")] = 128,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="most questions answered together")] = 16,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="questions answered together at most")] = 16,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16")] = "auto",
     trust_remote_code: Annotated[
@@ -63,20 +64,20 @@ def eval_answers(
         str | None, typer.Option("--judge-model", help="have this language model score the answers from 0 to 5 as well")
     ] = None,
     judge_base_url: Annotated[
-        str | None, typer.Option("--judge-base-url", help="its OpenAI-compatible endpoint; by default OPENAI_BASE_URL")
+        str | None, typer.Option("--judge-base-url", help="its OpenAI-compatible endpoint; default: OPENAI_BASE_URL")
     ] = None,
     judge_answers: Annotated[
-        int, typer.Option("--judge-answers", min=1, help="most answers that it scores, drawn by their ids")
+        int, typer.Option("--judge-answers", min=1, help="answers it scores at most, drawn by id")
     ] = 500,
     judge_max_tokens: Annotated[
-        int | None, typer.Option("--judge-max-tokens", min=1, help="prompt and completion tokens that it may use")
+        int | None, typer.Option("--judge-max-tokens", min=1, help="prompt and completion tokens it may use")
     ] = None,
     judge_price: Annotated[
         tuple[float, float] | None,
         typer.Option("--judge-price", metavar="IN OUT", help="price of a million prompt and completion tokens"),
     ] = None,
     judge_max_cost: Annotated[
-        float | None, typer.Option("--judge-max-cost", help="what it may cost, in the currency of the prices")
+        float | None, typer.Option("--judge-max-cost", help="what it may cost at most, in the currency of the prices")
     ] = None,
 ) -> None:
     """Measure answers: judgement accuracy, BLEU, CIDEr, METEOR and ROUGE-L, by level, task and class."""

@@ -35,11 +35,12 @@ def detect(
     ] = None,
     file: Annotated[list[str] | None, typer.Option("--file", help="the same as VIDEO")] = None,
     model_path: Annotated[
-        str | None, typer.Option("--model-path", help="video model that explains: id, folder, holmes-tiny, or adapter")
+        str | None, typer.Option("--model-path", help="explaining model: id, folder, holmes-tiny, or adapter")
     ] = None,
     model_base: ModelBase = None,
     sampler: Annotated[
-        str | None, typer.Option("--sampler", help="folder of a trained sampler; without one, sampling is uniform")
+        str | None,
+        typer.Option("--sampler", help="folder of a trained sampler; without one, parts of the video are judged"),
     ] = None,
     theta: Theta = None,
     sampling: Annotated[
@@ -47,31 +48,31 @@ def detect(
         typer.Option("--sampling", help="frames of a span to show"),
     ] = "uniform",
     num_frames: Annotated[
-        int | None, typer.Option("--num-frames", help="how many; default: as the adapter was trained, else 8")
+        int | None, typer.Option("--num-frames", help="frames shown; default: as in the adapter's training, else 8")
     ] = None,
     window_s: Annotated[
-        float, typer.Option("--window", help="seconds of a part that is judged at once without a sampler")
+        float, typer.Option("--window", help="without a sampler: length of the parts judged, in seconds")
     ] = 60.0,
-    question: Annotated[str | None, typer.Option("--question", help="what is asked about each span")] = None,
+    question: Annotated[str | None, typer.Option("--question", help="question about each span")] = None,
     ask: Annotated[
         list[str] | None, typer.Option("--ask", help="a further question about each video; may be repeated")
     ] = None,
-    chat: Annotated[bool, typer.Option("--chat", help="then ask on, line by line; /quit ends")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object a video, one a line")] = False,
+    chat: Annotated[bool, typer.Option("--chat", help="then ask questions, line by line; /quit ends")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object per video and line")] = False,
     plot: Annotated[str | None, typer.Option("--plot", metavar="F", help="PNG of scores and spans")] = None,
     annotate: Annotated[
         str | None, typer.Option("--annotate", metavar="F", help="MP4 with scores, spans and text burnt in")
     ] = None,
-    srt: Annotated[str | None, typer.Option("--srt", metavar="F", help="subtitles: a cue for each span")] = None,
+    srt: Annotated[str | None, typer.Option("--srt", metavar="F", help="subtitles: one cue per span")] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="longest answer in tokens")] = 128,
     device: Device = "auto",
     dtype: Dtype = "auto",
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
 ) -> None:
-    """Find the abnormal spans of videos and have them explained.
+    """Find abnormal spans in videos and explain them.
 
-    F is a file; for several videos it is a folder, or holds {name}.
+    F is a file; for several videos it is a folder, or contains {name}.
     """
     from pipeline.infer.settings import DetectSettings
     from pipeline.video.live import is_live

@@ -17,28 +17,25 @@ studio_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     help=(
-        "Have people click and review in Label Studio; LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY name the server and "
-        "the token."
+        "Annotate and review in Label Studio. LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY give the server and the token."
     ),
 )
 
 ProjectOption = Annotated[
-    int | None, typer.Option("--project", help="number of a project; by default the one made for this workspace")
+    int | None, typer.Option("--project", help="project number; default: the one made for this workspace")
 ]
 RootOption = Annotated[
     Path | None,
     typer.Option(
         "--document-root",
         envvar="LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT",
-        help="folder of local files that the server serves; the videos lie in folders below it",
+        help="folder of local files that the server serves; videos must lie in folders below it",
     ),
 ]
 PrefixOption = Annotated[
     str | None, typer.Option("--url-prefix", help="address of --video-root: https://... or s3://bucket/folder")
 ]
-VideoRootOption = Annotated[
-    Path | None, typer.Option("--video-root", help="folder of videos that --url-prefix stands for")
-]
+VideoRootOption = Annotated[Path | None, typer.Option("--video-root", help="folder that --url-prefix corresponds to")]
 TitleOption = Annotated[str | None, typer.Option(help="title of a new project")]
 
 
@@ -58,7 +55,7 @@ def init_glance(
         Path | None, typer.Option("-c", "--config", help="YAML file of settings: ingest its videos first")
     ] = None,
 ) -> None:
-    """Make a project for clicks from the videos of a workspace; run again, it adds only new videos."""
+    """Make a project for clicks from the videos of a workspace. A second run adds only new videos."""
     from annotation.label_studio.click_project import init_glances
     from annotation.label_studio.client import StudioClient
     from flows.console import require_folder, shown_progress
@@ -110,7 +107,7 @@ def init_review(
     project: ProjectOption = None,
     title: TitleOption = None,
 ) -> None:
-    """Make a project for reviews from the answers of a build; run again, it adds only answers that are new."""
+    """Make a project for reviews from the answers of a build. A second run adds only new answers."""
     from annotation.label_studio.client import StudioClient
     from annotation.label_studio.review_project import open_reviews
     from flows.console import require_folder, shown_progress
@@ -141,14 +138,14 @@ def pull(
     workspace: WorkspaceArgument,
     project: ProjectOption = None,
     form: Annotated[
-        str, typer.Option("--form", help="JSON, the full form; clicks also as JSON_MIN, CSV or TSV, as they come")
+        str, typer.Option("--form", help="JSON, the complete form; clicks also as JSON_MIN, CSV or TSV")
     ] = "JSON",
     tolerance_s: Annotated[
-        float, typer.Option("--tolerance", min=0, metavar="SECONDS", help="clicks this close mean one event")
+        float, typer.Option("--tolerance", min=0, metavar="SECONDS", help="clicks this close count as one event")
     ] = 1.0,
     as_json: Annotated[bool, typer.Option("--json", help="print the figures as one JSON object")] = False,
 ) -> None:
-    """Fetch what people did in the workspace's projects, or in the one named.
+    """Fetch clicks and reviews from the workspace's projects, or from the one named.
 
     Clicks go to WORKSPACE/labelstudio, for the setting `glances`. Decisions about answers are kept for the next build.
     """

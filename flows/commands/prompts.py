@@ -44,14 +44,12 @@ def render(
     *,
     prompt_id: Annotated[str | None, typer.Argument(metavar="[PROMPT]", help="id of a prompt, with --set")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="value of a variable")] = None,
-    clip: Annotated[
-        str | None, typer.Option("--clip", help="id of a clip, whose prompt is chosen as a build does")
-    ] = None,
+    clip: Annotated[str | None, typer.Option("--clip", help="id of a clip; its prompt is chosen as in a build")] = None,
     workspace: Annotated[str | None, typer.Option("--workspace", help="workspace of the clip")] = None,
     task: Annotated[str, typer.Option("--task", help="task of the clip's prompt")] = "judge_explain",
     as_json: Annotated[bool, typer.Option("--json", help="print the messages as JSON")] = False,
 ) -> None:
-    """Print what a model would be sent: a prompt with values, or the prompt of a clip of a workspace."""
+    """Print the messages a model would receive: a prompt with values, or the prompt of a clip in a workspace."""
     from pipeline.prompts import load_prompt
 
     if clip is None:

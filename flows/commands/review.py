@@ -45,7 +45,7 @@ def import_(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="review files, or exports of Label Studio")],
     as_json: Annotated[bool, typer.Option("--json", help="print the reviewers' figures as one JSON object")] = False,
 ) -> None:
-    """Keep the decisions of reviewed files for the next build; exit 1 and a list where a row is wrong."""
+    """Keep the decisions of reviewed files for the next build; list wrong rows and exit with 1."""
     from annotation.label_studio.review_pull import import_review_files
     from flows.console import require_folder
     from pipeline.workspace import Workspace

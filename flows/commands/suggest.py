@@ -23,24 +23,24 @@ def suggest(
     *,
     workspace: WorkspaceArgument,
     sampler: Annotated[
-        Path | None, typer.Option("--sampler", help="folder of a trained sampler; by default WORKSPACE/models/sampler")
+        Path | None, typer.Option("--sampler", help="folder of a trained sampler; default: WORKSPACE/models/sampler")
     ] = None,
     project: ProjectOption = None,
     config: Annotated[
         Path | None,
-        typer.Option("-c", "--config", help="YAML file of settings; by default those of the workspace's latest build"),
+        typer.Option("-c", "--config", help="YAML file of settings; default: those of the workspace's latest build"),
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override one setting")] = None,
     order: Annotated[
-        bool, typer.Option("--order/--keep-order", help="have the project serve the least certain video first")
+        bool, typer.Option("--order/--keep-order", help="make the project serve the least certain video first")
     ] = True,
     as_json: Annotated[
         bool, typer.Option("--json", help="print the open tasks, least certain first: one JSON object a line")
     ] = False,
 ) -> None:
-    """Send the sampler's peaks to Label Studio for people to confirm; again with the same sampler: nothing new.
+    """Send the sampler's peaks to Label Studio for people to confirm. A second run with the same sampler adds nothing.
 
-    Features are made of videos that have none. A prediction counts for nothing until a person submits it.
+    Makes the features of videos that have none. A prediction counts only once a person submits it.
     """
     from annotation.label_studio.client import StudioClient
     from annotation.label_studio.suggest import suggest_glances

@@ -12,12 +12,12 @@ def train_tiny(
     out: Annotated[Path, typer.Argument(help="folder to write; empty, or left by an interrupted run")],
     *,
     videos: Annotated[int, typer.Option(min=2, help="videos of the generated world to learn from")] = 2400,
-    vision_steps: Annotated[int, typer.Option(min=1, help="steps of the vision tower")] = 2400,
-    language_steps: Annotated[int, typer.Option(min=1, help="steps of projector and language model")] = 1500,
-    seed: Annotated[int, typer.Option(help="of weights and batches; the scenes are always the same")] = 0,
-    threads: Annotated[int, typer.Option(min=0, help="threads of torch; 0 is one per core")] = 0,
+    vision_steps: Annotated[int, typer.Option(min=1, help="training steps of the vision tower")] = 2400,
+    language_steps: Annotated[int, typer.Option(min=1, help="training steps of projector and language model")] = 1500,
+    seed: Annotated[int, typer.Option(help="seed of weights and batches; the scenes never change")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="torch threads; 0: one per core")] = 0,
 ) -> None:
-    """Train holmes-tiny, the video model that comes along, from generated scenes alone."""
+    """Train holmes-tiny, the bundled video model, from generated scenes alone."""
     from flows.console import shown_progress
     from pipeline.tiny.recipe import Recipe, make_tiny
 

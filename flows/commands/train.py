@@ -10,14 +10,16 @@ import typer
 from flows.commands.model_options import AllowPickle, Dtype, ModelBase, TrustRemoteCode
 
 ConfigOption = Annotated[Path | None, typer.Option("-c", "--config", help="YAML file of settings")]
-WorkspaceOption = Annotated[str | None, typer.Option("--workspace", help="folder with the dataset; overrides the file")]
+WorkspaceOption = Annotated[
+    str | None, typer.Option("--workspace", help="folder with the dataset; overrides the config")
+]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override one setting")]
 
 
 def train_lora(config: ConfigOption = None, workspace: WorkspaceOption = None, set_: SetOption = None) -> None:
-    """Train a video MLLM on the dataset; interrupted, it goes on at its newest checkpoint.
+    """Train a video MLLM on the dataset. An interrupted run resumes at its newest checkpoint.
 
-    Of the config only lora, video and workspace are used. On several GPUs: accelerate launch -m flows.cli train lora
+    Only lora, video and workspace of the config are used. On several GPUs: accelerate launch -m flows.cli train lora
     """
     from flows.console import shown_progress
     from pipeline.config import load_config
@@ -36,14 +38,14 @@ def train_lora(config: ConfigOption = None, workspace: WorkspaceOption = None, s
 
 def merge(
     *,
-    adapter: Annotated[Path, typer.Argument(help="folder that train lora left")],
+    adapter: Annotated[Path, typer.Argument(help="adapter folder made by train lora")],
     out: Annotated[Path, typer.Option("-o", "--out", help="folder to write")],
     model_base: ModelBase = None,
     dtype: Dtype = "auto",
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
 ) -> None:
-    """Write base and adapter as one model, which transformers loads alone."""
+    """Merge base and adapter into one model that transformers loads alone."""
     from pipeline.models.hf.merge import merge_adapter
 
     merged = merge_adapter(

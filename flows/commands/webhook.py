@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 def webhook(
     *,
     workspace: WorkspaceArgument,
-    host: Annotated[str, typer.Option(help="address to listen at; 0.0.0.0 is reached from everywhere")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="port to listen at; 0 takes a free one")] = 9090,
+    host: Annotated[str, typer.Option(help="address to listen on; 0.0.0.0 accepts other machines")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port to listen on; 0 takes a free one")] = 9090,
     project: ProjectOption = None,
     deployment: Annotated[
         str | None,
@@ -35,19 +35,19 @@ def webhook(
     ] = None,
     register: Annotated[
         str | None,
-        typer.Option("--register", metavar="URL", help="have the project call this address, which leads here"),
+        typer.Option("--register", metavar="URL", help="have the project call this address, which must lead here"),
     ] = None,
     poll_every_s: Annotated[
-        float, typer.Option("--poll-every", min=1, metavar="SECONDS", help="look so often without any call")
+        float, typer.Option("--poll-every", min=1, metavar="SECONDS", help="pull after this long without a call")
     ] = 600.0,
     quiet_s: Annotated[
-        float, typer.Option("--quiet", min=0, metavar="SECONDS", help="look once no call came for so long")
+        float, typer.Option("--quiet", min=0, metavar="SECONDS", help="pull once no call has come for this long")
     ] = 2.0,
     max_delay_s: Annotated[
-        float, typer.Option("--max-delay", min=0, metavar="SECONDS", help="but so long after the first at the latest")
+        float, typer.Option("--max-delay", min=0, metavar="SECONDS", help="but no later than this after the first call")
     ] = 30.0,
 ) -> None:
-    """Receive Label Studio's webhooks, which carry the secret in HOLMES_WEBHOOK_SECRET, and pull after each burst."""
+    """Receive Label Studio's webhooks and pull after each burst; calls must carry HOLMES_WEBHOOK_SECRET."""
     from annotation.label_studio.client import StudioClient
     from annotation.label_studio.hints import Hints, Lookout
     from annotation.label_studio.pull import noted_projects

@@ -25,9 +25,9 @@ class BuildConfig(Section):
     """A build: videos and glances in, an instruction dataset in the workspace out."""
 
     videos: list[str] = Field([], description="folders, globs, files, CSV/JSONL manifests or fsspec URLs")
-    glances: list[str] = Field([], description="files of single-frame annotations; the format is detected")
+    glances: list[str] = Field([], description="annotation files with clicks; the format is detected")
     workspace: str = Field("runs/build", description="folder of everything that the build makes")
-    shard_rows: int = operational(512, ge=1, description="units of work that are committed together")
+    shard_rows: int = operational(512, ge=1, description="units of work committed together")
     video: VideoConfig = Field(VideoConfig(), description="reading of video files")
     ingest: IngestConfig = Field(IngestConfig(), description="the ingest stage")
     glance: GlancesConfig = Field(GlancesConfig(), description="the glances stage")
@@ -38,7 +38,7 @@ class BuildConfig(Section):
     synthesize: SynthesizeConfig = Field(SynthesizeConfig(), description="the synthesize stage")
     filter: FilterConfig = Field(FilterConfig(), description="the filter stage")
     export: ExportConfig = Field(ExportConfig(), description="the export stage")
-    lora: LoraConfig = Field(LoraConfig(), description="the training of the explaining model on the dataset")
+    lora: LoraConfig = Field(LoraConfig(), description="training of the explaining model")
 
 
 def load_config(

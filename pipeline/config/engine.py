@@ -16,10 +16,11 @@ class VideoConfig(Section):
     """How video files are read, in worker processes that can neither hang nor exhaust the machine."""
 
     reader: Reader = Field(
-        "auto", description="decoder; auto is pyav, exact on every file; decord refuses the files where it is not"
+        "auto",
+        description="decoder; auto is pyav, which is exact on every file; decord refuses files on which it is not exact",
     )
-    workers: int = operational(0, ge=0, description="worker processes that decode; 0 is one per core")
-    timeout_s: Seconds = operational(600.0, description="seconds one file may take before its worker is killed")
+    workers: int = operational(0, ge=0, description="worker processes for decoding; 0: one per core")
+    timeout_s: Seconds = operational(600.0, description="seconds that one file may take before its worker is killed")
     memory_mb: int = operational(4096, ge=512, description="memory one worker may use above its start, in MiB")
 
     def identity(self) -> dict[str, Any]:
@@ -28,17 +29,13 @@ class VideoConfig(Section):
 
 
 class IngestConfig(Section):
-    """Which videos are taken and what is known of them."""
+    """Which videos are used, and what is known about them."""
 
-    label_from_name: bool = Field(
-        True, description="read the label from UCF-Crime and XD-Violence file names where the manifest gives none"
-    )
-    unlabelled: Literal["skip", "normal"] = Field(
-        "skip", description="what a video without a label and without a glance counts as"
-    )
+    label_from_name: bool = Field(True, description="read missing labels from UCF-Crime and XD-Violence file names")
+    unlabelled: Literal["skip", "normal"] = Field("skip", description="what happens to a video without label and click")
     verify: Literal["packets", "decode"] = Field(
         "packets",
-        description="packets compares index and packets and decodes both ends; decode decodes every frame once",
+        description="packets: compare index with packets and decode both ends; decode: decode every frame once",
     )
 
 
@@ -49,19 +46,19 @@ class GlancesConfig(Section):
         "auto", description="class names to accept: auto, or the name of a file in datasets/taxonomies"
     )
     frame_rate: float | None = Field(
-        None, gt=0, description="frame rate of Label Studio projects whose tasks record none; None asks the video"
+        None, gt=0, description="frame rate of Label Studio projects whose tasks lack it; null: that of the video"
     )
     policy: Literal["union", "majority", "one"] = Field(
         "union",
-        description="whose clicks count where several people saw a video: all of them, an event once; those that more "
-        "than half of its viewers made; or those of one annotator",
+        description="whose clicks count if several people annotated a video. union: all, each event once; majority: "
+        "those of more than half of the annotators; one: those of annotator",
     )
-    annotator: str | None = Field(None, description="the annotator whose clicks count under policy one, as exported")
+    annotator: str | None = Field(None, description="policy one: the annotator, as exported")
     tolerance_s: float = Field(
         1.0,
         ge=0,
-        description="clicks of one class and different people mean one event up to this many seconds apart; so far "
-        "reaches a mark that takes clicks back",
+        description="clicks of one class by different people count as one event up to this many seconds apart; an "
+        "Ignore mark cancels clicks within the same distance",
     )
 
     @model_validator(mode="after")
@@ -76,25 +73,25 @@ class GlancesConfig(Section):
 class ProposalConfig(Section):
     """How spans are read from anomaly scores. Fractions count from a video's calm level up to a glance's score."""
 
-    smooth_s: float = Field(
-        0.5, ge=0, description="standard deviation of the smoothing over time, in seconds; 0 is none"
-    )
+    smooth_s: float = Field(0.5, ge=0, description="standard deviation of the smoothing over time, in seconds; 0: none")
     level: Fraction = Field(0.2, description="quantile of a video's smoothed scores that counts as its calm level")
     peak_s: float = Field(
         1.0, ge=0, description="a glance's score is the highest smoothed one within this many seconds of it"
     )
     low: Fraction = Field(
         0.5,
-        description="a span reaches as far as the scores stay above this fraction; half-way is where smoothing "
-        "leaves the edges of an event",
+        description="a span extends while scores stay above this fraction; smoothing leaves the edges of an event "
+        "half-way",
     )
-    high: Fraction = Field(0.7, description="beyond a dip below low, a span goes on only where scores exceed this one")
+    high: Fraction = Field(0.7, description="after a dip below low, a span continues only where scores exceed this")
     alpha: Fraction = Field(
         0.9, description="no threshold exceeds alpha times the glance's score: a video may be abnormal throughout"
     )
     gap_s: float = Field(1.0, ge=0, description="longest dip below low inside a span, in seconds")
-    max_s: Seconds = Field(60.0, description="longest span; of a longer one the part with the highest scores is kept")
-    nested: int = Field(1, ge=1, le=10, description="proposals a glance: the widest, then tighter ones inside it")
+    max_s: Seconds = Field(
+        60.0, description="longest span, in seconds; of a longer one, the part with the highest scores is kept"
+    )
+    nested: int = Field(1, ge=1, le=10, description="proposals per click: the widest, then tighter ones inside it")
 
     @model_validator(mode="after")
     def _order(self) -> ProposalConfig:
@@ -113,10 +110,11 @@ class ClipsConfig(Section):
     proposal: ProposalConfig = Field(ProposalConfig(), description="sampler: from scores to spans")
     min_s: Seconds = Field(1.0, description="shortest clip kept, in seconds")
     whole_max_s: float = Field(
-        20.0, ge=0, description="an abnormal video without a click and at most this long is taken whole; 0 takes none"
+        20.0, ge=0, description="an abnormal video without a click is used whole up to this length in seconds; 0: never"
     )
     normal_per_video: Annotated[float, Field(ge=0, le=100)] | None = Field(
-        None, description="mean number of random segments of a normal video; null is as many as an abnormal one has"
+        None,
+        description="mean number of random segments per normal video; null: as many as an abnormal video has clips",
     )
     files: Literal["encode", "reference"] = Field(
         "encode", description="encode writes an H.264 file per clip; reference reads the span from the source video"
@@ -143,26 +141,24 @@ class FilterConfig(Section):
     """Which answers are dropped by rule, and where human verdicts come from."""
 
     verdicts: list[str] = Field([], description="files of human verdicts: Parquet, CSV or JSONL of Verdict rows")
-    judge: JudgeConfig = Field(JudgeConfig(), description="a language model that judges what the rules let pass")
+    judge: JudgeConfig = Field(JudgeConfig(), description="a language model that judges the pairs that pass the rules")
     min_words: int = Field(5, ge=1, description="shortest answer in words")
     max_words: int = Field(200, ge=1, description="longest answer in words")
-    language: Literal["en", "any"] = Field("en", description="language that answers must be in; any takes all")
+    language: Literal["en", "any"] = Field("en", description="language of the answers; any accepts all")
     min_support: Fraction = Field(
-        0.0, description="smallest share of an answer's content words that must stand in caption, label or question"
+        0.0, description="smallest share of an answer's content words that must occur in caption, label or question"
     )
-    max_copies: int = Field(
-        20, ge=1, description="answers to a task that may be near-duplicates of one another over all videos"
-    )
-    share_from: int = Field(200, ge=1, description="pairs of a task from which on the two shares below are limits")
+    max_copies: int = Field(20, ge=1, description="near-duplicate answers allowed per task, over all videos")
+    share_from: int = Field(200, ge=1, description="number of pairs per task above which the two shares below apply")
     max_question_share: float = Field(
         0.5, gt=0, le=1, description="largest share of a task's pairs that may have the same question"
     )
     max_opening_share: float = Field(
-        0.5, gt=0, le=1, description="largest share of a task's answers that may open with the same four words"
+        0.5, gt=0, le=1, description="largest share of a task's answers that may start with the same four words"
     )
     near_duplicate: Fraction = Field(
         0.9,
-        description="Jaccard similarity of word trigrams from which a later answer of one video and task is dropped",
+        description="Jaccard similarity of word trigrams at which a repeated answer of one video and task is dropped",
     )
 
     @model_validator(mode="after")
@@ -175,12 +171,12 @@ class FilterConfig(Section):
 class ExportConfig(Section):
     """How the dataset is written."""
 
-    embed_videos: bool = Field(False, description="put the bytes of the clip files into the Parquet shards")
-    rows_per_shard: int = Field(10_000, ge=1, description="rows of one Parquet shard")
-    row_group_rows: int = Field(500, ge=1, description="rows of one row group")
+    embed_videos: bool = Field(False, description="store the clip files' bytes in the Parquet shards")
+    rows_per_shard: int = Field(10_000, ge=1, description="rows per Parquet shard")
+    row_group_rows: int = Field(500, ge=1, description="rows per row group")
     validation_fraction: Fraction = Field(0.1, description="share of videos without a split that go to validation")
     test_fraction: Fraction = Field(0.0, description="share of videos without a split that go to test")
-    name: str = Field("", description="title of the dataset card; empty is the name of the workspace")
+    name: str = Field("", description="title of the dataset card; empty: the name of the workspace")
     license: str = Field("other", description="license field of the dataset card: that of your footage")
 
     @model_validator(mode="after")

@@ -16,24 +16,24 @@ class EndpointConfig(Section):
     """How an OpenAI-compatible endpoint is called, and what one run may spend there."""
 
     base_url: str | None = operational(
-        None, description="openai: URL of the endpoint; None is OPENAI_BASE_URL or OpenAI"
+        None, description="openai: URL of the endpoint; null: OPENAI_BASE_URL, else OpenAI"
     )
     concurrency: int = operational(
         8, ge=1, le=1024, description="openai: requests in flight; fewer while the endpoint answers HTTP 429"
     )
-    timeout_s: Seconds = operational(120.0, description="openai: seconds one request may take")
+    timeout_s: Seconds = operational(120.0, description="openai: timeout of one request in seconds")
     max_retries: int = operational(
-        5, ge=0, le=50, description="openai: retries on 408, 409, 5xx and lost connections; on 429 four times as many"
+        5, ge=0, le=50, description="openai: retries on 408, 409, 5xx and lost connections; four times as many on 429"
     )
-    max_requests: int | None = operational(None, ge=1, description="openai: requests that one run may send")
+    max_requests: int | None = operational(None, ge=1, description="openai: requests one run may send; null: no limit")
     max_total_tokens: int | None = operational(
-        None, ge=1, description="openai: prompt and completion tokens that one run may use"
+        None, ge=1, description="openai: prompt and completion tokens one run may use; null: no limit"
     )
     max_cost: float | None = operational(
-        None, gt=0, description="openai: what one run may cost, in the currency of prices"
+        None, gt=0, description="openai: what one run may cost, in the currency of prices; null: no limit"
     )
     prices: dict[str, TokenPrice] = operational(
-        {}, description="openai: price of a million tokens by model: {name: {input: 0.15, output: 0.60}}"
+        {}, description="openai: price per million tokens, by model: {name: {input: 0.15, output: 0.60}}"
     )
 
     @field_validator("base_url")
@@ -61,20 +61,20 @@ class CaptionConfig(EndpointConfig):
     allow_pickle: bool = operational(False, description="hf: read weights from pickle files, which can run code")
     prompt: str = Field("caption", description="hf, openai: id of the prompt in prompts/")
     files: list[str] = Field([], description="human: UCA, HIVAU-70k or CSV (video_id,start_s,end_s,sentence) files")
-    num_frames: int = Field(8, ge=2, le=512, description="hf, openai: frames shown to the model, evenly spaced in time")
+    num_frames: int = Field(8, ge=2, le=512, description="hf, openai: frames shown per clip, evenly spaced in time")
     max_side: int = Field(
         768,
         ge=32,
         le=4096,
-        description="hf, openai: longest side of these frames in pixels; smaller videos stay as they are",
+        description="hf, openai: longest side of the frames in pixels; smaller videos are not enlarged",
     )
     send: Literal["frames", "video"] = Field(
         "frames", description="openai: frames: num_frames JPEG pictures; video: the whole clip as an MP4 file"
     )
-    jpeg_quality: int = Field(90, ge=1, le=100, description="openai: quality of these pictures")
+    jpeg_quality: int = Field(90, ge=1, le=100, description="openai: JPEG quality of the frames")
     max_new_tokens: int = Field(128, ge=1, description="hf, openai: longest caption in tokens")
-    temperature: float = Field(0.0, ge=0, le=2, description="hf, openai: 0 takes the likeliest token")
-    top_p: float = Field(1.0, gt=0, le=1, description="hf: above temperature 0, likeliest tokens to sample from")
+    temperature: float = Field(0.0, ge=0, le=2, description="hf, openai: sampling temperature; 0: greedy")
+    top_p: float = Field(1.0, gt=0, le=1, description="hf: with temperature above 0, nucleus to sample from")
     seed: int = Field(0, description="hf, openai: seed of the sampling; hf draws the same for a clip in any batch")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="hf: auto is bfloat16 on GPU")
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"] = operational(
@@ -85,9 +85,9 @@ class CaptionConfig(EndpointConfig):
         description="hf: auto, cpu, cuda, cuda:1; map spreads one model over all GPUs; cuda:0,cuda:1 runs one model "
         "on each, and all does so on every GPU",
     )
-    batch_size: int = operational(16, ge=1, description="hf: most clips in one batch")
+    batch_size: int = operational(16, ge=1, description="hf: clips per batch at most")
     batch_tokens: int = operational(
-        32_768, ge=1, description="hf: most prompt tokens in one batch, visual ones and padding included"
+        32_768, ge=1, description="hf: prompt tokens per batch at most, with visual tokens and padding"
     )
     buffer_mb: int = operational(2048, ge=64, description="hf, openai: frames decoded ahead of the model, in MiB")
 
@@ -115,13 +115,13 @@ class SynthesizeConfig(EndpointConfig):
     tasks: list[Task] = Field([Task.JUDGE_EXPLAIN, Task.DESCRIPTION], min_length=1, description="tasks of every clip")
     model: str | None = Field(None, description="openai: name of the model; hf: model id or folder")
     revision: str | None = Field(None, description="hf: revision of the model")
-    temperature: float = Field(0.0, ge=0, le=2, description="openai, hf: sampling temperature; 0 is greedy")
+    temperature: float = Field(0.0, ge=0, le=2, description="openai, hf: sampling temperature; 0: greedy")
     max_tokens: int = Field(400, ge=16, description="openai, hf: longest answer in tokens")
     transport: Literal["chat", "batch"] = operational(
-        "chat", description="openai: chat: request by request; batch: the endpoint's Batch API, within a day"
+        "chat", description="openai: chat sends single requests; batch uses the endpoint's Batch API, within a day"
     )
     batch_requests: int = operational(20_000, ge=1, le=50_000, description="batch: requests in one batch")
-    poll_s: Seconds = operational(60.0, description="batch: longest wait between two looks at a batch, in seconds")
+    poll_s: Seconds = operational(60.0, description="batch: longest interval between status checks, in seconds")
     batch_size: int = operational(8, ge=1, description="hf: answers generated together")
     device: str = operational("auto", description="hf: auto, cpu, cuda, cuda:1, ...")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="hf: auto is bfloat16 on GPU")
@@ -129,14 +129,17 @@ class SynthesizeConfig(EndpointConfig):
 
 
 class JudgeConfig(EndpointConfig):
-    """An LLM that reads answers as a reviewer would. What people decided is not judged again."""
+    """An LLM that reads answers as a reviewer would. Pairs that people decided are not judged again."""
 
     backend: Literal["none", "openai"] = Field(
         "none", description="none: nobody judges; openai: any OpenAI-compatible endpoint"
     )
     model: str | None = Field(None, description="openai: name of the model")
     min_score: float = Field(
-        3.0, ge=1, le=5, description="what the lowest of the scores for support, relevance and clarity must reach"
+        3.0,
+        ge=1,
+        le=5,
+        description="answers whose lowest score for support, relevance and clarity is below this are dropped",
     )
     max_tokens: int = Field(200, ge=16, description="openai: longest reply in tokens")
     temperature: float = Field(0.0, ge=0, le=2, description="openai: sampling temperature; 0 is greedy")

@@ -22,37 +22,36 @@ class LoraConfig(Section):
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the input of the updates")
     target_modules: list[str] = Field(
         [],
-        description="last parts of the names of layers that are updated, e.g. q_proj; [] is every linear layer of the "
-        "language model",
+        description="layers that get updates, by the last part of their name, e.g. q_proj; []: every linear layer of "
+        "the language model",
     )
     lr: float = Field(
         2e-4,
         ge=0,
-        description="highest learning rate of the updates; 0 leaves them zero, so that the projector alone is trained",
+        description="peak learning rate of the updates; 0: train only the projector",
     )
-    projector_lr: float = Field(2e-5, ge=0, description="highest learning rate of the projector; 0 leaves it as it is")
-    warmup: Fraction = Field(0.03, description="share of the steps in which the rates rise from 0")
-    weight_decay: float = Field(0.0, ge=0, description="of AdamW, on matrices")
-    max_grad_norm: float = Field(1.0, gt=0, description="longer gradients are scaled down to this length")
+    projector_lr: float = Field(2e-5, ge=0, description="peak learning rate of the projector; 0: leave it unchanged")
+    warmup: Fraction = Field(0.03, description="share of the steps in which the learning rates rise from 0")
+    weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW, on matrices")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradient norm above which gradients are scaled down")
     epochs: int | None = Field(
-        None, ge=1, description="passes over the training split; unset: one, or where rows are few up to 8"
+        None, ge=1, description="passes over the training split; unset: 1, or up to 8 where rows are few"
     )
     batch_size: int | None = Field(
         None,
         ge=1,
-        description="rows in one step, on all devices together; unset: 128, or where rows are few as many as leave 60 "
-        "steps",
+        description="rows per step, over all devices; unset: 128, or fewer where rows are few, so that 60 steps are left",
     )
     micro_batch: int = operational(
-        4, ge=1, description="rows that a device takes at once; gradients accumulate to those of a step"
+        4, ge=1, description="rows per device at a time; gradients accumulate to a full step"
     )
-    num_frames: int = Field(8, ge=2, le=512, description="frames shown of a clip, evenly spaced in time")
+    num_frames: int = Field(8, ge=2, le=512, description="frames shown per clip, evenly spaced in time")
     max_side: int = Field(
-        448, ge=32, le=4096, description="longest side of these frames in pixels; smaller ones stay as they are"
+        448, ge=32, le=4096, description="longest side of the frames in pixels; smaller ones are not enlarged"
     )
-    tasks: list[Task] = Field([], description="tasks of the rows that are trained on; [] is all")
+    tasks: list[Task] = Field([], description="tasks to train on; []: all")
     dtype: Literal["auto", "bf16", "float32"] = Field(
-        "auto", description="of the arithmetic and of weights that stay; auto is bf16 on GPU and float32 elsewhere"
+        "auto", description="type of the arithmetic and of frozen weights; auto: bf16 on GPU, float32 elsewhere"
     )
     quantize: Literal["none", "4bit"] = Field(
         "none", description="4bit: the language model in NF4 (QLoRA), by bitsandbytes on a CUDA device"
@@ -61,13 +60,13 @@ class LoraConfig(Section):
         "auto", description="attention kernels; auto is sdpa wherever the model has it"
     )
     gradient_checkpointing: bool = operational(
-        True, description="compute activations twice instead of keeping them: less memory, about a third more time"
+        True, description="recompute activations instead of storing them: less memory, about a third more time"
     )
-    seed: int = Field(0, ge=0, description="seed of the first weights, of the order of rows and of dropout")
-    device: Literal["auto", "cpu"] = operational("auto", description="auto: the GPU where there is one")
-    validate_every: int = operational(0, ge=0, description="steps between validations; 0: after the last step alone")
+    seed: int = Field(0, ge=0, description="seed of initial weights, row order and dropout")
+    device: Literal["auto", "cpu"] = operational("auto", description="auto: the GPU if there is one")
+    validate_every: int = operational(0, ge=0, description="steps between validations; 0: only after the last step")
     validation_rows: int = operational(
-        256, ge=0, description="validation rows that the loss is measured on, drawn once; 0: none"
+        256, ge=0, description="validation rows to measure the loss on, drawn once; 0: none"
     )
     judged_rows: int = operational(
         64,
@@ -75,11 +74,13 @@ class LoraConfig(Section):
         description="validation rows whose Yes or No is generated and compared with the label, drawn once; 0: none",
     )
     judged_tokens: int = operational(
-        16, ge=1, description="tokens generated of such an answer, which opens with its judgement"
+        16, ge=1, description="tokens generated per such answer, which starts with its judgement"
     )
     checkpoint_every: int = operational(50, ge=1, description="steps between checkpoints")
-    keep: int = operational(2, ge=1, description="checkpoints kept")
-    log_to: Literal["tensorboard", "wandb", "none"] = operational("tensorboard", description="where curves go")
+    keep: int = operational(2, ge=1, description="number of checkpoints to keep")
+    log_to: Literal["tensorboard", "wandb", "none"] = operational(
+        "tensorboard", description="where training curves are logged"
+    )
 
     @model_validator(mode="after")
     def _rates(self) -> LoraConfig:

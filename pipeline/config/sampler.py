@@ -22,7 +22,7 @@ class FeaturesConfig(Section):
     folders: list[str] = Field([], description="npy: folders of .npy files, <video> or <video>__<crop>")
     revision: str | None = Field(None, description="vision model: its revision")
     pooling: Literal["class", "mean"] = Field("class", description="vision model: class token, or mean of the patches")
-    batch_size: int = operational(32, ge=1, description="vision model: frames in one batch")
+    batch_size: int = operational(32, ge=1, description="vision model: frames per batch")
     device: str = operational("auto", description="vision model: auto, cpu, cuda, cuda:1, ...")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="vision model: auto is bfloat16 on GPU"
@@ -45,8 +45,8 @@ class LossConfig(Section):
     """Weights of the loss terms and the parameters of the targets; the defaults are GlanceVAD's."""
 
     glance: float = Field(1.0, ge=0, description="cross entropy with the targets made from the clicks")
-    mil_abnormal: float = Field(0.0, ge=0, description="top-k of abnormal videos; 1 where there are no clicks to use")
-    mil_normal: float = Field(1.0, ge=0, description="top-k of normal videos")
+    mil_abnormal: float = Field(0.0, ge=0, description="top-k loss of abnormal videos; use 1 if there are no clicks")
+    mil_normal: float = Field(1.0, ge=0, description="top-k loss of normal videos")
     memory: float = Field(0.1, ge=0, description="attention on the two memories")
     triplet: float = Field(0.1, ge=0, description="margin between normal and abnormal features")
     kl: float = Field(0.001, ge=0, description="normal memory's latent against the unit Gaussian")
@@ -54,10 +54,10 @@ class LossConfig(Section):
     shortcut: float = Field(0.0, ge=0, description="squared weights of the shortcut")
     alpha: Fraction = Field(0.9, description="clicks: share of a click's score down to which its event is mined")
     sigma: float = Field(0.1, gt=0, description="clicks: width of the Gaussians, the video's length being 2")
-    raw_steps: int = Field(50, ge=0, description="clicks: first steps, trained on the raw clicks")
-    positive_s: Seconds = Field(4.0, description="regions: this close to a click is abnormal")
-    negative_s: Seconds = Field(10.0, description="regions: further than this from every click is held normal")
-    negative_weight: Fraction = Field(0.3, description="regions: weight of what is held normal in abnormal videos")
+    raw_steps: int = Field(50, ge=0, description="clicks: initial steps, trained on the raw clicks")
+    positive_s: Seconds = Field(4.0, description="regions: this many seconds around a click are abnormal")
+    negative_s: Seconds = Field(10.0, description="regions: beyond this many seconds from every click counts as normal")
+    negative_weight: Fraction = Field(0.3, description="regions: weight of what counts as normal in abnormal videos")
 
     @model_validator(mode="after")
     def _regions(self) -> LossConfig:
@@ -74,7 +74,7 @@ class Recipe(Section):
         description="clicks: mined and rendered; video-label: no clicks; regions: near clicks, far from them, unknown",
     )
     pooling: Literal["none", "positions"] = Field(
-        "none", description="positions: forget where in the picture things move; motion features only"
+        "none", description="positions: ignore where in the picture things move; motion features only"
     )
     context: Literal["none", "video"] = Field(
         "none", description="video: add how each feature differs from the video's own calm quarter"
@@ -83,37 +83,46 @@ class Recipe(Section):
     network: NetworkConfig = Field(NetworkConfig(), description="size of the network")
     loss: LossConfig = Field(LossConfig(), description="loss terms")
     segments: int = Field(200, ge=2, description="longest training sequence; longer videos are averaged down to it")
-    batch_videos: int = Field(64, ge=1, description="normal and as many abnormal videos in a step")
-    crops: int = Field(0, ge=0, description="random crops of a video in a step; 0 is all")
-    steps: int = Field(1500, ge=1, description="training steps at most")
-    learning_rate: float = Field(1e-4, gt=0, description="of Adam")
-    weight_decay: float = Field(5e-5, ge=0, description="of Adam")
+    batch_videos: int = Field(64, ge=1, description="normal videos per step, and as many abnormal ones")
+    crops: int = Field(0, ge=0, description="random crops of a video per step; 0: all")
+    steps: int = Field(1500, ge=1, description="maximum number of training steps")
+    learning_rate: float = Field(1e-4, gt=0, description="learning rate of Adam")
+    weight_decay: float = Field(5e-5, ge=0, description="weight decay of Adam")
 
 
 class SamplerConfig(Section):
     """How the temporal sampler is trained, chosen and applied."""
 
-    weights: str | None = Field(None, description="folder of a trained sampler; null trains one on this workspace")
+    weights: str | None = Field(None, description="folder of a trained sampler; null: train one on this workspace")
     search: Literal["auto", "off"] = Field(
         "auto",
-        description="auto: with few training videos, small recipes compete on validation; off: the recipe as it stands",
+        description="auto: with few training videos, small recipes compete on validation; off: use `recipe`",
     )
-    small_below: int = Field(100, ge=0, description="training videos below which search=auto tries small recipes")
+    small_below: int = Field(
+        100, ge=0, description="number of training videos below which search=auto tries small recipes"
+    )
     recipe: Recipe = Field(Recipe(), description="the network and its training")
     folds: int = Field(
-        0, ge=0, le=50, description="networks, each validated on its own part; 0: up to 8 with few videos, otherwise 1"
+        0,
+        ge=0,
+        le=50,
+        description="networks, each validated on its own part of the videos; 0: up to 8 with few videos, otherwise 1",
     )
-    validation_fraction: float = Field(0.2, gt=0, lt=1, description="share of videos that validate a single network")
-    evaluate_every: int = Field(50, ge=1, description="steps between validations; fewer where training is short")
+    validation_fraction: float = Field(
+        0.2, gt=0, lt=1, description="share of the videos used to validate a single network"
+    )
+    evaluate_every: int = Field(50, ge=1, description="steps between validations; fewer if training is short")
     smoothing_s: list[Annotated[float, Field(ge=0, le=60)]] = Field(
-        [0.0, 1.0, 2.0, 3.0], min_length=1, description="widths of the score's smoothing in seconds; validation chooses"
+        [0.0, 1.0, 2.0, 3.0],
+        min_length=1,
+        description="widths of score smoothing to choose from by validation, in seconds",
     )
     seed: int = Field(0, ge=0, description="seed of weights, batches, dropout and folds")
     device: str = operational("auto", description="auto, cpu, cuda, cuda:1, ...")
     snippets_at_once: int = Field(
         0,
         ge=0,
-        description="snippets, all crops counted, that a step works on at once, a pair of videos at least; its "
-        "gradient is that of the whole step, its memory less; 0: 4096 on CPU, 65536 on GPU",
+        description="snippets, over all crops, that a step processes at once, at least a pair of videos; less memory, "
+        "same gradient as the whole step; 0: 4096 on CPU, 65536 on GPU",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto is bfloat16 on GPU")

@@ -12,7 +12,7 @@ import numpy as np
 from annotation.formats.base import Format, by_columns
 from annotation.formats.foreign import ForeignGlance, Import
 from pipeline.dataset.formats import ExportFormat, write_json
-from pipeline.features.base import EncoderBackend, FeatureWriter, num_snippets
+from pipeline.features.base import EncoderBackend, num_snippets, write_features
 from pipeline.models.base import Draft
 from pipeline.records import Caption
 
@@ -70,9 +70,8 @@ class Encoder:
     def encode(self, jobs):
         for job in jobs:
             count = num_snippets(job.video.num_frames, job.stride_frames)
-            writer = FeatureWriter(job.path, count, job.video.video_id)
-            writer.write(np.full((1, count, 3), self.scale, dtype=np.float32))
-            yield writer.close()
+            features = np.full((1, count, 3), self.scale, dtype=np.float32)
+            yield write_features(job.path, count, job.video.video_id, [features])
 
 
 MEAN = EncoderBackend(make_encoder=Encoder, make_stream=None)

@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 TOP_LEVEL = {
     "pipeline", "flows", "annotation", "prompts", "datasets", "tests", "pyproject.toml", "README.md", "LICENSE",
     "CHANGELOG.md", "CONTRIBUTING.md", "Makefile", "prefect.yaml", "requirements.lock", ".ci", "docs", "benchmarks",
-    ".gitignore",
+    ".gitignore", "mkdocs.yml",
 }  # fmt: skip
 
 
