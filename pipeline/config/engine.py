@@ -17,7 +17,7 @@ class VideoConfig(Section):
 
     reader: Reader = Field(
         "auto",
-        description="decoder; auto is pyav, which is exact on every file; decord refuses files on which it is not exact",
+        description="decoder; auto is pyav, exact on every file; decord refuses files on which it is not",
     )
     workers: int = operational(0, ge=0, description="worker processes for decoding; 0: one per core")
     timeout_s: Seconds = operational(600.0, description="seconds that one file may take before its worker is killed")

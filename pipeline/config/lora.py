@@ -40,7 +40,7 @@ class LoraConfig(Section):
     batch_size: int | None = Field(
         None,
         ge=1,
-        description="rows per step, over all devices; unset: 128, or fewer where rows are few, so that 60 steps are left",
+        description="rows per step, over all devices; unset: 128, or fewer where rows are few: 60 steps remain",
     )
     micro_batch: int = operational(
         4, ge=1, description="rows per device at a time; gradients accumulate to a full step"
