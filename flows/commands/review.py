@@ -15,7 +15,7 @@ SampleOption = Annotated[
     float, typer.Option("--sample", metavar="PERCENT", help="share of the pairs to draw, in percent")
 ]
 SeedOption = Annotated[int, typer.Option(help="the same seed draws the same pairs")]
-UndecidedOption = Annotated[bool, typer.Option("--only-undecided", help="leave out what people have decided")]
+UndecidedOption = Annotated[bool, typer.Option("--only-undecided", help="leave out pairs that people have decided")]
 AllOption = Annotated[bool, typer.Option("--all", help="also pairs that the rules dropped")]
 
 

@@ -112,7 +112,9 @@ class SynthesizeConfig(EndpointConfig):
         "package:name: a synthesizer of another package",
     )
     options: dict[str, Any] = Field({}, description="package:name: settings of that synthesizer")
-    tasks: list[Task] = Field([Task.JUDGE_EXPLAIN, Task.DESCRIPTION], min_length=1, description="tasks of every clip")
+    tasks: list[Task] = Field(
+        [Task.JUDGE_EXPLAIN, Task.DESCRIPTION], min_length=1, description="tasks written for every clip"
+    )
     model: str | None = Field(None, description="openai: name of the model; hf: model id or folder")
     revision: str | None = Field(None, description="hf: revision of the model")
     temperature: float = Field(0.0, ge=0, le=2, description="openai, hf: sampling temperature; 0: greedy")

@@ -17,9 +17,9 @@ class FeaturesConfig(Section):
         description="motion: measured, no model; npy: others' features from files; package:name: an encoder of another "
         "package; else a vision model's id or folder",
     )
-    stride_frames: int = Field(16, ge=1, le=4096, description="frames of one snippet; of a 10 fps video take 8")
+    stride_frames: int = Field(16, ge=1, le=4096, description="frames per snippet; use 8 for 10 fps video")
     options: dict[str, Any] = Field({}, description="package:name: settings of that encoder")
-    folders: list[str] = Field([], description="npy: folders of .npy files, <video> or <video>__<crop>")
+    folders: list[str] = Field([], description="npy: folders of .npy files named <video> or <video>__<crop>")
     revision: str | None = Field(None, description="vision model: its revision")
     pooling: Literal["class", "mean"] = Field("class", description="vision model: class token, or mean of the patches")
     batch_size: int = operational(32, ge=1, description="vision model: frames per batch")
