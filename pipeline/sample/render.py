@@ -52,8 +52,10 @@ class Painter:
         self._cover: Weights = np.zeros(0, np.float32)
         self._tone = rng.uniform(0, math.tau)
         fixed = [v for v in shot.vehicles if _still(v)]
+        self.canvas.begin(self._background)
         for vehicle in fixed:
-            vehicle.draw_shadow(_over(self.canvas, self._background), 0.0)
+            vehicle.draw_shadow(self.canvas, 0.0)
+        self._background = self.canvas.image.copy()
         still: list[Element] = [*shot.layout.props, *fixed]
         self._sprites = [_Sprite(self.canvas, element) for element in still]
         self._movers: list[Person | Vehicle] = [*shot.people, *(v for v in shot.vehicles if v not in fixed)]
@@ -194,13 +196,6 @@ def _still(vehicle: Vehicle) -> bool:
     """Tell whether a vehicle looks the same in all frames."""
     changes = (vehicle.crash_s, vehicle.shaken_s[0], vehicle.burnt_s[0])
     return vehicle.track.stays and vehicle.track.now_s < 0 and all(map(math.isinf, changes))
-
-
-def _over(canvas: Canvas, image: Image) -> Canvas:
-    """Return a canvas of the same camera that draws into `image`."""
-    other = Canvas(canvas.camera, canvas.night)
-    other.image = image
-    return other
 
 
 def _background(canvas: Canvas, layout: Layout, rng: Random) -> Image:

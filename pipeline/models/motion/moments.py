@@ -42,16 +42,12 @@ def find_moments(
     cuts = [
         Moment(kind="cut", at_s=cut - start_s) for cut in measured.cuts_s if times_s[first] < cut < times_s[last - 1]
     ]
-    light = _light_moments(measured, first, last, start_s)
-    taken = [moment.at_s for moment in [*cuts, *light]]
     if camera_moves:
         # Everything changes from frame to frame then, and no burst can be told from the camera's own motion.
-        return sorted(cuts, key=lambda moment: moment.at_s)
-    surges = [
-        moment
-        for moment in _surges(measured, usual, first, last, start_s)
-        if all(abs(moment.at_s - other) > 0.6 for other in taken)
-    ]
+        return cuts
+    light = _light_moments(measured, first, last, start_s)
+    surges = _surges(measured, usual, first, last, start_s)
+    surges = [surge for surge in surges if all(abs(surge.at_s - other.at_s) > 0.6 for other in [*cuts, *light])]
     return sorted([*cuts, *light, *surges], key=lambda moment: moment.at_s)
 
 
@@ -137,14 +133,11 @@ def _kindled(measured: Measurements, index: int) -> tuple[float, float] | None:
     glow = measured.glow.reshape(len(measured.times_s), -1)
     # A dark thing that vanishes makes its place brighter too, but not brighter than the background.
     rise = glow[index] - glow[max(index - 3, 0) : max(index - 1, 1)].max(axis=0)
-    place = _cell_centre(int(rise.argmax()), measured.glow.shape[1:])
+    rows, columns = measured.glow.shape[1:]
+    row, column = divmod(int(rise.argmax()), columns)
+    place = ((column + 0.5) / columns, (row + 0.5) / rows)
     covered = _covered(measured.tracks, place, float(measured.times_s[index]))
     return place if rise.max() > _MIN_GLARE and not covered else None
-
-
-def _cell_centre(cell: int, shape: tuple[int, ...]) -> tuple[float, float]:
-    row, column = divmod(cell, shape[1])
-    return (column + 0.5) / shape[1], (row + 0.5) / shape[0]
 
 
 def _covered(tracks: Sequence[Track], place: tuple[float, float], at_s: float) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,12 +68,7 @@ class Track:
         first, last = np.searchsorted(self.times_s, [start_s, end_s])
         if last - first < 3:
             return None
-        return Track(
-            times_s=self.times_s[first:last],
-            regions=self.regions[first:last],
-            aspect=self.aspect,
-            contacts=self.contacts,
-        )
+        return replace(self, times_s=self.times_s[first:last], regions=self.regions[first:last])
 
     @property
     def positions(self) -> Floats:

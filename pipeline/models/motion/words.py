@@ -7,6 +7,7 @@ facts do not.
 from __future__ import annotations
 
 import random
+from bisect import bisect_left
 from collections.abc import Sequence
 
 from pipeline.models.motion.facts import ClipFacts, Mover, Stirring
@@ -69,11 +70,8 @@ def _camera(camera: tuple[float, float, float], chance: random.Random) -> str:
         way = "grows larger, as when a camera moves in" if zoom > 0 else "grows smaller, as when a camera draws back"
     elif abs(right) >= abs(down):
         # The picture slides against the way the camera turns.
-        way = (
-            "slides to the left, as when a camera turns right"
-            if right < 0
-            else "slides to the right, as when a camera turns left"
-        )
+        slide, turn = ("left", "right") if right < 0 else ("right", "left")
+        way = f"slides to the {slide}, as when a camera turns {turn}"
     else:
         way = "slides upward, as when a camera tilts down" if down < 0 else "slides downward, as when a camera tilts up"
     return chance.choice(["the camera is not still: ", "the view itself moves: "]) + f"the whole picture {way}"
@@ -85,15 +83,7 @@ def _wide(facts: ClipFacts) -> Stirring | None:
 
 
 def _widespread(wide: Stirring, chance: random.Random) -> str:
-    share = (
-        "most"
-        if wide.area > 0.6
-        else "about half"
-        if wide.area > 0.42
-        else "about a third"
-        if wide.area > 0.27
-        else "about a fifth"
-    )
+    share = ("about a fifth", "about a third", "about half", "most")[bisect_left((0.27, 0.42, 0.6), wide.area)]
     verb = chance.choice(["keeps changing", "is in constant change"])
     return f"one large area {_where(wide.place)}, {share} of the picture, {verb}"
 
