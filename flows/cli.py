@@ -158,7 +158,9 @@ def status(
 
 @app.command()
 def validate(path: Annotated[Path, typer.Argument(help="workspace or dataset folder")]) -> None:
-    """Check the invariants of a dataset; exit 1 and a list where one fails."""
+    """Check the invariants of a dataset; exit 1 and a list where one fails. What gives labels away is named as well."""
+    from pipeline.dataset.layout import dataset_folder_of
+    from pipeline.dataset.shortcuts import find_shortcuts
     from pipeline.dataset.validate import validate_dataset
 
     _existing(path)
@@ -168,6 +170,8 @@ def validate(path: Annotated[Path, typer.Argument(help="workspace or dataset fol
     if findings:
         typer.echo(f"{path}: {len(findings)} findings", err=True)
         raise typer.Exit(1)
+    for shortcut in find_shortcuts(dataset_folder_of(path)):
+        typer.echo(f"shortcut: {shortcut}")
     typer.echo(f"{path}: valid")
 
 
