@@ -89,7 +89,8 @@ def _read_clips(folder: Path) -> pd.DataFrame:
         "path": pc.field("video", "path"), "is_abnormal": pc.field("label") != NORMAL,
     }  # fmt: skip
     rows = pads.dataset(shards, format="parquet", schema=layout.schema()).to_table(columns=wanted)
-    return rows.group_by(list(wanted)).aggregate([]).to_pandas()
+    clips: pd.DataFrame = rows.group_by(list(wanted)).aggregate([]).to_pandas()
+    return clips
 
 
 def _mean(clips: pd.DataFrame, values: pd.Series[float]) -> pd.Series[float]:
