@@ -139,11 +139,9 @@ def test_meteor_of_java_knows_synonyms() -> None:
     assert stem.meteor == measure_texts(wanted, ["a blue vehicle burns"]).meteor
 
 
-WORDS = (
-    "a the man woman car dog runs walks falls hits opens burns near into behind door road shop and then slowly".split(
-        " "
-    )
-)  # noqa: SIM905
+WORDS = split_words(
+    "a the man woman car dog runs walks falls hits opens burns near into behind door road shop and then slowly"
+)
 
 
 def random_texts(count: int, seed: int) -> tuple[list[str], list[str]]:
