@@ -169,7 +169,9 @@ def status(
 
 @app.command()
 def validate(path: Annotated[Path, typer.Argument(help="workspace or dataset folder")]) -> None:
-    """Check a dataset's invariants; list what fails and exit with 1."""
+    """Check a dataset's invariants; list what fails and exit with 1. Also names what gives labels away."""
+    from pipeline.dataset.layout import dataset_folder_of
+    from pipeline.dataset.shortcuts import find_shortcuts
     from pipeline.dataset.validate import validate_dataset
 
     _existing(path)
@@ -179,6 +181,8 @@ def validate(path: Annotated[Path, typer.Argument(help="workspace or dataset fol
     if findings:
         typer.echo(f"{path}: {len(findings)} findings", err=True)
         raise typer.Exit(1)
+    for shortcut in find_shortcuts(dataset_folder_of(path)):
+        typer.echo(f"shortcut: {shortcut}")
     typer.echo(f"{path}: valid")
 
 

@@ -116,6 +116,11 @@ class ClipsConfig(Section):
         None,
         description="mean number of random segments per normal video; null: as many as an abnormal video has clips",
     )
+    normal_lengths: Literal["follow", "keep"] = Field(
+        "follow",
+        description="follow: normal segments are as long as the abnormal clips are now; keep: as they were when first "
+        "measured, so that further clicks move none",
+    )
     files: Literal["encode", "reference"] = Field(
         "encode", description="encode writes an H.264 file per clip; reference reads the span from the source video"
     )
@@ -130,8 +135,12 @@ class ClipsConfig(Section):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that decide what the stage makes: of the proposals only where they are used."""
+        """Return the settings that decide what the stage makes: of the proposals only where they are used.
+
+        Whether lengths follow the clicks is none: a segment is made anew where its own place has changed.
+        """
         kept = super().identity()
+        del kept["normal_lengths"]
         if self.method == "window":
             del kept["proposal"]
         return kept

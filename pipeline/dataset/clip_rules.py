@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +36,7 @@ class FileUse:
     row_id: str
     duration_s: float | None
     until_s: float
+    split: str
     num_frames: int | None = None
 
 
@@ -56,6 +59,25 @@ def check_files(uses: Mapping[str, FileUse], folder: Path, probe_files: int | No
     count = len(present) if probe_files is None else min(probe_files, len(present))
     if count:
         _probe([present[i * len(present) // count] for i in range(count)], folder, findings)
+
+
+def check_copies(uses: Iterable[FileUse], folder: Path, findings: Findings) -> None:
+    """Check that no two splits hold clips of equal content, under whatever name; of equal sizes the bytes are read."""
+    by_size: defaultdict[int, list[FileUse]] = defaultdict(list)
+    for use in uses:
+        path = folder / use.path
+        if use.duration_s is not None and path.is_file():
+            by_size[path.stat().st_size].append(use)
+    for alike in by_size.values():
+        by_content: defaultdict[bytes, dict[str, FileUse]] = defaultdict(dict)
+        if len({use.split for use in alike}) > 1:
+            for use in alike:
+                by_content[hashlib.sha256((folder / use.path).read_bytes()).digest()].setdefault(use.split, use)
+        for found in by_content.values():
+            if len(found) > 1:
+                value = ", ".join(f"{use.path} in {split}" for split, use in sorted(found.items()))
+                first = next(iter(found.values()))
+                findings.add("split_by_content", first.file, f"id {first.row_id!r}", value, "equal clips share a split")
 
 
 def _probe(uses: Sequence[FileUse], folder: Path, findings: Findings) -> None:

@@ -54,6 +54,10 @@ def _is_null(name: str) -> Callable[[pa.Table], Any]:
     return lambda rows: pc.is_null(rows.column(name))
 
 
+def _is_no_hash(name: str, digits: int) -> Callable[[pa.Table], Any]:
+    return lambda rows: pc.invert(pc.match_substring_regex(rows.column(name), rf"^[0-9a-f]{{{digits}}}$"))
+
+
 def _bad_span(rows: pa.Table) -> Any:
     start_s, end_s = rows.column("start_s"), rows.column("end_s")
     in_order = pc.and_(pc.greater_equal(start_s, 0.0), pc.less(start_s, end_s))
@@ -149,6 +153,8 @@ def _rules() -> Iterator[_Rule]:
         "score", "anomaly_score must lie in [0, 1]",
         lambda rows: _is_outside(rows.column("anomaly_score"), 0.0, 1.0), ("anomaly_score",),
     )  # fmt: skip
+    for name, digits in (("fingerprint", 16), ("prompt_hash", 32)):
+        yield _Rule("hash", f"{name} must be {digits} hexadecimal digits", _is_no_hash(name, digits), (name,))
     yield _Rule("video", "video must hold a path or bytes", _no_video, ("source_video",))
     yield _Rule("video", "video.bytes must be an mp4 file", _embedded_no_mp4, ("source_video",))
     yield _Rule(

@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
 from pipeline.dataset import layout
-from pipeline.dataset.clip_rules import FileUse, check_files
+from pipeline.dataset.clip_rules import FileUse, check_copies, check_files
 from pipeline.dataset.findings import Finding, Findings
 from pipeline.dataset.layout import DataShard
 from pipeline.dataset.row_rules import check_rows
+from pipeline.dataset.statistics import DatasetStatistics
+from pipeline.dataset.table_rules import check_against_tables, hash_rows
+from pipeline.records import Rejected
 from pipeline.workspace import Workspace, is_workspace
 
 PROBED_FILES = 500
 """Video files whose timeline is read by default, evenly chosen among all; that all are there is always checked."""
 
 _BATCH_ROWS = 4096
+_UNCOUNTED = ("files", "warnings")
+"""What `stats.json` holds beside the figures of rows."""
 
 
 def validate_dataset(path: Path, *, probe_files: int | None = PROBED_FILES) -> list[Finding]:
@@ -47,15 +54,22 @@ def validate_dataset(path: Path, *, probe_files: int | None = PROBED_FILES) -> l
     content = _Content()
     rows_of = {shard.name: _read_shard(shard, content, findings) for shard in shards}
     content.check(findings)
+    content.check_clips(findings)
     _check_stats(folder, rows_of, findings)
     _check_card(folder, shards, rows_of, findings)
     _check_rejected(folder, findings)
     frames: dict[str, int] = {}
+    if not findings.all():
+        # Of rows that are damaged themselves the figures cannot be told.
+        _check_figures(folder, shards, findings)
     if is_workspace(folder.parent):
         workspace = Workspace(str(folder.parent.absolute()))
         frames = _frames_of_clips(workspace)
         _check_contents(workspace, content, findings)
-    check_files(content.files(frames), folder, probe_files, findings)
+        content.check_against(workspace, findings)
+    files = content.files(frames)
+    check_files(files, folder, probe_files, findings)
+    check_copies(files.values(), folder, findings)
     return findings.all()
 
 
@@ -65,6 +79,7 @@ class _Content:
     def __init__(self) -> None:
         self._ids: list[tuple[str, pa.ChunkedArray]] = []
         self._uses: list[tuple[str, pa.Table]] = []
+        self._hashed: dict[str, list[pd.DataFrame]] = {}
         self.splits_of: dict[str, set[str]] = {}
 
     def add(self, shard: DataShard, rows: pa.Table) -> None:
@@ -72,8 +87,9 @@ class _Content:
         for video_id in rows.column("source_video").unique().to_pylist():
             self.splits_of.setdefault(video_id, set()).add(shard.split)
         path, content = (pc.struct_field(rows.column("video"), name) for name in ("path", "bytes"))
-        uses = rows.select(["id", "start_s", "end_s"]).append_column("path", path)
+        uses = rows.select(["id", "start_s", "end_s", "source_video", "label"]).append_column("path", path)
         self._uses.append((shard.name, uses.filter(pc.is_null(content))))
+        self._hashed.setdefault(shard.name, []).append(hash_rows(rows))
 
     def check(self, findings: Findings) -> None:
         if self._ids:
@@ -87,18 +103,36 @@ class _Content:
                 value = f"in {' and '.join(sorted(splits))}"
                 findings.add("split_by_video", "data", f"source_video {video_id!r}", value, "a video has one split")
 
+    def check_against(self, workspace: Workspace, findings: Findings) -> None:
+        """Check that rows are what the tables of the workspace give."""
+        has_clip_files = any(
+            pc.any(pc.starts_with(uses.column("path"), layout.CLIP_FOLDER)).as_py() for _, uses in self._uses
+        )
+        check_against_tables(workspace, self._hashed, has_clip_files=has_clip_files, findings=findings)
+
+    def check_clips(self, findings: Findings) -> None:
+        """Check that the rows of one clip file tell of one clip."""
+        told: dict[str, list[Any]] = {}
+        for shard, table in self._uses:
+            for row_id, *clip, path in zip(*(column.to_pylist() for column in table.columns), strict=True):
+                if path and path.startswith(layout.CLIP_FOLDER) and told.setdefault(path, clip) != clip:
+                    start_s, end_s, video, label = told[path]
+                    value = f"video.path={path!r}, which another row calls {label} of {video!r}, {start_s} to {end_s} s"
+                    findings.add("clip_rows", shard, f"id {row_id!r}", value, "a file is one clip of one video")
+
     def files(self, frames_of: Mapping[str, int]) -> dict[str, FileUse]:
         """Return what the rows say of each file that they refer to, by path."""
         uses: dict[str, FileUse] = {}
         for shard, table in self._uses:
-            for row_id, start_s, end_s, path in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            columns = (table.column(name).to_pylist() for name in ("id", "start_s", "end_s", "path"))
+            for row_id, start_s, end_s, path in zip(*columns, strict=True):
                 if not path or start_s is None or end_s is None:
                     continue
                 earlier = uses.get(path)
                 if earlier is None or end_s > earlier.until_s:
                     is_clip = path.startswith(layout.CLIP_FOLDER)
                     uses[path] = FileUse(
-                        path=path, file=shard, row_id=row_id, until_s=end_s,
+                        path=path, file=shard, row_id=row_id, until_s=end_s, split=shard.split("/")[1].split("-")[0],
                         duration_s=end_s - start_s if is_clip else None,
                         num_frames=frames_of.get(Path(path).stem) if is_clip else None,
                     )  # fmt: skip
@@ -162,6 +196,39 @@ def _check_stats(folder: Path, rows_of: Mapping[str, int | None], findings: Find
     for name, held in (("files", rows_of), ("rows", sum(count or 0 for count in rows_of.values()))):
         if stats.get(name) != held:
             findings.add("stats", layout.STATS, "", f"{name}={stats.get(name)}", f"the shards hold {held}")
+
+
+def _check_figures(folder: Path, shards: list[DataShard], findings: Findings) -> None:
+    """Check that the figures of `stats.json` are those of the rows."""
+    statistics = DatasetStatistics()
+    columns = ["source_video", "start_s", "end_s", "label"]
+    clips = []
+    for shard in shards:
+        counted = [*columns, "is_anomaly", "task", "answer", "verdict", "captioner", "llm"]
+        with pq.ParquetFile(shard.path) as file:
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=counted):
+                rows = pa.Table.from_batches([batch])
+                statistics.add(rows, shard.split)
+                split = pa.repeat(pa.scalar(shard.split), rows.num_rows)
+                clips.append(rows.select(columns).append_column("split", split))
+    used = pa.concat_tables(clips).group_by([*columns, "split"]).aggregate([])
+    rejected = [Rejected(**row) for row in pq.read_table(folder / layout.REJECTED).to_pylist()]
+    figures = _leaves(statistics.summary(used.rename_columns({"source_video": "video_id"}), rejected))
+    written = _leaves(
+        {name: value for name, value in (layout.read_stats(folder) or {}).items() if name not in _UNCOUNTED}
+    )
+    for name in sorted(figures.keys() | written.keys()):
+        if written.get(name) != figures.get(name):
+            value = f"{name}={written.get(name)}"
+            findings.add("stats", layout.STATS, "", value, f"the rows give {figures.get(name)}")
+
+
+def _leaves(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return all values of nested objects by their dotted names."""
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        leaves |= _leaves(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
+    return leaves
 
 
 def _check_card(folder: Path, shards: list[DataShard], rows_of: Mapping[str, int | None], findings: Findings) -> None:

@@ -19,6 +19,7 @@ import yaml
 
 import pipeline
 from pipeline.dataset import layout
+from pipeline.dataset.shortcuts import find_shortcuts
 from pipeline.errors import DataError, RecordError
 from pipeline.records import Rejected, count_by
 from pipeline.report.charts import clock, draw_histogram
@@ -66,7 +67,7 @@ def write_build_report(workspace: Workspace, stage_reports: Sequence[StageReport
     rejects = _group_rejects(workspace)
     rows_by_stage = {table.name: table.num_rows for table in _tables(workspace)}
     reviewers = count_by(workspace.verdicts.arrow(["reviewer"]).column("reviewer").to_pylist())
-    checks = check_dataset(stats, rows_by_stage, reviewers)
+    checks = check_dataset(stats, rows_by_stage, reviewers, find_shortcuts(folder))
     facts = {
         "workspace": workspace.url,
         "dataset": str(folder),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.dataset.shortcuts import Shortcut
 from pipeline.dataset.statistics import SIDES
 from pipeline.records import NORMAL
 
@@ -30,7 +31,10 @@ class Check:
 
 
 def check_dataset(
-    stats: Mapping[str, Any], made_by_stage: Mapping[str, int], reviewers: Mapping[str, int]
+    stats: Mapping[str, Any],
+    made_by_stage: Mapping[str, int],
+    reviewers: Mapping[str, int],
+    shortcuts: Sequence[Shortcut] = (),
 ) -> list[Check]:
     """Return every check, those that need attention first.
 
@@ -38,6 +42,7 @@ def check_dataset(
         stats: content of `stats.json`.
         made_by_stage: rows of each stage's table.
         reviewers: verdicts by reviewer.
+        shortcuts: traits that give labels away.
     """
     checks = [
         _class_sizes(stats),
@@ -51,6 +56,7 @@ def check_dataset(
             stats["answer_words"], measure="mean", max_ratio=MAX_WORDS_RATIO, title="Answer lengths", unit="words",
             consequence="Scores of generated text will differ between the sides for this reason alone",
         ),
+        _shortcuts(shortcuts),
         _wordings(stats),
         _rejects(stats, made_by_stage),
         _review(reviewers),
@@ -116,6 +122,14 @@ def _lengths(
     if ratio > max_ratio:
         detail += f" {consequence}."
     return Check(title=title, detail=detail, needs_attention=ratio > max_ratio)
+
+
+def _shortcuts(shortcuts: Sequence[Shortcut]) -> Check:
+    named = "; ".join(map(str, shortcuts))
+    detail = (
+        f"{named[:1].upper()}{named[1:]}." if named else "No trait of clips and videos was seen to give labels away."
+    )
+    return Check(title="Shortcuts", detail=detail, needs_attention=bool(shortcuts))
 
 
 def _wordings(stats: Mapping[str, Any]) -> Check:

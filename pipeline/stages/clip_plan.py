@@ -60,7 +60,7 @@ class ClipPlanner:
 
     def plan(self, item: VideoGlances, profile: LengthProfile) -> ClipPlan:
         """Return the clips of a video; the segments of a normal one follow `profile` in number and length."""
-        if not self._is_normal(item):
+        if not self.is_normal(item):
             return self._plan_abnormal(item)
         try:
             return self._plan_segments(item, profile)
@@ -69,10 +69,11 @@ class ClipPlanner:
 
     def measure_profile(self, items: Iterable[VideoGlances]) -> LengthProfile:
         """Return how many clips the abnormal videos among `items` have, and how long they are."""
-        plans = (self._plan_abnormal(item) for item in items if not self._is_normal(item))
+        plans = (self._plan_abnormal(item) for item in items if not self.is_normal(item))
         return LengthProfile.measure([[clip.span for clip in plan.clips] for plan in plans], self._config)
 
-    def _is_normal(self, item: VideoGlances) -> bool:
+    def is_normal(self, item: VideoGlances) -> bool:
+        """Tell whether a video has normal clips alone."""
         if item.video.label is None and not item.glances:
             return self._unlabelled_is_normal
         return item.video.label == NORMAL
@@ -91,11 +92,15 @@ class ClipPlanner:
             raise RecordError(
                 Reason.CLIP_TOO_SHORT, f"the video is {video.duration_s:.2f} s long; clips.min_s={self._config.min_s:g}"
             )
-        # Seeded by what the video is: its segments are the same whatever else is in the build.
-        rng = random.Random(f"{self._config.seed}:{video.video_id}:{video.sha256}")
-        spans = profile.draw_segments(rng, video.duration_s, self._config)
+        spans = self.draw_segments(video, profile)
         clips = [PlannedClip(span=span, label=NORMAL, glance_time_s=None, method="random") for span in spans]
         return ClipPlan(clips=tuple(clips), curve=self._curve(item))
+
+    def draw_segments(self, video: Video, profile: LengthProfile) -> list[Span]:
+        """Return the segments of a normal video."""
+        # Seeded by what the video is: its segments depend on the profile alone, whatever else is in the build.
+        rng = random.Random(f"{self._config.seed}:{video.video_id}:{video.sha256}")
+        return profile.draw_segments(rng, video.duration_s, self._config)
 
     def _plan_windows(self, item: VideoGlances) -> ClipPlan:
         times_s = [glance.time_s for glance in item.glances]

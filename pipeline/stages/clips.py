@@ -52,6 +52,7 @@ class ClipsStage:
         self._unlabelled_is_normal = unlabelled_is_normal
         self._planner = ClipPlanner(config, workspace.storage, unlabelled_is_normal=unlabelled_is_normal)
         self._files = ArrayFiles(workspace, "clips")
+        self._measured: tuple[dict[str, str], LengthProfile] | None = None
 
     def identity(self) -> Mapping[str, Any]:
         return {
@@ -61,19 +62,23 @@ class ClipsStage:
         }
 
     def units(self) -> Iterator[Unit[VideoGlances]]:
+        profile = self._length_profile()
         for item in self._video_glances():
-            parts: list[object] = [
-                content_key(replace(item.video, split=None)),
-                [content_key(glance) for glance in item.glances],
-            ]
-            if item.scores is not None:
-                parts.append(content_key(item.scores))
+            parts = _content(item)
+            if self._planner.is_normal(item):
+                # A click elsewhere moves only the segments whose length or number it changes.
+                spans = self._planner.draw_segments(item.video, profile)
+                parts.append([(span.start_s, span.end_s) for span in spans])
             yield Unit(key=digest(*parts), record_id=item.video.video_id, payload=item)
 
     def run(self, units: Iterable[Unit[VideoGlances]]) -> Iterator[Outcome[EventClip]]:
         from pipeline.video.pool import VideoPool
 
         profile = self._length_profile()
+        if self._measured is not None:
+            stamps = self._measured[0]
+            facts = {"clips_per_video": profile.clips_per_video, "lengths_s": profile.lengths_s}
+            self._workspace.write_json(_PROFILE, stamps | facts)
         folder = None
         if self._config.files == "encode":
             folder = self._workspace.storage.local_path("clips")
@@ -118,22 +123,31 @@ class ClipsStage:
         return {scores.video_id: scores for scores in self._workspace.scores.records()}
 
     def _length_profile(self) -> LengthProfile:
-        """Return the lengths that normal segments are matched to, measured when clips are first made.
+        """Return the lengths that normal segments are matched to, measured anew when an abnormal video has changed.
 
-        They are kept until a setting of the stage changes: a video added later must not move the segments of others.
+        With `clips.normal_lengths=keep` they stay until a setting of the stage or the sampler changes.
         """
         # Another sampler makes all clips anew, and other lengths with them.
         samplers = sorted({scores.sampler for scores in self._scores().values()})
-        made_under = digest(dict(self.identity()), *samplers)
+        stamps = {"made_under": digest(dict(self.identity()), *samplers)}
+        if self._config.normal_lengths == "follow":
+            stamps["made_from"] = digest(
+                *(digest(*_content(item)) for item in self._video_glances() if not self._planner.is_normal(item))
+            )
+        if self._measured is not None and self._measured[0] == stamps:
+            return self._measured[1]
         stored = self._workspace.read_json(_PROFILE)
-        if isinstance(stored, dict) and stored.get("made_under") == made_under:
+        if isinstance(stored, dict) and stamps.items() <= stored.items():
             return LengthProfile(tuple(stored["lengths_s"]), stored["clips_per_video"])
         profile = self._planner.measure_profile(self._video_glances())
-        self._workspace.write_json(
-            _PROFILE,
-            {"made_under": made_under, "clips_per_video": profile.clips_per_video, "lengths_s": profile.lengths_s},
-        )
+        self._measured = stamps, profile
         return profile
+
+
+def _content(item: VideoGlances) -> list[object]:
+    """Return what the clips of a video follow from, beside the settings."""
+    scores = [] if item.scores is None else [content_key(item.scores)]
+    return [content_key(replace(item.video, split=None)), [content_key(glance) for glance in item.glances], *scores]
 
 
 def make_clips(job: CutJob) -> tuple[list[EventClip], Rejects]:

@@ -1,8 +1,8 @@
 """filter: rule checks and human verdicts decide which instruction pairs go into the dataset.
 
-A person's edit comes first, then the rules read the answer as it would stand in the dataset, a person's rejection
-and near-duplicates within a video last. What the rules let pass a language model may judge. Every pair that is dropped
-leaves a reason.
+A person's edit comes first, then the rules read the answer as it would stand in the dataset, then what others say
+counts: near-copies over all videos, and near-duplicates within one last. What is left a language model may judge. Every
+pair that is dropped leaves a reason.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from pipeline.config import FilterConfig
@@ -29,10 +30,12 @@ from pipeline.records import Caption, Decision, InstructionPair, Reason, Verdict
 from pipeline.review.store import file_verdicts, stored_verdicts
 from pipeline.review.verdicts import RULES, decided_at
 from pipeline.schema import content_key
-from pipeline.stages.base import Outcome, TableOnly, Unit
+from pipeline.stages.base import Outcome, TableOnly, Unit, fingerprint_of
 from pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
+
+_CROWDED = "tables/filter/_crowded.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,8 @@ class FilterStage(TableOnly):
         self._workspace = workspace
         self._config = config
         self._crowded: dict[str, RecordError] | None = None
+        self._crowded_from = ""
+        self._broken: dict[str, RecordError | None] = {}
         self._judge: QualityJudge | None = None
         if config.judge.backend == "openai":
             self._judge = QualityJudge(config.judge, workspace.journal_folder("filter"))
@@ -79,7 +84,7 @@ class FilterStage(TableOnly):
     def identity(self) -> Mapping[str, Any]:
         # The files of verdicts are no setting that decides: what they say of a pair is part of its unit's key.
         settings = self._config.model_dump(mode="json", exclude={"verdicts", "judge"})
-        return {"code": 3, **settings, "judge": None if self._judge is None else self._judge.identity()}
+        return {"code": 4, **settings, "judge": None if self._judge is None else self._judge.identity()}
 
     def spent(self) -> Spending | None:
         """Return what the judge has cost, None where there is none."""
@@ -91,15 +96,33 @@ class FilterStage(TableOnly):
         clips = _clips(self._workspace)
         expected = Counter(clips[clip_id][0] for clip_id in clip_ids)
         verdicts, bad = self._read_verdicts(set(pairs.arrow(["pair_id"]).column("pair_id").to_pylist()))
-        if self._crowded is None:
-            self._crowded = self._find_crowded(verdicts)
         captions = self._workspace.captions.lookup("clip_id")
-        gathered: dict[str, list[Candidate]] = {}
-        for pair in pairs.records():
-            video_id, clip_s = clips[pair.clip_id]
+
+        def caption_of(pair: InstructionPair) -> Caption:
             caption = captions.get(pair.clip_id)
             if caption is None:
                 raise RuntimeError(f"{pair.pair_id}: its caption is gone; run the build again")
+            return caption
+
+        def keeps_rules(pair: InstructionPair) -> bool:
+            broken = _broken_rule(pair, caption_of(pair), clips[pair.clip_id][1], self._config)
+            self._broken[pair.pair_id] = broken
+            return broken is None
+
+        if self._crowded is None:
+            self._crowded = self._stored_crowded(verdicts)
+        if self._crowded is None:
+            # What people decided is kept, so the answers count as they are before people edit them.
+            self._crowded = find_crowded(
+                (pair for pair in pairs.records() if pair.pair_id not in verdicts),
+                self._config,
+                keeps_rules=keeps_rules,
+                video_of=lambda pair: clips[pair.clip_id][0],
+            )
+        gathered: dict[str, list[Candidate]] = {}
+        for pair in pairs.records():
+            video_id, clip_s = clips[pair.clip_id]
+            caption = caption_of(pair)
             group = gathered.setdefault(video_id, [])
             verdict = verdicts.get(pair.pair_id)
             crowd = self._crowded.get(pair.pair_id)
@@ -111,6 +134,8 @@ class FilterStage(TableOnly):
             yield Unit(key=digest(item.place, item.fault.detail), record_id=item.place, payload=item)
 
     def run(self, units: Iterable[Unit[Sequence[Candidate] | BadVerdict]]) -> Iterator[Outcome[Verdict]]:
+        crowded = {pair_id: [fault.reason, fault.detail] for pair_id, fault in (self._crowded or {}).items()}
+        self._workspace.write_json(_CROWDED, {"made_from": self._crowded_from, "crowded": crowded})
         decided = (_Decided(unit.payload, self._decide(unit.payload)) for unit in units)
         if self._judge is None:
             yield from (item.outcome for item in decided)
@@ -120,12 +145,16 @@ class FilterStage(TableOnly):
     def _decide(self, payload: Sequence[Candidate] | BadVerdict) -> Outcome[Verdict]:
         if isinstance(payload, BadVerdict):
             return Outcome(rejected=[(payload.place, payload.fault)])
-        return judge(payload, self._config)
+        return judge(payload, self._config, self._broken)
 
-    def _find_crowded(self, verdicts: Mapping[str, Verdict]) -> dict[str, RecordError]:
-        """Look over the answers of all videos, as they are before people edit them; what people decided is kept."""
-        pairs = (pair for pair in self._workspace.pairs.records() if pair.pair_id not in verdicts)
-        return find_crowded(pairs, self._config)
+    def _stored_crowded(self, verdicts: Mapping[str, Verdict]) -> dict[str, RecordError] | None:
+        """Return what an earlier run found in the very same answers, None where there was none."""
+        tables = (self._workspace.pairs, self._workspace.captions, self._workspace.clips)
+        self._crowded_from = digest(fingerprint_of(self), [table.digest() for table in tables], sorted(verdicts))
+        stored = self._workspace.read_json(_CROWDED)
+        if not isinstance(stored, dict) or stored.get("made_from") != self._crowded_from:
+            return None
+        return {pair_id: RecordError(Reason(reason), detail) for pair_id, (reason, detail) in stored["crowded"].items()}
 
     def _read_verdicts(self, known: set[str]) -> tuple[dict[str, Verdict], list[BadVerdict]]:
         """Return the latest verdict about each pair, of equally late ones the last, and those that cannot be used."""
@@ -163,8 +192,12 @@ async def _ask(quality: QualityJudge, chat: Chat, decided: _Decided) -> Outcome[
     return Outcome(rows=rows, rejected=rejected)
 
 
-def judge(candidates: Sequence[Candidate], config: FilterConfig) -> Outcome[Verdict]:
-    """Decide about all pairs of one video."""
+def judge(
+    candidates: Sequence[Candidate],
+    config: FilterConfig,
+    known: Mapping[str, RecordError | None] = MappingProxyType({}),
+) -> Outcome[Verdict]:
+    """Decide about all pairs of one video; `known` is what some without a verdict break, as far as it was asked."""
     kept: list[tuple[InstructionPair, Verdict]] = []
     rejected: list[tuple[str, RecordError]] = []
     for candidate in candidates:
@@ -174,21 +207,34 @@ def judge(candidates: Sequence[Candidate], config: FilterConfig) -> Outcome[Verd
         else:
             if verdict is not None and verdict.edited_answer is not None:
                 pair = dataclasses.replace(pair, answer=verdict.edited_answer)
-            fault = check_answer(pair, candidate.caption, config, candidate.clip_s) or candidate.crowd
-        support = support_of(pair, candidate.caption)
-        if fault is None and support < config.min_support:
-            detail = f"{support:.2f} of its content words stand in caption, label or question"
-            fault = RecordError(Reason.UNSUPPORTED, f"{detail}; min_support={config.min_support}")
+            if pair.pair_id in known:
+                broken = known[pair.pair_id]
+            else:
+                broken = _broken_rule(pair, candidate.caption, candidate.clip_s, config)
+            fault = broken or candidate.crowd
         if fault is not None:
             rejected.append((pair.pair_id, fault))
             continue
         if verdict is not None:
             verdict = dataclasses.replace(verdict, original_answer=candidate.pair.answer)
-        kept.append((pair, dataclasses.replace(verdict or _accepted(pair), support=round(support, 4))))
+        support = round(support_of(pair, candidate.caption), 4)
+        kept.append((pair, dataclasses.replace(verdict or _accepted(pair), support=support)))
     duplicates = near_duplicates([pair for pair, _ in kept], config)
     rejected.extend(duplicates.items())
     rows = [verdict for pair, verdict in kept if pair.pair_id not in duplicates]
     return Outcome(rows=rows, rejected=rejected)
+
+
+def _broken_rule(pair: InstructionPair, caption: Caption, clip_s: float, config: FilterConfig) -> RecordError | None:
+    """Return what an answer breaks on its own, whatever others say."""
+    if fault := check_answer(pair, caption, config, clip_s):
+        return fault
+    if not config.min_support:
+        return None
+    support = support_of(pair, caption)
+    detail = f"{support:.2f} of its content words stand in caption, label or question"
+    fault = RecordError(Reason.UNSUPPORTED, f"{detail}; min_support={config.min_support}")
+    return fault if support < config.min_support else None
 
 
 def _accepted(pair: InstructionPair) -> Verdict:

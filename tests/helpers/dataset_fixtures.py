@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -90,13 +91,14 @@ def commit(table: Table[Record], rows: Sequence[Record], rejected: Sequence[Reje
 
 
 def write_mp4(path: Path, num_frames: int = CLIP_FRAMES) -> None:
-    """Write a grey ramp with a bright block that moves."""
+    """Write a bright block that moves over a ground which no file of another name has."""
+    ground = np.random.default_rng(zlib.crc32(path.name.encode())).integers(50, 70, (6, 8, 3), np.uint8)
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for number in range(num_frames):
-            picture = np.full((48, 64, 3), 60, np.uint8)
+            picture = ground.repeat(8, axis=0).repeat(8, axis=1)
             picture[10:30, number % 50 : number % 50 + 12] = 230
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())

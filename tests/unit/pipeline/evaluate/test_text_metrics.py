@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import shutil
 import sys
 from collections import Counter
@@ -136,3 +137,62 @@ def test_meteor_of_java_knows_synonyms() -> None:
     # the same sentence with a word that is no synonym
     assert java.meteor > measure_texts(wanted, ["a blue vehicle burns"], Meteor.JAVA).meteor
     assert stem.meteor == measure_texts(wanted, ["a blue vehicle burns"]).meteor
+
+
+WORDS = split_words(
+    "a the man woman car dog runs walks falls hits opens burns near into behind door road shop and then slowly"
+)
+
+
+def random_texts(count: int, seed: int) -> tuple[list[str], list[str]]:
+    """Sentences of few words, and what a bad memory makes of them: words lost, doubled, exchanged and moved."""
+    rng = random.Random(seed)
+    wanted, given = [], []
+    for _ in range(count):
+        words = [rng.choice(WORDS) for _ in range(rng.randint(1, 24))]
+        wanted.append(" ".join(words))
+        for _ in range(rng.randint(0, 8)):
+            place = rng.randrange(len(words))
+            match rng.choice(("lose", "double", "exchange", "move")):
+                case "lose" if len(words) > 1:
+                    del words[place]
+                case "double":
+                    words.insert(place, words[place])
+                case "exchange":
+                    words[place] = rng.choice(WORDS)
+                case "move":
+                    words.insert(rng.randrange(len(words)), words.pop(place))
+        given.append(" ".join(words))
+    return wanted, given
+
+
+def test_figures_of_random_texts_stay_what_other_libraries_gave() -> None:
+    # BLEU is that of sacrebleu 2.6.0 without smoothing, ROUGE-L follows from precision and recall of rouge-score 0.1.2
+    found = measure_texts(*random_texts(200, seed=7))
+    assert (found.bleu_1, found.bleu_2, found.bleu_3, found.bleu_4) == pytest.approx(
+        (0.866531, 0.765611, 0.676302, 0.602870), abs=1e-6
+    )
+    assert found.rouge_l == pytest.approx(0.768448, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_bleu_agrees_with_sacrebleu(seed: int) -> None:
+    sacrebleu = pytest.importorskip("sacrebleu")
+    wanted, given = random_texts(60, seed)
+    found = measure_texts(wanted, given)
+    for order, ours in enumerate((found.bleu_1, found.bleu_2, found.bleu_3, found.bleu_4), start=1):
+        theirs = sacrebleu.BLEU(max_ngram_order=order, tokenize="none", smooth_method="none", force=True)
+        assert ours == pytest.approx(theirs.corpus_score(given, [wanted]).score / 100, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rouge_l_agrees_with_rouge_score(seed: int) -> None:
+    rouge_scorer = pytest.importorskip("rouge_score.rouge_scorer")
+    wanted, given = random_texts(60, seed)
+    scorer = rouge_scorer.RougeScorer(["rougeL"])
+    beta2, values = 1.2**2, []
+    for one, other in zip(wanted, given, strict=True):
+        score = scorer.score(one, other)["rougeL"]
+        denominator = score.recall + beta2 * score.precision
+        values.append((1 + beta2) * score.precision * score.recall / denominator if denominator else 0.0)
+    assert measure_texts(wanted, given).rouge_l == pytest.approx(sum(values) / len(values), abs=1e-6)

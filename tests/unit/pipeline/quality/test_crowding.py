@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
 from pipeline.config import FilterConfig
 from pipeline.errors import RecordError
-from pipeline.quality.crowding import find_crowded
+from pipeline.quality import crowding
 from pipeline.quality.support import support_of
 from pipeline.records import NORMAL, Caption, EventClip, InstructionPair, Reason, Record, Task
+from pipeline.stages import filter as filter_stage
 from pipeline.stages.filter import Candidate, FilterStage, judge
 from pipeline.stages.run import run_stage
 from pipeline.tables import Table
@@ -27,6 +29,17 @@ def pair(
         pair_id=f"p{number:04d}", clip_id=f"c{number}", task=task, question=question or f"What is seen? ({number})",
         answer=answer, label=label, llm="x", prompt_hash="0" * 32, raw_response="",
     )  # fmt: skip
+
+
+def find_crowded(
+    pairs: list[InstructionPair],
+    config: FilterConfig,
+    *,
+    keeps_rules: Callable[[InstructionPair], bool] = lambda _: True,
+    video_of: Callable[[InstructionPair], str] = lambda pair: pair.clip_id,
+) -> dict[str, RecordError]:
+    """Look over pairs that keep the rules, each of a video of its own, unless told otherwise."""
+    return crowding.find_crowded(pairs, config, keeps_rules=keeps_rules, video_of=video_of)
 
 
 def own_answer(number: int) -> str:
@@ -46,6 +59,47 @@ def test_copies_are_dropped_beyond_a_number_and_near_copies_count() -> None:
     shuffled = random.Random(1).sample(copies + others, len(copies) + len(others))
     assert find_crowded(shuffled, config).keys() == found.keys()
     assert not find_crowded(copies + others, FilterConfig(max_copies=20))
+
+
+@pytest.mark.parametrize("max_copies", [1, 3, 5])
+def test_a_wrong_answer_takes_no_place_from_a_right_one(max_copies: int) -> None:
+    pairs = [pair(n, own_answer(0)) for n in range(12)]
+    wrong = {f"p{n:04d}" for n in (0, 1, 3, 4, 7)}
+    asked: list[str] = []
+
+    def keeps_rules(one: InstructionPair) -> bool:
+        asked.append(one.pair_id)
+        return one.pair_id not in wrong
+
+    config = FilterConfig(max_copies=max_copies)
+    found = find_crowded(pairs, config, keeps_rules=keeps_rules)
+    right = [one for one in pairs if one.pair_id not in wrong]
+    assert [one.pair_id for one in right if one.pair_id not in found] == [one.pair_id for one in right[:max_copies]]
+    assert found.keys() - wrong == find_crowded(right, config).keys()
+    # each is asked once, and none where no place is short
+    assert len(asked) == len(set(asked))
+    asked.clear()
+    assert not find_crowded(pairs, FilterConfig(max_copies=12), keeps_rules=keeps_rules)
+    assert asked == []
+
+
+def test_what_repeats_its_own_video_takes_no_place_from_another_video() -> None:
+    pairs = [pair(n, own_answer(0)) for n in range(6)]
+    found = find_crowded(pairs, FilterConfig(max_copies=3), video_of=lambda one: "v" if one.pair_id < "p0004" else "w")
+    assert set(found) == {"p0001", "p0002", "p0003", "p0005"}
+    assert found["p0001"].detail == "1.00 similar to p0000, the limit is 0.9"
+
+
+def test_shares_are_those_of_the_answers_that_keep_the_rules() -> None:
+    pairs = [pair(n, own_answer(n), question="Anything odd?" if n < 30 else "") for n in range(60)]
+    config = FilterConfig(share_from=20, max_question_share=0.5)
+    assert not find_crowded(pairs, config)
+    # 30 of 40 are too many where 20 of the others break a rule, and 10 of 40 are not where 20 of the first ones do
+    found = find_crowded(pairs, config, keeps_rules=lambda one: one.pair_id < "p0040")
+    assert len(found) == 10
+    assert "in 30 of 40 pairs" in next(iter(found.values())).detail
+    assert not find_crowded(pairs, config, keeps_rules=lambda one: one.pair_id >= "p0020")
+    assert not find_crowded(pairs, config, keeps_rules=lambda one: one.pair_id < "p0019")
 
 
 def test_copies_of_another_task_do_not_count() -> None:
@@ -93,9 +147,10 @@ def test_the_filter_stores_support_and_drops_what_has_too_little_or_stands_too_o
     assert {row.pair_id for row in judge(candidates, FilterConfig()).rows} == {"p0001", "p0002"}
 
 
-def test_the_stage_counts_copies_over_all_videos(workspace: Workspace) -> None:
-    same = "A guard opens the gate and a van drives into the yard of the shop."
-    pairs: list[Record] = [pair(number, same) for number in range(3)]
+def fill_with_copies(workspace: Workspace, endings: dict[int, str]) -> None:
+    """Fill the tables with one sentence about each of several videos, and what follows it."""
+    same = "A guard opens the gate and a van drives slowly into the yard of the shop by the road."
+    pairs: list[Record] = [pair(number, f"{same} {ending}") for number, ending in endings.items()]
     clips: list[Record] = [
         EventClip(
             clip_id=f"c{number}", video_id=f"v{number}", start_s=0.0, end_s=5.0, start_frame=0, end_frame=50,
@@ -108,12 +163,33 @@ def test_the_stage_counts_copies_over_all_videos(workspace: Workspace) -> None:
     ]
     for table, rows in ((workspace.clips, clips), (workspace.captions, captions), (workspace.pairs, pairs)):
         cast("Table[Any]", table).commit(["u0", "u1", "u2"], list(zip(["u0", "u1", "u2"], rows, strict=True)), [], "f")
+
+
+def test_the_stage_counts_copies_over_all_videos(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill_with_copies(workspace, dict.fromkeys(range(3), ""))
     run_stage(FilterStage(workspace, FilterConfig(max_copies=3)), workspace.verdicts)
     assert workspace.verdicts.num_rows == 3
     run_stage(FilterStage(workspace, FilterConfig(max_copies=2)), workspace.verdicts)
     assert [(row.record_id, row.reason) for row in workspace.verdicts.rejected()] == [("p0002", Reason.NEAR_DUPLICATE)]
-    report = run_stage(FilterStage(workspace, FilterConfig(max_copies=2)), workspace.verdicts)
+    with monkeypatch.context() as patch:
+        # the same answers are not looked over again
+        patch.setattr(filter_stage, "find_crowded", None)
+        report = run_stage(FilterStage(workspace, FilterConfig(max_copies=2)), workspace.verdicts)
     assert report.made == 0
+
+
+def test_the_stage_counts_only_what_keeps_the_rules(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill_with_copies(workspace, {0: "Something abnormal happens at the gate of the yard.", 1: "", 2: ""})
+    checked = []
+    check = filter_stage.check_answer
+    monkeypatch.setattr(
+        filter_stage, "check_answer", lambda pair, *rest: checked.append(pair.pair_id) or check(pair, *rest)
+    )
+    run_stage(FilterStage(workspace, FilterConfig(max_copies=1, near_duplicate=0.6)), workspace.verdicts)
+    assert [row.pair_id for row in workspace.verdicts.records()] == ["p0001"]
+    rejected = {row.record_id: row.reason for row in workspace.verdicts.rejected()}
+    assert rejected == {"p0000": Reason.WRONG_VERDICT, "p0002": Reason.NEAR_DUPLICATE}
+    assert sorted(checked) == ["p0000", "p0001", "p0002"]
 
 
 @pytest.mark.parametrize(

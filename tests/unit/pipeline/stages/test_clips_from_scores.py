@@ -1,4 +1,4 @@
-"""The clips stage with `clips.method=sampler`, on small videos whose scores are made from known events."""
+"""The clips stage on small videos whose scores are made from known events, with its two methods."""
 
 from __future__ import annotations
 
@@ -205,3 +205,51 @@ def test_nested_proposals_are_clips_of_their_own(config: BuildConfig) -> None:
     for spans in by_glance.values():
         widest = spans[0]
         assert all(widest[0] <= start < end <= widest[1] for start, end in spans)
+
+
+def clicked(config: BuildConfig, folder: Path, clicks: str, lengths: str = "follow") -> dict[str, list[float]]:
+    """Build with windows around other clicks; return the lengths in seconds of the clips by video."""
+    (folder / "clicks.csv").write_text(f"video_id,frame_index\n{clicks}\n")
+    config = with_clips(config, method="window", normal_lengths=lengths)
+    config = config.model_copy(update={"glances": [str(folder / "clicks.csv")]})
+    run_step("glances", Workspace(config.workspace), config)
+    clips_stage(config)
+    lengths_s: dict[str, list[float]] = {}
+    for clip in Workspace(config.workspace).clips.records():
+        lengths_s.setdefault(clip.video_id, []).append(round(clip.end_s - clip.start_s, 2))
+    return lengths_s
+
+
+@pytest.mark.parametrize("lengths", ["follow", "keep"])
+def test_normal_segments_follow_clicks_until_they_are_to_be_kept(
+    config: BuildConfig, tmp_path: Path, lengths: str
+) -> None:
+    assert clicked(config, tmp_path, "b,100", lengths) == {"b": [10.0], "n": [10.0], "m": [10.0]}
+    # windows cut by the ends of the video, twice in one video
+    later = clicked(config, tmp_path, "a,0\na,299\nc,10", lengths)
+    assert sorted(later["a"] + later["c"]) == [5.0, 5.1, 6.0]
+    normal = later["n"] + later["m"]
+    if lengths == "keep":
+        assert normal == [10.0, 10.0]
+    else:
+        assert set(normal) <= {5.0, 5.1, 6.0}
+        assert len(normal) in {2, 3, 4}
+        assert clicked(config, tmp_path, "a,0\na,299\nc,10", "keep") == later
+
+
+def test_clips_are_the_same_whatever_was_clicked_before(config: BuildConfig, tmp_path: Path) -> None:
+    at_once = clicked(config, tmp_path, "a,0\nc,10")
+    clicked(config, tmp_path, "b,100")
+    assert clicked(config, tmp_path, "a,0\nc,10") == at_once
+
+
+def test_a_click_that_changes_no_length_moves_no_segment(config: BuildConfig, tmp_path: Path) -> None:
+    clicked(config, tmp_path, "a,0")
+    normal = {clip.clip_id for clip in Workspace(config.workspace).clips.records() if clip.label == NORMAL}
+    (tmp_path / "clicks.csv").write_text("video_id,frame_index\na,0\nc,0\n")
+    again = with_clips(config, method="window").model_copy(update={"glances": [str(tmp_path / "clicks.csv")]})
+    run_step("glances", Workspace(config.workspace), again)
+    report = clips_stage(again)
+    assert (report.made, report.kept) == (1, 4)
+    clips = list(Workspace(config.workspace).clips.records())
+    assert {clip.clip_id for clip in clips if clip.label == NORMAL} == normal

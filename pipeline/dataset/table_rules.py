@@ -1,0 +1,68 @@
+"""Whether the rows of a dataset are those that the tables of its workspace give."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.dataset.findings import Findings
+from pipeline.dataset.rows import DatasetRows
+from pipeline.errors import DataError
+from pipeline.workspace import Workspace
+
+_COMPARED = (
+    "source_video", "start_s", "end_s", "label", "task", "question", "answer", "caption", "captioner", "llm",
+    "prompt_hash", "glance_time_s", "anomaly_score", "verdict", "reviewer", "reviewed_at", "original_answer",
+)  # fmt: skip
+_CLIP_FILE = "video.path"
+
+
+def hash_rows(rows: pa.Table) -> pd.DataFrame:
+    """Return the hash of every compared value, by the id of the row: eight bytes where a text may have hundreds."""
+    # A clip that is embedded keeps the name of its file alone.
+    file = pc.replace_substring_regex(pc.struct_field(rows.column("video"), "path"), "^.*/", "")
+    columns = {name: rows.column(name) for name in ("fingerprint", *_COMPARED)} | {_CLIP_FILE: file}
+    hashes = {name: pd.util.hash_array(_values(column)) for name, column in columns.items()}
+    return pd.DataFrame(hashes, index=pd.Index(rows.column("id").to_pylist(), name="id"))
+
+
+def check_against_tables(
+    workspace: Workspace, shards: Mapping[str, Sequence[pd.DataFrame]], *, has_clip_files: bool, findings: Findings
+) -> None:
+    """Compare rows, hashed shard by shard, with what the tables give for their ids.
+
+    Rows of another fingerprint are of another build and left alone: the tables may have gone on since the export.
+    """
+    # In which split a video is decides nothing that is compared.
+    split_of = dict.fromkeys(workspace.videos.arrow(["video_id"]).column("video_id").to_pylist(), "train")
+    try:
+        given = DatasetRows(workspace, split_of, "encode" if has_clip_files else "reference")
+    except DataError:
+        # A build that has not come to its end has rows without their clips; the dataset is that of the one before.
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        parts = [hash_rows(part.rows) for part in given.ordered(Path(scratch))]
+    if not parts:
+        return
+    expected = pd.concat(parts)
+    for file, hashed in shards.items():
+        found = pd.concat(hashed) if hashed else expected.iloc[:0]
+        found = found[~found.index.duplicated() & found.index.isin(expected.index)]
+        wanted = expected.loc[found.index]
+        differs = found.ne(wanted)
+        for row_id, columns in differs[~differs["fingerprint"]].iterrows():
+            if names := [str(name) for name in differs.columns[columns.to_numpy(bool)]]:
+                value = f"{', '.join(names)}: not what the tables of the workspace hold"
+                findings.add("tables", file, f"id {row_id!r}", value, "rows must be those that were built")
+
+
+def _values(column: pa.ChunkedArray) -> NDArray[Any]:
+    return np.asarray(column.to_pylist(), dtype=float if pa.types.is_floating(column.type) else object)
