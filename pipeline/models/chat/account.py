@@ -73,7 +73,7 @@ class Purse:
     @property
     def counts_tokens(self) -> bool:
         """Tell whether a limit is set that only the endpoint's own figures can keep."""
-        budget = self._settings.budget
+        budget = self._settings.endpoint
         return budget.max_total_tokens is not None or budget.max_cost is not None
 
     def take(self, request: ChatRequest) -> Reserve | None:
@@ -118,7 +118,7 @@ class Purse:
 
     def _exceeded(self, wanted: Reserve) -> str | None:
         """Return the name of the limit that `wanted` could exceed."""
-        budget, account = self._settings.budget, self._account
+        budget, account = self._settings.endpoint, self._account
         if budget.max_requests is not None and account.requests >= budget.max_requests:
             return "max_requests"
         prompt = account.prompt_tokens + self._held_prompt_tokens + wanted.prompt_tokens
@@ -134,7 +134,7 @@ class Purse:
         section, account, price = self._settings.section, self._account, self._settings.price
         money = "" if price is None else f", cost {price.of(account.prompt_tokens, account.completion_tokens):.4f}"
         return (
-            f"{section}.{limit}={getattr(self._settings.budget, limit)}: the next request could exceed it; spent in "
+            f"{section}.{limit}={getattr(self._settings.endpoint, limit)}: the next request could exceed it; spent in "
             f"this run: {account.requests} requests, {account.prompt_tokens} prompt and {account.completion_tokens} "
             f"completion tokens{money}. Every answer is kept: run the same command again to go on with the same budget "
             f"anew, or raise {section}.{limit}"

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.errors import BudgetError, RecordError, SetupError, UnavailableError
-from pipeline.models.base import Spending
 from pipeline.models.chat.account import Account, Purse, Reserve
 from pipeline.models.chat.batch_state import BatchNote, BatchState
 from pipeline.models.chat.journal import Journal
 from pipeline.models.chat.messages import ChatRequest, read_usage
 from pipeline.models.chat.rounds import Rounds
-from pipeline.models.chat.runner import Work, unless_empty
-from pipeline.models.chat.settings import Access, ChatSettings, find_access
+from pipeline.models.chat.runner import Runner, Work, unless_empty
+from pipeline.models.chat.settings import Access, ChatSettings
 from pipeline.records import Reason, digest
 
 if TYPE_CHECKING:
@@ -69,8 +68,8 @@ class BatchDesk:
         self._client: OpenAI = OpenAI(
             api_key=access.key or "no-key",
             base_url=access.base_url,
-            timeout=settings.timeout_s,
-            max_retries=settings.max_retries,
+            timeout=settings.endpoint.timeout_s,
+            max_retries=settings.endpoint.max_retries,
         )
 
     def answer(self, requests: Mapping[str, ChatRequest]) -> Mapping[str, RecordError]:
@@ -243,25 +242,13 @@ def _line(key: str, request: ChatRequest, settings: ChatSettings) -> bytes:
     return json.dumps(line).encode() + b"\n"
 
 
-class BatchRunner:
-    """Runs work on items as `ChatRunner` does, `size` items at a time, by way of the endpoint's Batch API."""
+class BatchRunner(Runner):
+    """Runs work on items `size` at a time, by way of the endpoint's Batch API; `poll_s` as in `BatchDesk`."""
 
     def __init__(self, settings: ChatSettings, folder: Path, *, size: int, poll_s: float) -> None:
-        """Check that the call can work as far as that shows without the network.
-
-        Raises:
-            SetupError: the URL or the key is malformed, there is neither of the two, or a limit of cost has no price.
-        """
-        self._settings = settings
-        self._access = find_access(settings)
-        self._journal = Journal(folder)
+        super().__init__(settings, folder)
         self._size = size
         self._poll_s = poll_s
-        self.account = Account()
-
-    def spent(self) -> Spending:
-        """Return what was spent by this runner, and in its workspace altogether."""
-        return self.account.spending(self._settings, self._journal.paid)
 
     def run(self, items: Iterable[Q], work: Work[Q, A]) -> Iterator[A]:
         """Yield the result of each item, in their order, a batch at a time.

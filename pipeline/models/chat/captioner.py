@@ -6,11 +6,11 @@ import base64
 import io
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pipeline.config import CaptionConfig, VideoConfig
-from pipeline.errors import RecordError, SetupError
+from pipeline.errors import RecordError
 from pipeline.models.base import CaptionRequest, Spending
 from pipeline.models.caption_text import clean_caption
 from pipeline.models.chat.messages import Chat, ChatRequest
@@ -37,24 +37,13 @@ class OpenAICaptioner:
             SetupError: no model is named, the URL or the key is malformed, there is neither of the two, or the prompt
                 does not exist or wants values.
         """
-        if not config.model:
-            raise SetupError("caption.backend=openai needs caption.model, the name of a vision model of the endpoint")
-        self._model = config.model
+        settings = chat_settings("caption", config)
+        self._model = settings.model
         self._config = config
         self._video = video
         self._prompt = load_prompt(config.prompt)
         self._messages = self._prompt.render()
-        self._runner = ChatRunner(
-            chat_settings(
-                "caption",
-                config,
-                model=config.model,
-                temperature=config.temperature,
-                max_tokens=config.max_new_tokens,
-                seed=config.seed,
-            ),
-            journal,
-        )
+        self._runner = ChatRunner(settings, journal)
 
     def identity(self) -> Mapping[str, object]:
         config = self._config
@@ -77,11 +66,10 @@ class OpenAICaptioner:
 
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
         config = self._config
-        read = encode_frames if config.send == "frames" else encode_video
+        read = partial(encode_frames, config.jpeg_quality) if config.send == "frames" else encode_video
 
-        def job_of(request: CaptionRequest) -> EncodeJob:
-            frames = frame_job(request, config, self._video.reader)
-            return EncodeJob(frames=frames, jpeg_quality=config.jpeg_quality)
+        def job_of(request: CaptionRequest) -> FrameJob:
+            return frame_job(request, config, self._video.reader)
 
         with VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool:
             yield from self._runner.run(read_clips(requests, read, job_of, pool, config), self._describe)
@@ -115,15 +103,7 @@ MediaPart = Mapping[str, object]
 """A part of a message that shows something: `image_url` or `video_url`, as a data URL."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodeJob:
-    """What of a clip to encode, and how."""
-
-    frames: FrameJob
-    jpeg_quality: int
-
-
-def encode_frames(job: EncodeJob) -> list[MediaPart]:
+def encode_frames(jpeg_quality: int, job: FrameJob) -> list[MediaPart]:
     """Return the frames of a clip as JPEG pictures, in time order. Runs in a worker process.
 
     Raises:
@@ -132,23 +112,23 @@ def encode_frames(job: EncodeJob) -> list[MediaPart]:
     from PIL import Image
 
     parts = []
-    for frame in read_clip_frames(job.frames).frames:
+    for frame in read_clip_frames(job).frames:
         file = io.BytesIO()
-        Image.fromarray(frame).save(file, "JPEG", quality=job.jpeg_quality)
+        Image.fromarray(frame).save(file, "JPEG", quality=jpeg_quality)
         parts.append(_part("image_url", "image/jpeg", file.getvalue()))
     return parts
 
 
-def encode_video(job: EncodeJob) -> list[MediaPart]:
+def encode_video(job: FrameJob) -> list[MediaPart]:
     """Return a clip as an H.264 file, cut anew: the same bytes whatever else was cut. Runs in a worker process.
 
     Raises:
         RecordError: the video cannot be read, or the clip lies outside of it.
     """
-    clip, video = job.frames.request.clip, job.frames.request.video
+    clip, video = job.request.clip, job.request.video
     with tempfile.TemporaryDirectory() as folder:
         span = ClipSpan(clip.start_frame, clip.end_frame, Path(folder) / "clip.mp4")
-        path = cut_clips(video.path, [span], reader=job.frames.reader)[0]
+        path = cut_clips(video.path, [span], reader=job.reader)[0]
         if isinstance(path, RecordError):
             raise path
         return [_part("video_url", "video/mp4", path.read_bytes())]

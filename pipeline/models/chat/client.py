@@ -50,9 +50,9 @@ class ChatClient:
         self._access = access
         self._journal = journal
         self._account = account
-        self._endpoint = Endpoint(access, settings.timeout_s)
+        self._endpoint = Endpoint(access, settings.endpoint)
         self._first = asyncio.Lock()
-        self._slots = Slots(settings.concurrency)
+        self._slots = Slots(settings.endpoint.concurrency)
         self._purse = Purse(settings, account)
         self._asked: dict[str, asyncio.Task[Completion]] = {}
         self._lacks: frozenset[Lack] = frozenset()
@@ -70,7 +70,7 @@ class ChatClient:
             BudgetError: it could cost more than is left.
         """
         key = request.key(self._settings)
-        known = self._recall(key)
+        known = self._journal.recall(key)
         if known is not None:
             self._account.from_journal += 1
             return known
@@ -90,19 +90,12 @@ class ChatClient:
             await asyncio.wait(list(self._asked.values()))
 
     async def close(self) -> None:
-        """Close the connections; what was answered is on disk."""
-        self._syncing.cancel()
+        """Give up what is in flight and close the connections; what was answered is on disk."""
+        running = [self._syncing, *self._asked.values()]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         await self._endpoint.close()
-
-    def _recall(self, key: str) -> Completion | None:
-        body = self._journal.find(key)
-        if body is None:
-            return None
-        try:
-            return read_completion(key, body)
-        except ValueError:
-            # an answer that was no completion was asked for again then, and is now
-            return None
 
     async def _answer(self, key: str, request: ChatRequest) -> Completion:
         if not self.has_answered:
@@ -122,7 +115,7 @@ class ChatClient:
                     refusals += 1
                 else:
                     faults += 1
-                retries = self._settings.max_retries
+                retries = self._settings.endpoint.max_retries
                 is_last = faults > retries or refusals > _REFUSALS_PER_RETRY * retries
                 if not fault.is_transient or is_last or self._asks_too_much(fault):
                     raise self._judge(fault) from None
@@ -238,7 +231,7 @@ class ChatClient:
         self._failures_in_a_row += 1
         if fault.is_transient and not self.has_answered:
             return UnavailableError(f"{host}: {what}; is an OpenAI-compatible server running there?")
-        if self._failures_in_a_row >= max(_MAX_FAILURES_IN_A_ROW, self._settings.concurrency):
+        if self._failures_in_a_row >= max(_MAX_FAILURES_IN_A_ROW, self._settings.endpoint.concurrency):
             kind = UnavailableError if fault.is_transient else SetupError
             return kind(f"{host}: {self._failures_in_a_row} requests failed one after the other: {what}")
         return RecordError(Reason.REQUEST_FAILED, what)

@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
-from collections import deque
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pipeline.config.language import EndpointConfig
 from pipeline.models.chat.settings import Access
-
-if TYPE_CHECKING:
-    import ssl
-
-    from openai import AsyncOpenAI
-
-_ID = re.compile(r'"id"\s*:\s*"[^"]')
-
-# Responses of a connection that are known again; a copy does not come much later than the original.
-_SEEN = 16
 
 
 class AttemptError(Exception):
@@ -41,22 +30,28 @@ class AttemptError(Exception):
 
 
 class Endpoint:
-    """Sends requests, each once, and each on a connection that no other request uses at the same time.
+    """Sends requests, each once, and each on a connection of its own.
 
     HTTP/1.1 does not say which request a response belongs to. Where a server or proxy delivers one twice, a client that
     keeps connections open takes the copy for the answer to the next request, and every answer from there on for the
-    wrong one. A connection to oneself lets one see it: the copy equals a response before it, id and all, and the
-    connection is given up. One that brought a response without an id, e.g. an error, is not used again.
+    wrong one. The text tells nothing of it, nor does an id, which some servers have the same for all answers.
     """
 
-    def __init__(self, access: Access, timeout_s: float) -> None:
-        from httpx2 import create_ssl_context
+    def __init__(self, access: Access, config: EndpointConfig) -> None:
+        from httpx2 import Limits
+        from openai import AsyncOpenAI, DefaultAioHttpClient
 
-        self._access = access
-        self._timeout_s = timeout_s
-        self._idle: list[_Line] = []
-        # reading the certificates once takes as long as ten requests
-        self._ssl = create_ssl_context()
+        self._timeout_s = config.timeout_s
+        # below zero: a connection is too old to be used again in the moment in which it becomes idle
+        limits = Limits(max_connections=config.concurrency, keepalive_expiry=-1.0)
+        self._client: AsyncOpenAI = AsyncOpenAI(
+            # the package refuses to start without a key; a server that needs one will say so
+            api_key=access.key or "no-key",
+            base_url=access.base_url,
+            timeout=config.timeout_s,
+            max_retries=0,
+            http_client=DefaultAioHttpClient(limits=limits),
+        )
 
     async def post(self, body: Mapping[str, Any]) -> str:
         """Send a request to `/chat/completions` and return the body of the answer as it came.
@@ -64,42 +59,6 @@ class Endpoint:
         Raises:
             AttemptError: no answer, or one that is no success.
         """
-        line = self._idle.pop() if self._idle else _Line(self._access, self._timeout_s, self._ssl)
-        try:
-            text = await line.post(body)
-        except BaseException:
-            await line.close()
-            raise
-        if _ID.search(text):
-            self._idle.append(line)
-        else:
-            await line.close()
-        return text
-
-    async def close(self) -> None:
-        """Close the connections."""
-        while self._idle:
-            await self._idle.pop().close()
-
-
-class _Line:
-    """One connection."""
-
-    def __init__(self, access: Access, timeout_s: float, context: ssl.SSLContext) -> None:
-        from openai import AsyncOpenAI, DefaultAioHttpClient
-
-        self._timeout_s = timeout_s
-        self._client: AsyncOpenAI = AsyncOpenAI(
-            # the package refuses to start without a key; a server that needs one will say so
-            api_key=access.key or "no-key",
-            base_url=access.base_url,
-            timeout=timeout_s,
-            max_retries=0,
-            http_client=DefaultAioHttpClient(verify=context),
-        )
-        self._seen: deque[int] = deque(maxlen=_SEEN)
-
-    async def post(self, body: Mapping[str, Any]) -> str:
         from httpx2 import Response
         from openai import APIError, APIStatusError
 
@@ -120,14 +79,10 @@ class _Line:
         except APIError as fault:
             cause = f" ({fault.__cause__})" if fault.__cause__ else ""
             raise AttemptError(f"{fault.message}{cause}") from None
-        text = response.text
-        seen = hash(text)
-        if seen in self._seen:
-            raise AttemptError("the response to another request came a second time")
-        self._seen.append(seen)
-        return text
+        return response.text
 
     async def close(self) -> None:
+        """Close the connections."""
         await self._client.close()
 
 

@@ -171,8 +171,9 @@ def only(results: list[Draft | RecordError]) -> Draft | RecordError:
             "\\n", "\n"
         ),
         json.dumps({**GOOD, "analysis": "because both men can be injured"}),
+        json.dumps({"confidence": 0.9, **GOOD, "notes": ["none"]}),
     ],
-    ids=["plain", "fenced", "prose", "thinking", "raw line break and verdict", "bare because"],
+    ids=["plain", "fenced", "prose", "thinking", "raw line break and verdict", "bare because", "keys of its own"],
 )
 def test_a_reply_becomes_an_answer_of_the_published_look(text: str) -> None:
     with serving(lambda body, number: text) as server:
@@ -245,7 +246,6 @@ def test_a_cut_off_reply_is_asked_to_be_brief() -> None:
     [
         ("no JSON here " * 100, "no complete JSON object"),
         ("", "no complete JSON object"),
-        (json.dumps({**GOOD, "confidence": 1}), "confidence"),
         (json.dumps({**GOOD, "judgement": "perhaps"}), "judgement"),
         (json.dumps({**GOOD, "description": "x" * 2000}), "description"),
         (json.dumps({"judgement": "abnormal"}), "analysis"),
