@@ -148,14 +148,18 @@ def parse_object(kind: type[M], text: str) -> M:
     return found
 
 
+def expected_judgement(label: str) -> str:
+    """Return what has to be judged of a clip with this label."""
+    return "normal" if label == NORMAL else "abnormal"
+
+
 def check_verdict(reply: Reply, label: str, quoted: str) -> None:
     """Compare the judgement of a reply, `quoted` as it came, with the label that it was given.
 
     Raises:
         RecordError: they differ.
     """
-    expected = "normal" if label == NORMAL else "abnormal"
-    if reply.verdict not in (None, expected):
+    if reply.verdict not in (None, expected_judgement(label)):
         raise RecordError(Reason.WRONG_VERDICT, f"judged {reply.verdict}, the label is {label}: {quoted}")
 
 

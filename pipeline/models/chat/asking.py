@@ -11,6 +11,7 @@ from pipeline.models.chat.journal import ANSWERS
 from pipeline.models.chat.messages import Chat, ChatRequest, Completion
 from pipeline.models.chat.settings import ChatSettings
 from pipeline.models.replies import ReplyError, parse_object, quote
+from pipeline.models.thoughts import without_thoughts
 from pipeline.prompts import Message, load_prompt
 from pipeline.records import Reason
 
@@ -31,14 +32,36 @@ async def ask_for(kind: type[M], chat: Chat, asked: ChatRequest, settings: ChatS
     """
     completion = await chat.complete(asked)
     try:
-        return parse_object(kind, completion.text), completion
+        return parse_object(kind, answer_of(completion, settings)), completion
     except ReplyError as fault:
         completion = await chat.complete(_repair(asked, completion, fault, settings))
     try:
-        return parse_object(kind, completion.text), completion
+        return parse_object(kind, answer_of(completion, settings)), completion
     except ReplyError as fault:
         detail = f"{fault}, after one repair: {quote(completion.text)}{in_full(completion)}"
         raise RecordError(Reason.BAD_RESPONSE, detail) from None
+
+
+def answer_of(completion: Completion, settings: ChatSettings) -> str:
+    """Return what a reply says beside what the model thinks, empty where a model of its own accord says nothing.
+
+    Raises:
+        RecordError: there is no answer, and to ask again in the same way would bring none.
+    """
+    if completion.is_filtered:
+        told = f"the endpoint's content filter stopped the answer (finish_reason {completion.finish})"
+        raise RecordError(Reason.CONTENT_FILTER, told + in_full(completion))
+    answer = without_thoughts(completion.text)
+    if answer.strip():
+        return answer
+    if completion.is_cut_off:
+        limit = f"{settings.section}.{settings.limit}={settings.max_tokens}"
+        told = f"cut off while the model was reasoning, which it may do unseen: raise {limit}"
+        raise RecordError(Reason.BAD_RESPONSE, told + in_full(completion))
+    if completion.thought.strip():
+        told = "the server took the whole answer for reasoning: switch its reasoning parser or the model's thinking off"
+        raise RecordError(Reason.BAD_RESPONSE, told + in_full(completion))
+    return answer
 
 
 def in_full(completion: Completion) -> str:

@@ -13,6 +13,7 @@ from pipeline.config import CaptionConfig, VideoConfig
 from pipeline.errors import RecordError
 from pipeline.models.base import CaptionRequest, Spending
 from pipeline.models.caption_text import clean_caption
+from pipeline.models.chat.asking import answer_of
 from pipeline.models.chat.messages import Chat, ChatRequest
 from pipeline.models.chat.runner import ChatRunner
 from pipeline.models.chat.settings import chat_settings
@@ -22,7 +23,7 @@ from pipeline.records import Caption, EventClip, Reason
 from pipeline.video.cut import ClipSpan, cut_clips
 from pipeline.video.pool import VideoPool
 
-_VERSION = 1
+_VERSION = 2
 
 
 class OpenAICaptioner:
@@ -37,13 +38,13 @@ class OpenAICaptioner:
             SetupError: no model is named, the URL or the key is malformed, there is neither of the two, or the prompt
                 does not exist or wants values.
         """
-        settings = chat_settings("caption", config)
-        self._model = settings.model
+        self._settings = chat_settings("caption", config)
+        self._model = self._settings.model
         self._config = config
         self._video = video
         self._prompt = load_prompt(config.prompt)
         self._messages = self._prompt.render()
-        self._runner = ChatRunner(settings, journal)
+        self._runner = ChatRunner(self._settings, journal)
 
     def identity(self) -> Mapping[str, object]:
         config = self._config
@@ -82,9 +83,10 @@ class OpenAICaptioner:
             return media
         try:
             completion = await chat.complete(ChatRequest(messages=self._shown(media)))
+            answer = answer_of(completion, self._settings)
         except RecordError as fault:
             return fault
-        text = clean_caption(completion.text, self._messages, is_cut_off=completion.is_cut_off)
+        text = clean_caption(answer, self._messages, is_cut_off=completion.is_cut_off)
         if not text:
             return RecordError(Reason.EMPTY_TEXT, f"{clip.clip_id}: {self._model} said nothing of the clip")
         return Caption(clip_id=clip.clip_id, text=text, captioner=self._model, prompt_hash=self._prompt.hash)

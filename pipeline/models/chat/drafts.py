@@ -13,7 +13,7 @@ from pipeline.models.base import Draft, SynthesisRequest
 from pipeline.models.chat.asking import REPAIR, ask_for, in_full
 from pipeline.models.chat.messages import Chat, ChatRequest
 from pipeline.models.chat.settings import ChatSettings
-from pipeline.models.replies import REPLIES, check_verdict, quote, response_format
+from pipeline.models.replies import REPLIES, check_verdict, expected_judgement, quote, response_format
 from pipeline.prompts import Message, Prompt, load_prompt
 from pipeline.records import NORMAL, Reason, Task
 from pipeline.taxonomy import describe_class
@@ -38,7 +38,12 @@ def write_messages(request: SynthesisRequest) -> tuple[Prompt, list[Message]]:
     if request.task is Task.JUDGE_EXPLAIN:
         prompt_id = _PROMPT_IDS[request.task][label == NORMAL]
     prompt = load_prompt(prompt_id)
-    values = {"caption": request.caption.text, "question": request.question, "label": say_label(label)}
+    values = {
+        "caption": request.caption.text,
+        "question": request.question,
+        "label": say_label(label),
+        "judgement": expected_judgement(label),
+    }
     return prompt, prompt.render(**{name: values[name] for name in prompt.variables})
 
 

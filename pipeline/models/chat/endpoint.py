@@ -9,24 +9,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from pipeline.config.language import EndpointConfig
+from pipeline.models.chat.faults import AttemptError, failure_of, hidden_failure
 from pipeline.models.chat.settings import Access
-
-
-class AttemptError(Exception):
-    """An attempt failed. `status` is None where nothing was answered; `body` is what was, empty where nothing came."""
-
-    def __init__(self, what: str, *, status: int | None = None, body: str = "", wait_s: float | None = None) -> None:
-        super().__init__(what)
-        self.what = what
-        self.status = status
-        self.body = body
-        self.wait_s = wait_s
-        """Seconds after which the endpoint asks to be called again."""
-
-    @property
-    def is_transient(self) -> bool:
-        """Tell whether the same request may succeed later."""
-        return self.status is None or self.status in (200, 408, 409, 429) or self.status >= 500
 
 
 class Endpoint:
@@ -45,9 +29,7 @@ class Endpoint:
         # below zero: a connection is too old to be used again in the moment in which it becomes idle
         limits = Limits(max_connections=config.concurrency, keepalive_expiry=-1.0)
         self._client: AsyncOpenAI = AsyncOpenAI(
-            # the package refuses to start without a key; a server that needs one will say so
-            api_key=access.key or "no-key",
-            base_url=access.base_url,
+            **access.client_options(),
             timeout=config.timeout_s,
             max_retries=0,
             http_client=DefaultAioHttpClient(limits=limits),
@@ -59,6 +41,7 @@ class Endpoint:
         Raises:
             AttemptError: no answer, or one that is no success.
         """
+        from aiohttp import ClientConnectorError
         from httpx2 import Response
         from openai import APIError, APIStatusError
 
@@ -70,16 +53,18 @@ class Endpoint:
         except TimeoutError:
             raise AttemptError(f"Request timed out after {self._timeout_s:g} s.") from None
         except APIStatusError as fault:
-            raise AttemptError(
-                f"HTTP {fault.status_code}: {fault.message}",
-                status=fault.status_code,
-                body=fault.response.text,
-                wait_s=wait_asked_for(fault.response.headers),
-            ) from None
+            headers = fault.response.headers
+            raise failure_of(fault.status_code, fault.response.text, wait_asked_for(headers)) from None
         except APIError as fault:
             cause = f" ({fault.__cause__})" if fault.__cause__ else ""
-            raise AttemptError(f"{fault.message}{cause}") from None
-        return response.text
+            # httpx2's names for it do not tell a lost connection from one that never was
+            was_sent = not (fault.__cause__ and isinstance(fault.__cause__.__cause__, ClientConnectorError))
+            raise AttemptError(f"{fault.message}{cause}", was_sent=was_sent) from None
+        text = response.text
+        hidden = hidden_failure(text)
+        if hidden is not None:
+            raise hidden
+        return text
 
     async def close(self) -> None:
         """Close the connections."""

@@ -54,7 +54,7 @@ class QualityJudge:
 
     def identity(self) -> Mapping[str, object]:
         """Return what decides about scores and about what they let pass."""
-        return {"code": 1, **self._config.identity(), "prompts": hash_prompts([PROMPT, REPAIR])}
+        return {"code": 2, **self._config.identity(), "prompts": hash_prompts([PROMPT, REPAIR])}
 
     def spent(self) -> Spending:
         """Return what the judge has cost."""

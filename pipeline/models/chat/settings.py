@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import os
+import re
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from pipeline.config.language import CaptionConfig, EndpointConfig, JudgeConfig, SynthesizeConfig, TokenPrice
 from pipeline.errors import SetupError
@@ -18,7 +20,8 @@ class ChatSettings:
     """Everything about the requests of one stage.
 
     `section` is the configuration's section that these settings come from; it stands before their names in messages.
-    `retry_base_s` is the wait before the first retry, doubled for each more.
+    `limit` is the setting that `max_tokens` comes from; `retry_base_s` is the wait before the first retry, doubled for
+    each more.
     """
 
     section: str
@@ -26,6 +29,7 @@ class ChatSettings:
     endpoint: EndpointConfig = field(default_factory=EndpointConfig)
     temperature: float = 0.0
     max_tokens: int = 400
+    limit: str = "max_tokens"
     seed: int = 0
     retry_base_s: float = 0.5
 
@@ -61,6 +65,7 @@ def chat_settings(section: str, config: CaptionConfig | SynthesizeConfig | Judge
         endpoint=config,
         temperature=config.temperature,
         max_tokens=config.max_new_tokens if isinstance(config, CaptionConfig) else config.max_tokens,
+        limit="max_new_tokens" if isinstance(config, CaptionConfig) else "max_tokens",
         seed=config.seed,
     )
 
@@ -79,9 +84,29 @@ class Access:
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}"
 
+    def client_options(self) -> dict[str, Any]:
+        """Return what a client of the `openai` package is made with; the query of the URL goes with every request."""
+        url = urlsplit(self.base_url)
+        query = dict(parse_qsl(url.query))
+        user, _, place = url.netloc.rpartition("@")
+        headers = {}
+        if user:
+            headers["Authorization"] = f"Basic {base64.b64encode(unquote(user).encode()).decode()}"
+        if self.key and "api-version" in query:
+            # Azure's own paths know the key by this name alone
+            headers["api-key"] = self.key
+        return {
+            # the package refuses to start without a key; a server that needs one will say so
+            "api_key": self.key or "no-key",
+            "base_url": urlunsplit(url._replace(netloc=place, query="")),
+            "default_query": query,
+            "default_headers": headers,
+        }
+
     def without_secrets(self, text: str) -> str:
-        """Return `text` on one line, short, without the key."""
-        return " ".join((text.replace(self.key, "***") if self.key else text).split())[:300]
+        """Return `text` on one line, short, without the key, not even as some servers repeat it, half starred out."""
+        text = text.replace(self.key, "***") if self.key else text
+        return re.sub(r"\S*\*{3,}\S*", "***", " ".join(text.split()))[:400]
 
 
 def find_access(settings: ChatSettings) -> Access:

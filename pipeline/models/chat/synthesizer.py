@@ -39,7 +39,7 @@ class OpenAISynthesizer:
         """Return model, prompts and sampling settings; where the endpoint runs and how it is called changes no text."""
         return {
             "backend": "openai",
-            "code": 1,
+            "code": 2,
             "model": self._config.model,
             "prompts": self._prompt_hashes,
             "temperature": self._config.temperature,

@@ -21,7 +21,7 @@ from pipeline.models.hf.text import Generated, TextModel
 from pipeline.prompts import hash_prompts
 from pipeline.records import Reason, digest
 
-_VERSION = 1
+_VERSION = 2
 
 # Requests are sorted by length among so many batches: the more, the less padding, and the later the first answer.
 _BATCHES_PER_GROUP = 16
