@@ -108,11 +108,11 @@ class ChatClient:
         self._purse.close()
 
     async def _answer(self, key: str, request: ChatRequest) -> Completion:
-        if not self.has_answered:
-            # Until the first answer requests go alone, each with all its retries: a wrong set-up costs one request.
-            async with self._first:
-                if not self.has_answered:
-                    return await self._persist(key, request)
+        # Until the first answer requests go alone, each with all its retries: a wrong set-up costs one request. All
+        # pass through the lock, so that none that comes later overtakes those that wait: a budget ends in order.
+        async with self._first:
+            if not self.has_answered:
+                return await self._persist(key, request)
         return await self._persist(key, request)
 
     async def _persist(self, key: str, request: ChatRequest) -> Completion:
