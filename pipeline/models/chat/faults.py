@@ -41,9 +41,9 @@ _REFUSES = re.compile(
 )
 _SCHEMA = re.compile(r"response_format|json_?schema|\bschema\b|grammar|structured output|guided")
 
-
+# Servers that crashed and gateways that gave up waiting may have let a model work, others have not begun.
+_UNCERTAIN = frozenset({None, 200, 408})
 _NOT_BEGUN = frozenset({501, 503, 529})
-"""Statuses of servers that have done nothing for a request; other crashes and gateways may have let a model work."""
 
 
 class Cause(Enum):
@@ -82,9 +82,7 @@ class AttemptError(Exception):
         self.body = body
         self.wait_s = wait_s
         """Seconds after which the endpoint asks to be called again."""
-        self.may_be_billed = was_sent and (
-            status in (None, 200, 408) or (status >= 500 and status not in (501, 503, 529))
-        )
+        self.may_be_billed = was_sent and (status in _UNCERTAIN or (status >= 500 and status not in _NOT_BEGUN))
 
     @property
     def cause(self) -> Cause:
