@@ -82,7 +82,7 @@ class AttemptError(Exception):
         self.body = body
         self.wait_s = wait_s
         """Seconds after which the endpoint asks to be called again."""
-        self.may_be_billed = was_sent and (status in _UNCERTAIN or (status >= 500 and status not in _NOT_BEGUN))
+        self.may_be_billed = was_sent and (status in _UNCERTAIN or ((status or 0) >= 500 and status not in _NOT_BEGUN))
 
     @property
     def cause(self) -> Cause:
