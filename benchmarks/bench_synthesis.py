@@ -63,7 +63,7 @@ def run_plain(url: str, count: int) -> int:
     import openai
 
     from pipeline.models.chat.drafts import write_messages
-    from pipeline.models.replies import parse_reply, response_format
+    from pipeline.models.replies import REPLIES, parse_object, response_format
 
     async def main() -> int:
         client = openai.AsyncOpenAI(api_key="none", base_url=url)
@@ -78,7 +78,7 @@ def run_plain(url: str, count: int) -> int:
                     temperature=0.0,
                     max_tokens=400,
                 )
-            return parse_reply(request.task, completion.choices[0].message.content or "")  # type: ignore[attr-defined]
+            return parse_object(REPLIES[request.task], completion.choices[0].message.content or "")  # type: ignore[attr-defined]
 
         return len(await asyncio.gather(*map(ask, make_requests(count))))
 

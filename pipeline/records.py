@@ -65,6 +65,7 @@ class Reason(StrEnum):
     EMPTY_TEXT = "empty_text"
     BAD_RESPONSE = "bad_response"
     REQUEST_FAILED = "request_failed"
+    CONTENT_FILTER = "content_filter"
     # filter
     WRONG_VERDICT = "wrong_verdict"
     LEAKED_PROMPT = "leaked_prompt"

@@ -117,12 +117,13 @@ def judge_settings(
     try:
         prices = {} if price is None else {model: TokenPrice(input=price[0], output=price[1])}
         config = JudgeConfig(
-            model=model, base_url=base_url, max_total_tokens=max_tokens, max_cost=max_cost, prices=prices
-        )
+            model=model, base_url=base_url, max_tokens=_REPLY_TOKENS, max_total_tokens=max_tokens, max_cost=max_cost,
+            prices=prices,
+        )  # fmt: skip
     except ValidationError as fault:
         told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in fault.errors())
         raise SetupError(f"judge: {told}") from None
-    return chat_settings("judge", config, model=model, temperature=0.0, max_tokens=_REPLY_TOKENS, seed=0)
+    return chat_settings("judge", config)
 
 
 def judge_with(settings: ChatSettings, evaluation: AnswerEvaluation, out: Path, most_answers: int) -> AnswerGrades:

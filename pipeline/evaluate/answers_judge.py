@@ -8,18 +8,18 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from pipeline.errors import RecordError
 from pipeline.evaluate.answers import JudgedAnswer
 from pipeline.models.base import Spending
-from pipeline.models.chat.drafts import repair_request
+from pipeline.models.chat.asking import ask_for
 from pipeline.models.chat.messages import Chat, ChatRequest
 from pipeline.models.chat.runner import ChatRunner
 from pipeline.models.chat.settings import ChatSettings
-from pipeline.models.replies import ReplyError, format_of, parse_object, quote
+from pipeline.models.replies import Asked, format_of
 from pipeline.prompts import load_prompt
-from pipeline.records import Reason, digest
+from pipeline.records import digest
 
 PROMPT = "judge_answer"
 SCORES = ("reasonability", "detail", "consistency")
@@ -27,10 +27,8 @@ SCORES = ("reasonability", "detail", "consistency")
 Points = Annotated[int, Field(ge=0, le=5)]
 
 
-class AnswerScores(BaseModel):
+class AnswerScores(Asked):
     """What the model gives an answer, each from 0 to 5, the best."""
-
-    model_config = ConfigDict(extra="forbid")
 
     reasonability: Points
     detail: Points
@@ -88,20 +86,12 @@ def grade_answers(answers: Sequence[JudgedAnswer], settings: ChatSettings, journ
 
 
 async def _grade(chat: Chat, answer: JudgedAnswer, *, settings: ChatSettings) -> AnswerScores | RecordError:
-    """Ask, and once more with the fault quoted if the reply cannot be read."""
     reference = answer.reference
     messages = load_prompt(PROMPT).render(
         question=reference.question, reference=reference.answer, answer=answer.prediction
     )
     asked = ChatRequest(messages=messages, response_format=format_of("scores", AnswerScores))
     try:
-        completion = await chat.complete(asked)
-        try:
-            return parse_object(AnswerScores, completion.text)
-        except ReplyError as fault:
-            completion = await chat.complete(repair_request(asked, completion, fault, settings))
-            return parse_object(AnswerScores, completion.text)
-    except ReplyError as fault:
-        return RecordError(Reason.BAD_RESPONSE, f"the judge: {fault}, after one repair: {quote(completion.text)}")
+        return (await ask_for(AnswerScores, chat, asked, settings))[0]
     except RecordError as fault:
         return fault

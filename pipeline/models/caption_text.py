@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from pipeline.models.thoughts import without_thoughts
 from pipeline.prompts import Message
 
-_THOUGHT = re.compile(r"^\s*(?:<think>)?.*</think>", re.DOTALL)
-_UNFINISHED_THOUGHT = re.compile(r"^\s*<think>")
 _CONTROL = re.compile(r"<\|[^<>|]{1,40}\|>|</?s>|<[be]os>|<(?:start|end)_of_\w+>|\[/?INST\]")
 _END = "\x1e"
 _ROLES = "assistant|user|human|system"
@@ -31,9 +30,7 @@ def clean_caption(text: str, prompt: Sequence[Message], *, is_cut_off: bool = Fa
     Gone are reasoning, control tokens, role names, whatever turns follow the first one that says something, and
     sentences of the prompt. A text that was cut off ends with its last whole sentence, if it has one.
     """
-    if _UNFINISHED_THOUGHT.match(text) and "</think>" not in text:
-        return ""
-    text = _CONTROL.sub(f"{_END}\n", _PLACEHOLDER.sub(" ", _THOUGHT.sub("", text)))
+    text = _CONTROL.sub(f"{_END}\n", _PLACEHOLDER.sub(" ", without_thoughts(text)))
     asked = " ".join(" ".join(message["content"] for message in prompt).split()).casefold()
     turns = (_without_echo(turn, asked) for turn in _TURN.split(text))
     caption = next((turn for turn in turns if turn), "")

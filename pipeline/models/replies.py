@@ -40,14 +40,22 @@ class ReplyError(ValueError):
     """A reply is not the JSON object that was asked for; the message tells the model what to mend."""
 
 
-class Reply(BaseModel, ABC):
-    """What every reply has in common: no fields but those of its schema."""
+class Asked(BaseModel):
+    """An object that a model is asked for. The schema allows no other keys; those that come all the same are ignored.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    A decoder that keeps to the schema would otherwise invent keys until its tokens run out.
+    """
 
+    model_config = ConfigDict(extra="ignore", frozen=True, json_schema_extra={"additionalProperties": False})
+
+
+class Reply(Asked, ABC):
+    """What every reply has in common."""
+
+    @property
     def verdict(self) -> str | None:
-        """Return "abnormal" or "normal", None where the task asks for no judgement."""
-        return None
+        """What the reply judges, "abnormal" or "normal"; None where the task asks for no judgement."""
+        return getattr(self, "judgement", None)
 
     @abstractmethod
     def answer(self) -> str:
@@ -60,10 +68,6 @@ class JudgeExplainReply(Reply):
     judgement: Judgement
     description: Text
     analysis: Text
-
-    def verdict(self) -> str | None:
-        """Return the judgement."""
-        return self.judgement
 
     def answer(self) -> str:
         """Return "Yes, the video shows ... This is abnormal because ...", or the like with "No"."""
@@ -81,12 +85,7 @@ class DescriptionReply(Reply):
     judgement: Judgement
     description: Text
 
-    def verdict(self) -> str | None:
-        """Return the judgement."""
-        return self.judgement
-
     def answer(self) -> str:
-        """Return the description."""
         return tidy(self.description)
 
 
@@ -96,12 +95,7 @@ class AnalysisReply(Reply):
     judgement: Judgement
     analysis: Text
 
-    def verdict(self) -> str | None:
-        """Return the judgement."""
-        return self.judgement
-
     def answer(self) -> str:
-        """Return the analysis."""
         return tidy(self.analysis)
 
 
@@ -111,7 +105,6 @@ class CaptionReply(Reply):
     caption: Text
 
     def answer(self) -> str:
-        """Return the caption."""
         return tidy(self.caption)
 
 
@@ -135,11 +128,6 @@ def format_of(name: str, kind: type[BaseModel]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
 
 
-def parse_reply(task: Task, text: str) -> Reply:
-    """Read the reply of this task out of `text`, as `parse_object` does."""
-    return parse_object(REPLIES[task], text)
-
-
 def parse_object(kind: type[M], text: str) -> M:
     """Read the last JSON object in `text` that is of a kind; fences and prose around it do not matter.
 
@@ -160,15 +148,19 @@ def parse_object(kind: type[M], text: str) -> M:
     return found
 
 
-def check_verdict(reply: Reply, label: str, text: str) -> None:
-    """Compare the judgement of a reply with the label that it was given.
+def expected_judgement(label: str) -> str:
+    """Return what has to be judged of a clip with this label."""
+    return "normal" if label == NORMAL else "abnormal"
+
+
+def check_verdict(reply: Reply, label: str, quoted: str) -> None:
+    """Compare the judgement of a reply, `quoted` as it came, with the label that it was given.
 
     Raises:
-        RecordError: they differ; `text`, the reply as it came, is quoted.
+        RecordError: they differ.
     """
-    expected = "normal" if label == NORMAL else "abnormal"
-    if reply.verdict() not in (None, expected):
-        raise RecordError(Reason.WRONG_VERDICT, f"judged {reply.verdict()}, the label is {label}: {quote(text)}")
+    if reply.verdict not in (None, expected_judgement(label)):
+        raise RecordError(Reason.WRONG_VERDICT, f"judged {reply.verdict}, the label is {label}: {quoted}")
 
 
 def quote(text: str) -> str:

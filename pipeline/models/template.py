@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import permutations
 from typing import TypeVar
 
@@ -120,14 +119,6 @@ _SHOWS = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Scene:
-    """A tidy caption: `shown` completes "the video shows ..." where the caption was such a sentence, else empty."""
-
-    shown: str
-    sentences: str
-
-
 class TemplateSynthesizer:
     """Writes answers from fixed wordings, the taxonomy and the caption."""
 
@@ -160,11 +151,12 @@ class TemplateSynthesizer:
         polarity = "normal" if label == NORMAL else "abnormal"
         reasons = entry.why if len(entry.why) > 1 else (*entry.why, _SECOND_REASON[polarity])
         why, more = draw(list(permutations(reasons, 2)))
-        scene = _read_caption(request.caption.text)
-        wording = draw(_WORDINGS[f"{task}/{polarity}{'/shown' if scene.shown else ''}"])
+        shown, sentences = _read_caption(request.caption.text)
+        wording = draw(_WORDINGS[f"{task}/{polarity}{'/shown' if shown else ''}"])
         opening = draw(_OPENINGS)
-        sentences = join_clause(opening, scene.sentences) if _takes_opening(scene) else scene.sentences
-        answer = wording.format(event=entry.phrase, why=why, more=more, shown=scene.shown, scene=sentences)
+        if not shown and can_continue(sentences):
+            sentences = join_clause(opening, sentences)
+        answer = wording.format(event=entry.phrase, why=why, more=more, shown=shown, scene=sentences)
         return " ".join(answer.split())
 
 
@@ -179,17 +171,14 @@ class _Draw:
         return options[place]
 
 
-def _read_caption(text: str) -> _Scene:
+def _read_caption(text: str) -> tuple[str, str]:
+    """Return what completes "the video shows ...", empty where the caption begins otherwise, and the rest of it."""
     caption = tidy(_IN_VIDEO.sub("", " ".join(text.split())))
     match = _SHOWS.match(caption)
     if match is None:
-        return _Scene(shown="", sentences=caption)
+        return "", caption
     first, *others = split_sentences(caption[match.end() :])
-    return _Scene(shown=first.rstrip(".!?"), sentences=" ".join(others))
-
-
-def _takes_opening(scene: _Scene) -> bool:
-    return not scene.shown and can_continue(scene.sentences)
+    return first.rstrip(".!?"), " ".join(others)
 
 
 def make_synthesizer(config: SynthesizeConfig, _workspace: Workspace) -> TemplateSynthesizer:

@@ -18,6 +18,9 @@ class BatchModel:
         lose_create: the answer to this submission, counted from 0, never arrives, though the batch runs.
         faults: by place in the file, how the answer is spoilt (see `chat_server.write`), or an HTTP status.
         expired: share of each first batch that is left unanswered when it expires.
+        refuses: how every batch is refused, an HTTP status and words.
+        refused_field: a field of requests that the model does not take.
+        billed: whether answers tell their usage.
     """
 
     def __init__(
@@ -28,6 +31,8 @@ class BatchModel:
         faults: dict[int, str | int] | None = None,
         expired: float = 0.0,
         refuses: tuple[int, str] | None = None,
+        refused_field: str | None = None,
+        billed: bool = True,
     ) -> None:
         self.books = Books()
         self.batches: list[dict[str, Any]] = []
@@ -37,6 +42,8 @@ class BatchModel:
         self._faults = faults or {}
         self._expired = expired
         self._refuses = refuses
+        self._refused_field = refused_field
+        self._billed = billed
 
     def handle(self, call: Call) -> Reply:
         """Answer a call to any path of the two."""
@@ -96,12 +103,19 @@ class BatchModel:
             fault = self._faults.get(number, "none") if len(line["body"]["messages"]) <= 2 else "none"
             name = hashlib.sha256(json.dumps(line["body"]).encode()).hexdigest()[:16]
             self.books.calls[name] += 1
+            if self._refused_field in line["body"]:
+                body = {"error": {"message": f"Unsupported parameter: '{self._refused_field}'."}}
+                failed.append(_result(line["custom_id"], 400, body))
+                continue
             if isinstance(fault, int):
                 body = {"error": {"message": "it failed"}}
                 failed.append(_result(line["custom_id"], fault, body))
                 continue
             body = complete(line["body"], name, fault)
-            self.books.bill(body["usage"])
+            if self._billed:
+                self.books.bill(body["usage"])
+            else:
+                del body["usage"]
             self.books.answered[name] += 1
             # a file may hold a line twice, and not in the order of the input
             answered += [_result(line["custom_id"], 200, body)] * (2 if number % 5 == 0 else 1)

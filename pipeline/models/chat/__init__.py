@@ -21,7 +21,10 @@ settings   `ChatSettings`, `Budget`, and where the key comes from
 journal    every answer, on disk before it is read
 slots      how many requests are in flight, adapted to what the endpoint takes
 account    what was spent (`Spending`), and the budget that stops a run
-endpoint   one attempt over the network, and what its failure says
+tab        the same on disk, for the run that goes on after a kill
+endpoint   one attempt over the network
+faults     what its failure says, and whose fault it is
 client     `ChatClient`: the journal, retries and the judgement of failures around it
 runner     `ChatRunner`: an event loop in a thread of its own
+asking     a JSON object out of a reply, with one second chance
 """

@@ -17,14 +17,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.errors import BudgetError, RecordError, SetupError, UnavailableError
-from pipeline.models.base import Spending
-from pipeline.models.chat.account import Account, Purse, Reserve
+from pipeline.models.chat.account import Account, Purse
 from pipeline.models.chat.batch_state import BatchNote, BatchState
+from pipeline.models.chat.faults import (
+    AttemptError,
+    Cause,
+    explain_setup,
+    failure_of,
+    hidden_failure,
+    no_usage,
+    warn_of_lacks,
+)
 from pipeline.models.chat.journal import Journal
 from pipeline.models.chat.messages import ChatRequest, read_usage
 from pipeline.models.chat.rounds import Rounds
-from pipeline.models.chat.runner import Work, unless_empty
-from pipeline.models.chat.settings import Access, ChatSettings, find_access
+from pipeline.models.chat.runner import Runner, Work, unless_empty
+from pipeline.models.chat.settings import Access, ChatSettings
+from pipeline.models.chat.tab import Reserve
 from pipeline.records import Reason, digest
 
 if TYPE_CHECKING:
@@ -62,15 +71,19 @@ class BatchDesk:
         self._access = access
         self._journal = journal
         self._account = account
-        self._purse = Purse(settings, account)
+        self._purse = Purse(settings, account, journal.path.parent)
         self._poll_s = poll_s
         self._state = BatchState(journal.path.parent)
         self._failures: dict[str, RecordError] = {}
+        self._requests: Mapping[str, ChatRequest] = {}
+        self._lacks: frozenset[str] = frozenset()
+        self._sent_without: frozenset[str] = frozenset()
+        self._again: list[str] = []
+        self._has_untold = False
         self._client: OpenAI = OpenAI(
-            api_key=access.key or "no-key",
-            base_url=access.base_url,
-            timeout=settings.timeout_s,
-            max_retries=settings.max_retries,
+            **access.client_options(),
+            timeout=settings.endpoint.timeout_s,
+            max_retries=settings.endpoint.max_retries,
         )
 
     def answer(self, requests: Mapping[str, ChatRequest]) -> Mapping[str, RecordError]:
@@ -82,29 +95,34 @@ class BatchDesk:
             UnavailableError: it does not answer; the next run takes the batch up again.
         """
         self._failures.clear()
+        self._requests = requests
         for note in self._state.open():
             self._take_up(note)
         todo = {key: requests[key] for key in requests if self._journal.find(key) is None and key not in self._failures}
         while todo:
             part = self._affordable(todo)
+            self._sent_without = self._lacks
             note = self._submit({key: todo.pop(key) for key in part})
             self._collect(note, part)
+            todo |= {key: requests[key] for key in self._again}
+            self._again.clear()
         return self._failures
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+        self._purse.close()
 
     def _affordable(self, requests: Mapping[str, ChatRequest]) -> dict[str, Reserve]:
         """Set aside what the first of these requests cost at most, as many as fit into the budget and into a file."""
         held: dict[str, Reserve] = {}
         size = 0
         for key, request in requests.items():
-            size += len(_line(key, request, self._settings))
+            size += len(self._line(key, request))
             if size > _MAX_FILE_BYTES and held:
                 break
             try:
-                reserve = self._purse.take(request)
+                reserve = self._purse.take(key, request)
             except BudgetError:
                 if not held:
                     raise
@@ -118,7 +136,7 @@ class BatchDesk:
         name = self._state.next_name(digest(sorted(requests))[:12])
         with tempfile.NamedTemporaryFile(suffix=".jsonl", dir=self._journal.path.parent) as file:
             for key, request in requests.items():
-                file.write(_line(key, request, self._settings))
+                file.write(self._line(key, request))
             file.flush()
             with self._faults(), Path(file.name).open("rb") as upload:
                 uploaded = self._client.files.create(file=(f"{name}.jsonl", upload), purpose="batch")
@@ -158,13 +176,16 @@ class BatchDesk:
                     self._take(line, open_reserves)
         self._journal.sync()
         for reserve in open_reserves.values():
-            self._purse.settle(reserve, None)
+            # what an endpoint gave up it does not bill; a line that is missing from a whole batch may be billed
+            self._purse.settle(reserve, None, may_be_billed=batch.status == "completed")
         self._state.note(note, is_settled=True)
         for key in open_reserves:
             self._failures.setdefault(key, RecordError(Reason.REQUEST_FAILED, f"the batch {batch.status} without it"))
         if batch.status == "failed":
             faults = [error.message or "" for error in (batch.errors.data or [])] if batch.errors else []
             raise SetupError(f"{self._access.host}: batch {batch.id} failed: {self._clean('; '.join(faults[:3]))}")
+        if self._has_untold and self._purse.counts_tokens:
+            raise no_usage(self._access, self._settings)
 
     def _wait(self, note: BatchNote) -> Batch:
         pause_s = min(_FIRST_POLL_S, self._poll_s)
@@ -194,24 +215,39 @@ class BatchDesk:
             return
         response = line.get("response") or {}
         status = int(response.get("status_code") or 0)
-        body = json.dumps(response.get("body"))
+        body = json.dumps(response.get("body") or {"error": line.get("error")})
+        fault = hidden_failure(body) if status == 200 else failure_of(status, body)
         usage = read_usage(body)
-        if status == 200 or usage is not None:
-            self._journal.append(key, self._settings.model, body, usage, status=status)
-        reserve = held.pop(key, None)
+        if fault is None or usage is not None:
+            self._journal.append(key, self._settings.model, body, usage, status=fault.status or 0 if fault else 200)
+        reserve = held.pop(key, None) or self._purse.take_over(key)
         if reserve is not None:
-            self._purse.settle(reserve, usage)
+            self._purse.settle(reserve, usage, may_be_billed=fault is None or fault.may_be_billed)
         else:
             self._account.requests += 1
             self._account.add(usage)
-        if status == 200:
-            self._account.answers += 1
+        if fault is not None:
+            self._judge(key, fault)
             return
-        error = line.get("error") or (response.get("body") or {}).get("error") or {}
-        said = self._clean(str(error.get("message", "")))
-        if status in (401, 403, 404):
-            raise SetupError(f"{self._access.host}: HTTP {status} for a request of a batch: {said}")
-        self._failures[key] = RecordError(Reason.REQUEST_FAILED, f"HTTP {status}: {said}")
+        self._account.answers += 1
+        self._has_untold |= usage is None
+
+    def _judge(self, key: str, fault: AttemptError) -> None:
+        """Note that a request failed, or that it is to be sent again without the fields that the endpoint refuses."""
+        request = self._requests.get(key)
+        refused = (
+            frozenset() if request is None else fault.refused_fields(request.body(self._settings, self._sent_without))
+        )
+        if refused:
+            warn_of_lacks(refused - self._lacks, fault.what, self._access)
+            self._lacks |= refused
+            self._again.append(key)
+            return
+        setup = explain_setup(fault, self._access, self._settings)
+        if setup is not None:
+            raise setup
+        reason = Reason.CONTENT_FILTER if fault.cause is Cause.FILTER else Reason.REQUEST_FAILED
+        self._failures[key] = RecordError(reason, self._clean(fault.what))
 
     @contextmanager
     def _faults(self, submitting: BatchNote | None = None) -> Iterator[None]:
@@ -224,11 +260,12 @@ class BatchDesk:
         except APIStatusError as fault:
             if submitting is not None and fault.status_code < 500:
                 self._state.note(submitting, is_settled=True)
-            said = f"{host}: HTTP {fault.status_code}"
-            if fault.status_code in (401, 403):
-                raise SetupError(f"{said}: OPENAI_API_KEY is wrong or may not use batches") from None
-            said = f"{said}: {self._clean(fault.message)}"
-            if fault.status_code in (408, 409, 429) or fault.status_code >= 500:
+            failure = failure_of(fault.status_code, fault.response.text)
+            setup = explain_setup(failure, self._access, self._settings)
+            if setup is not None and failure.cause is not Cause.PLACE:
+                raise setup from None
+            said = f"{host}: {self._clean(failure.what)}"
+            if failure.cause is Cause.PASSING:
                 raise UnavailableError(f"{said}; run again to go on") from None
             raise SetupError(f"{said}; {self._settings.section}.transport=chat needs no Batch API") from None
         except APIError as fault:
@@ -237,31 +274,19 @@ class BatchDesk:
     def _clean(self, text: str) -> str:
         return self._access.without_secrets(text)
 
+    def _line(self, key: str, request: ChatRequest) -> bytes:
+        body = request.body(self._settings, self._lacks)
+        line = {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body}
+        return json.dumps(line).encode() + b"\n"
 
-def _line(key: str, request: ChatRequest, settings: ChatSettings) -> bytes:
-    line = {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": request.body(settings)}
-    return json.dumps(line).encode() + b"\n"
 
-
-class BatchRunner:
-    """Runs work on items as `ChatRunner` does, `size` items at a time, by way of the endpoint's Batch API."""
+class BatchRunner(Runner):
+    """Runs work on items `size` at a time, by way of the endpoint's Batch API; `poll_s` as in `BatchDesk`."""
 
     def __init__(self, settings: ChatSettings, folder: Path, *, size: int, poll_s: float) -> None:
-        """Check that the call can work as far as that shows without the network.
-
-        Raises:
-            SetupError: the URL or the key is malformed, there is neither of the two, or a limit of cost has no price.
-        """
-        self._settings = settings
-        self._access = find_access(settings)
-        self._journal = Journal(folder)
+        super().__init__(settings, folder)
         self._size = size
         self._poll_s = poll_s
-        self.account = Account()
-
-    def spent(self) -> Spending:
-        """Return what was spent by this runner, and in its workspace altogether."""
-        return self.account.spending(self._settings, self._journal.paid)
 
     def run(self, items: Iterable[Q], work: Work[Q, A]) -> Iterator[A]:
         """Yield the result of each item, in their order, a batch at a time.

@@ -6,13 +6,14 @@ import base64
 import io
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pipeline.config import CaptionConfig, VideoConfig
-from pipeline.errors import RecordError, SetupError
+from pipeline.errors import RecordError
 from pipeline.models.base import CaptionRequest, Spending
 from pipeline.models.caption_text import clean_caption
+from pipeline.models.chat.asking import answer_of
 from pipeline.models.chat.messages import Chat, ChatRequest
 from pipeline.models.chat.runner import ChatRunner
 from pipeline.models.chat.settings import chat_settings
@@ -23,7 +24,7 @@ from pipeline.video.cut import ClipSpan, cut_clips
 from pipeline.video.pool import VideoPool
 from pipeline.workspace import Workspace
 
-_VERSION = 1
+_VERSION = 2
 
 
 class OpenAICaptioner:
@@ -38,24 +39,13 @@ class OpenAICaptioner:
             SetupError: no model is named, the URL or the key is malformed, there is neither of the two, or the prompt
                 does not exist or wants values.
         """
-        if not config.model:
-            raise SetupError("caption.backend=openai needs caption.model, the name of a vision model of the endpoint")
-        self._model = config.model
+        self._settings = chat_settings("caption", config)
+        self._model = self._settings.model
         self._config = config
         self._video = video
         self._prompt = load_prompt(config.prompt)
         self._messages = self._prompt.render()
-        self._runner = ChatRunner(
-            chat_settings(
-                "caption",
-                config,
-                model=config.model,
-                temperature=config.temperature,
-                max_tokens=config.max_new_tokens,
-                seed=config.seed,
-            ),
-            journal,
-        )
+        self._runner = ChatRunner(self._settings, journal)
 
     def identity(self) -> Mapping[str, object]:
         config = self._config
@@ -83,11 +73,10 @@ class OpenAICaptioner:
 
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
         config = self._config
-        read = encode_frames if config.send == "frames" else encode_video
+        read = partial(encode_frames, config.jpeg_quality) if config.send == "frames" else encode_video
 
-        def job_of(request: CaptionRequest) -> EncodeJob:
-            frames = frame_job(request, config, self._video.reader)
-            return EncodeJob(frames=frames, jpeg_quality=config.jpeg_quality)
+        def job_of(request: CaptionRequest) -> FrameJob:
+            return frame_job(request, config, self._video.reader)
 
         with VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool:
             yield from self._runner.run(read_clips(requests, read, job_of, pool, config), self._describe)
@@ -100,9 +89,10 @@ class OpenAICaptioner:
             return media
         try:
             completion = await chat.complete(ChatRequest(messages=self._shown(media)))
+            answer = answer_of(completion, self._settings)
         except RecordError as fault:
             return fault
-        text = clean_caption(completion.text, self._messages, is_cut_off=completion.is_cut_off)
+        text = clean_caption(answer, self._messages, is_cut_off=completion.is_cut_off)
         if not text:
             return RecordError(Reason.EMPTY_TEXT, f"{clip.clip_id}: {self._model} said nothing of the clip")
         return Caption(clip_id=clip.clip_id, text=text, captioner=self._model, prompt_hash=self._prompt.hash)
@@ -121,15 +111,7 @@ MediaPart = Mapping[str, object]
 """A part of a message that shows something: `image_url` or `video_url`, as a data URL."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncodeJob:
-    """What of a clip to encode, and how."""
-
-    frames: FrameJob
-    jpeg_quality: int
-
-
-def encode_frames(job: EncodeJob) -> list[MediaPart]:
+def encode_frames(jpeg_quality: int, job: FrameJob) -> list[MediaPart]:
     """Return the frames of a clip as JPEG pictures, in time order. Runs in a worker process.
 
     Raises:
@@ -138,20 +120,20 @@ def encode_frames(job: EncodeJob) -> list[MediaPart]:
     from PIL import Image
 
     parts = []
-    for frame in read_clip_frames(job.frames).frames:
+    for frame in read_clip_frames(job).frames:
         file = io.BytesIO()
-        Image.fromarray(frame).save(file, "JPEG", quality=job.jpeg_quality)
+        Image.fromarray(frame).save(file, "JPEG", quality=jpeg_quality)
         parts.append(_part("image_url", "image/jpeg", file.getvalue()))
     return parts
 
 
-def encode_video(job: EncodeJob) -> list[MediaPart]:
+def encode_video(job: FrameJob) -> list[MediaPart]:
     """Return a clip as an H.264 file, cut anew: the same bytes whatever else was cut. Runs in a worker process.
 
     Raises:
         RecordError: the video cannot be read, or the clip lies outside of it.
     """
-    clip, video = job.frames.request.clip, job.frames.request.video
+    clip, video = job.request.clip, job.request.video
     with tempfile.TemporaryDirectory() as folder:
         span = ClipSpan(clip.start_frame, clip.end_frame, Path(folder) / "clip.mp4")
         path = cut_clips(video.path, [span])[0]

@@ -14,9 +14,18 @@ import random
 
 from pipeline.errors import RecordError, SetupError, UnavailableError
 from pipeline.models.chat.account import Account, Purse
-from pipeline.models.chat.endpoint import AttemptError, Endpoint
+from pipeline.models.chat.endpoint import Endpoint
+from pipeline.models.chat.faults import (
+    AttemptError,
+    Cause,
+    explain_setup,
+    no_usage,
+    warn_of_lacks,
+    where_it_should_be,
+    words_of,
+)
 from pipeline.models.chat.journal import Journal
-from pipeline.models.chat.messages import ChatRequest, Completion, Lack, Usage, read_completion, read_usage
+from pipeline.models.chat.messages import ChatRequest, Completion, Usage, read_completion, read_usage
 from pipeline.models.chat.settings import Access, ChatSettings
 from pipeline.models.chat.slots import Slots
 from pipeline.records import Reason
@@ -50,12 +59,12 @@ class ChatClient:
         self._access = access
         self._journal = journal
         self._account = account
-        self._endpoint = Endpoint(access, settings.timeout_s)
+        self._endpoint = Endpoint(access, settings.endpoint)
         self._first = asyncio.Lock()
-        self._slots = Slots(settings.concurrency)
-        self._purse = Purse(settings, account)
+        self._slots = Slots(settings.endpoint.concurrency)
+        self._purse = Purse(settings, account, journal.path.parent)
         self._asked: dict[str, asyncio.Task[Completion]] = {}
-        self._lacks: frozenset[Lack] = frozenset()
+        self._lacks: frozenset[str] = frozenset()
         self._failures_in_a_row = 0
         self._broken: SetupError | None = None
         self._jitter = random.Random()
@@ -70,7 +79,7 @@ class ChatClient:
             BudgetError: it could cost more than is left.
         """
         key = request.key(self._settings)
-        known = self._recall(key)
+        known = self._journal.recall(key)
         if known is not None:
             self._account.from_journal += 1
             return known
@@ -90,26 +99,20 @@ class ChatClient:
             await asyncio.wait(list(self._asked.values()))
 
     async def close(self) -> None:
-        """Close the connections; what was answered is on disk."""
-        self._syncing.cancel()
+        """Give up what is in flight and close the connections; what was answered is on disk."""
+        running = [self._syncing, *self._asked.values()]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         await self._endpoint.close()
-
-    def _recall(self, key: str) -> Completion | None:
-        body = self._journal.find(key)
-        if body is None:
-            return None
-        try:
-            return read_completion(key, body)
-        except ValueError:
-            # an answer that was no completion was asked for again then, and is now
-            return None
+        self._purse.close()
 
     async def _answer(self, key: str, request: ChatRequest) -> Completion:
-        if not self.has_answered:
-            # Until the first answer requests go alone, each with all its retries: a wrong set-up costs one request.
-            async with self._first:
-                if not self.has_answered:
-                    return await self._persist(key, request)
+        # Until the first answer requests go alone, each with all its retries: a wrong set-up costs one request. All
+        # pass through the lock, so that none that comes later overtakes those that wait: a budget ends in order.
+        async with self._first:
+            if not self.has_answered:
+                return await self._persist(key, request)
         return await self._persist(key, request)
 
     async def _persist(self, key: str, request: ChatRequest) -> Completion:
@@ -122,16 +125,20 @@ class ChatClient:
                     refusals += 1
                 else:
                     faults += 1
-                retries = self._settings.max_retries
+                retries = self._settings.endpoint.max_retries
                 is_last = faults > retries or refusals > _REFUSALS_PER_RETRY * retries
-                if not fault.is_transient or is_last or self._asks_too_much(fault):
-                    raise self._judge(fault) from None
-                if fault.wait_s is None:
-                    await asyncio.sleep(self._backoff_s(faults + refusals))
-                self._account.retries += 1
-            else:
-                self._account.answers += 1
-                return completion
+                if fault.cause is not Cause.PASSING or is_last or self._asks_too_much(fault):
+                    without_schema = await self._try_without_schema(key, request, fault)
+                    if without_schema is None:
+                        raise self._judge(fault) from None
+                    completion = without_schema
+                else:
+                    if fault.wait_s is None:
+                        await asyncio.sleep(self._backoff_s(faults + refusals))
+                    self._account.retries += 1
+                    continue
+            self._account.answers += 1
+            return completion
 
     def _backoff_s(self, failures: int) -> float:
         longest = min(_LONGEST_BACKOFF_S, self._settings.retry_base_s * math.ldexp(1.0, failures - 1))
@@ -141,61 +148,71 @@ class ChatClient:
         return fault.wait_s is not None and fault.wait_s > _LONGEST_ASKED_WAIT_S
 
     async def _attempt(self, key: str, request: ChatRequest) -> Completion:
-        """Ask once; where that shows that the endpoint lacks a field, ask once more in the way that it takes."""
-        lacks = self._lacks
+        """Ask once; where the endpoint says that it does not take a field, ask once more without it."""
+        lacks, said = self._lacks, ""
         while True:
             try:
                 completion = await self._send(key, request, lacks)
             except AttemptError as fault:
-                found = self._find_lacking(fault, request) - lacks
+                found = fault.refused_fields(request.body(self._settings, lacks))
+                if self._purse.counts_tokens:
+                    # without a limit of its length an answer can cost any amount
+                    found -= {"max_completion_tokens"}
                 if not found:
                     raise
-                lacks |= found
+                lacks, said = lacks | found, fault.what
                 self._account.retries += 1
             else:
-                self._lacks |= lacks
+                self._leave_out(lacks, said)
                 return completion
 
-    def _find_lacking(self, fault: AttemptError, request: ChatRequest) -> frozenset[Lack]:
-        said = fault.what.lower()
-        refuses = fault.status in (400, 422)
-        if refuses and "max_completion_tokens" in said:
-            return frozenset({"max_tokens"})
-        # some servers crash on a schema instead of refusing it
-        crashes = fault.status is not None and fault.status >= 500 and not self.has_answered
-        if request.response_format is not None and (
-            crashes or (refuses and any(word in said for word in ("response_format", "schema")))
-        ):
-            return frozenset({"response_format"})
-        return frozenset()
+    async def _try_without_schema(self, key: str, request: ChatRequest, fault: AttemptError) -> Completion | None:
+        """Where nothing but crashes came so far, return the answer without a schema if the schema is what crashes it.
 
-    async def _send(self, key: str, request: ChatRequest, lacks: frozenset[Lack]) -> Completion:
+        It is if the same request crashes with it once more: a server that was still loading answers both.
+        """
+        if self.has_answered or request.response_format is None or fault.status is None or fault.status < 500:
+            return None
+        try:
+            completion = await self._send(key, request, self._lacks | {"response_format"})
+        except AttemptError:
+            return None
+        try:
+            return await self._send(key, request, self._lacks)
+        except AttemptError:
+            self._leave_out(self._lacks | {"response_format"}, fault.what)
+            return completion
+
+    def _leave_out(self, lacks: frozenset[str], said: str) -> None:
+        """Take note of the fields that the endpoint was found not to take, and say so once."""
+        warn_of_lacks(lacks - self._lacks, said, self._access)
+        self._lacks |= lacks
+
+    async def _send(self, key: str, request: ChatRequest, lacks: frozenset[str]) -> Completion:
         acquired_at = await self._slots.acquire()
         try:
             if self._broken is not None:
                 raise self._broken
-            reserve = await self._purse.reserve(request)
+            reserve = await self._purse.reserve(key, request)
             usage: Usage | None = None
+            may_be_billed = True
             try:
                 body = await self._endpoint.post(request.body(self._settings, lacks))
                 usage = read_usage(body)
                 self._journal.append(key, self._settings.model, body, usage)
-                completion = read_completion(key, body)
+                completion = _read(key, body)
             except AttemptError as fault:
-                usage = read_usage(fault.body)
+                may_be_billed = fault.may_be_billed
                 self._heed(fault, acquired_at)
-                if usage is not None:
+                told = read_usage(fault.body)
+                if told is not None:
+                    usage = told
                     self._journal.append(key, self._settings.model, fault.body, usage, status=fault.status or 0)
                 raise
-            except ValueError:
-                raise AttemptError("the answer is not a chat completion", status=200) from None
             finally:
-                self._purse.settle(reserve, usage)
+                self._purse.settle(reserve, usage, may_be_billed=may_be_billed)
             if usage is None and self._purse.counts_tokens:
-                raise SetupError(
-                    f"{self._access.host} tells no usage, so that no limit of tokens or cost can be kept; "
-                    f"{self._settings.section}.max_requests can"
-                )
+                raise no_usage(self._access, self._settings)
         except SetupError as fault:
             self._broken = fault
             raise
@@ -217,15 +234,18 @@ class ChatClient:
 
     def _judge(self, fault: AttemptError) -> RecordError | SetupError:
         """Tell a failed request from a set-up that cannot work."""
-        host, model = self._access.host, self._settings.model
         judged: RecordError | SetupError
-        if fault.status in (401, 403):
-            # the body may repeat the key, so it is not quoted
-            judged = SetupError(f"{host}: HTTP {fault.status}: OPENAI_API_KEY is wrong or may not use {model}")
-        elif fault.status == 404:
-            judged = SetupError(f"{host}: HTTP 404: no model {model!r} or no chat completions there")
+        if fault.cause is Cause.FILTER:
+            # what a filter reads goes through a key and a model that work
+            self.has_answered = True
+            self._failures_in_a_row = 0
+            return RecordError(Reason.CONTENT_FILTER, self._access.without_secrets(fault.what))
+        setup = explain_setup(fault, self._access, self._settings)
+        if setup is not None:
+            judged = setup
         elif self._asks_too_much(fault):
-            judged = UnavailableError(f"{host}: HTTP {fault.status}: asks to come back in {fault.wait_s:.0f} s")
+            what = f"{self._access.host}: {self._access.without_secrets(fault.what)}"
+            judged = UnavailableError(f"{what}; asks to come back in {fault.wait_s:.0f} s")
         else:
             judged = self._blame(fault)
         if isinstance(judged, SetupError):
@@ -235,11 +255,13 @@ class ChatClient:
     def _blame(self, fault: AttemptError) -> RecordError | SetupError:
         """Blame the request, or the endpoint where it never answered or answers nothing any more."""
         host, what = self._access.host, self._access.without_secrets(fault.what)
+        is_passing = fault.cause is Cause.PASSING
         self._failures_in_a_row += 1
-        if fault.is_transient and not self.has_answered:
-            return UnavailableError(f"{host}: {what}; is an OpenAI-compatible server running there?")
-        if self._failures_in_a_row >= max(_MAX_FAILURES_IN_A_ROW, self._settings.concurrency):
-            kind = UnavailableError if fault.is_transient else SetupError
+        if is_passing and not self.has_answered:
+            place = where_it_should_be(self._access, self._settings)
+            return UnavailableError(f"{host}: {what}; is an OpenAI-compatible server running there?{place}")
+        if self._failures_in_a_row >= max(_MAX_FAILURES_IN_A_ROW, self._settings.endpoint.concurrency):
+            kind = UnavailableError if is_passing else SetupError
             return kind(f"{host}: {self._failures_in_a_row} requests failed one after the other: {what}")
         return RecordError(Reason.REQUEST_FAILED, what)
 
@@ -250,3 +272,10 @@ class ChatClient:
                 await asyncio.to_thread(self._journal.sync)
             except SetupError as fault:
                 self._broken = fault
+
+
+def _read(key: str, body: str) -> Completion:
+    try:
+        return read_completion(key, body)
+    except ValueError:
+        raise AttemptError(f"the answer is not a chat completion: {words_of(body)}", status=200) from None

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipeline.errors import SetupError
-from pipeline.models.chat.messages import Usage
+from pipeline.models.chat.messages import Completion, Usage, read_completion
 from pipeline.storage import describe_os_error
 
 logger = logging.getLogger(__name__)
@@ -75,6 +75,14 @@ class Journal:
             file.seek(offset)
             entry = json.loads(file.readline())
         return str(entry["body"])
+
+    def recall(self, key: str) -> Completion | None:
+        """Return the latest answer to a request, None where there was none or it was no completion."""
+        body = self.find(key)
+        try:
+            return None if body is None else read_completion(key, body)
+        except ValueError:
+            return None
 
     def append(self, key: str, model: str, body: str, usage: Usage | None, status: int = 200) -> None:
         """Write a response down; those that are no success are kept for their usage and never found again.

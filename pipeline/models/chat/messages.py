@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from pipeline.models.chat.settings import ChatSettings
 from pipeline.records import digest
 
-Lack = Literal["response_format", "max_tokens"]
-"""A field that some endpoints refuse: schemas, or `max_tokens` in the place of its newer name."""
+_CUT_OFF = frozenset({"length", "max_tokens", "model_length"})
+_FILTERED = frozenset(
+    {"content_filter", "safety", "prohibited_content", "blocklist", "recitation", "image_safety", "sensitive"}
+)
+# Types of the parts of a message that are no answer.
+_THOUGHTS = frozenset({"thinking", "redacted_thinking", "thought", "reasoning", "reasoning_text"})
+
+_PIXELS_PER_TOKEN = 14 * 14
+"""Of the vision towers in use none has smaller patches."""
+_VIDEO_BYTES_PER_TOKEN = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,27 +45,30 @@ class ChatRequest:
         asked = self.messages if self.stands_for is None else self.stands_for
         return digest("chat", asked, self.response_format, settings.sampling())
 
-    def body(self, settings: ChatSettings, lacks: frozenset[Lack] = frozenset()) -> dict[str, Any]:
-        """Return the JSON object to send to an endpoint that lacks some fields."""
+    def body(self, settings: ChatSettings, lacks: frozenset[str] = frozenset()) -> dict[str, Any]:
+        """Return the JSON object to send to an endpoint that refuses the fields `lacks`."""
         body: dict[str, Any] = {"messages": self.messages, **settings.sampling()}
-        if self.response_format is not None and "response_format" not in lacks:
+        if self.response_format is not None:
             body["response_format"] = self.response_format
         if "max_tokens" in lacks:
-            body["max_completion_tokens"] = body.pop("max_tokens")
-        return body
+            body["max_completion_tokens"] = body["max_tokens"]
+        return {name: value for name, value in body.items() if name not in lacks}
 
-    def most_prompt_tokens(self) -> int | None:
-        """Return an upper bound of the tokens of the messages; None where they hold images or videos.
+    def most_prompt_tokens(self) -> tuple[int, int]:
+        """Return an upper bound of the tokens of all texts, and what pictures and videos may come to by their size.
 
         No tokenizer makes more tokens than bytes; the frame that a chat template puts around a message is allowed for.
         """
-        total = 0
+        texts = media = 0
         for message in self.messages:
             content = message["content"]
-            if not isinstance(content, str):
-                return None
-            total += len(content.encode("utf-8", "replace")) + _TEMPLATE_TOKENS
-        return total
+            texts += _TEMPLATE_TOKENS
+            for part in content if isinstance(content, list) else [{"type": "text", "text": content}]:
+                if part["type"] == "text":
+                    texts += len(str(part["text"]).encode("utf-8", "replace"))
+                else:
+                    media += _media_tokens(part)
+        return texts, media
 
 
 _TEMPLATE_TOKENS = 64
@@ -71,16 +84,27 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """The text of an answer, empty where the model said nothing, and whether it was cut off at `max_tokens`.
+    """The text of an answer, empty where the model said nothing, and what the server set apart as reasoning.
 
-    A refusal is the text where there is no other. `key` finds the whole response in the journal; `usage` is None where
-    the endpoint does not tell.
+    A refusal is the text where there is no other. `finish` says why the answer ended, in small letters. `key` finds the
+    whole response in the journal; `usage` is None where the endpoint does not tell.
     """
 
     text: str
-    is_cut_off: bool
+    thought: str
+    finish: str
     usage: Usage | None
     key: str
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Tell whether the answer ended at `max_tokens`."""
+        return self.finish in _CUT_OFF
+
+    @property
+    def is_filtered(self) -> bool:
+        """Tell whether the endpoint withheld the answer, or the rest of it."""
+        return self.finish in _FILTERED
 
 
 class Chat(Protocol):
@@ -105,13 +129,62 @@ def read_completion(key: str, body: str) -> Completion:
     try:
         response = json.loads(body)
         choice = response["choices"][0]
+        if error_in(response):
+            raise ValueError("an error in the place of a chat completion")
         message = choice["message"]
-        text = message.get("content") or message.get("refusal") or ""
+        text = _text_of(message.get("content")) or message.get("refusal") or ""
+        told = message.get("reasoning_content") or message.get("reasoning") or _thought_of(message.get("content"))
     except (KeyError, IndexError, TypeError, AttributeError, RecursionError) as fault:
         raise ValueError("not a chat completion") from fault
+    finish = str(choice.get("finish_reason") or "").lower()
+    thought = told if isinstance(told, str) else json.dumps(told)
+    if not text.strip() and finish not in _CUT_OFF | _FILTERED and thought.strip()[:1] == "{":
+        # a reasoning parser before a model that did not reason takes the whole answer for reasoning
+        text = thought
+    return Completion(text=_as_text(text), thought=_as_text(thought), finish=finish, usage=_usage(response), key=key)
+
+
+def error_in(response: object) -> object:
+    """Return the error in a response that calls itself a success, as routers send it; None where there is none."""
+    if not isinstance(response, dict):
+        return None
+    choices = response.get("choices")
+    first = choices[0] if isinstance(choices, list) and choices else None
+    in_choice = first.get("error") if isinstance(first, dict) else None
+    return response.get("error") or in_choice or (response if response.get("object") == "error" else None)
+
+
+def _text_of(content: object) -> str:
+    """Return the text of a message's content, which may be a list of parts."""
+    if not isinstance(content, list):
+        return _as_text(content or "")
+    parts = [part if isinstance(part, dict) else {"text": part} for part in content]
+    texts = (part.get("text") or part.get("refusal") for part in parts if part.get("type") not in _THOUGHTS)
+    return "".join(text for text in texts if isinstance(text, str))
+
+
+def _thought_of(content: object) -> str:
+    parts = content if isinstance(content, list) else []
+    return "".join(json.dumps(part) for part in parts if isinstance(part, dict) and part.get("type") in _THOUGHTS)
+
+
+def _as_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"a text is a {type(value).__name__}")
     # an escaped half of a surrogate pair is valid JSON but no text that a table can hold
-    text = str(text).encode("utf-8", "replace").decode()
-    return Completion(text=text, is_cut_off=choice.get("finish_reason") == "length", usage=_usage(response), key=key)
+    return value.encode("utf-8", "replace").decode()
+
+
+def _media_tokens(part: Mapping[str, Any]) -> int:
+    """Return what a picture or video may come to: by its pixels, or by the bytes of a video."""
+    from PIL import Image
+
+    kind = part["type"]
+    content = base64.b64decode(str(part[kind]["url"]).partition(",")[2])
+    if kind != "image_url":
+        return len(content) // _VIDEO_BYTES_PER_TOKEN
+    with Image.open(io.BytesIO(content)) as picture:
+        return picture.width * picture.height // _PIXELS_PER_TOKEN
 
 
 def read_usage(body: str) -> Usage | None:

@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from pipeline.config import JudgeConfig
-from pipeline.errors import RecordError, SetupError
+from pipeline.errors import RecordError
 from pipeline.models.base import Spending
-from pipeline.models.chat.drafts import REPAIR, repair_request, say_label
+from pipeline.models.chat.asking import REPAIR, ask_for
+from pipeline.models.chat.drafts import say_label
 from pipeline.models.chat.messages import Chat, ChatRequest
 from pipeline.models.chat.runner import ChatRunner
 from pipeline.models.chat.settings import chat_settings
-from pipeline.models.replies import ReplyError, format_of, parse_object, quote
+from pipeline.models.replies import Asked, format_of
 from pipeline.prompts import hash_prompts, load_prompt
 from pipeline.records import Caption, InstructionPair, Reason
 
@@ -24,10 +25,8 @@ PROMPT = "judge_quality"
 Points = Annotated[int, Field(ge=1, le=5)]
 
 
-class Scores(BaseModel):
+class Scores(Asked):
     """What the model gives an answer, each from 1, poor, to 5."""
-
-    model_config = ConfigDict(extra="forbid")
 
     support: Points
     relevance: Points
@@ -49,24 +48,13 @@ class QualityJudge:
         Raises:
             SetupError: no model is named, the URL or the key is malformed, or there is neither of the two.
         """
-        if not config.model:
-            raise SetupError(
-                "filter.judge.backend=openai needs filter.judge.model, the name of a model of the endpoint"
-            )
         self._config = config
-        self._settings = chat_settings(
-            "filter.judge",
-            config,
-            model=config.model,
-            temperature=config.temperature,
-            max_tokens=config.max_tokens,
-            seed=config.seed,
-        )
+        self._settings = chat_settings("filter.judge", config)
         self.runner = ChatRunner(self._settings, journal)
 
     def identity(self) -> Mapping[str, object]:
         """Return what decides about scores and about what they let pass."""
-        return {"code": 1, **self._config.identity(), "prompts": hash_prompts([PROMPT, REPAIR])}
+        return {"code": 2, **self._config.identity(), "prompts": hash_prompts([PROMPT, REPAIR])}
 
     def spent(self) -> Spending:
         """Return what the judge has cost."""
@@ -83,14 +71,7 @@ class QualityJudge:
         )
         asked = ChatRequest(messages=messages, response_format=format_of("scores", Scores))
         try:
-            completion = await chat.complete(asked)
-            try:
-                scores = parse_object(Scores, completion.text)
-            except ReplyError as fault:
-                completion = await chat.complete(repair_request(asked, completion, fault, self._settings))
-                scores = parse_object(Scores, completion.text)
-        except ReplyError as fault:
-            return RecordError(Reason.BAD_RESPONSE, f"the judge: {fault}, after one repair: {quote(completion.text)}")
+            scores, _ = await ask_for(Scores, chat, asked, self._settings)
         except RecordError as fault:
             return fault
         if scores.lowest < self._config.min_score:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.chat.account import Account
 from pipeline.models.chat.journal import Journal
-from pipeline.models.chat.messages import ChatRequest, Completion, read_completion
+from pipeline.models.chat.messages import ChatRequest, Completion
 from pipeline.models.chat.runner import Work
 from pipeline.models.chat.settings import ChatSettings
 from pipeline.records import Reason
@@ -91,11 +91,7 @@ class _Recall:
         key = request.key(self._settings)
         if key in self._failures:
             raise self._failures[key]
-        body = self._journal.find(key)
-        try:
-            completion = None if body is None else read_completion(key, body)
-        except ValueError:
-            completion = None
+        completion = self._journal.recall(key)
         if completion is None:
             raise _UnansweredError(key, request)
         if key not in self._known:
@@ -106,16 +102,11 @@ class _Recall:
     def learn(self, asked: Iterable[str], failures: Mapping[str, RecordError]) -> None:
         """Take note of what was answered just now; what has neither answer nor reason has failed as well."""
         for key in asked:
-            body = self._journal.find(key)
             if key in failures:
                 self._failures[key] = failures[key]
-            elif body is None:
-                self._failures[key] = RecordError(Reason.REQUEST_FAILED, "no answer came back")
+            elif self._journal.recall(key) is None:
+                self._failures[key] = RecordError(Reason.REQUEST_FAILED, "no chat completion came back")
             else:
-                try:
-                    read_completion(key, body)
-                except ValueError:
-                    self._failures[key] = RecordError(Reason.REQUEST_FAILED, "the answer is not a chat completion")
                 self._known.add(key)
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Future, wait
 from itertools import chain, islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
+
+from anyio.from_thread import start_blocking_portal
 
 from pipeline.errors import BudgetError
 from pipeline.models.base import Spending
@@ -18,9 +17,8 @@ from pipeline.models.chat.account import Account
 from pipeline.models.chat.client import ChatClient
 from pipeline.models.chat.journal import Journal
 from pipeline.models.chat.messages import Chat
-from pipeline.models.chat.settings import Access, ChatSettings, find_access
+from pipeline.models.chat.settings import ChatSettings, find_access
 
-T = TypeVar("T")
 Q = TypeVar("Q")
 A = TypeVar("A")
 
@@ -31,8 +29,8 @@ Work = Callable[[Chat, Q], Coroutine[Any, Any, A]]
 _WINDOW_PER_SLOT = 4
 
 
-class ChatRunner:
-    """Runs work on items against the endpoint of `settings`, with a journal in `folder`."""
+class Runner:
+    """What runs work on items against the endpoint of `settings`, with a journal in `folder`."""
 
     def __init__(self, settings: ChatSettings, folder: Path) -> None:
         """Check that the call can work as far as that shows without the network.
@@ -49,6 +47,10 @@ class ChatRunner:
         """Return what was spent by this runner, and in its workspace altogether."""
         return self.account.spending(self._settings, self._journal.paid)
 
+
+class ChatRunner(Runner):
+    """Runs work request by request."""
+
     def run(self, items: Iterable[Q], work: Work[Q, A]) -> Iterator[A]:
         """Yield the result of each item, in their order, with up to `concurrency` requests in flight.
 
@@ -59,30 +61,37 @@ class ChatRunner:
             SetupError: key or model are refused, nothing answers before the first success, or everything fails.
             BudgetError: the next request could exceed the budget.
         """
-        size = self._settings.concurrency * _WINDOW_PER_SLOT
+        size = self._settings.endpoint.concurrency * _WINDOW_PER_SLOT
         with self._journal:
             pending = unless_empty(items)
             if pending is not None:
                 yield from self._run(pending, work, size)
 
     def _run(self, pending: Iterator[Q], work: Work[Q, A], size: int) -> Iterator[A]:
-        with _LoopThread() as loop:
-            client = loop.submit(_connect(self._settings, self._access, self._journal, self.account)).result()
+        # An event loop in a thread of its own: requests go on while the caller writes, and in any kind of caller.
+        with start_blocking_portal(name="chat") as portal:
+            client = portal.call(self._connect)
             window: deque[Future[A]] = deque()
             try:
                 while True:
-                    window.extend(loop.submit(work(client, item)) for item in islice(pending, size - len(window)))
+                    window.extend(
+                        portal.start_task_soon(work, client, item) for item in islice(pending, size - len(window))
+                    )
                     if not window:
                         return
                     yield window.popleft().result()
             except BudgetError:
                 wait(window)
                 # work that gathers several requests ends at the first failure, while the others are in flight
-                loop.submit(client.settle()).result()
+                portal.call(client.settle)
                 raise
             finally:
-                loop.cancel_all()
-                loop.submit(client.close()).result()
+                for future in window:
+                    future.cancel()
+                portal.call(client.close)
+
+    async def _connect(self) -> ChatClient:
+        return ChatClient(self._settings, self._access, self._journal, self.account)
 
 
 def unless_empty(items: Iterable[Q]) -> Iterator[Q] | None:
@@ -90,39 +99,3 @@ def unless_empty(items: Iterable[Q]) -> Iterator[Q] | None:
     pending = iter(items)
     first = list(islice(pending, 1))
     return chain(first, pending) if first else None
-
-
-async def _connect(settings: ChatSettings, access: Access, journal: Journal, account: Account) -> ChatClient:
-    return ChatClient(settings, access, journal, account)
-
-
-class _LoopThread:
-    """An event loop in a thread of its own: requests go on while the caller writes, and in any kind of caller."""
-
-    def __enter__(self) -> Self:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="chat", daemon=True)
-        self._thread.start()
-        return self
-
-    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def cancel_all(self) -> None:
-        """Cancel what is still in flight and wait until it is gone."""
-        self.submit(_cancel_others()).result()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.submit(self._loop.shutdown_default_executor()).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
-async def _cancel_others() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)

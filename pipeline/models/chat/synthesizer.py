@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pipeline.config import SynthesizeConfig
-from pipeline.errors import RecordError, SetupError
+from pipeline.errors import RecordError
 from pipeline.models.base import Draft, Spending, SynthesisRequest
 from pipeline.models.chat.batch import BatchRunner
 from pipeline.models.chat.drafts import Drafter, prompt_ids
@@ -25,18 +25,9 @@ class OpenAISynthesizer:
         Raises:
             SetupError: no model is named, the URL or the key is malformed, or there is neither of the two.
         """
-        if not config.model:
-            raise SetupError("synthesize.backend=openai needs synthesize.model, the name of a model of the endpoint")
-        self.name = config.model
+        settings = chat_settings("synthesize", config)
+        self.name = settings.model
         self._config = config
-        settings = chat_settings(
-            "synthesize",
-            config,
-            model=config.model,
-            temperature=config.temperature,
-            max_tokens=config.max_tokens,
-            seed=config.seed,
-        )
         self._runner: ChatRunner | BatchRunner
         if config.transport == "batch":
             self._runner = BatchRunner(settings, journal, size=config.batch_requests, poll_s=config.poll_s)
@@ -49,7 +40,7 @@ class OpenAISynthesizer:
         """Return model, prompts and sampling settings; where the endpoint runs and how it is called changes no text."""
         return {
             "backend": "openai",
-            "code": 1,
+            "code": 2,
             "model": self._config.model,
             "prompts": self._prompt_hashes,
             "temperature": self._config.temperature,

@@ -36,8 +36,8 @@ def test_all_prompts_of_the_engine_are_there_and_render() -> None:
         messages = prompt.render(**dict.fromkeys(prompt.variables, "DATA"))
         assert [message["role"] for message in messages] == (["system", "user"] if prompt.system else ["user"])
         assert "$" not in "".join(message["content"] for message in messages)
-        # every variable stands alone between its tags
-        for name in prompt.variables:
+        # every variable stands alone between its tags, but for a word of the engine's own
+        for name in set(prompt.variables) - {"judgement"}:
             assert f"<{name}>\n${{{name}}}\n</{name}>" in prompt.user
 
 
@@ -88,6 +88,15 @@ def test_a_caption_that_tries_changes_nothing_outside_its_tags(prompt_id: str, a
 )
 def test_plain_text_reaches_the_model_as_it_is(text: str) -> None:
     assert as_data(text) == text
+
+
+@pytest.mark.parametrize("judgement", ["normal", "abnormal"])
+@pytest.mark.parametrize("prompt_id", ["description", "analysis"])
+def test_a_model_is_told_the_judgement_and_never_asked_for_it(prompt_id: str, judgement: str) -> None:
+    prompt = load_prompt(prompt_id)
+    system, user = prompt.render(**dict.fromkeys(prompt.variables, "x") | {"judgement": judgement})
+    assert f"- The clip is {judgement}. Do not weaken or contradict this" in system["content"]
+    assert f'- "judgement": "{judgement}"\n' in user["content"]
 
 
 def test_missing_and_unknown_variables_are_named() -> None:

@@ -71,7 +71,7 @@ def test_render_of_a_clip_is_what_synthesis_sends(workspace: str, task: Task) ->
         (["show", "descripton"], "the nearest is description"),
         (["render", "descripton"], "the nearest is description"),
         (["render"], "name a prompt"),
-        (["render", "description"], "missing caption, label, question"),
+        (["render", "description"], "missing caption, judgement, label, question"),
         (["render", "caption", "--set", "color"], "expected NAME=VALUE"),
         (["render", "--clip", "crash_1"], "needs --workspace"),
         (["render", "caption", "--clip", "crash_1", "--workspace", "W"], "neither a prompt nor --set"),

@@ -171,8 +171,9 @@ def only(results: list[Draft | RecordError]) -> Draft | RecordError:
             "\\n", "\n"
         ),
         json.dumps({**GOOD, "analysis": "because both men can be injured"}),
+        json.dumps({"confidence": 0.9, **GOOD, "notes": ["none"]}),
     ],
-    ids=["plain", "fenced", "prose", "thinking", "raw line break and verdict", "bare because"],
+    ids=["plain", "fenced", "prose", "thinking", "raw line break and verdict", "bare because", "keys of its own"],
 )
 def test_a_reply_becomes_an_answer_of_the_published_look(text: str) -> None:
     with serving(lambda body, number: text) as server:
@@ -245,7 +246,6 @@ def test_a_cut_off_reply_is_asked_to_be_brief() -> None:
     [
         ("no JSON here " * 100, "no complete JSON object"),
         ("", "no complete JSON object"),
-        (json.dumps({**GOOD, "confidence": 1}), "confidence"),
         (json.dumps({**GOOD, "judgement": "perhaps"}), "judgement"),
         (json.dumps({**GOOD, "description": "x" * 2000}), "description"),
         (json.dumps({"judgement": "abnormal"}), "analysis"),
@@ -367,7 +367,7 @@ def test_a_hanging_server_is_given_up() -> None:
 
 
 def test_one_bad_request_at_the_start_stops_nothing_but_endless_ones_do() -> None:
-    refusal = (400, {}, {"error": {"message": "blocked by the content filter"}})
+    refusal = (400, {}, {"error": {"message": "too many messages"}})
     with serving(lambda body, number: refusal if number == 0 else json.dumps(GOOD)) as server:
         first, second = ask(server, [request(0), request(1)])
     assert isinstance(first, RecordError)
@@ -380,7 +380,7 @@ def test_one_bad_request_at_the_start_stops_nothing_but_endless_ones_do() -> Non
 
 @pytest.mark.parametrize(
     ("status", "message"),
-    [(400, "response_format is not supported"), (422, "unknown schema"), (500, "unsupported")],
+    [(400, "response_format is not supported"), (422, "unknown schema"), (500, "bad response_format")],
 )
 def test_a_server_without_schemas_is_asked_without_and_that_is_remembered(status: int, message: str) -> None:
     def respond(body: dict[str, Any], number: int) -> Any:
@@ -391,6 +391,24 @@ def test_a_server_without_schemas_is_asked_without_and_that_is_remembered(status
         results = ask(server, [request(i) for i in range(5)])
     assert all(isinstance(result, Draft) for result in results)
     assert ["response_format" in body for body in server.bodies] == [True] + [False] * 5
+
+
+def test_a_crash_is_the_schemas_only_where_the_same_request_passes_without_it_and_crashes_with_it_again() -> None:
+    def crash(body: dict[str, Any], number: int) -> Any:
+        return (500, {}, {"error": {"message": "oops"}}) if "response_format" in body else json.dumps(GOOD)
+
+    def load(body: dict[str, Any], number: int) -> Any:
+        return (503, {}, {"error": {"message": "Loading model"}}) if number == 0 else json.dumps(GOOD)
+
+    with serving(crash) as server:
+        assert all(isinstance(result, Draft) for result in ask(server, [request(i) for i in range(3)]))
+    assert ["response_format" in body for body in server.bodies] == [True, False, True, False, False]
+    with serving(load) as server:
+        assert all(isinstance(result, Draft) for result in ask(server, [request(i) for i in range(3)]))
+    assert ["response_format" in body for body in server.bodies] == [True, False, True, True, True]
+    with serving(load) as server:
+        assert all(isinstance(result, Draft) for result in ask(server, [request(i) for i in range(3)], max_retries=1))
+    assert ["response_format" in body for body in server.bodies] == [True] * 4
 
 
 def test_a_model_that_wants_the_newer_name_of_the_limit_gets_it() -> None:

@@ -16,14 +16,14 @@ from chat_server import ChatModel, error
 from http_server import Call, HttpServer, Reply
 
 from pipeline.config import SynthesizeConfig
-from pipeline.config.language import TokenPrice
+from pipeline.config.language import EndpointConfig, TokenPrice
 from pipeline.errors import BudgetError, RecordError, SetupError, UnavailableError
 from pipeline.models.base import Draft, SynthesisRequest
 from pipeline.models.chat.endpoint import wait_asked_for
 from pipeline.models.chat.journal import Journal
 from pipeline.models.chat.messages import Chat, ChatRequest, Completion, Usage
 from pipeline.models.chat.runner import ChatRunner
-from pipeline.models.chat.settings import Budget, ChatSettings
+from pipeline.models.chat.settings import ChatSettings
 from pipeline.models.chat.slots import Slots
 from pipeline.models.chat.synthesizer import OpenAISynthesizer
 
@@ -38,8 +38,11 @@ def _environment(no_endpoint: None) -> None:
 
 
 def runner(server: HttpServer, folder: Path, **settings: Any) -> ChatRunner:
-    settings = {"concurrency": 4, "retry_base_s": 0.01, "timeout_s": 5.0, **settings}
-    return ChatRunner(ChatSettings(section="judge", model="m", base_url=server.url, **settings), folder)
+    max_tokens = settings.pop("max_tokens", 400)
+    endpoint = EndpointConfig(**{"base_url": server.url, "concurrency": 4, "timeout_s": 5.0, **settings})
+    return ChatRunner(
+        ChatSettings(section="judge", model="m", endpoint=endpoint, max_tokens=max_tokens, retry_base_s=0.01), folder
+    )
 
 
 async def ask(chat: Chat, text: str) -> Completion | RecordError:
@@ -235,7 +238,9 @@ def test_a_repair_is_found_again_whatever_words_the_parser_has_for_the_fault() -
     assert first.key(settings) == later.key(settings)
     assert first.key(settings) != ChatRequest(messages=first.messages).key(settings)
     assert first.key(settings) != first.key(ChatSettings(section="s", model="m", max_tokens=9))
-    assert first.key(settings) == first.key(ChatSettings(section="t", model="m", concurrency=1, timeout_s=1))
+    assert first.key(settings) == first.key(
+        ChatSettings(section="t", model="m", endpoint=EndpointConfig(concurrency=1))
+    )
 
 
 # --- the budget
@@ -244,19 +249,19 @@ def test_a_repair_is_found_again_whatever_words_the_parser_has_for_the_fault() -
 @pytest.mark.parametrize(
     ("budget", "said"),
     [
-        (Budget(max_requests=7), r"judge\.max_requests=7"),
-        (Budget(max_total_tokens=1000), r"judge\.max_total_tokens=1000"),
-        (Budget(max_cost=0.001), r"judge\.max_cost=0\.001.* cost 0\.000"),
+        ({"max_requests": 7}, r"judge\.max_requests=7"),
+        ({"max_total_tokens": 1000}, r"judge\.max_total_tokens=1000"),
+        ({"max_cost": 0.001}, r"judge\.max_cost=0\.001.* cost 0\.000"),
     ],
 )
-def test_a_budget_is_never_exceeded_and_the_next_run_goes_on(budget: Budget, said: str, tmp_path: Path) -> None:
+def test_a_budget_is_never_exceeded_and_the_next_run_goes_on(budget: dict[str, Any], said: str, tmp_path: Path) -> None:
     model = ChatModel(latency_s=0.005)
     items = [f"item {number}" for number in range(30)]
     price = TokenPrice(input=1.0, output=1.0)
     results: list[Any] = []
     with HttpServer(model.handle) as server:
         for _ in range(30):
-            made = runner(server, tmp_path, budget=budget, price=price, max_tokens=100)
+            made = runner(server, tmp_path, **budget, prices={"m": price}, max_tokens=100)
             results = []
             try:
                 results.extend(made.run(items, ask))
@@ -267,8 +272,8 @@ def test_a_budget_is_never_exceeded_and_the_next_run_goes_on(budget: Budget, sai
                     raise fault from None
             finally:
                 spent = made.spent()
-                assert spent.requests <= (budget.max_requests or 30)
-                assert spent.prompt_tokens + spent.completion_tokens <= (budget.max_total_tokens or 1000)
+                assert spent.requests <= budget.get("max_requests", 30)
+                assert spent.prompt_tokens + spent.completion_tokens <= budget.get("max_total_tokens", 1000)
                 assert spent.cost is not None
                 assert spent.cost <= 0.001
     assert len(results) == 30
@@ -278,7 +283,7 @@ def test_a_budget_is_never_exceeded_and_the_next_run_goes_on(budget: Budget, sai
 
 def test_a_budget_of_tokens_needs_an_endpoint_that_counts_them(tmp_path: Path) -> None:
     with HttpServer(ChatModel(billed=False).handle) as server:
-        made = runner(server, tmp_path, budget=Budget(max_total_tokens=100_000))
+        made = runner(server, tmp_path, max_total_tokens=100_000)
         with pytest.raises(SetupError, match="tells no usage"):
             list(made.run(["a", "b"], ask))
         assert [isinstance(result, Completion) for result in runner(server, tmp_path).run(["a", "b"], ask)] == [
@@ -305,10 +310,10 @@ def test_a_parser_that_becomes_better_needs_no_new_call(
             key = fault.detail.rpartition(" ")[2]
             with Journal(tmp_path) as journal:
                 assert "Sure, here is what I think" in str(journal.find(key))
-        from pipeline.models.chat import drafts
+        from pipeline.models.chat import asking
         from pipeline.models.replies import CaptionReply
 
-        monkeypatch.setattr(drafts, "parse_reply", lambda task, text: CaptionReply(caption=text))
+        monkeypatch.setattr(asking, "parse_object", lambda kind, text: CaptionReply(caption=text))
         again = list(OpenAISynthesizer(config, tmp_path).synthesize(requests(3)))
     assert all(isinstance(draft, Draft) for draft in again)
     assert model.books.calls.total() == 6
