@@ -30,7 +30,7 @@ from pipeline.records import Reason
 from pipeline.sampler.curve import ScoreCurve
 from pipeline.sampler.proposals import detect
 from pipeline.sampler.sampling import THETA
-from pipeline.video.live import is_live, open_live
+from pipeline.video.live import is_live
 from pipeline.video.readers import FrameReader
 
 logger = logging.getLogger(__name__)
@@ -126,16 +126,15 @@ class Detector:
 
         Raises: as `detect`, and RecordError where the stream cannot be reached.
         """
-        with open_live(url) as live:
-            tools = LiveTools(
-                scorer=self._scorer,
-                judge=None if self._chat is None else partial(self._live_judgement, self._chat, url),
-                theta=self.theta,
-                num_frames=self._num_frames,
-                max_side=self._max_side,
-                settings=self.settings,
-            )
-            return watch(live, tools, on_span)
+        tools = LiveTools(
+            scorer=self._scorer,
+            judge=None if self._chat is None else partial(self._live_judgement, self._chat, url),
+            theta=self.theta,
+            num_frames=self._num_frames,
+            max_side=self._max_side,
+            settings=self.settings,
+        )
+        return watch(url, tools, on_span)
 
     def ask(
         self,
