@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.features.base import stored
 from pipeline.infer.detection import DetectedSpan, Detection
-from pipeline.infer.judgement import judge_video, judgement_of
+from pipeline.infer.judgement import Judgement, judge_video
 from pipeline.infer.live_frames import LiveFrames
 from pipeline.infer.scoring import VideoScorer
 from pipeline.infer.settings import DetectSettings
@@ -43,7 +43,7 @@ _GAP_S, _GAP_FRAMES = 3.0, 10
 _STRIDE_FRAMES = 16  # frames between two pictures where no sampler says it
 
 OnSpan = Callable[[DetectedSpan], None]
-Judge = Callable[[ClipFrames, float, float], str | None]
+Judge = Callable[[ClipFrames, float, float], Judgement]
 """Asks the video model about frames of a time in seconds."""
 
 
@@ -84,17 +84,18 @@ def watch(url: str, tools: LiveTools, on_span: OnSpan | None = None) -> Detectio
         found = found or _Found(on_span=on_span, pictures=LiveFrames(live.fps))
         _watch_connection(live, frames, tools, found)
     assert found is not None  # noqa: S101 - the first connection is there or has raised
-    answers = [span.answer for span in found.spans]
-    if not found.spans:
-        whole = found.pictures.whole(found.num_frames, tools.num_frames) if tools.judge else None
-        answers = [tools.judge(whole, 0.0, found.now_s) if tools.judge and whole else None]
-    is_anomaly, answer, spans = judge_video(found.spans, answers, has_scores=tools.scorer is not None)
+    whole = Judgement()
+    if not found.spans and tools.judge is not None:
+        whole = tools.judge(found.pictures.whole(found.num_frames, tools.num_frames), 0.0, found.now_s)
+    is_anomaly, said, spans = judge_video(found.spans, [whole], has_scores=tools.scorer is not None)
     return Detection(
         video=url,
         fps=found.num_frames / found.seen_s,
         duration_s=found.now_s,
         is_anomaly=is_anomaly,
-        answer=answer,
+        answer=said.answer,
+        confidence=said.confidence,
+        consistent=said.consistent,
         spans=tuple(spans),
         times_s=np.array(found.times_s),
         scores=np.array(found.scores, dtype=np.float32),
@@ -172,10 +173,10 @@ class _Watch:
         frames = np.append(np.arange(len(self._starts_s)) * self.stride_frames, self.num_frames)
         return float(np.interp(frame, frames, [*self._starts_s, self.now_s]))
 
-    def judge(self, start: int, end: int) -> str | None:
-        """Return what the model says of the frames [start, end), None where there is no model."""
+    def judge(self, start: int, end: int) -> Judgement:
+        """Return what the model says of the frames [start, end); nothing where there is no model."""
         if self.tools.judge is None:
-            return None
+            return Judgement()
         clip = self.found.pictures.clip(self._before + start, self._before + end, self.tools.num_frames)
         return self.tools.judge(clip, self.second_of(start), self.second_of(end))
 
@@ -183,9 +184,16 @@ class _Watch:
         """Let go of the pictures before a frame."""
         self.found.pictures.forget_before(self._before + frame)
 
-    def tell(self, start: int, end: int, score: float, answer: str | None) -> None:
+    def tell(self, start: int, end: int, score: float, said: Judgement) -> None:
         """Keep a span and tell it at once."""
-        span = DetectedSpan(start_s=self.second_of(start), end_s=self.second_of(end), score=score, answer=answer)
+        span = DetectedSpan(
+            start_s=self.second_of(start),
+            end_s=self.second_of(end),
+            score=score,
+            answer=said.answer,
+            confidence=said.confidence,
+            consistent=said.consistent,
+        )
         self.found.spans.append(span)
         if self.found.on_span is not None:
             self.found.on_span(span)
@@ -206,9 +214,9 @@ class _JudgedWatch(_Watch):
     def end(self) -> None:
         start, end = self._judged, self.num_frames
         if start < end:
-            answer = self.judge(start, end)
-            if judgement_of(answer):
-                self.tell(start, end, UNIFORM_SCORE, answer)
+            said = self.judge(start, end)
+            if said.verdict:
+                self.tell(start, end, UNIFORM_SCORE, said)
             self._judged = end
             self.forget_before(end)
 
