@@ -53,6 +53,9 @@ def detect(
     window_s: Annotated[
         float, typer.Option("--window", help="without a sampler: length of the parts judged, in seconds")
     ] = 60.0,
+    reconnect_s: Annotated[
+        float, typer.Option("--reconnect", metavar="S", help="seconds for which a broken stream is tried again")
+    ] = 0.0,
     question: Annotated[str | None, typer.Option("--question", help="question about each span")] = None,
     ask: Annotated[
         list[str] | None, typer.Option("--ask", help="a further question about each video; may be repeated")
@@ -92,6 +95,7 @@ def detect(
         sampling=sampling,
         num_frames=num_frames,
         window_s=window_s,
+        reconnect_s=reconnect_s,
         question=question,
         max_new_tokens=max_new_tokens,
         device=device,

@@ -16,12 +16,16 @@ class DetectedSpan:
     Attributes:
         score: the highest anomaly score inside, in [0, 1].
         answer: what the video model says of it, None where there is no model.
+        confidence: how probable the model finds Yes against No, in [0, 1]; None where it was not asked that.
+        consistent: whether the answer agrees with that and with itself.
     """
 
     start_s: float
     end_s: float
     score: float
     answer: str | None
+    confidence: float | None = None
+    consistent: bool = True
 
     def __str__(self) -> str:
         """Say when, and what, or where there is no answer how abnormal."""
@@ -35,7 +39,7 @@ class Detection:
     Attributes:
         video: the path or URL as it was given.
         is_anomaly: the judgement; None where there is neither a sampler nor a video model.
-        answer: about the whole video, None where there is no video model.
+        answer: about the whole video, None where there is no video model; `confidence`, `consistent` as of a span.
         spans: in time order.
         times_s: middle of every scored snippet, shape (T,); empty without a sampler.
         scores: anomaly score of every snippet, float32 in [0, 1], shape (T,).
@@ -49,6 +53,8 @@ class Detection:
     spans: tuple[DetectedSpan, ...]
     times_s: NDArray[np.float64]
     scores: NDArray[np.float32]
+    confidence: float | None = None
+    consistent: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """Return what `holmes detect --json` prints for the video."""
@@ -58,12 +64,16 @@ class Detection:
             "duration_s": round(self.duration_s, 3),
             "is_anomaly": self.is_anomaly,
             "answer": self.answer,
+            "confidence": _rounded(self.confidence),
+            "consistent": self.consistent,
             "spans": [
                 {
                     "start_s": round(span.start_s, 3),
                     "end_s": round(span.end_s, 3),
                     "score": round(span.score, 4),
                     "answer": span.answer,
+                    "confidence": _rounded(span.confidence),
+                    "consistent": span.consistent,
                 }
                 for span in self.spans
             ],
@@ -72,3 +82,7 @@ class Detection:
                 "values": np.round(self.scores.astype(np.float64), 4).tolist(),
             },
         }
+
+
+def _rounded(confidence: float | None) -> float | None:
+    return None if confidence is None else round(confidence, 4)

@@ -1,6 +1,6 @@
 """Finds the abnormal spans of videos by a trained sampler, and has a video model judge and explain them.
 
-With spans, the model is asked about each of them. A span that it answers No to stays listed with that answer, but does
+With spans, the model is asked about each of them. A span that it says No to stays listed with that answer, but does
 not count: the video is abnormal where any other is left, and the highest one speaks for it. Without a span the model is
 asked about the whole video, and the video is what the model says; without a sampler it is asked about every part, and
 those that it answers Yes to are the spans. So `is_anomaly` never contradicts the answer.
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pipeline.errors import RecordError, SetupError
 from pipeline.infer.detection import DetectedSpan, Detection
 from pipeline.infer.frames import Footage, FrameSpan, choose_frames, open_footage
-from pipeline.infer.judgement import judge_video, leading_span
+from pipeline.infer.judgement import Judgement, judge, judge_video, leading_span
 from pipeline.infer.live import UNIFORM_SCORE, LiveTools, OnSpan, watch
 from pipeline.infer.scoring import VideoScorer
 from pipeline.infer.settings import DetectSettings, default_question
@@ -30,7 +30,7 @@ from pipeline.records import Reason
 from pipeline.sampler.curve import ScoreCurve
 from pipeline.sampler.proposals import detect
 from pipeline.sampler.sampling import THETA
-from pipeline.video.live import is_live, open_live
+from pipeline.video.live import is_live
 from pipeline.video.readers import FrameReader
 
 logger = logging.getLogger(__name__)
@@ -103,19 +103,28 @@ class Detector:
         else:
             found = detect(curve, self.theta, self.settings.proposal, min_s=self.settings.min_span_s)
             frames = [(proposal.start_frame, proposal.end_frame) for proposal in found]
-        answers = self._answers(footage, curve, frames or [footage.whole], on_progress)
+        judged = self._judged(footage, curve, frames or [footage.whole], on_progress)
         spans = [
-            DetectedSpan(start_s=start_s, end_s=end_s, score=_highest(curve, span), answer=answer)
-            for span, (start_s, end_s), answer in zip(frames, map(footage.seconds_of, frames), answers, strict=False)
+            DetectedSpan(
+                start_s=start_s,
+                end_s=end_s,
+                score=_highest(curve, span),
+                answer=said.answer,
+                confidence=said.confidence,
+                consistent=said.consistent,
+            )
+            for span, (start_s, end_s), said in zip(frames, map(footage.seconds_of, frames), judged, strict=False)
         ]
         timeline = footage.timeline
-        is_anomaly, answer, spans = judge_video(spans, answers, has_scores=curve is not None)
+        is_anomaly, said, spans = judge_video(spans, judged, has_scores=curve is not None)
         return Detection(
             video=str(video),
             fps=timeline.fps,
             duration_s=timeline.duration_s,
             is_anomaly=is_anomaly,
-            answer=answer,
+            answer=said.answer,
+            confidence=said.confidence,
+            consistent=said.consistent,
             spans=tuple(spans),
             times_s=_middles_s(footage, curve),
             scores=np.zeros(0, np.float32) if curve is None else curve.scores.astype(np.float32),
@@ -126,16 +135,15 @@ class Detector:
 
         Raises: as `detect`, and RecordError where the stream cannot be reached.
         """
-        with open_live(url) as live:
-            tools = LiveTools(
-                scorer=self._scorer,
-                judge=None if self._chat is None else partial(self._live_judgement, self._chat, url),
-                theta=self.theta,
-                num_frames=self._num_frames,
-                max_side=self._max_side,
-                settings=self.settings,
-            )
-            return watch(live, tools, on_span)
+        tools = LiveTools(
+            scorer=self._scorer,
+            judge=None if self._chat is None else partial(self._live_judgement, self._chat, url),
+            theta=self.theta,
+            num_frames=self._num_frames,
+            max_side=self._max_side,
+            settings=self.settings,
+        )
+        return watch(url, tools, on_span)
 
     def ask(
         self,
@@ -183,32 +191,26 @@ class Detector:
         scored = None if on_progress is None else partial(on_progress, "score")
         return self._scorer.score(footage.path, footage.timeline, footage.reader, scored)
 
-    def _answers(
+    def _judged(
         self, footage: Footage, curve: ScoreCurve | None, frames: Sequence[FrameSpan], on_progress: Progress | None
-    ) -> list[str | None]:
-        """Return what the model answers about each stretch of frames, None where there is no model."""
+    ) -> list[Judgement]:
+        """Return what the model says of each stretch of frames; nothing where there is no model."""
         chat = self._chat
         if chat is None:
-            return [None] * len(frames)
-        answers: list[str | None] = []
+            return [Judgement()] * len(frames)
+        judged: list[Judgement] = []
         with footage.opened(self._max_side) as reader:
             for span in frames:
                 clip = self._clip(reader, span, curve)
-                answers.append(self._judgement(chat, str(footage.path), clip, *footage.seconds_of(span)))
+                judged.append(self._judgement(chat, str(footage.path), clip, *footage.seconds_of(span)))
                 if on_progress is not None:
-                    on_progress("explain", len(answers), len(frames))
-        return answers
+                    on_progress("explain", len(judged), len(frames))
+        return judged
 
-    def _judgement(self, chat: VideoChat, video: str, clip: ClipFrames, start_s: float, end_s: float) -> str | None:
-        try:
-            return chat.answer(clip, self.question)
-        except RecordError as fault:
-            if fault.reason is not Reason.EMPTY_TEXT:
-                raise
-            logger.warning("%s: %.1f s to %.1f s: %s", video, start_s, end_s, fault.detail)
-            return None
+    def _judgement(self, chat: VideoChat, video: str, clip: ClipFrames, start_s: float, end_s: float) -> Judgement:
+        return judge(chat, clip, self.question, f"{video}: {start_s:.1f} s to {end_s:.1f} s")
 
-    def _live_judgement(self, chat: VideoChat, url: str, clip: ClipFrames, start_s: float, end_s: float) -> str | None:
+    def _live_judgement(self, chat: VideoChat, url: str, clip: ClipFrames, start_s: float, end_s: float) -> Judgement:
         self._live_clips[url, start_s, end_s] = clip
         if len(self._live_clips) > _LIVE_CLIPS:
             del self._live_clips[next(iter(self._live_clips))]

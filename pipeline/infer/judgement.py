@@ -1,54 +1,126 @@
-"""What an answer judges, and what the answers about the parts of a video say of the whole."""
+"""What a video model judges of a part of a video, and what its judgements of the parts say of the whole.
+
+The verdict is the model's own probability of Yes against No where its answer begins; the words come after it. Words
+that contradict it, or themselves, are generated once more behind the verdict.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from pipeline.errors import RecordError
 from pipeline.evaluate.answers_verdict import read_verdict
 from pipeline.infer.detection import DetectedSpan
+from pipeline.models.clip_frames import ClipFrames
+from pipeline.models.hf.chat import VideoChat
+from pipeline.quality.rules import stated_verdicts
+from pipeline.questions import load_questions
+from pipeline.records import Reason, Task
 
+logger = logging.getLogger(__name__)
+
+_LEAST_SHARE = 0.5
+"""Probability of Yes and No together from which a question of the user's counts as one that they answer."""
+
+_OPENINGS = {True: "Yes,", False: "No,"}
 _RANK = {True: 2, None: 1, False: 0}
 
 
-def judgement_of(answer: str | None) -> bool | None:
-    """Return True where an answer says that something is abnormal, False where nothing is, None where neither.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a video model says of a part of a video, and how probable it finds Yes against No; None where it does not.
 
-    It is read as `holmes eval answers` reads it.
+    `consistent` is False where the words contradict the verdict or themselves.
     """
-    return read_verdict(answer or "")
+
+    answer: str | None = None
+    confidence: float | None = None
+    consistent: bool = True
+
+    @property
+    def verdict(self) -> bool | None:
+        """True where the model finds something abnormal, False where nothing, None where it judges nothing."""
+        return judgement_of(self.answer, self.confidence)
+
+
+def judge(chat: VideoChat, clip: ClipFrames, question: str, where: str) -> Judgement:
+    """Ask a video model about a clip; `where` names it in warnings.
+
+    Raises:
+        RecordError: the model cannot take the clip.
+    """
+    yes, no = chat.odds(clip, question)
+    is_ours = question in load_questions(Task.JUDGE_EXPLAIN)
+    confidence = yes / (yes + no) if yes + no >= (0 if is_ours else _LEAST_SHARE) and yes + no else None
+    answer = _said(chat, clip, question, "", where)
+    verdict = None if confidence is None else confidence >= 0.5
+    if verdict is None or answer is None or not contradicts(answer, verdict):
+        return Judgement(answer=answer, confidence=confidence)
+    again = _said(chat, clip, question, _OPENINGS[verdict], where)
+    if again is not None and not contradicts(again, verdict):
+        return Judgement(answer=again, confidence=confidence)
+    logger.warning("%s: the answer contradicts its own verdict or itself", where)
+    return Judgement(answer=again or answer, confidence=confidence, consistent=False)
+
+
+def _said(chat: VideoChat, clip: ClipFrames, question: str, opening: str, where: str) -> str | None:
+    try:
+        return chat.answer(clip, question, opening=opening)
+    except RecordError as fault:
+        if fault.reason is not Reason.EMPTY_TEXT:
+            raise
+        logger.warning("%s: %s", where, fault.detail)
+        return None
+
+
+def contradicts(answer: str, verdict: bool) -> bool:
+    """Whether an answer opens with the opposite of a verdict, or says it anywhere."""
+    opposite = "normal" if verdict else "abnormal"
+    return read_verdict(answer) is (not verdict) or opposite in stated_verdicts(answer)
+
+
+def judgement_of(answer: str | None, confidence: float | None = None) -> bool | None:
+    """Return True where something is abnormal, False where nothing is, None where neither is said.
+
+    Without a probability the answer is read, as `holmes eval answers` reads it.
+    """
+    return read_verdict(answer or "") if confidence is None else confidence >= 0.5
 
 
 def is_denied(span: DetectedSpan) -> bool:
     """Whether the video model says that nothing abnormal happens in the span."""
-    return judgement_of(span.answer) is False
+    return judgement_of(span.answer, span.confidence) is False
 
 
 def leading_span(spans: Sequence[DetectedSpan]) -> DetectedSpan | None:
     """Return the span that speaks for the video; None where there is none.
 
-    Of those whose answer says Yes it is the one with the highest score, otherwise of those whose answer judges nothing
-    or that have none, otherwise of those that were denied; of equal scores the first.
+    Of those that the model says Yes to it is the one with the highest score, otherwise of those that it does not judge,
+    otherwise of those that were denied; of equal scores the first.
     """
 
     def rank(span: DetectedSpan) -> tuple[int, float]:
-        return _RANK[judgement_of(span.answer)], span.score
+        return _RANK[judgement_of(span.answer, span.confidence)], span.score
 
     return max(spans, key=rank, default=None)
 
 
 def judge_video(
-    spans: list[DetectedSpan], answers: Sequence[str | None], *, has_scores: bool
-) -> tuple[bool | None, str | None, list[DetectedSpan]]:
-    """Return whether a video is abnormal, the answer about it, and the spans to list.
+    spans: list[DetectedSpan], judgements: Sequence[Judgement], *, has_scores: bool
+) -> tuple[bool | None, Judgement, list[DetectedSpan]]:
+    """Return whether a video is abnormal, what is said about it, and the spans to list.
 
-    `spans` are those that the scores mark, or without scores the parts that were judged, and `answers` are about them;
-    where there are none, it is the one about the whole video.
+    `spans` are those that the scores mark, or without scores the parts that were judged, and `judgements` are about
+    them; where there are none, it is the one about the whole video.
     """
     speaker = leading_span(spans)
     if speaker is None:
-        # What neither says Yes nor No leaves it to the scores.
-        [answer] = answers
-        return bool(judgement_of(answer)), answer, []
+        # What is neither Yes nor No leaves it to the scores.
+        [whole] = judgements
+        return bool(whole.verdict), whole, []
+    said = Judgement(answer=speaker.answer, confidence=speaker.confidence, consistent=speaker.consistent)
     if has_scores:
-        return not is_denied(speaker), speaker.answer, spans
-    return judgement_of(speaker.answer), speaker.answer, [span for span in spans if judgement_of(span.answer)]
+        return not is_denied(speaker), said, spans
+    return said.verdict, said, [span for span in spans if judgement_of(span.answer, span.confidence)]

@@ -2,27 +2,28 @@
 
 Scores are computed anew for the last minutes whenever a window is full. What lies a few seconds back is settled: the
 smoothing of scores reaches no further, and a span that ends there is over. Memory does not grow with the stream, but
-for one score a snippet.
+for one score a snippet. Where a stream was interrupted, what came before and what comes after are looked at apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.features.base import stored
 from pipeline.infer.detection import DetectedSpan, Detection
-from pipeline.infer.judgement import judge_video, judgement_of
+from pipeline.infer.judgement import Judgement, judge_video
 from pipeline.infer.live_frames import LiveFrames
 from pipeline.infer.scoring import VideoScorer
 from pipeline.infer.settings import DetectSettings
 from pipeline.models.clip_frames import ClipFrames, bounded
 from pipeline.sampler.curve import ScoreCurve
 from pipeline.sampler.proposals import Proposal, detect
-from pipeline.video.live import LiveVideo
+from pipeline.video.live import LiveVideo, connections
 
 SCORED_EVERY_S = 10.0
 """Seconds of a stream after which it is scored anew."""
@@ -36,10 +37,13 @@ SETTLED_S = 6.0
 UNIFORM_SCORE = 1.0
 """Score of a span that a video model answered Yes to where there is no sampler."""
 
+_GAP_S, _GAP_FRAMES = 3.0, 10
+"""Seconds, or frames of a slow camera, without a frame after which a stream was interrupted."""
+
 _STRIDE_FRAMES = 16  # frames between two pictures where no sampler says it
 
 OnSpan = Callable[[DetectedSpan], None]
-Judge = Callable[[ClipFrames, float, float], str | None]
+Judge = Callable[[ClipFrames, float, float], Judgement]
 """Asks the video model about frames of a time in seconds."""
 
 
@@ -55,119 +59,173 @@ class LiveTools:
     settings: DetectSettings
 
 
-def watch(live: LiveVideo, tools: LiveTools, on_span: OnSpan | None = None) -> Detection:
+@dataclass(slots=True, kw_only=True)
+class _Found:
+    """What was found in a stream so far, over all of its stretches."""
+
+    on_span: OnSpan | None
+    pictures: LiveFrames
+    spans: list[DetectedSpan] = field(default_factory=list)
+    times_s: list[float] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    num_frames: int = 0
+    seen_s: float = 0.0
+    now_s: float = 0.0
+
+
+def watch(url: str, tools: LiveTools, on_span: OnSpan | None = None) -> Detection:
     """Read a stream to its end, tell `on_span` every span when it is over, and return what was found in all.
 
     Raises:
-        RecordError: the model cannot take its frames.
+        RecordError: nothing answers at the address, or the model cannot take its frames.
     """
-    watcher = _ScoredWatch(live, tools, tools.scorer, on_span) if tools.scorer else _JudgedWatch(live, tools, on_span)
-    return watcher.run()
+    found: _Found | None = None
+    for live, frames in connections(url, tools.settings.reconnect_s):
+        found = found or _Found(on_span=on_span, pictures=LiveFrames(live.fps))
+        _watch_connection(live, frames, tools, found)
+    assert found is not None  # noqa: S101 - the first connection is there or has raised
+    whole = Judgement()
+    if not found.spans and tools.judge is not None:
+        whole = tools.judge(found.pictures.whole(found.num_frames, tools.num_frames), 0.0, found.now_s)
+    is_anomaly, said, spans = judge_video(found.spans, [whole], has_scores=tools.scorer is not None)
+    return Detection(
+        video=url,
+        fps=found.num_frames / found.seen_s,
+        duration_s=found.now_s,
+        is_anomaly=is_anomaly,
+        answer=said.answer,
+        confidence=said.confidence,
+        consistent=said.consistent,
+        spans=tuple(spans),
+        times_s=np.array(found.times_s),
+        scores=np.array(found.scores, dtype=np.float32),
+    )
+
+
+def _watch_connection(live: LiveVideo, frames: Iterator[tuple[float, Any]], tools: LiveTools, found: _Found) -> None:
+    """Look at the frames of a connection; where none came for a while, what follows is looked at by itself."""
+    gap_s = max(_GAP_S, _GAP_FRAMES / live.fps)
+    watcher: _Watch | None = None
+    for time_s, frame in frames:
+        if watcher is not None and time_s - watcher.now_s > gap_s:
+            watcher.finish()
+            watcher = None
+        if watcher is None:
+            scorer = tools.scorer
+            watcher = _ScoredWatch(live, tools, scorer, found) if scorer else _JudgedWatch(live, tools, found)
+        watcher.see(time_s, frame)
+    if watcher is not None:
+        watcher.finish()
 
 
 class _Watch:
-    """Reads the frames and keeps pictures and times; what is made of them is up to those below."""
+    """Looks at a stretch of a stream without a break; what is made of its frames is up to those below.
+
+    Frames are counted from the start of the stretch, but for those of the pictures. A span that is open at the end of
+    the stretch ends there.
+    """
 
     stride_frames = _STRIDE_FRAMES
 
-    def __init__(self, live: LiveVideo, tools: LiveTools, on_span: OnSpan | None) -> None:
+    def __init__(self, live: LiveVideo, tools: LiveTools, found: _Found) -> None:
         self.live = live
         self.tools = tools
-        self.pictures = LiveFrames(live.fps)
-        self.spans: list[DetectedSpan] = []
-        self._on_span = on_span
-        self._starts_s: list[float] = []  # of every snippet
+        self.found = found
         self.num_frames = 0
-        self._now_s = 0.0
+        self.now_s = 0.0
+        self._starts_s: list[float] = []  # of every snippet
+        self._before = found.num_frames
         self._picture_size = bounded(live.width, live.height, tools.max_side) or (live.width, live.height)
 
-    def run(self) -> Detection:
-        stride = self.stride_frames
-        for index, time_s, frame in self.live.frames():
-            self.num_frames, self._now_s = index + 1, time_s + 1 / self.live.fps
-            if index % stride == 0:
-                self._starts_s.append(time_s)
-            if self.tools.judge is not None and (index == 0 or index % stride == stride // 2):
-                self.pictures.add(index, self.live.rgb(frame, self._picture_size))
-            self.take(index, time_s, frame)
-        self.end()
-        answers = [span.answer for span in self.spans] or [self._whole()]
-        is_anomaly, answer, spans = judge_video(self.spans, answers, has_scores=self.tools.scorer is not None)
-        scores = self.scores()
-        bounds_s = np.array([*self._starts_s, self._now_s])
-        return Detection(
-            video=self.live.url,
-            fps=self.num_frames / self._now_s,
-            duration_s=self._now_s,
-            is_anomaly=is_anomaly,
-            answer=answer,
-            spans=tuple(spans),
-            times_s=((bounds_s[:-1] + bounds_s[1:]) / 2)[: len(scores)],
-            scores=scores,
-        )
+    def see(self, time_s: float, frame: Any) -> None:
+        """Take the next frame."""
+        index, stride = self.num_frames, self.stride_frames
+        self.num_frames, self.now_s = index + 1, time_s + 1 / self.live.fps
+        if index % stride == 0:
+            self._starts_s.append(time_s)
+        if self.tools.judge is not None and (index == 0 or index % stride == stride // 2):
+            self.found.pictures.add(self._before + index, self.live.rgb(frame, self._picture_size))
+        self.take(index, time_s, frame)
 
-    def take(self, index: int, time_s: float, frame: object) -> None:
+    def finish(self) -> None:
+        """Come to the end of the stretch, and keep what was found in it."""
+        self.end()
+        scores = self.scores()
+        bounds_s = np.array([*self._starts_s, self.now_s])
+        self.found.times_s += ((bounds_s[:-1] + bounds_s[1:]) / 2)[: len(scores)].tolist()
+        self.found.scores += scores
+        self.found.num_frames += self.num_frames
+        self.found.seen_s += self.now_s - self._starts_s[0]
+        self.found.now_s = self.now_s
+
+    def take(self, index: int, time_s: float, frame: Any) -> None:
         raise NotImplementedError
 
     def end(self) -> None:
         raise NotImplementedError
 
-    def scores(self) -> NDArray[np.float32]:
+    def scores(self) -> list[float]:
         """Return the scores of all snippets; none without a sampler."""
-        return np.zeros(0, np.float32)
+        return []
 
     def second_of(self, frame: int) -> float:
         """Return the time at which a frame starts, as far as those of the snippets tell."""
         frames = np.append(np.arange(len(self._starts_s)) * self.stride_frames, self.num_frames)
-        return float(np.interp(frame, frames, [*self._starts_s, self._now_s]))
+        return float(np.interp(frame, frames, [*self._starts_s, self.now_s]))
 
-    def judge(self, start: int, end: int) -> str | None:
-        """Return what the model says of the frames [start, end), None where there is no model."""
+    def judge(self, start: int, end: int) -> Judgement:
+        """Return what the model says of the frames [start, end); nothing where there is no model."""
         if self.tools.judge is None:
-            return None
-        clip = self.pictures.clip(start, end, self.tools.num_frames)
+            return Judgement()
+        clip = self.found.pictures.clip(self._before + start, self._before + end, self.tools.num_frames)
         return self.tools.judge(clip, self.second_of(start), self.second_of(end))
 
-    def tell(self, start: int, end: int, score: float, answer: str | None) -> None:
-        """Keep a span and tell it at once."""
-        span = DetectedSpan(start_s=self.second_of(start), end_s=self.second_of(end), score=score, answer=answer)
-        self.spans.append(span)
-        if self._on_span is not None:
-            self._on_span(span)
+    def forget_before(self, frame: int) -> None:
+        """Let go of the pictures before a frame."""
+        self.found.pictures.forget_before(self._before + frame)
 
-    def _whole(self) -> str | None:
-        if self.tools.judge is None:
-            return None
-        return self.tools.judge(self.pictures.whole(self.num_frames, self.tools.num_frames), 0.0, self._now_s)
+    def tell(self, start: int, end: int, score: float, said: Judgement) -> None:
+        """Keep a span and tell it at once."""
+        span = DetectedSpan(
+            start_s=self.second_of(start),
+            end_s=self.second_of(end),
+            score=score,
+            answer=said.answer,
+            confidence=said.confidence,
+            consistent=said.consistent,
+        )
+        self.found.spans.append(span)
+        if self.found.on_span is not None:
+            self.found.on_span(span)
 
 
 class _JudgedWatch(_Watch):
     """Has the model judge one window after the other: the way without a sampler."""
 
-    def __init__(self, live: LiveVideo, tools: LiveTools, on_span: OnSpan | None) -> None:
-        super().__init__(live, tools, on_span)
+    def __init__(self, live: LiveVideo, tools: LiveTools, found: _Found) -> None:
+        super().__init__(live, tools, found)
         self._window_frames = max(1, round(tools.settings.window_s * live.fps))
         self._judged = 0
 
-    def take(self, index: int, time_s: float, frame: object) -> None:  # noqa: ARG002
+    def take(self, index: int, time_s: float, frame: Any) -> None:  # noqa: ARG002
         if index + 1 - self._judged >= self._window_frames:
             self.end()
 
     def end(self) -> None:
         start, end = self._judged, self.num_frames
         if start < end:
-            answer = self.judge(start, end)
-            if judgement_of(answer):
-                self.tell(start, end, UNIFORM_SCORE, answer)
+            said = self.judge(start, end)
+            if said.verdict:
+                self.tell(start, end, UNIFORM_SCORE, said)
             self._judged = end
-            self.pictures.forget_before(end)
+            self.forget_before(end)
 
 
 class _ScoredWatch(_Watch):
     """Scores the stream and tells the spans that its scores mark."""
 
-    def __init__(self, live: LiveVideo, tools: LiveTools, scorer: VideoScorer, on_span: OnSpan | None) -> None:
-        super().__init__(live, tools, on_span)
+    def __init__(self, live: LiveVideo, tools: LiveTools, scorer: VideoScorer, found: _Found) -> None:
+        super().__init__(live, tools, found)
         self._sampler = scorer.sampler
         self.stride_frames = scorer.sampler.stride_frames
         self._features = scorer.stream.live(live.width, live.height, live.fps, self.stride_frames)
@@ -178,10 +236,10 @@ class _ScoredWatch(_Watch):
         self._scores: list[float] = []  # of settled snippets
         self._told_until = 0
 
-    def take(self, index: int, time_s: float, frame: object) -> None:
+    def take(self, index: int, time_s: float, frame: Any) -> None:
         if not self._features.wants(index):
             return
-        rgb = self.live.rgb(frame, self._features.size)  # type: ignore[arg-type]
+        rgb = self.live.rgb(frame, self._features.size)
         self._hold(self._features.add(index, rgb, time_s))
         if (self._first + len(self._held) - self._scored) * self._snippet_s >= SCORED_EVERY_S:
             held_until = (self._first + len(self._held)) * self.stride_frames
@@ -191,8 +249,8 @@ class _ScoredWatch(_Watch):
         self._hold(self._features.finish(-(-self.num_frames // self.stride_frames)))
         self._score(self.num_frames, self.num_frames)
 
-    def scores(self) -> NDArray[np.float32]:
-        return np.array(self._scores, dtype=np.float32)
+    def scores(self) -> list[float]:
+        return self._scores
 
     def _hold(self, finished: list[NDArray[np.float32]]) -> None:
         self._held += [stored(features) for features in finished]
@@ -239,4 +297,4 @@ class _ScoredWatch(_Watch):
         del self._held[: first - self._first]
         self._first = first
         # A span may yet begin a little before what is settled.
-        self.pictures.forget_before(needed - round(SETTLED_S * self.live.fps))
+        self.forget_before(needed - round(SETTLED_S * self.live.fps))

@@ -31,6 +31,7 @@ class DetectSettings(ExplainerSettings):
         min_span_s: shortest span in seconds.
         sampling: which frames of a span the model is shown.
         window_s: without a sampler, length in seconds of the parts that are judged one by one.
+        reconnect_s: seconds for which a stream that broke off is tried again; 0 ends there.
         question: what the model is asked about each span or part.
         reader: the decoder of video files.
         features: of a vision model's features, what a sampler does not tell: pooling, precision, batch size.
@@ -43,6 +44,7 @@ class DetectSettings(ExplainerSettings):
     min_span_s: float = 1.0
     sampling: SamplingMethod = "uniform"
     window_s: float = 60.0
+    reconnect_s: float = 0.0
     question: str | None = None
     reader: ReaderName = "auto"
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
@@ -54,7 +56,8 @@ class DetectSettings(ExplainerSettings):
             raise SetupError(f"model_base={self.model_base} without model_path: the adapter is missing")
         if self.theta is not None and not 0 <= self.theta <= 1:
             raise SetupError(f"theta={self.theta:g} lies outside [0, 1]")
-        for name, least in (("num_frames", 1), ("max_side", 16), ("max_new_tokens", 1), ("window_s", 0.1)):
+        least_of = {"num_frames": 1, "max_side": 16, "max_new_tokens": 1, "window_s": 0.1, "reconnect_s": 0}
+        for name, least in least_of.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise SetupError(f"{name}={value:g} is below {least:g}")

@@ -1,8 +1,7 @@
 """From clips with questions and answers to the inputs of a video MLLM in training, for every family alike.
 
 A row is the prompt, made by the very call that makes it at inference, then the answer and the token that ends it, which
-alone carry labels. Where the answer begins is found by rendering each conversation twice, with its answer and as a
-prompt for it: what the first adds to the second is the answer as the template writes it.
+alone carry labels.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.errors import SetupError
 from pipeline.models.clip_frames import ClipFrames
+from pipeline.models.hf.answer_tokens import AnswerTokens
 from pipeline.models.hf.inputs import chat_inputs, read_processor
 from pipeline.models.hf.loading import ModelSource
 
@@ -43,7 +42,7 @@ class TrainingProcessor:
         self._title = f"{source.setting}={source.name}"
         self._tokenizer = self.processor.tokenizer
         self._tokenizer.padding_side = "right"
-        self._specials = tuple(token for token in self._tokenizer.all_special_tokens if token)
+        self._answers = AnswerTokens(self.processor, self._title)
 
     def inputs(self, lessons: Sequence[Lesson]) -> dict[str, Any]:
         """Return the inputs of a batch and its labels.
@@ -55,51 +54,19 @@ class TrainingProcessor:
             SetupError: the chat template does not render an answer as a continuation of its prompt.
         """
         turns = [_turns(lesson) for lesson in lessons]
-        prompts = chat_inputs(self.processor, [turn[:1] for turn in turns], [lesson.clip for lesson in lessons])
-        answers = [self._answer_tokens(turn, lesson.answer) for turn, lesson in zip(turns, lessons, strict=True)]
+        prompts = chat_inputs(self.processor, turns, [lesson.clip for lesson in lessons])
+        found = [self._answers.of(turn, lesson.answer) for turn, lesson in zip(turns, lessons, strict=True)]
+        answers = [[*tokens, end] for tokens, end in found]
         return _appended(prompts, answers, [lesson.counts for lesson in lessons], self._tokenizer.pad_token_id)
 
     def unfit_part(self, text: str) -> str | None:
         """Return a piece of a text that the tokenizer would take for a token of its own, as `<video>`, or None."""
-        return next((token for token in self._specials if token in text), None)
-
-    def _answer_tokens(self, turns: list[dict[str, Any]], answer: str) -> list[int]:
-        """Return the tokens that the model has to generate after the prompt, the one that ends them included."""
-        prompt = self._rendered(turns[:1], add_generation_prompt=True)
-        whole = self._rendered(turns, add_generation_prompt=False)
-        if not whole.startswith(prompt) or answer.strip() not in whole[len(prompt) :]:
-            raise SetupError(
-                f"{self._title}: its chat template does not continue a prompt by the answer, so that no loss can be "
-                "put on answers alone"
-            )
-        text, end = self._up_to_its_end(whole[len(prompt) :])
-        before, together = self._tokens(prompt), self._tokens(prompt + text)
-        # A tokenizer may join the prompt's last space with the answer's first word; at inference the prompt is given.
-        follows = together[: len(before)] == before
-        return [*(together[len(before) :] if follows else self._tokens(text)), end]
-
-    def _up_to_its_end(self, text: str) -> tuple[str, int]:
-        """Split off the token that ends a turn; where the template writes none, it is that which ends a text."""
-        places = {text.index(token): token for token in self._specials if token in text}
-        if not places:
-            return text.rstrip(), self._tokenizer.eos_token_id
-        return text[: min(places)], self._tokenizer.convert_tokens_to_ids(places[min(places)])
-
-    def _rendered(self, turns: list[dict[str, Any]], *, add_generation_prompt: bool) -> str:
-        text: str = self.processor.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=add_generation_prompt
-        )
-        return text
-
-    def _tokens(self, text: str) -> list[int]:
-        tokens: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return tokens
+        return next((token for token in self._answers.specials if token in text), None)
 
 
 def _turns(lesson: Lesson) -> list[dict[str, Any]]:
     question = [{"type": "video", "video": lesson.clip.frames}, {"type": "text", "text": lesson.question}]
-    answer = [{"type": "text", "text": lesson.answer}]
-    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return [{"role": "user", "content": question}]
 
 
 def _appended(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ TIMEOUT_S = 20.0
 """Seconds without an answer after which a stream counts as broken."""
 
 _DEFAULT_FPS = 25.0
+_RETRY_EVERY_S = 1.0
 
 
 def is_live(video: str) -> bool:
@@ -39,11 +41,13 @@ class LiveVideo:
         fps: frame rate that it declares, or 25.
         width: as shown, upright and of square pixels.
         height: likewise.
+        broke_off: whether it ended because the connection did.
     """
 
     def __init__(self, url: str, container: Any, stream: Any) -> None:
         self.url = url
-        self._frames = _decoded(url, container, stream)
+        self.broke_off = False
+        self._frames = self._decoded(container, stream)
         try:
             self._first: VideoFrame = next(self._frames)
         except StopIteration:
@@ -74,6 +78,25 @@ class LiveVideo:
 
         return shown(frame, self._reformatters.setdefault(size, VideoReformatter()), size, self._turns)
 
+    def _decoded(self, container: Any, stream: Any) -> Iterator[VideoFrame]:
+        import av
+
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets)
+            except StopIteration:
+                return
+            except (OSError, av.error.FFmpegError) as fault:
+                # Most streams end like this, and what came is worth no less.
+                self.broke_off = True
+                logger.warning("%s: broke off: %s", self.url, getattr(fault, "strerror", None) or fault)
+                return
+            try:
+                yield from packet.decode()
+            except av.error.FFmpegError:
+                continue  # a damaged packet: what comes after it goes on
+
 
 @contextmanager
 def open_live(url: str) -> Iterator[LiveVideo]:
@@ -101,20 +124,38 @@ def open_live(url: str) -> Iterator[LiveVideo]:
         yield LiveVideo(url, container, stream)
 
 
-def _decoded(url: str, container: Any, stream: Any) -> Iterator[VideoFrame]:
-    import av
+def connections(url: str, reconnect_s: float) -> Iterator[tuple[LiveVideo, Iterator[tuple[float, VideoFrame]]]]:
+    """Yield the connection to a stream with its frames, and a new one wherever it broke off; each is to be read.
 
-    packets = container.demux(stream)
+    Frames come with seconds from the first one of the first connection: those between two connections count.
+
+    Args:
+        url: the address.
+        reconnect_s: seconds for which it is tried again; 0 tries once.
+
+    Raises:
+        RecordError: as `open_live`, for the first connection.
+    """
+    offset_s, clock = 0.0, time.monotonic()
+    last_s: float | None = None
+
+    def frames(live: LiveVideo) -> Iterator[tuple[float, VideoFrame]]:
+        nonlocal clock, last_s
+        for _, time_s, frame in live.frames():
+            last_s, clock = offset_s + time_s, time.monotonic()
+            yield last_s, frame
+
     while True:
         try:
-            packet = next(packets)
-        except StopIteration:
+            with open_live(url) as live:
+                if last_s is not None:
+                    offset_s = last_s + time.monotonic() - clock
+                yield live, frames(live)
+                if not (live.broke_off and reconnect_s):
+                    return
+        except RecordError:
+            if last_s is None:
+                raise
+        if time.monotonic() - clock > reconnect_s:
             return
-        except (OSError, av.error.FFmpegError) as fault:
-            # Most streams end like this, and what came is worth no less.
-            logger.warning("%s: broke off: %s", url, getattr(fault, "strerror", None) or fault)
-            return
-        try:
-            yield from packet.decode()
-        except av.error.FFmpegError:
-            continue  # a damaged packet: what comes after it goes on
+        time.sleep(min(_RETRY_EVERY_S, reconnect_s))

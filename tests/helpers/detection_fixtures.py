@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import NetworkConfig, Recipe
 from pipeline.errors import RecordError
+from pipeline.evaluate.answers_verdict import read_verdict
 from pipeline.features.motion import DIM, MotionEncoder
 from pipeline.infer import detector
 from pipeline.models.clip_frames import ClipFrames
@@ -69,7 +70,13 @@ class ScriptedChat:
     def __init__(self, source: ModelSource, device: str, max_new_tokens: int) -> None:
         self.name = source.name
 
-    def answer(self, clip: ClipFrames, question: str, history: Sequence[Message] = ()) -> str:
+    def odds(self, clip: ClipFrames, question: str) -> tuple[float, float]:
+        """As sure as the words are: of what is neither Yes nor No it is Yes, hardly."""
+        said = type(self).say(clip, question)
+        verdict = None if isinstance(said, RecordError) else read_verdict(said)
+        return {True: (0.9, 0.05), False: (0.1, 0.85), None: (0.02, 0.01)}[verdict]
+
+    def answer(self, clip: ClipFrames, question: str, history: Sequence[Message] = (), opening: str = "") -> str:
         type(self).asked.append((clip, question, tuple(history)))
         answer = type(self).say(clip, question)
         if isinstance(answer, RecordError):

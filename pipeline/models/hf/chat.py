@@ -26,17 +26,26 @@ class VideoChat:
         self.name = source.title
         self._model = VideoModel(source, device, (), Generation(max_new_tokens=max_new_tokens))
 
-    def answer(self, clip: ClipFrames, question: str, history: Sequence[Message] = ()) -> str:
+    def odds(self, clip: ClipFrames, question: str) -> tuple[float, float]:
+        """Return the probabilities of Yes and of No as the answer to a question about a clip.
+
+        Raises:
+            RecordError: OUT_OF_MEMORY or UNFIT_INPUT where the model cannot take the clip.
+            SetupError: the model cannot take such input at all.
+        """
+        return self._model.odds(replace(clip, turns=(Message(role="user", content=question),)))
+
+    def answer(self, clip: ClipFrames, question: str, history: Sequence[Message] = (), opening: str = "") -> str:
         """Return what the model answers after the turns so far, the user's first; the clip stands before them.
 
         Raises:
-            RecordError: EMPTY_TEXT where it generates none, OUT_OF_MEMORY or UNFIT_INPUT where it cannot take the clip.
-            SetupError: the model cannot take such input at all.
+            RecordError: EMPTY_TEXT where it adds nothing to the opening, otherwise as `odds`.
+            SetupError: as `odds`.
         """
         turns = (*history, Message(role="user", content=question))
-        [answer] = self._model.answer([replace(clip, turns=turns)])
+        [answer] = self._model.answer([replace(clip, turns=turns)], opening)
         if isinstance(answer, RecordError):
             raise answer
-        if not answer:
+        if answer in ("", opening):
             raise RecordError(Reason.EMPTY_TEXT, f"{self.name} generated no text")
         return answer

@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.caption_text import clean_caption
 from pipeline.models.clip_frames import ClipFrames
+from pipeline.models.hf.answer_tokens import AnswerTokens
 from pipeline.models.hf.loading import LOAD_FAULTS, ModelSource, explain_load_fault, first_line
 from pipeline.models.hf.torchvision_mend import mend_torchvision
 from pipeline.prompts import Message
@@ -37,6 +38,7 @@ class ClipProcessor:
         self._title = f"{source.setting}={source.name}"
         self._prompt = prompt
         self._tokenizer = self._processor.tokenizer
+        self._answers = AnswerTokens(self._processor, self._title)
         # Generation continues at the right end of every row, so that the padding has to stand on the left.
         self._tokenizer.padding_side = "left"
         self.pad_token_id: int = self._tokenizer.pad_token_id
@@ -64,11 +66,45 @@ class ClipProcessor:
             self._footprints[shape] = Footprint(tokens=inputs["input_ids"].shape[1], pixels=pixels)
         return self._footprints[shape]
 
-    def inputs(self, clips: Sequence[ClipFrames], device: str) -> Any:
-        """Return the inputs of a batch, padded on the left; frames are scaled and normalised on `device`."""
+    def inputs(self, clips: Sequence[ClipFrames], device: str, opening: Sequence[int] = ()) -> Any:
+        """Return the inputs of a batch, padded on the left; frames are scaled and normalised on `device`.
+
+        `opening` are tokens that every answer begins with.
+        """
         with self._lock:
             conversations = [_conversation(clip, clip.turns or self._prompt) for clip in clips]
-            return chat_inputs(self._processor, conversations, clips, device=device)
+            inputs = chat_inputs(self._processor, conversations, clips, device=device)
+        if opening:
+            ids = inputs["input_ids"]
+            for name, value in list(inputs.items()):
+                if value.shape == ids.shape and not value.is_floating_point():
+                    # What else there is for each token marks kinds of input, and text is kind 0.
+                    added = ids.new_tensor(opening) if name == "input_ids" else int(name == "attention_mask")
+                    longer = value.new_full((len(ids), ids.shape[1] + len(opening)), 0)
+                    longer[:, : ids.shape[1]], longer[:, ids.shape[1] :] = value, added
+                    inputs[name] = longer
+        return inputs
+
+    def opening(self, clip: ClipFrames, text: str) -> list[int]:
+        """Return the tokens of an answer about a clip that begins with `text`, up to there."""
+        with self._lock:
+            return self._answers.of(_conversation(clip, clip.turns or self._prompt), text)[0]
+
+    def yes_or_no(self, clip: ClipFrames) -> tuple[list[int], set[int], set[int]]:
+        """Return what an answer may begin with before it says Yes or No, and the tokens that then tell which.
+
+        Raises:
+            SetupError: no token tells.
+        """
+        yes, no = self.opening(clip, "Yes"), self.opening(clip, "No")
+        same = next((place for place, (a, b) in enumerate(zip(yes, no, strict=False)) if a != b), None)
+        if same is None:
+            raise SetupError(f"{self._title}: its tokenizer does not tell Yes from No")
+        with self._lock:
+            says_yes, says_no = self._answers.beginnings("Yes"), self._answers.beginnings("No")
+        if same:
+            return yes[:same], {yes[same]}, {no[same]}
+        return [], (says_yes | {yes[0]}) - says_no - {no[0]}, (says_no | {no[0]}) - says_yes - {yes[0]}
 
     def text(self, tokens: Sequence[int], clip: ClipFrames, *, is_cut_off: bool) -> str:
         """Return what was answered about a clip, without special tokens, role names and echoes of the prompt."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.devices import pick_device, pick_dtype
 from pipeline.errors import RecordError, SetupError
@@ -29,6 +29,8 @@ from pipeline.prompts import Message
 from pipeline.records import Reason, digest
 
 logger = logging.getLogger(__name__)
+
+Outcome = TypeVar("Outcome")
 
 MAP = "map"
 """The device of a model whose layers are spread over all of them."""
@@ -99,8 +101,8 @@ class VideoModel:
         self._model, self.device, self._dtype = load_weights(source, device)
         logger.info("%s on %s in %s", source.name, self.device, self._dtype)
 
-    def answer(self, clips: Sequence[ClipFrames]) -> list[str | RecordError]:
-        """Return one text per clip: what the model adds to the prompt, cleaned; it may be empty.
+    def answer(self, clips: Sequence[ClipFrames], opening: str = "") -> list[str | RecordError]:
+        """Return one text per clip: what the model adds to the prompt and an opening, cleaned; it may be empty.
 
         A batch that does not fit into memory is halved until it does, and none as large is tried again. A clip that
         does not fit alone, or that the processor cannot take, is an error of its own.
@@ -113,7 +115,7 @@ class VideoModel:
         while parts:
             part = parts.popleft()
             is_too_large = len(part) > 1 and self._most_tokens is not None and self._tokens(part) > self._most_tokens
-            answers = None if is_too_large else self._try(part)
+            answers = None if is_too_large else self._try(part, lambda clips: self._generate(clips, opening))
             if answers is None:
                 middle = len(part) // 2
                 parts.extendleft([part[middle:], part[:middle]])
@@ -124,10 +126,40 @@ class VideoModel:
             raise SetupError(f"{self._title}: cannot describe clips: {fault and fault.detail}")
         return outcomes
 
-    def _try(self, clips: list[ClipFrames]) -> list[str | RecordError] | None:
-        """Return the answers, or None where the batch has to be halved."""
+    def odds(self, clip: ClipFrames) -> tuple[float, float]:
+        """Return the probabilities that an answer about a clip says Yes, and No, at the first token that tells.
+
+        Raises:
+            RecordError: OUT_OF_MEMORY or UNFIT_INPUT where the model cannot take the clip.
+            SetupError: the model cannot take such input at all.
+        """
+        [outcome] = self._try([clip], lambda clips: [self._odds(clips)]) or []
+        if isinstance(outcome, RecordError):
+            raise outcome
+        return outcome
+
+    def _odds(self, clips: Sequence[ClipFrames]) -> tuple[float, float]:
+        before, yes, no = self._processor.yes_or_no(clips[0])
+        inputs = self._processor.inputs(clips, self.device, before).to(self.device, dtype=self._dtype)
+        with self._torch.inference_mode(), self._current_device():
+            # The first token alone: every family knows by itself where its visual tokens go.
+            out = self._model.generate(
+                **inputs,
+                max_new_tokens=1,
+                **LIKELIEST,
+                pad_token_id=self._processor.pad_token_id,
+                output_logits=True,
+                return_dict_in_generate=True,
+            )
+        shares = out.logits[0][0].float().softmax(dim=-1)
+        return float(shares[sorted(yes)].sum()), float(shares[sorted(no)].sum())
+
+    def _try(
+        self, clips: list[ClipFrames], call: Callable[[list[ClipFrames]], list[Outcome]]
+    ) -> list[Outcome | RecordError] | None:
+        """Return what a call makes of a batch, or None where the batch has to be halved."""
         try:
-            answers = self._generate(clips)
+            answers = call(clips)
         except (RuntimeError, ValueError, TypeError, LookupError, MemoryError) as fault:
             message = first_line(fault)
             is_memory = isinstance(fault, MemoryError | self._torch.OutOfMemoryError) or any(
@@ -158,9 +190,10 @@ class VideoModel:
         """Return the tokens of a batch, padding included."""
         return len(clips) * max(self._processor.footprint(clip).tokens for clip in clips)
 
-    def _generate(self, clips: Sequence[ClipFrames]) -> list[str]:
+    def _generate(self, clips: Sequence[ClipFrames], opening: str) -> list[str]:
         settings = self._generation
-        inputs = self._processor.inputs(clips, self.device).to(self.device, dtype=self._dtype)
+        opened = self._processor.opening(clips[0], opening) if opening else []
+        inputs = self._processor.inputs(clips, self.device, opened).to(self.device, dtype=self._dtype)
         sampling = []
         if settings.temperature > 0:
             seeds = [seed_of(clip, settings.seed) for clip in clips]
@@ -177,18 +210,20 @@ class VideoModel:
         # Some models return what they added alone.
         if tokens.shape[1] >= asked.shape[1] and bool((tokens[:, : asked.shape[1]] == asked).all()):
             tokens = tokens[:, asked.shape[1] :]
-        return [self._read(row, clip) for row, clip in zip(tokens.tolist(), clips, strict=True)]
+        return [self._read(row, clip, opened) for row, clip in zip(tokens.tolist(), clips, strict=True)]
 
     def _current_device(self) -> AbstractContextManager[Any]:
         """Make the model's GPU the current one: kernels written in Triton are launched there, whatever their inputs."""
         return self._torch.cuda.device(self.device) if self.device.startswith("cuda") else nullcontext()
 
-    def _read(self, row: list[int], clip: ClipFrames) -> str:
+    def _read(self, row: list[int], clip: ClipFrames, opened: list[int]) -> str:
         ends = self._model.generation_config.eos_token_id
         ends = {self._processor.pad_token_id, *(ends if isinstance(ends, list) else [ends])}
         length = next((place for place, token in enumerate(row) if token in ends), len(row))
         self.new_tokens += min(length + 1, len(row))
-        return self._processor.text(row[:length], clip, is_cut_off=length == self._generation.max_new_tokens)
+        return self._processor.text(
+            [*opened, *row[:length]], clip, is_cut_off=length == self._generation.max_new_tokens
+        )
 
 
 def load_weights(source: ModelSource, device: str) -> tuple[Any, str, Any]:

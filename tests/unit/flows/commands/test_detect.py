@@ -57,7 +57,10 @@ def test_json_is_one_object_a_line(
     code, out, _ = scripted_out
     first, second = map(json.loads, out.splitlines())
     assert code == 0
-    assert list(first) == ["video", "fps", "duration_s", "is_anomaly", "answer", "spans", "scores", "asked"]
+    assert list(first) == [
+        "video", "fps", "duration_s", "is_anomaly", "answer", "confidence", "consistent", "spans", "scores", "asked",
+    ]  # fmt: skip
+    assert (first["confidence"], first["spans"][0]["confidence"], second["confidence"]) == (0.9474, 0.9474, 0.1053)
     assert (first["video"], first["is_anomaly"], len(first["spans"])) == (str(event_video), True, 1)
     assert (second["is_anomaly"], second["spans"], len(second["scores"]["values"])) == (False, [], 40)
     assert first["asked"] == [{"question": "Which colour?", "answer": "Yes, a square dashes about."}]

@@ -209,10 +209,18 @@ def test_frames_of_a_span_follow_its_scores(event_video: Path) -> None:
 
 
 def test_json_is_plain() -> None:
-    span = DetectedSpan(start_s=1.23456, end_s=2.0, score=0.987654, answer="Yes, é.")
+    span = DetectedSpan(
+        start_s=1.23456, end_s=2.0, score=0.987654, answer="Yes, é.", confidence=0.912345, consistent=False
+    )
     found = Detection(
         video="v.mp4", fps=29.97003, duration_s=10.0, is_anomaly=True, answer="Yes, é.", spans=(span,),
         times_s=np.array([0.25]), scores=np.array([0.5], np.float32),
     )  # fmt: skip
-    assert found.as_json()["spans"] == [{"start_s": 1.235, "end_s": 2.0, "score": 0.9877, "answer": "Yes, é."}]
+    assert found.as_json()["spans"] == [
+        {
+            "start_s": 1.235, "end_s": 2.0, "score": 0.9877, "answer": "Yes, é.", "confidence": 0.9123,
+            "consistent": False,
+        }
+    ]  # fmt: skip
+    assert (found.as_json()["confidence"], found.as_json()["consistent"]) == (None, True)
     assert found.as_json()["scores"] == {"times_s": [0.25], "values": [0.5]}

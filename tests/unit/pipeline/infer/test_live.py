@@ -20,6 +20,7 @@ from pipeline.infer.detection import DetectedSpan
 from pipeline.infer.detector import Detector
 from pipeline.infer.settings import DetectSettings
 from pipeline.models.clip_frames import ClipFrames
+from pipeline.video.live import LiveVideo
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
@@ -29,6 +30,9 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         pass
 
     def do_GET(self) -> None:
+        if self.path.endswith("camera.ts"):
+            self._film_of_the_day()
+            return
         if not self.path.endswith("slow.ts"):
             super().do_GET()
             return
@@ -39,6 +43,18 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         self.wfile.flush()
         time.sleep(0.5)
         self.wfile.write(content[len(content) // 2 :])
+
+    def _film_of_the_day(self) -> None:
+        """Serve film after film, one a connection, and break off in the middle of a packet; then nothing more."""
+        films = sorted(Path(self.translate_path("/")).glob("camera-*.ts"))
+        if not films:
+            self.send_error(404)
+            return
+        content = films[0].read_bytes()
+        films[0].unlink()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(content[:-50])
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +126,59 @@ def test_a_long_event_is_told_in_parts(
     assert len(spans) > 1
     assert (spans[0].start_s, spans[-1].end_s) == pytest.approx((5, 35), abs=0.7)
     assert [a.end_s for a in spans[:-1]] == [b.start_s for b in spans[1:]]
+
+
+def test_a_stream_that_breaks_off_is_taken_up_again(
+    served: tuple[Path, str], sampler_folder: Path, scripted: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An event that is open when it breaks ends there; what comes later has its own time, and nothing is told twice."""
+    folder, address = served
+    write_video(folder / "camera-1.ts", 14.0, ((3.0, 5.0), (9.0, 14.0)))
+    write_video(folder / "camera-2.ts", 3.0, ())
+    write_video(folder / "camera-3.ts", 12.0, ((4.0, 7.0),))
+    detector = detector_of(sampler_folder, model_path="model", reconnect_s=2.5)
+    told: list[DetectedSpan] = []
+    started = time.monotonic()
+    found = detector.watch(f"{address}/camera.ts", told.append)
+    lasted_s = time.monotonic() - started
+    assert tuple(told) == found.spans
+    before, opened, after = told
+    assert (before.start_s, before.end_s) == pytest.approx((3, 5), abs=0.9)
+    assert (opened.start_s, opened.end_s) == pytest.approx((9, 14), abs=0.9)
+    assert opened.end_s <= 14.0
+    # At least a second passes before each new connection.
+    assert 14 + 1 + 3 + 1 + 4 - 0.9 < after.start_s < 14 + 3 + 4 + lasted_s
+    assert after.end_s - after.start_s == pytest.approx(3, abs=0.9)
+    assert found.duration_s == pytest.approx(after.start_s - 4 + 12, abs=0.9)
+    assert len(found.scores) == len(found.times_s)
+    assert (np.diff(found.times_s) > 0).all()
+    assert sum(np.diff(found.times_s) > 0.9) == 2
+    assert {span.answer for span in told} == {"Yes, a square dashes about."}
+    assert caplog.text.count("broke off") == 3
+
+
+def test_an_event_ends_where_a_connection_fell_silent(
+    served: tuple[Path, str], sampler_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a minute without a frame, in the middle of an event and of a snippet, on one connection."""
+    folder, address = served
+    write_video(folder / "silent.ts", 24.0, ((8.0, 18.0),))
+    frames = LiveVideo.frames
+
+    def interrupted(self: LiveVideo) -> Iterator[tuple[int, float, Any]]:
+        for index, time_s, frame in frames(self):
+            yield index, time_s + (30 if time_s >= 13.1 else 0), frame
+
+    monkeypatch.setattr(LiveVideo, "frames", interrupted)
+    found = detector_of(sampler_folder).detect(f"{address}/silent.ts")
+    assert [(span.start_s, span.end_s) for span in found.spans] == [
+        pytest.approx((8, 13.1), abs=0.5),
+        pytest.approx((43.1, 48), abs=0.5),
+    ]
+    assert found.spans[0].end_s <= 13.2
+    assert found.duration_s == pytest.approx(54, abs=0.2)
+    assert (np.diff(found.times_s) > 0).all()
+    assert found.fps == pytest.approx(len(found.scores) * 8 / 24, rel=0.1)
 
 
 def test_a_calm_stream_is_judged_as_a_whole_and_asked_about(

@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from transformers import AutoConfig
 from video_models import FAMILIES
 
 from pipeline.errors import SetupError
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.hf.inputs import ClipProcessor
 from pipeline.models.hf.loading import ModelSource
+from pipeline.models.hf.model import find_source
 from pipeline.train.conversation import IGNORED, Lesson, TrainingProcessor
 
 ANSWERS = ("Yes, a man falls.", "No. Nothing happens here, and nobody moves at all; the door stays shut.")
@@ -53,6 +55,34 @@ def test_the_loss_is_on_answers_and_on_what_ends_them(family: str, video_model: 
         assert ids[row, places[-1]] == tokenizer.eos_token_id
         assert places[-1] == int(mask[row].sum()) - 1
         assert mask[row].tolist() == sorted(mask[row].tolist(), reverse=True)
+
+
+@pytest.mark.parametrize("family", [*sorted(FAMILIES), "holmes-tiny"])
+def test_token_by_token_the_answer_and_its_end_are_learned(family: str, video_model: Callable[[str], str]) -> None:
+    """Each token as it prints: before the first that is learned the prompt ends, after the last comes padding alone."""
+    source = find_source(family if family == "holmes-tiny" else video_model(family))
+    processor = TrainingProcessor(source)
+    tokenizer = processor.processor.tokenizer
+    inputs = processor.inputs(lessons())
+    for row, lesson in enumerate(lessons()):
+        ids, labels = inputs["input_ids"][row].tolist(), inputs["labels"][row].tolist()
+        learned = [place for place, label in enumerate(labels) if label != IGNORED]
+        first, last = learned[0], learned[-1]
+        assert learned == list(range(first, last + 1))
+        assert [labels[place] for place in learned] == [ids[place] for place in learned]
+        printed = [tokenizer.decode([ids[place]]) for place in learned]
+        assert printed[-1] == tokenizer.convert_ids_to_tokens(ids[last])
+        assert ids[last] == tokenizer.eos_token_id
+        # a template may put a space before the answer
+        assert "".join(printed[:-1]).lstrip() == lesson.answer
+        assert [tokenizer.decode([token]) for token in ids[last + 1 :]] == [tokenizer.pad_token] * (len(ids) - last - 1)
+        before = tokenizer.decode(ids[:first])
+        assert before.count(lesson.question) == 1
+        assert before.rstrip().lower().endswith(("assistant:", "<|assistant|>"))
+        assert lesson.answer not in before
+        assert inputs["attention_mask"][row].tolist() == [1] * (last + 1) + [0] * (len(ids) - last - 1)
+    ends = AutoConfig.from_pretrained(source.name).get_text_config().eos_token_id
+    assert tokenizer.eos_token_id in (ends if isinstance(ends, list) else [ends]), "generation ends where training did"
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))

@@ -17,6 +17,10 @@ from safetensors.torch import load_file
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 VideoModelOf = Callable[[str], str]
+LAUNCH = (
+    "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+    "--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +58,7 @@ def test_two_processes_train_as_one(dataset: Path, video_model: VideoModelOf, tm
     both = Path(shutil.copytree(dataset, tmp_path / "both"))
     base = video_model("smolvlm")
     one = run(*command(base, alone))
-    launch = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
-    port = ("--main_process_port", "0", "--mixed_precision", "no", "--dynamo_backend", "no")
-    two = run(*launch, *port, *command(base, both, micro_batch=1))
+    two = run(*LAUNCH, *command(base, both, micro_batch=1))
     assert "on 2 device(s)" in two.stderr
     assert len(losses(one.stderr)) == 6
     assert losses(two.stderr) == losses(one.stderr)
@@ -68,6 +70,53 @@ def test_two_processes_train_as_one(dataset: Path, video_model: VideoModelOf, tm
     reports = [json.loads((site / "reports" / "train-lora.json").read_text()) for site in (alone, both)]
     assert reports[1]["devices"] == 2
     assert reports[1]["metrics"] == pytest.approx(reports[0]["metrics"], rel=1e-4)
+
+
+_RECORDING = """
+import sys
+import torch
+from flows.cli import main
+
+clip = torch.nn.utils.clip_grad_norm_
+steps = []
+
+def recorded(parameters, longest):
+    parameters = list(parameters)
+    steps.append([p.grad.clone() for p in parameters if p.grad is not None])
+    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+    torch.save(steps, f"{target}-{rank}")
+    return clip(parameters, longest)
+
+if __name__ == "__main__":
+    target = sys.argv.pop(1)
+    torch.nn.utils.clip_grad_norm_ = recorded
+    main()
+"""
+
+
+@pytest.mark.integration
+def test_two_processes_have_the_gradients_of_one(
+    dataset: Path, video_model: Callable[[str], str], tmp_path: Path
+) -> None:
+    """Parameter by parameter, in float32, to a thousandth; answers differ in length, and a rank has more of them."""
+    import torch
+
+    script = tmp_path / "recording.py"
+    script.write_text(_RECORDING)
+    base = video_model("smolvlm")
+    found = {}
+    for name, launch, micro_batch in (("one", (), 12), ("two", LAUNCH, 3)):
+        site = Path(shutil.copytree(dataset, tmp_path / name))
+        settings = {"micro_batch": micro_batch, "batch_size": 12, "epochs": 1, "dropout": 0.0, "judged_rows": 0}
+        _, _, *arguments = command(base, site, **settings)
+        run(*launch, str(script), str(tmp_path / name), *arguments)
+        found[name] = torch.load(tmp_path / f"{name}-0")
+    [one], [two] = found["one"], found["two"]
+    assert len(one) == len(two) > 10
+    for number, (value, got) in enumerate(zip(one, two, strict=True)):
+        assert torch.allclose(got, value, rtol=1e-3, atol=1e-5 * float(value.abs().max())), number
+    [other] = torch.load(tmp_path / "two-1")
+    assert all(torch.equal(a, b) for a, b in zip(two, other, strict=True)), "both devices take the same step"
 
 
 @pytest.mark.integration
