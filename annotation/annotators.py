@@ -4,20 +4,21 @@ A mark is a click of the class `Ignore`. It takes back the nearest click of ever
 is how a second review removes wrong and superfluous clicks. A mark near no click says that somebody looked there and
 found nothing abnormal.
 
-Clicks of one class on one video, of different people and within the tolerance, are one event to them.
+Clicks of one class on one video, of different people and within the tolerance, are one event to them. A click without a
+class has that of the nearest click of somebody else within the tolerance.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from annotation.formats.foreign import IGNORE
 from pipeline.config import GlancesConfig
 from pipeline.errors import RecordError
-from pipeline.records import Glance, Reason
+from pipeline.records import ABNORMAL, Glance, Reason
 
 Settled = Glance | RecordError
 
@@ -49,6 +50,8 @@ def settle(resolved: Sequence[Settled], config: GlancesConfig, viewers: Collecti
             majority. Clicks of several videos may be settled together only where there are none.
     """
     settled = _take_back(resolved, config.tolerance_s)
+    if config.policy != "one":
+        settled = [_named(item, settled, config.tolerance_s) for item in settled]
     if config.policy == "union":
         settled = mark_duplicates(settled)
     if config.policy == "one":
@@ -177,6 +180,22 @@ def _take_back(resolved: Sequence[Settled], tolerance_s: float) -> list[Settled]
         )
         settled[place] = RecordError(Reason.IGNORED_CLICK, f"a mark at {mark.time_s:.2f} s of {mark.video_id}: {what}")
     return settled
+
+
+def _named(item: Settled, settled: Sequence[Settled], tolerance_s: float) -> Settled:
+    """Return a click without a class with that of the nearest click by which somebody else says what happens there."""
+    if not isinstance(item, Glance) or item.category != ABNORMAL:
+        return item
+    told = [
+        (abs(other.time_s - item.time_s), other.category)
+        for other in settled
+        if isinstance(other, Glance)
+        and other.video_id == item.video_id
+        and other.category != ABNORMAL
+        and _voice(other) != _voice(item)
+        and abs(other.time_s - item.time_s) <= tolerance_s
+    ]
+    return replace(item, category=min(told)[1]) if told else item
 
 
 def _of_one(item: Settled, annotator: str) -> Settled:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from annotation.formats.foreign import ForeignSpan, SpanKind
 from annotation.formats.registry import read_annotations
 from annotation.resolve import resolve_span
-from annotation.stage import read_timelines
+from annotation.stage import timelines_of
 from annotation.timeline import Timeline
 from annotation.video_index import VideoIndex
-from pipeline.config import VideoConfig
 from pipeline.errors import DataError, RecordError
 from pipeline.evaluate.detector import TrueEvent
 from pipeline.records import NORMAL, Video
 from pipeline.taxonomy import canonical
-
-logger = logging.getLogger(__name__)
-
-_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +62,7 @@ def read_ground_truth(path: Path, index: VideoIndex) -> GroundTruth:
         for span in spans
         if (video := _find(index, span.video, span.paths, span.place, truth)) is not None
     ]
-    timelines = _read_timelines(video for video, span in placed if _needs_timeline(span))
+    timelines = timelines_of(video for video, span in placed if _needs_timeline(span))
     for video, span in placed:
         if span.kind is SpanKind.EVENT:
             try:
@@ -94,19 +88,6 @@ def _find(index: VideoIndex, name: str, paths: Sequence[str], place: str, truth:
 def _needs_timeline(span: ForeignSpan) -> bool:
     """Whether a span is given in seconds, or in frames of another rate; frames of the decoder need no timestamps."""
     return span.kind is SpanKind.EVENT and (span.start_frame is None or span.frame_rate is not None)
-
-
-def _read_timelines(videos: Iterable[Video]) -> Mapping[str, Timeline]:
-    """Read the timestamps of videos in worker processes; without its file, a video's frames count as equally long."""
-    paths = {video.video_id: video.path for video in videos}
-    if not paths:
-        return {}
-    read = zip(paths, read_timelines(paths.values(), VideoConfig()), strict=True)
-    timelines = {video_id: timeline for video_id, timeline in read if not isinstance(timeline, RecordError)}
-    unread = sorted(paths.keys() - timelines.keys())
-    if unread:
-        logger.warning("%d files not readable, taken at their mean rate: %s", len(unread), ", ".join(unread[:_NAMED]))
-    return timelines
 
 
 def _in_frames(span: ForeignSpan, video: Video, index: VideoIndex, timeline: Timeline | None) -> TrueEvent:

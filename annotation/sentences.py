@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from annotation.formats.foreign import ForeignSpan
 from annotation.formats.registry import read_annotations
 from annotation.resolve import resolve_span
+from annotation.stage import timelines_of
+from annotation.timeline import Timeline
 from annotation.video_index import VideoIndex
 from pipeline.config import CaptionConfig, VideoConfig
 from pipeline.errors import DataError, RecordError
@@ -30,32 +32,43 @@ def read_sentences(files: Iterable[str], videos: Iterable[Video]) -> Mapping[str
     index = VideoIndex(videos)
     found: dict[str, list[TimedSentence]] = {}
     for name in files:
-        spans = [span for span in read_annotations(name).spans if span.sentence]
+        read = read_annotations(name)
+        for fault in read.faults:
+            logger.warning("sentence left out: %s", fault)
+        spans = [span for span in read.spans if span.sentence]
         if not spans:
             raise DataError(
                 f"{name}: no sentences: UCA, HIVAU-70k or a CSV of video_id,start_s,end_s,sentence is expected"
             )
-        foreign = sum(not _take(span, index, found) for span in spans)
-        logger.info("%s: sentences=%d of other videos=%d", name, len(spans), foreign)
+        placed = [(span, video) for span in spans if (video := _video_of(span, index)) is not None]
+        # Only frames need the timestamps: seconds are what they are.
+        timelines = timelines_of(video for span, video in placed if span.start_frame is not None)
+        for span, video in placed:
+            _take(span, index, timelines.get(video.video_id), found)
+        logger.info("%s: sentences=%d of other videos=%d", name, len(spans), len(spans) - len(placed))
     return {
         video_id: sorted(sentences, key=lambda s: (s.start_s, s.end_s, s.text)) for video_id, sentences in found.items()
     }
 
 
-def _take(span: ForeignSpan, index: VideoIndex, found: dict[str, list[TimedSentence]]) -> bool:
-    """Add a span's sentence to its video's; False where the video is not part of the build."""
+def _video_of(span: ForeignSpan, index: VideoIndex) -> Video | None:
     try:
-        index.find(span.video, span.paths)
+        return index.find(span.video, span.paths)
     except RecordError:
-        return False
+        return None
+
+
+def _take(
+    span: ForeignSpan, index: VideoIndex, timeline: Timeline | None, found: dict[str, list[TimedSentence]]
+) -> None:
+    """Add a span's sentence to its video's; one that does not fit the video is named."""
     try:
-        resolved = resolve_span(span, index)
+        resolved = resolve_span(span, index, None if timeline is None else lambda _: timeline)
     except RecordError as fault:
         logger.warning("%s: sentence left out: %s: %s", span.place, fault.reason, fault.detail)
-        return True
+        return
     sentence = TimedSentence(start_s=resolved.start_s, end_s=resolved.end_s, text=str(resolved.sentence))
     found.setdefault(resolved.video_id, []).append(sentence)
-    return True
 
 
 def make_captioner(config: CaptionConfig, _video: VideoConfig, workspace: Workspace) -> HumanCaptioner:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_NAMED = 10
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoClicks:
@@ -164,6 +166,19 @@ def read_timelines(paths: Iterable[str | None], reading: VideoConfig) -> Iterato
 
     with VideoPool(reading.workers, reading.timeout_s, reading.memory_mb) as pool:
         yield from pool.map(timeline_of_file, paths)
+
+
+def timelines_of(videos: Iterable[Video]) -> Mapping[str, Timeline]:
+    """Return the timestamps of videos by id; those of unreadable files are missing, and named in the log."""
+    paths = {video.video_id: video.path for video in videos}
+    if not paths:
+        return {}
+    read = zip(paths, read_timelines(paths.values(), VideoConfig()), strict=True)
+    timelines = {video_id: timeline for video_id, timeline in read if not isinstance(timeline, RecordError)}
+    unread = sorted(paths.keys() - timelines.keys())
+    if unread:
+        logger.warning("%d files not readable, taken at their mean rate: %s", len(unread), ", ".join(unread[:_NAMED]))
+    return timelines
 
 
 def timeline_of_file(path: str | None) -> Timeline:

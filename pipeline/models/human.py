@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
@@ -11,7 +12,10 @@ from pipeline.records import Caption, EventClip, Reason
 
 _MAX_SENTENCES = 3
 _MIN_OVERLAP = 0.5
-"""Share of the shorter of clip and sentence span that must overlap for the sentence to be about the clip."""
+"""Share of a sentence's span that must lie in the clip, or of the clip that must lie in it, for the two to be one."""
+
+_LEAST_OVERLAP = 0.1
+"""Share of the shorter of the two below which a sentence says nothing about the clip, whatever else there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class HumanCaptioner:
         }
 
     def identity(self) -> Mapping[str, object]:
-        return {"version": 1, "max_sentences": _MAX_SENTENCES, "min_overlap": _MIN_OVERLAP}
+        return {"version": 2, "max_sentences": _MAX_SENTENCES, "min_overlap": [_MIN_OVERLAP, _LEAST_OVERLAP]}
 
     def evidence_of(self, request: CaptionRequest) -> object:
         # The video's sentences and no others: a new file about other videos remakes nothing here.
@@ -61,18 +65,33 @@ class HumanCaptioner:
 
 
 def _about(clip: EventClip, known: Sequence[TimedSentence]) -> list[TimedSentence]:
-    """Return up to three sentences about the clip, in time order; the one that overlaps most where none does enough."""
-    overlapping = [(overlap, s) for s in known if (overlap := _overlap(clip, s)) > 0]
-    enough = [
-        (overlap, s)
-        for overlap, s in overlapping
-        if overlap >= _MIN_OVERLAP * min(s.end_s - s.start_s, clip.end_s - clip.start_s)
+    """Return up to three sentences about the clip, in time order; the one that overlaps most where none does enough.
+
+    Sentences that are mostly about the clip come first. One about a longer stretch may tell what is not seen in the
+    clip: the most specific one speaks where the others leave most of the clip untold.
+    """
+    clip_s = clip.end_s - clip.start_s
+    told: dict[tuple[str, ...], TimedSentence] = {}
+    for sentence in known:
+        # Several annotators, or one for every part of an event, may have written the same words.
+        words = tuple(re.findall(r"\w+", sentence.text.casefold()))
+        if words not in told or _overlap(clip, sentence) > _overlap(clip, told[words]):
+            told[words] = sentence
+    touching = [
+        s
+        for s in told.values()
+        if _overlap(clip, s) > 0 and _overlap(clip, s) >= _LEAST_OVERLAP * min(_length(s), clip_s)
     ]
-    most_first = sorted(enough, key=lambda pair: -pair[0])[:_MAX_SENTENCES]
-    chosen = most_first or [max(overlapping, key=lambda pair: pair[0])] if overlapping else []
-    # Two annotators may have written the same words about nearly the same span.
-    distinct = {s.text.strip().casefold(): s for _, s in reversed(chosen)}
-    return sorted(distinct.values(), key=lambda s: (s.start_s, s.end_s))
+    touching.sort(key=lambda s: -_overlap(clip, s))
+    chosen = [s for s in touching if _overlap(clip, s) >= _MIN_OVERLAP * _length(s)][:_MAX_SENTENCES]
+    around = [s for s in touching if s not in chosen and _overlap(clip, s) >= _MIN_OVERLAP * clip_s]
+    if around and sum(_overlap(clip, s) for s in chosen) < _MIN_OVERLAP * clip_s:
+        chosen = [*chosen[: _MAX_SENTENCES - 1], min(around, key=_length)]
+    return sorted(chosen or touching[:1], key=lambda s: (s.start_s, s.end_s))
+
+
+def _length(sentence: TimedSentence) -> float:
+    return sentence.end_s - sentence.start_s
 
 
 def _overlap(clip: EventClip, sentence: TimedSentence) -> float:

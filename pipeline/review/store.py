@@ -8,6 +8,7 @@ equally late ones, or ones without a time, the last imported.
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -19,11 +20,13 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import DataError, RecordError
 from pipeline.records import Reason, ReviewItem, Verdict, digest
-from pipeline.review.rows import read_decision
+from pipeline.review.rows import read_decision, same_text
 from pipeline.review.verdicts import Row, decided_at, read_rows, text_of, to_verdict
 from pipeline.schema import from_arrow, to_arrow
 from pipeline.storage import TEMPORARY
 from pipeline.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "reviews"
 
@@ -104,7 +107,8 @@ def keep_reviews(
 def file_verdicts(workspace: Workspace, names: Iterable[str]) -> Iterator[tuple[str, Verdict | RecordError]]:
     """Yield (place, verdict or fault) for every decided row of files that a build is given.
 
-    A row of a review file tells which answer it is about: it is a fault where that was made anew since.
+    A row tells by `answer_hash`, `original_answer` or `answer` which one it is about: it is a fault where that was made
+    anew since. Rows of a review file that nobody has decided are passed over.
 
     Raises:
         DataError: naming the file that cannot be read at all.
@@ -112,18 +116,27 @@ def file_verdicts(workspace: Workspace, names: Iterable[str]) -> Iterator[tuple[
     rows = [item for name in names for item in read_rows(Path(name))]
     ids = {text_of(row, "pair_id") for _, row in rows if not isinstance(row, RecordError)}
     answers = _answers(workspace, {pair_id for pair_id in ids if pair_id})
+    unknown = 0
     for place, row in rows:
         if isinstance(row, RecordError):
             yield place, row
             continue
-        answer, shown = answers.get(text_of(row, "pair_id") or ""), text_of(row, "answer_hash")
+        pair_id, shown = text_of(row, "pair_id"), text_of(row, "answer_hash")
         if shown is not None and not (text_of(row, "decision") or text_of(row, "edited_answer")):
             continue
-        if answer is not None and shown is not None and shown.strip() != digest(answer):
-            detail = f"{place}: the answer of {text_of(row, 'pair_id')} was made anew since it was reviewed"
+        answer, text = answers.get(pair_id or ""), text_of(row, "original_answer") or text_of(row, "answer")
+        is_stale = answer is not None and (
+            shown.strip() != digest(answer) if shown is not None else text is not None and not same_text(text, answer)
+        )
+        unknown += answer is not None and shown is None and text is None
+        if is_stale:
+            detail = f"{place}: the answer of {pair_id} was made anew since it was reviewed"
             yield place, RecordError(Reason.STALE_ANSWER, detail)
         else:
             yield place, to_verdict(place, row)
+    if unknown:
+        detail = "do not say which answer they are about (answer_hash or original_answer): they count as of today's"
+        logger.warning("%d verdict(s) %s", unknown, detail)
 
 
 def stored_reviews(workspace: Workspace) -> Iterator[tuple[str, ReviewItem]]:

@@ -124,6 +124,7 @@ _FILMS: dict[str, dict[str, Any]] = {
     "absurd_rate.mp4": {"num_frames": 3, "pts": [0, 1, 2], "time_base": Fraction(1, 90_000)},
 }
 HIDDEN_FRAMES = 17
+LATE_FRAMES = 15
 
 
 @pytest.fixture(scope="session")
@@ -135,6 +136,8 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Film:
         path = folder / name
         if path.exists():
             return path
+        if name == "late.mp4":
+            return remux(make("h264.mp4"), path, LATE_FRAMES * _TICKS_PER_FRAME)
         if name == "edit_list.mp4":
             shift = -HIDDEN_FRAMES * _TICKS_PER_FRAME
             return remux(make("h264.mp4"), path, shift, {"avoid_negative_ts": "disabled"})

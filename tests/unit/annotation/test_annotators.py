@@ -9,7 +9,7 @@ import pytest
 from annotation.annotators import Agreement, agreement, settle
 from pipeline.config import GlancesConfig
 from pipeline.errors import RecordError
-from pipeline.records import Glance, Reason
+from pipeline.records import ABNORMAL, Glance, Reason
 
 
 def click(time_s: float, by: str | None = "1", category: str = "Fighting", video: str = "v") -> Glance:
@@ -36,6 +36,16 @@ def test_union_keeps_an_event_once_and_all_events() -> None:
 
 def test_the_click_in_the_middle_stands_for_the_event() -> None:
     assert outcome(click(5.0), click(5.4, "2"), click(5.9, "3")) == ["duplicate_glance", "2@5.4", "duplicate_glance"]
+
+
+def test_a_click_without_a_class_means_what_somebody_else_says_of_that_moment() -> None:
+    near, far, own = click(5.4, "2", ABNORMAL), click(8.0, "2", ABNORMAL), click(5.2, "1", ABNORMAL)
+    assert outcome(click(5.0), near, far) == ["1@5", "duplicate_glance", "2@8"]
+    assert outcome(click(5.0), own) == ["1@5", "1@5.2"]
+    assert outcome(click(5.0), near, policy="majority", viewers=("1", "2", "3")) == ["1@5", "duplicate_glance"]
+    [_, alone] = settle([click(5.0), near], GlancesConfig(policy="one", annotator="2"))
+    assert isinstance(alone, Glance)
+    assert alone.category == ABNORMAL
 
 
 def test_two_clicks_of_one_person_are_two_events() -> None:

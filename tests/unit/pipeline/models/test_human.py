@@ -60,6 +60,23 @@ def ask(sentences: list[TimedSentence], start_s: float, end_s: float, video_id: 
         ([TimedSentence(8, 20, "Later"), TimedSentence(9, 30, "Latest")], (0, 10), "Later."),
         # at most three, those that overlap most
         ([TimedSentence(i, i + 1 + i / 10, f"s{i}") for i in range(6)], (0, 10), "S3. S4. S5."),
+        # a summary of the whole video tells what lies outside: it yields to what is told of the clip
+        ([TimedSentence(0, 60, "They fight and flee"), TimedSentence(20, 25, "A fight")], (20, 26), "A fight."),
+        # but not where most of the clip is untold, and the most specific summary speaks
+        (
+            [TimedSentence(0, 60, "All"), TimedSentence(10, 45, "Half"), TimedSentence(29, 31, "End")],
+            (20, 30),
+            "Half. End.",
+        ),
+        # repeats take up no room, be they written a little otherwise
+        (
+            [TimedSentence(1, 9, w) for w in ("A man runs", "a man runs.", "A man  runs")]
+            + [TimedSentence(1, 4, "He falls"), TimedSentence(5, 8, "He lies there")],
+            (0, 10),
+            "He falls. A man runs. He lies there.",
+        ),
+        # of repeats, the one about the clip counts
+        ([TimedSentence(0, 5, "He runs"), TimedSentence(20, 25, "He runs")], (20, 30), "He runs."),
         # the same words by two annotators are said once
         ([TimedSentence(1, 5, "Twice"), TimedSentence(1.1, 5, "twice ")], (0, 10), "Twice."),
     ],
@@ -77,6 +94,12 @@ def test_no_sentence_names_clip_and_nearest_span() -> None:
     assert outcome.reason is Reason.NO_CAPTION
     assert "v@10" in outcome.detail
     assert "[1.00 s, 5.00 s)" in outcome.detail
+
+
+def test_a_sentence_that_only_reaches_over_the_border_says_nothing_about_the_clip() -> None:
+    outcome = ask([TimedSentence(19.9, 40, "Later")], 10, 20)
+    assert isinstance(outcome, RecordError)
+    assert "the nearest is about [19.90 s, 40.00 s)" in outcome.detail
 
 
 def test_video_without_sentences() -> None:

@@ -367,3 +367,57 @@ def test_verdicts_of_a_file_are_about_the_answer_that_was_reviewed(space: Worksp
     assert [fault.reason for fault in faults] == [Reason.STALE_ANSWER]
     assert f"the answer of {anew} was made anew since it was reviewed" in faults[0].detail
     assert len(said) == 3
+
+
+def test_a_verdict_by_its_text_or_by_nothing(
+    space: Workspace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [
+        {"pair_id": "pair_0", "decision": "reject", "original_answer": pair_of(0).answer.replace("\n", "\r\n")},
+        {"pair_id": "pair_1", "decision": "reject", "original_answer": "Yes, another answer."},
+        {"pair_id": "pair_2", "decision": "reject", "original_answer": ""},
+    ]
+    path = write_rows(tmp_path / "v.jsonl", rows)
+    said = [verdict for _, verdict in file_verdicts(space, [str(path)])]
+    assert [isinstance(one, RecordError) and one.reason for one in said] == [False, Reason.STALE_ANSWER, False]
+    assert "1 verdict(s) do not say which answer they are about" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "way"),
+    [
+        ({"synthesize": {"seed": 5}}, Reason.STALE_ANSWER, "file"),
+        ({"caption": {"backend": "human"}}, Reason.STALE_ANSWER, "import"),
+        ({"clips": {"window_s": 2.0}}, Reason.MISSING_PAIR, "file"),
+    ],
+    ids=["answers", "captions", "clips"],
+)
+def test_no_decision_about_another_text_is_ever_applied(
+    built: BuildConfig, tmp_path: Path, change: dict[str, dict[str, Any]], reason: Reason, way: str
+) -> None:
+    space = Workspace(built.workspace)
+    said = "".join(f"cam_{n},0,4,One thing crosses the square number {n} without any haste.\n" for n in range(4))
+    (tmp_path / "said.csv").write_text("video_id,start_s,end_s,sentence\n" + said)
+    rows = exported(space, tmp_path / "out.csv")
+    for number, row in enumerate(rows):
+        row |= {"decision": "edit", "edited_answer": f"{row['answer']} People looked at this, number {number}."}
+    path = write_rows(tmp_path / "back.csv", rows)
+    settings: dict[str, Any] = built.model_dump(mode="json")
+    if way == "import":
+        assert imported(space, path).added == len(rows)
+    else:
+        settings["filter"]["verdicts"] = [str(path)]
+    build(parse_config(settings))
+    assert {verdict.decision for verdict in space.verdicts.records()} == {"edit"}
+    for section, values in change.items():
+        settings[section] |= values
+    settings["caption"]["files"] = [str(tmp_path / "said.csv")]
+    build(parse_config(settings))
+    now = {pair.pair_id: pair.answer for pair in space.pairs.records()}
+    kept = {row["pair_id"] for row in rows if now.get(row["pair_id"]) == row["answer"]}
+    assert len(kept) < len(rows)
+    dataset = {row["id"]: row["answer"] for row in read_rows(space.dataset_folder)}
+    assert dataset
+    assert {name for name, answer in dataset.items() if "People looked at this" in answer} == kept & dataset.keys()
+    told = [rejected.reason for rejected in space.verdicts.rejected() if rejected.reason == reason]
+    assert len(told) == len(rows) - len(kept)
