@@ -15,7 +15,7 @@ def make_encoder(config: FeaturesConfig, video: VideoConfig) -> FeatureEncoder:
     if config.encoder == MotionEncoder.name:
         return MotionEncoder(video)
     if config.encoder == NpyEncoder.name:
-        return NpyEncoder(config.folders)
+        return NpyEncoder(config.folders, config.combine)
     return VisionTowerEncoder(config, video)
 
 
