@@ -134,6 +134,8 @@ class IngestStage(TableOnly):
                 Reason.DUPLICATE_VIDEO_ID, f"{source.place}: video_id {video_id} is already that of {taken[video_id]}"
             )
         taken[video_id] = path
+        for remark in facts.remarks:
+            logger.warning("%s: %s", source.place, remark)
         _compare_claims(source, facts)
         return Video(
             video_id=video_id,
