@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from pipeline.config.section import Fraction, Seconds, Section, operational
 
+Combine = Literal["refuse", "concatenate"]
+
 
 class FeaturesConfig(Section):
     """What the sampler sees of a video."""
@@ -20,6 +22,11 @@ class FeaturesConfig(Section):
     stride_frames: int = Field(16, ge=1, le=4096, description="frames per snippet; use 8 for 10 fps video")
     options: dict[str, Any] = Field({}, description="package:name: settings of that encoder")
     folders: list[str] = Field([], description="npy: folders of .npy files named <video> or <video>__<crop>")
+    combine: Combine = Field(
+        "refuse",
+        description="npy: what features of one name in several folders are: an error, or parts to concatenate in the "
+        "order of the folders, such as RGB and flow",
+    )
     revision: str | None = Field(None, description="vision model: its revision")
     pooling: Literal["class", "mean"] = Field("class", description="vision model: class token, or mean of the patches")
     batch_size: int = operational(32, ge=1, description="vision model: frames per batch")

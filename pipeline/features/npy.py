@@ -4,12 +4,14 @@ A video's features lie in one file `<name>.npy` of shape (T, D), (T, crops, D) o
 of shape (T, D): `<name>__0.npy` and so on, where UCF-Crime writes the first crop as `<name>.npy` (10 crops) and
 XD-Violence all of them with a number (5 crops). <name> is the video's id or the stem of its file; `_x264` may be
 missing or followed by `_i3d`, as some archives have it. The snippets are the features' own: usually 16 frames each.
+Features of one kind in each folder, such as RGB and flow, are put side by side where that is asked for.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import FeaturesConfig
+from pipeline.config.sampler import Combine
 from pipeline.errors import ConfigError, RecordError, SetupError
 from pipeline.features.base import (
     EncodedVideo,
@@ -30,6 +33,9 @@ from pipeline.features.base import (
 from pipeline.records import Reason, Video, digest
 
 _CROP = re.compile(r"^(?P<name>.+?)(?:__(?P<crop>\d+))?$")
+_Files = dict[str, dict[int, list[Path]]]
+"""Files by the plain name of their video, then by crop."""
+
 _MOST_CROPS = 32
 _SLACK = 0.1  # of the expected number of snippets: extractors treat the last frames of a video differently
 
@@ -39,18 +45,22 @@ class NpyEncoder:
 
     name = "npy"
 
-    def __init__(self, folders: Sequence[str]) -> None:
+    def __init__(self, folders: Sequence[str], combine: Combine) -> None:
         self._folders = [Path(folder) for folder in folders]
-        self._files: dict[str, dict[int, Path]] | None = None
+        self._combine = combine
 
     def identity(self) -> Mapping[str, Any]:
-        """See `FeatureEncoder.identity`. Files count by name, size and time of change."""
-        files = sorted(
-            (path.name, path.stat().st_size, path.stat().st_mtime_ns)
-            for crops in self._by_name().values()
-            for path in crops.values()
-        )
-        return {"encoder": self.name, "version": 1, "files": digest(files)}
+        # Files count by name, size and time of change.
+        files = [
+            sorted(
+                (path.name, path.stat().st_size, path.stat().st_mtime_ns)
+                for crops in part.values()
+                for paths in crops.values()
+                for path in paths
+            )
+            for _, part in self._parts
+        ]
+        return {"encoder": self.name, "version": 2, "combine": self._combine, "files": digest(files)}
 
     def encode(self, jobs: Iterable[FeatureJob]) -> Iterator[EncodedVideo | RecordError]:
         for job in jobs:
@@ -61,34 +71,62 @@ class NpyEncoder:
 
     def _take_over(self, job: FeatureJob) -> EncodedVideo:
         video = job.video
-        crops = next((found for name in _names(video) if (found := self._by_name().get(name))), None)
-        if crops is None:
-            raise RecordError(Reason.NO_FEATURES, f"{video.video_id}: no .npy of that name in features.folders")
         expected = num_snippets(video.num_frames, job.stride_frames)
-        features = _stacked([_read(crops[crop], expected) for crop in sorted(crops)], video.video_id)
-        count = features.shape[1]
-        if abs(count - expected) > max(2, _SLACK * expected):
-            raise RecordError(
-                Reason.BAD_FEATURES,
-                f"{video.video_id}: {count} snippets; {video.num_frames} frames in steps of {job.stride_frames} are "
-                f"{expected} (features.stride_frames)",
-            )
-        # Fitted at the end: the last snippet is repeated, or snippets beyond the video are left out.
-        fitted = features[:, np.minimum(np.arange(expected), count - 1)]
-        return write_features(job.path, expected, video.video_id, [fitted])
+        parts = []
+        for paths in self._paths_of(video):
+            features = _stacked([_read(path, expected) for path in paths], f"{video.video_id}: crops", axis=0)
+            count = features.shape[1]
+            if abs(count - expected) > max(2, _SLACK * expected):
+                raise RecordError(
+                    Reason.BAD_FEATURES,
+                    f"{paths[0]}: {count} snippets; {video.num_frames} frames in steps of {job.stride_frames} are "
+                    f"{expected} (features.stride_frames)",
+                )
+            # Fitted at the end: the last snippet is repeated, or snippets beyond the video are left out.
+            parts.append(features[:, np.minimum(np.arange(expected), count - 1)])
+        features = _stacked(parts, f"{video.video_id}: features of several folders", axis=2)
+        return write_features(job.path, expected, video.video_id, [features])
 
-    def _by_name(self) -> dict[str, dict[int, Path]]:
-        if self._files is None:
-            self._files = {}
-            for folder in self._folders:
-                if not folder.is_dir():
-                    raise ConfigError(f"features.folders: {folder}: no such folder")
-                for path in sorted(folder.rglob("*.npy")):
-                    match = _CROP.match(path.stem)
-                    if match:
-                        name = _plain(match["name"])
-                        self._files.setdefault(name, {})[int(match["crop"] or 0)] = path
-        return self._files
+    def _paths_of(self, video: Video) -> list[list[Path]]:
+        """Return the files of a video's crops, part by part.
+
+        Raises:
+            RecordError: NO_FEATURES where a part has none, BAD_FEATURES where two files claim to be the same.
+        """
+        found = []
+        for folders, files in self._parts:
+            crops = next((files[name] for name in _names(video) if name in files), None)
+            if crops is None:
+                raise RecordError(
+                    Reason.NO_FEATURES, f"{video.video_id}: no .npy of that name in features.folders ({folders})"
+                )
+            for paths in crops.values():
+                if len(paths) > 1:
+                    raise RecordError(
+                        Reason.BAD_FEATURES,
+                        f"{video.video_id}: {paths[0]} and {paths[1]} have one name: leave in features.folders the one "
+                        "that is meant, or put folders side by side with features.combine=concatenate",
+                    )
+            found.append([crops[crop][0] for crop in sorted(crops)])
+        return found
+
+    @cached_property
+    def _parts(self) -> list[tuple[str, _Files]]:
+        """Folders and their files: all for one, or each folder for itself where features are put side by side."""
+        parts = [[folder] for folder in self._folders] if self._combine == "concatenate" else [self._folders]
+        return [(", ".join(map(str, folders)), _list_files(folders)) for folders in parts]
+
+
+def _list_files(folders: Sequence[Path]) -> _Files:
+    files: _Files = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"features.folders: {folder}: no such folder")
+        for path in sorted(folder.rglob("*.npy")):
+            match = _CROP.match(path.stem)
+            if match:
+                files.setdefault(_plain(match["name"]), {}).setdefault(int(match["crop"] or 0), []).append(path)
+    return files
 
 
 def _names(video: Video) -> list[str]:
@@ -118,15 +156,16 @@ def _read(path: Path, expected: int) -> Floats:
     return floats
 
 
-def _stacked(parts: list[Floats], video_id: str) -> Floats:
-    shapes = {part.shape[1:] for part in parts}
+def _stacked(arrays: list[Floats], what: str, axis: int) -> Floats:
+    """Put arrays together along an axis; `what` they are stands in the message where they do not fit."""
+    shapes = {(*array.shape[:axis], *array.shape[axis + 1 :]) for array in arrays}
     if len(shapes) > 1:
-        raise RecordError(Reason.BAD_FEATURES, f"{video_id}: crops of different shapes: {sorted(shapes)}")
-    return np.concatenate(parts)
+        raise RecordError(Reason.BAD_FEATURES, f"{what} of different shapes: {[array.shape for array in arrays]}")
+    return np.concatenate(arrays, axis=axis)
 
 
 def _no_stream(_: FeaturesConfig) -> FeatureStream:
     raise SetupError("features.encoder=npy: features that others computed cannot be computed for a new video")
 
 
-NPY = EncoderBackend(make_encoder=lambda config, _: NpyEncoder(config.folders), make_stream=_no_stream)
+NPY = EncoderBackend(make_encoder=lambda config, _: NpyEncoder(config.folders, config.combine), make_stream=_no_stream)

@@ -127,6 +127,8 @@ class IngestStage(Claiming):
             raise facts if named else RecordError(facts.reason, f"{source.place}: {facts.detail}")
         video_id = source.video_id or readable_id(Path(source.name).stem, source.name, facts.sha256)
         path = self._local_path(source.path) if "://" in source.path else str(Path(source.path).absolute())
+        for remark in facts.remarks:
+            logger.warning("%s: %s", source.place, remark)
         _compare_claims(source, facts)
         return Video(
             video_id=video_id,

@@ -26,6 +26,9 @@ _VIDEO_FORMATS = (
 _AUDIO_FORMATS = "mp3,wav,flac,aac,ac3,amr,aiff,w64,caf"
 _IMAGE_FORMATS = "image2,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,jpegls_pipe,j2k_pipe,svg_pipe,psd_pipe"
 
+_RESYNC_BYTES = 1 << 16
+"""How far libavformat looks for the next packet of a transport stream before it gives notice."""
+
 
 def check_file(path: Path) -> None:
     """Check that `path` is a readable, regular file with something in it.
@@ -51,7 +54,7 @@ def check_file(path: Path) -> None:
 
 @contextmanager
 def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file and its first video stream, set to decode on one thread.
+    """Open a file and its video stream, of several the one that players choose, set to decode on one thread.
 
     Raises:
         RecordError: as `check_file`, and NOT_A_VIDEO, NO_VIDEO_STREAM, UNSUPPORTED_CODEC, TRUNCATED or UNREADABLE.
@@ -87,14 +90,18 @@ def demux(container: InputContainer, *streams: Stream) -> Iterator[Packet[Stream
     """
     import av
 
-    try:
-        for packet in container.demux(*streams):
-            if packet.size:
-                yield packet
-    except IndexError:
-        return  # at the very end PyAV 18 stumbles over streams that a transport stream announces late
-    except av.error.FFmpegError as fault:
-        raise RecordError(Reason.UNREADABLE, f"{container.name}: {fault.strerror}") from None
+    for _ in range(2 + container.size // _RESYNC_BYTES):
+        try:
+            for packet in container.demux(*streams):
+                if packet.size:
+                    yield packet
+            return
+        except av.error.BlockingIOError:
+            continue  # recorders set space aside: the zeros in it are passed over, so many at a time
+        except IndexError:
+            return  # at the very end PyAV 18 stumbles over streams that a transport stream announces late
+        except av.error.FFmpegError as fault:
+            raise RecordError(Reason.UNREADABLE, f"{container.name}: {fault.strerror}") from None
 
 
 def _not_a_video(path: Path) -> RecordError:
@@ -120,7 +127,10 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     if not streams:
         held = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
         raise RecordError(Reason.NO_VIDEO_STREAM, f"{path}: no video stream (streams: {held})")
-    stream = streams[0]
+    # A preview picture or a small second stream may come first: FFmpeg's own choice stands, unless it is one picture.
+    films = [stream for stream in streams if stream.frames != 1] or streams
+    best = container.streams.best("video")
+    stream = next((stream for stream in films if best is not None and stream.index == best.index), films[0])
     if stream.codec_context is None:
         raise RecordError(Reason.UNSUPPORTED_CODEC, f"{path}: no decoder for the codec of stream {stream.index}")
     # Scale comes from one process per core; decoding threads only add to the CPU time of each file.

@@ -21,7 +21,7 @@ from pipeline.errors import RecordError, SetupError
 from pipeline.records import Reason
 from pipeline.storage import describe_os_error
 from pipeline.video.clip_file import ClipEncoder, ClipFile
-from pipeline.video.pyav_decoder import PyavDecoder
+from pipeline.video.pyav_decoder import LostFrameError, PyavDecoder
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -57,7 +57,7 @@ def cut_clips(video_path: str | Path, spans: Sequence[ClipSpan]) -> list[Path | 
     with closing(PyavDecoder(Path(video_path))) as decoder:
         cutting = _Cutting(decoder, spans)
         try:
-            for index, packet, stream in _encode(decoder, cutting.frames, cutting.starts):
+            for index, packet, stream in _encode(decoder, cutting):
                 cutting.take(index, packet, stream)
         except RecordError as fault:
             cutting.give_up(fault)
@@ -69,21 +69,27 @@ def cut_clips(video_path: str | Path, spans: Sequence[ClipSpan]) -> list[Path | 
         return cutting.outcomes
 
 
-def _encode(
-    decoder: PyavDecoder, wanted: NDArray[np.int64], starts: frozenset[int]
-) -> Iterator[tuple[int, Packet[VideoStream], VideoStream]]:
-    """Yield the encoded frames at `wanted`, each with its index and the stream that describes it."""
+def _encode(decoder: PyavDecoder, cutting: _Cutting) -> Iterator[tuple[int, Packet[VideoStream], VideoStream]]:
+    """Yield the encoded frames of all clips, each with its index and the stream that describes it."""
     encoder: ClipEncoder | None = None
     fault: RecordError | None = None
-    try:
-        for index, frame in decoder.decode(wanted):
-            encoder = encoder or ClipEncoder(frame, decoder.timeline.fps, decoder.quarter_turns, decoder.pixel_aspect)
-            for done, packet in encoder.encode(index, frame, starts_clip=index in starts):
-                yield done, packet, encoder.stream
-    except RecordError as stop:
-        fault = stop
+    wanted = cutting.wanted_from(0)
+    while len(wanted) and fault is None:
+        try:
+            for index, frame in decoder.decode(wanted):
+                encoder = encoder or ClipEncoder(
+                    frame, decoder.timeline.fps, decoder.quarter_turns, decoder.pixel_aspect
+                )
+                for done, packet in encoder.encode(index, frame, starts_clip=index in cutting.starts):
+                    yield done, packet, encoder.stream
+            break
+        except LostFrameError as lost:
+            cutting.lose(lost)
+            wanted = cutting.wanted_from(lost.index + 1)
+        except RecordError as stop:
+            fault = stop
     if encoder is not None:
-        for done, packet in encoder.flush():  # clips that end before a faulty frame are complete
+        for done, packet in encoder.flush():  # clips that end before a fault are complete
             yield done, packet, encoder.stream
     if fault is not None:
         raise fault
@@ -101,11 +107,8 @@ class _Cutting:
         self._outcomes: list[Path | RecordError | None] = [None] * len(spans)
         self._open: dict[int, ClipFile] = {}
         num_frames = decoder.timeline.num_frames
-        covered = np.zeros(num_frames, dtype=bool)
         for place, span in enumerate(spans):
-            if 0 <= span.start_frame < span.end_frame <= num_frames:
-                covered[span.start_frame : span.end_frame] = True
-            else:
+            if not 0 <= span.start_frame < span.end_frame <= num_frames:
                 self._outcomes[place] = RecordError(
                     Reason.FRAME_OUT_OF_RANGE,
                     f"{decoder.path}: frames [{span.start_frame}, {span.end_frame}) are not a span within "
@@ -113,7 +116,6 @@ class _Cutting:
                 )
         waiting = [place for place, outcome in enumerate(self._outcomes) if outcome is None]
         self._waiting = deque(sorted(waiting, key=lambda place: spans[place].start_frame))
-        self.frames = np.flatnonzero(covered)
         self.starts = frozenset(spans[place].start_frame for place in waiting)
 
     @property
@@ -134,6 +136,24 @@ class _Cutting:
             if index == span.end_frame - 1:
                 del self._open[place]
                 self._settle(place, clip)
+
+    def wanted_from(self, frame: int) -> NDArray[np.int64]:
+        """Return the frames from `frame` on that stand in a clip which may still be made, ascending."""
+        covered = np.zeros(self._timeline.num_frames, dtype=bool)
+        for span in (self._spans[place] for place in (*self._open, *self._waiting)):
+            covered[span.start_frame : span.end_frame] = True
+        covered[:frame] = False
+        return np.flatnonzero(covered)
+
+    def lose(self, fault: LostFrameError) -> None:
+        """Give up the clips that a lost frame stands in; the others can be made without it."""
+        for place, span in enumerate(self._spans):
+            if self._outcomes[place] is None and span.start_frame <= fault.index < span.end_frame:
+                self._outcomes[place] = fault
+                if place in self._open:
+                    self._open.pop(place).discard()
+                else:
+                    self._waiting.remove(place)
 
     def give_up(self, fault: RecordError) -> None:
         """Note the reason why the clips that are not done never will be."""

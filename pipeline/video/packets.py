@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -35,6 +36,14 @@ _STATES_DURATION = frozenset({"matroska", "webm", "flv"})
 
 _DURATION_SLACK_S = 0.5
 
+_PROMISES_NOTHING = frozenset({"mpegts", "mpeg"})
+"""Formats of recorders, which may end anywhere."""
+
+_MAX_PADDING_BYTES = 1 << 14
+
+_PACKED = re.compile(rb"DivX\d+(?:Build|b)\d+p")
+"""The mark of MPEG-4 files that put two pictures into one packet, and an empty one after it: their times are wrong."""
+
 _Row = tuple[int | None, int | None, bool, bool, int]
 """A packet as demuxed: pts, dts, is_key, is_shown, duration."""
 
@@ -52,6 +61,7 @@ class PacketTable:
         has_timestamps: every packet has its own pts, so that frames can be told apart by it. Otherwise `pts` is made
             up from what there is, in decode order, and frames can only be counted.
         is_seekable: the container has an index that leads to the key packets.
+        remarks: what of the file is not used, for people.
     """
 
     pts: NDArray[np.int64]
@@ -62,6 +72,7 @@ class PacketTable:
     nominal_rate: Fraction | None
     has_timestamps: bool
     is_seekable: bool
+    remarks: tuple[str, ...] = ()
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
@@ -155,9 +166,13 @@ def _from_mp4_index(container: InputContainer, stream: VideoStream, path: Path) 
 def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> PacketTable:
     rows: list[_Row] = []
     ends: dict[int, int] = {}
-    is_cut_off = False
+    is_cut_off = is_packed = False
+    last_byte = 0
     for packet in demux(container):
         duration = packet.duration or 0
+        last_byte = max(last_byte, (packet.pos or 0) + packet.size)
+        if packet.stream_index == stream.index and not rows:
+            is_packed = _PACKED.search(bytes(packet)) is not None
         if packet.stream_index == stream.index:
             rows.append((packet.pts, packet.dts, packet.is_keyframe, not packet.is_discard, duration))
             is_cut_off = packet.is_corrupt
@@ -166,16 +181,29 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     _check_complete(container, stream, path, num_packets=len(rows), ends=ends, is_cut_off=is_cut_off)
 
     time_base, rate = _time_base(stream), _nominal_rate(stream)
+    if is_packed:
+        rows = [(None, *row[1:]) for row in rows]
     pts, has_timestamps = _presentation_times(rows, max(1, int(1 / ((rate or _DEFAULT_RATE) * time_base))), path)
+    is_key = np.array([row[2] for row in rows], dtype=bool)
+    is_shown = np.array([row[3] for row in rows], dtype=bool)
+    remarks = []
+    first_key = int(is_key.argmax()) if is_key.any() else 0
+    if first_key and has_timestamps:
+        # A segment of a longer recording: what comes before its first key packet needs pictures that are elsewhere.
+        is_shown &= (np.arange(len(rows)) >= first_key) & (pts >= pts[first_key])
+        remarks.append(f"{first_key} frames before the first complete picture cannot be decoded and are left out")
+    if not _PROMISES_NOTHING.isdisjoint(_formats(container)) and container.size - last_byte > _MAX_PADDING_BYTES:
+        remarks.append(f"its last {container.size - last_byte} bytes hold no video")
     return PacketTable(
         pts=pts,
-        is_key=np.array([row[2] for row in rows], dtype=bool),
-        is_shown=np.array([row[3] for row in rows], dtype=bool),
+        is_key=is_key,
+        is_shown=is_shown,
         time_base=time_base,
         last_duration=rows[-1][4] if rows else 0,
         nominal_rate=rate,
         has_timestamps=has_timestamps,
         is_seekable=has_timestamps and not _HAS_INDEX.isdisjoint(_formats(container)),
+        remarks=tuple(remarks),
     )
 
 
@@ -218,7 +246,9 @@ def _check_complete(
     MPEG-TS, MPEG-PS and bare streams promise nothing: a recording of that kind may end anywhere.
     """
     formats = _formats(container)
-    _check_count(path, num_packets, len(stream.index_entries) if "mp4" in formats else stream.frames)
+    # The header of AVI counts dropped frames, for which there are no packets, but whose ticks are left free.
+    found = max(num_packets, ends.get(stream.index, 0)) if "avi" in formats else num_packets
+    _check_count(path, found, len(stream.index_entries) if "mp4" in formats else stream.frames)
     is_cut_off = is_cut_off and not formats.isdisjoint(_HAS_INDEX | _STATES_DURATION)
     if is_cut_off or ("mp4" in formats and not stream.frames and mp4.is_cut_off(path)):
         raise RecordError(

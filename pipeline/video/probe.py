@@ -27,6 +27,7 @@ class VideoFacts:
         height: likewise.
         codec: name of the codec, as libavcodec calls it.
         sha256: of the whole file.
+        remarks: what of the file is not used, for people.
     """
 
     fps: float
@@ -36,6 +37,7 @@ class VideoFacts:
     height: int
     codec: str
     sha256: str
+    remarks: tuple[str, ...] = ()
 
 
 def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") -> VideoFacts:
@@ -63,7 +65,19 @@ def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") ->
             height=height,
             codec=decoder.codec_name,
             sha256=_sha256(path),
+            remarks=(*_other_streams(decoder), *decoder.packets.remarks),
         )
+
+
+def _other_streams(decoder: PyavDecoder) -> list[str]:
+    streams = [stream for stream in decoder.stream.container.streams.video if stream.codec_context is not None]
+    if len(streams) < 2:
+        return []
+    width, height = decoder.coded_size
+    return [
+        f"of its {len(streams)} video streams the one with index {decoder.stream.index} is read: "
+        f"{decoder.codec_name}, {width}x{height}"
+    ]
 
 
 def _sha256(path: Path) -> str:

@@ -38,6 +38,21 @@ _SEEK_MARGINS_PACKETS = (0, 32, 256)
 """How far before a key packet to aim: an index holds decode times, which may lie before the presentation time."""
 
 
+class LostFrameError(RecordError):
+    """A frame does not decode; those before it were given out.
+
+    Attributes:
+        index: of the frame.
+    """
+
+    def __init__(self, path: Path, index: int) -> None:
+        super().__init__(Reason.DECODE_FAILED, f"{path}: frame {index} does not decode")
+        self.index = index
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (RecordError, (self.reason, self.detail))
+
+
 class _LostPlaceError(Exception):
     """The packets that come are not those of the packet table."""
 
@@ -67,7 +82,7 @@ class PyavDecoder:
 
     def __init__(self, path: Path, *, from_index: bool = True) -> None:
         self.path = path
-        self._skips = False
+        self._skips = self._is_damaged = False
         self._cursor = _PacketCursor(path, from_index=from_index)
         try:
             self.packets = self._cursor.table
@@ -105,11 +120,12 @@ class PyavDecoder:
         """Yield the frames at `wanted`, strictly increasing indices, as the decoder puts them out: not yet rotated.
 
         Raises:
-            RecordError: DECODE_FAILED where fewer frames come out than are wanted.
+            LostFrameError: where one does not come out.
         """
         got = 0
-        # Where seeking and leaving out pictures fail on an odd file, decoding everything from the start may not.
-        for thorough in (False, True):
+        # Where seeking and leaving out pictures fail on an odd file, decoding everything from the start may not. Where
+        # that has failed too, the file is damaged and not odd.
+        for thorough in (False,) if self._is_damaged else (False, True):
             try:
                 for index, frame in self._attempt(wanted[got:], thorough=thorough):
                     if index != wanted[got]:
@@ -121,10 +137,8 @@ class PyavDecoder:
             except _LostPlaceError:
                 continue
         if got < len(wanted):
-            raise RecordError(
-                Reason.DECODE_FAILED,
-                f"{self.path}: got {got} of {len(wanted)} frames: frame {wanted[got]} does not decode",
-            )
+            self._is_damaged = True
+            raise LostFrameError(self.path, int(wanted[got]))
 
     def _attempt(self, wanted: NDArray[np.int64], *, thorough: bool) -> Iterator[tuple[int, VideoFrame]]:
         if not self.packets.has_timestamps:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import RecordError
+from pipeline.records import Reason
 from pipeline.video.colour import to_rgb
 from pipeline.video.decord_reader import DecordReader
-from pipeline.video.pyav_decoder import PyavDecoder
+from pipeline.video.pyav_decoder import LostFrameError, PyavDecoder
 from pipeline.video.selection import frame_indices, unique_frames
 from pipeline.video.timeline import Timeline
 
@@ -20,7 +23,12 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.reformatter import VideoReformatter
 
+logger = logging.getLogger(__name__)
+
 ReaderName = Literal["auto", "pyav", "decord"]
+
+_MAX_LOST_SHARE = 0.25
+"""Share of the frames asked for that may be lost: what is mostly missing must not pass for a still picture."""
 
 Size = tuple[int, int]
 
@@ -50,7 +58,7 @@ class FrameReader(Protocol):
 
         Raises:
             IndexError: for an index outside [0, num_frames).
-            RecordError: DECODE_FAILED where a frame does not come out that the container promises.
+            RecordError: DECODE_FAILED where too many of them do not decode; for single ones a neighbour stands in.
         """
 
     def iter_frames(
@@ -102,7 +110,7 @@ class PyavReader:
         """See `FrameReader.frames_at`."""
         wanted, places = unique_frames(indices, self.timeline.num_frames)
         frames = np.empty((len(wanted), self.height, self.width, 3), dtype=np.uint8)
-        for row, (_, frame) in enumerate(self._decoder.decode(wanted)):
+        for row, (_, frame) in enumerate(self._decoded(wanted)):
             frames[row] = self._to_rgb(frame)
         return frames if np.array_equal(places, np.arange(len(wanted))) else frames[places]
 
@@ -111,8 +119,40 @@ class PyavReader:
     ) -> Iterator[tuple[int, RgbFrame]]:
         """See `FrameReader.iter_frames`."""
         wanted = frame_indices(self.timeline.num_frames, start_frame, end_frame, step)
-        for index, frame in self._decoder.decode(wanted):
+        for index, frame in self._decoded(wanted):
             yield index, self._to_rgb(frame)
+
+    def _decoded(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame]]:
+        """Yield the frames at `wanted`; in the place of one that is lost stands its neighbour, as players show it."""
+        lost: list[int] = []
+        shown: VideoFrame | None = None
+        got = 0
+        while got + (0 if shown else len(lost)) < len(wanted):
+            try:
+                for index, frame in self._decoder.decode(wanted[got if shown else len(lost) :]):
+                    while got < len(wanted) and wanted[got] < index:
+                        yield int(wanted[got]), frame  # lost ones at the start
+                        got += 1
+                    shown = frame
+                    yield index, frame
+                    got += 1
+            except LostFrameError as fault:
+                lost.append(fault.index)
+                if len(lost) == len(wanted) or len(lost) > max(1.0, _MAX_LOST_SHARE * len(wanted)):
+                    raise RecordError(
+                        Reason.DECODE_FAILED,
+                        f"{self._decoder.path}: {len(lost)} of {len(wanted)} frames do not decode, the first of them "
+                        f"frame {lost[0]} (limit {_MAX_LOST_SHARE:.0%})",
+                    ) from None
+                if shown is not None:
+                    yield fault.index, shown
+                    got += 1
+        if lost:
+            first_s, end_s = self.timeline.time_of(lost[0]), self.timeline.end_time_of(lost[-1])
+            logger.warning(
+                "%s: %d of %d frames between %.1f s and %.1f s do not decode; those before them stand in",
+                self._decoder.path, len(lost), len(wanted), first_s, end_s,
+            )  # fmt: skip
 
     def _to_rgb(self, frame: VideoFrame) -> RgbFrame:
         return shown(frame, self._reformatter, (self.width, self.height), self._decoder.quarter_turns)

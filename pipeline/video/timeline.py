@@ -24,6 +24,10 @@ MAX_FPS = 1000.0
 """Frame rates outside these bounds are taken for broken timestamps."""
 
 _BROWSER_FORMATS = frozenset({"mp4", "webm"})
+_PAUSE_S, _PAUSE_FRAMES = 2.0, 10
+"""A frame that is followed by the next one only after so many seconds, and so many times the usual interval, was the
+last before a pause: a recorder that waits for motion. Nobody saw it stand there all the time."""
+
 _DEFAULT_FRAME_S = 0.04
 _WRITTEN_SLACK_S = 0.0005
 
@@ -77,10 +81,17 @@ class Timeline:
         return float(self.times_s[frame_index])
 
     def end_time_of(self, frame_index: int) -> float:
-        """Return the time at which a frame gives way to the next one, or the video ends. Raises as `time_of`."""
-        if frame_index == self.num_frames - 1:
-            return self.duration_s
-        return self.time_of(frame_index + 1) if frame_index >= 0 else self.time_of(frame_index)
+        """Return the time at which a frame gives way to the next one, or the recording pauses or ends.
+
+        Raises: as `time_of`.
+        """
+        start_s = self.time_of(frame_index)
+        end_s = self.duration_s if frame_index == self.num_frames - 1 else self.time_of(frame_index + 1)
+        return start_s + self._usual_s if end_s - start_s > max(_PAUSE_S, _PAUSE_FRAMES * self._usual_s) else end_s
+
+    @cached_property
+    def _usual_s(self) -> float:
+        return float(np.median(np.diff(self.times_s))) if self.num_frames > 1 else self.duration_s
 
     def frame_at(self, time_s: float) -> int:
         """Return the frame shown at a time, clamped to the first and the last frame. Inverts `time_of` exactly."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -195,7 +196,7 @@ def published(name: str, frames: int) -> Video:
 
 def taken(folder: Path, video: Video, out: Path) -> EncodedVideo | RecordError:
     job = FeatureJob(video=video, stride_frames=16, path=out / "out.npy")
-    return next(iter(NpyEncoder([str(folder)]).encode([job])))
+    return next(iter(NpyEncoder([str(folder)], "refuse").encode([job])))
 
 
 def test_ten_crops_of_ucf_crime(tmp_path: Path) -> None:
@@ -241,7 +242,50 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert isinstance(fault, RecordError)
     assert fault.reason == Reason.NO_FEATURES
     with pytest.raises(ConfigError, match="nowhere: no such folder"):
-        NpyEncoder([str(tmp_path / "nowhere")]).identity()
+        NpyEncoder([str(tmp_path / "nowhere")], "refuse").identity()
+
+
+def _side_by_side(tmp_path: Path, flow_shape: tuple[int, ...]) -> list[str]:
+    for folder, shape in (("rgb", (5, 4)), ("flow", flow_shape)):
+        (tmp_path / folder).mkdir()
+        np.save(tmp_path / folder / "a.npy", np.full(shape, len(folder), np.float32))
+    return [str(tmp_path / "rgb"), str(tmp_path / "flow")]
+
+
+@pytest.mark.parametrize("in_one_folder", [False, True])
+def test_features_of_one_name_are_refused_with_both_files(tmp_path: Path, in_one_folder: bool) -> None:
+    folders = _side_by_side(tmp_path, (5, 3))
+    encoder = NpyEncoder([str(tmp_path)] if in_one_folder else folders, "refuse")
+    [fault] = encoder.encode([FeatureJob(video=published("a", 80), stride_frames=16, path=tmp_path / "out.npy")])
+    assert isinstance(fault, RecordError)
+    assert fault.reason == Reason.BAD_FEATURES
+    for name in ("rgb/a.npy", "flow/a.npy", "features.combine=concatenate"):
+        assert name in fault.detail
+
+
+def test_features_of_several_folders_are_put_side_by_side_where_asked(tmp_path: Path) -> None:
+    # One snippet less of the flow, as flow has one frame less.
+    folders = _side_by_side(tmp_path, (4, 3))
+    job = FeatureJob(video=published("a", 80), stride_frames=16, path=tmp_path / "out.npy")
+    for order, values in ((folders, [3, 3, 3, 3, 4, 4, 4]), (folders[::-1], [4, 4, 4, 3, 3, 3, 3])):
+        encoder = NpyEncoder(order, "concatenate")
+        [made] = encoder.encode([job])
+        assert isinstance(made, EncodedVideo)
+        assert (made.crops, made.num_snippets, made.dim) == (1, 5, 7)
+        assert open_features(job.path)[0].tolist() == [values] * 5
+    identities = [NpyEncoder(order, "concatenate").identity() for order in (folders, folders[::-1])]
+    assert identities[0] != identities[1], "the order decides"
+    [missing] = encoder.encode([replace(job, video=published("b", 80))])
+    assert isinstance(missing, RecordError)
+    assert f"b: no .npy of that name in features.folders ({folders[1]})" in missing.detail
+
+
+def test_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    folders = _side_by_side(tmp_path, (5, 2, 3))
+    job = FeatureJob(video=published("a", 80), stride_frames=16, path=tmp_path / "out.npy")
+    [fault] = NpyEncoder(folders, "concatenate").encode([job])
+    assert isinstance(fault, RecordError)
+    assert "of several folders of different shapes: [(1, 5, 4), (2, 5, 3)]" in fault.detail
 
 
 @pytest.mark.parametrize("kind", ["clip", "dinov2", "siglip"])
@@ -366,9 +410,9 @@ def test_files_are_described_by_their_content(tmp_path: Path) -> None:
     folder = tmp_path / "features"
     folder.mkdir()
     np.save(folder / "a.npy", np.zeros((3, 2), np.float32))
-    before = NpyEncoder([str(folder)]).identity()
+    before = NpyEncoder([str(folder)], "refuse").identity()
     np.save(folder / "a.npy", np.zeros((4, 2), np.float32))
-    assert NpyEncoder([str(folder)]).identity() != before
+    assert NpyEncoder([str(folder)], "refuse").identity() != before
 
 
 def test_a_very_flat_video_is_measured() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pipeline.sampler.model_io import load_sampler, read_out_of_fold, score_with
 from pipeline.sampler.recipes import candidate_recipes
 from pipeline.sampler.selection import choose_theta, glance_auc, make_folds, weighted_auc
 from pipeline.sampler.smoothing import smooth
-from pipeline.sampler.training import ensure_sampler, train_sampler
+from pipeline.sampler.training import ensure_sampler, train_on, train_sampler
 from pipeline.stages.run import run_stage
 from pipeline.stages.score import ScoreStage
 from pipeline.stages.splits import SplitsStage
@@ -178,6 +179,39 @@ def test_out_of_fold_scores_are_those_of_networks_that_left_a_video_out(filled: 
             seen = scaled(arrange(open_features(video.path), RECIPE), scale)
             expected = smooth(score_with(network, seen, "cpu"), trained.smoothing_s / video.snippet_s)
             np.testing.assert_allclose(stored[video.content], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "change", [{"is_abnormal": True}, {"glances": (2,), "is_abnormal": True}, {"sha256": "other"}, {"snippet_s": 9.0}]
+)
+def test_an_interrupted_training_begins_anew_where_a_video_changed(
+    change: dict[str, Any], filled: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = load_corpus(filled)
+    named = [replace(video, split="train" if place else "validation") for place, video in enumerate(corpus.videos)]
+    corpus = replace(corpus, videos=tuple(named))  # the same videos validate, whatever their labels
+    steps: list[int] = []
+    original = training._Trainer._step
+
+    def interrupted(self: Any, network: Any, optimizer: Any, batch: Any, step: int) -> Any:
+        if len(steps) == 5:
+            raise KeyboardInterrupt
+        steps.append(step)
+        return original(self, network, optimizer, batch, step)
+
+    monkeypatch.setattr(training._Trainer, "_step", interrupted)
+    for first in (0, 4):
+        steps.clear()
+        with pytest.raises(KeyboardInterrupt):
+            train_on(corpus, CONFIG, tmp_path)
+        assert steps[0] == first
+    place = next(place for place, video in enumerate(named) if place and not video.is_abnormal)
+    videos = [*named]
+    videos[place] = replace(videos[place], **change)
+    steps.clear()
+    with pytest.raises(KeyboardInterrupt):
+        train_on(replace(corpus, videos=tuple(videos)), CONFIG, tmp_path)
+    assert steps[0] == 0
 
 
 def test_a_trained_sampler_is_kept_until_its_inputs_change(filled: Workspace) -> None:

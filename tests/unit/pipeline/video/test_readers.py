@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
+from pipeline.video.pyav_decoder import PyavDecoder
 from pipeline.video.readers import FrameReader, open_reader
 from pipeline.video.timeline import read_timeline
 
@@ -178,6 +179,31 @@ def test_decord_is_refused_where_it_is_not_exact_and_auto_does_without(name: str
         assert reader.name == "pyav"
 
 
+@pytest.mark.parametrize(
+    ("lost", "wanted", "expected"),
+    [
+        ([40], [39, 40, 41], [39, 39, 41]),
+        ([40, 41], [40, 41, 42, 43, 44, 45, 46, 90], [42, 42, 42, 43, 44, 45, 46, 90]),
+        ([97, 98], list(range(90, 100)), [*range(90, 97), 96, 96, 99]),
+    ],
+)
+def test_a_neighbour_stands_in_for_a_lost_frame(  # noqa: PLR0917
+    lost: list[int], wanted: list[int], expected: list[int], film: Film, number_of: NumberOf,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    feed = PyavDecoder._feed
+    with open_reader(film("h264.mp4")) as reader:
+        pts = reader._decoder.packets.frame_pts[lost].tolist()
+        monkeypatch.setattr(
+            PyavDecoder,
+            "_feed",
+            lambda self, packet, *, skip: [frame for frame in feed(self, packet, skip=skip) if frame.pts not in pts],
+        )
+        assert [number_of(picture) for picture in reader.frames_at(wanted)] == expected
+        at_s = reader.timeline.time_of(lost[0])
+    assert f"{len(lost)} of {len(wanted)} frames between {at_s:.1f} s and" in caplog.text
+
+
 def test_a_damaged_stretch_is_reported_with_the_count(film: Film, tmp_path: Path) -> None:
     content = bytearray(film("fast start.mp4").read_bytes())
     body = content.index(b"mdat") + 4
@@ -185,7 +211,7 @@ def test_a_damaged_stretch_is_reported_with_the_count(film: Film, tmp_path: Path
     damaged = tmp_path / "damaged.mp4"
     damaged.write_bytes(content)
     with open_reader(damaged) as reader:
-        with pytest.raises(RecordError, match=r"got \d+ of 100 frames: frame \d+ does not decode") as caught:
+        with pytest.raises(RecordError, match=r"26 of 100 frames do not decode, the first .* frame \d+") as caught:
             list(reader.iter_frames())
         assert caught.value.reason is Reason.DECODE_FAILED
         assert len(reader.frames_at([0, 1])) == 2  # what is there is still read

@@ -1,0 +1,150 @@
+"""Recordings as recorders leave them: what can be decoded is used, at its right time, and what is lost is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pipeline.errors import RecordError
+from pipeline.records import Reason
+from pipeline.video.cut import ClipSpan, cut_clips
+from pipeline.video.probe import probe
+from pipeline.video.pyav_decoder import PyavDecoder
+from pipeline.video.readers import open_reader
+from pipeline.video.timeline import Timeline
+
+Film = Callable[[str], Path]
+NumberOf = Callable[[NDArray[np.uint8]], int]
+PER_FRAME_S = 1 / 25
+
+
+def _copy(source: Path, target: Path, keep: Callable[[int], bool], change: Callable[[int, bytes], bytes]) -> Path:
+    """Copy the packets for whose place `keep` says so, at their own times, changed by `change`."""
+    with av.open(str(source)) as given, av.open(str(target), "w") as output:
+        stream = output.add_stream_from_template(given.streams.video[0])
+        for place, packet in enumerate(given.demux(given.streams.video[0])):
+            if packet.size and keep(place):
+                copy = av.Packet(change(place, bytes(packet)))
+                copy.pts, copy.dts, copy.time_base, copy.is_keyframe, copy.stream = (
+                    packet.pts, packet.dts, packet.time_base, packet.is_keyframe, stream,
+                )  # fmt: skip
+                output.mux(copy)
+    return target
+
+
+def _unchanged(_place: int, content: bytes) -> bytes:
+    return content
+
+
+def _shown(path: Path, number_of: NumberOf) -> list[tuple[int, float]]:
+    """Return the number that each frame shows, and its time."""
+    with open_reader(path) as reader:
+        return [(number_of(picture), reader.timeline.time_of(index)) for index, picture in reader.iter_frames()]
+
+
+def test_frames_that_a_recorder_dropped_are_no_missing_end(film: Film, tmp_path: Path, number_of: NumberOf) -> None:
+    path = _copy(film("mjpeg.avi"), tmp_path / "dropped.avi", lambda place: place % 10 != 7, _unchanged)
+    facts = probe(path)
+    assert (facts.num_frames, facts.duration_s) == (90, pytest.approx(4.0))
+    expected = [(number, pytest.approx(number * PER_FRAME_S)) for number in range(100) if number % 10 != 7]
+    assert _shown(path, number_of) == expected
+
+
+def test_a_segment_begins_with_its_first_complete_picture(film: Film, tmp_path: Path, number_of: NumberOf) -> None:
+    path = _copy(film("h264.ts"), tmp_path / "segment.ts", lambda place: place >= 15, _unchanged)
+    facts = probe(path)
+    assert facts.num_frames == 70
+    assert facts.remarks == ("15 frames before the first complete picture cannot be decoded and are left out",)
+    assert _shown(path, number_of) == [
+        (30 + index, pytest.approx(index * PER_FRAME_S, abs=1e-4)) for index in range(70)
+    ]
+    [clip] = cut_clips(path, [ClipSpan(0, 20, tmp_path / "clip.mp4")])
+    assert isinstance(clip, Path)
+
+
+def test_space_set_aside_behind_a_recording_is_no_damage(film: Film, tmp_path: Path, number_of: NumberOf) -> None:
+    path = tmp_path / "aside.ts"
+    path.write_bytes(film("h264.ts").read_bytes() + bytes(200_000))
+    facts = probe(path)
+    assert [number for number, _ in _shown(path, number_of)] == list(range(100))
+    [remark] = facts.remarks
+    assert remark.endswith("bytes hold no video")
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_the_recording_is_read_and_not_its_preview(suffix: str, film: Film, tmp_path: Path) -> None:
+    path = tmp_path / f"preview_first.{suffix}"
+    with av.open(str(film("h264.mp4"))) as given, av.open(str(path), "w") as output:
+        preview = output.add_stream("mjpeg", rate=25)
+        preview.width, preview.height, preview.pix_fmt = 64, 32, "yuvj420p"
+        recording = output.add_stream_from_template(given.streams.video[0])
+        picture = av.VideoFrame.from_ndarray(np.full((32, 64, 3), 90, np.uint8), format="rgb24")
+        picture.pts = 0
+        output.mux(preview.encode(picture))
+        output.mux(preview.encode(None))
+        for packet in given.demux(given.streams.video[0]):
+            if packet.size:
+                packet.stream = recording
+                output.mux(packet)
+    facts = probe(path)
+    assert (facts.num_frames, facts.width, facts.codec) == (100, 128, "h264")
+    assert facts.remarks == ("of its 2 video streams the one with index 1 is read: h264, 128x64",)
+
+
+def test_a_lost_frame_costs_only_the_clips_that_hold_it(
+    film: Film, tmp_path: Path, number_of: NumberOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = PyavDecoder._feed
+    monkeypatch.setattr(
+        PyavDecoder,
+        "_feed",
+        lambda self, packet, *, skip: [
+            frame for frame in feed(self, packet, skip=skip) if frame.pts not in self.packets.frame_pts[[40, 71]]
+        ],
+    )
+    spans = [(0, 40), (20, 41), (30, 60), (41, 60), (40, 50), (45, 71), (65, 75), (72, 100)]
+    outcomes = cut_clips(
+        film("h264.mp4"), [ClipSpan(start, end, tmp_path / f"{start}_{end}.mp4") for start, end in spans]
+    )
+    monkeypatch.undo()
+    for (start, end), outcome in zip(spans, outcomes, strict=True):
+        lost = [frame for frame in (40, 71) if start <= frame < end]
+        if lost:
+            assert isinstance(outcome, RecordError)
+            assert outcome.reason is Reason.DECODE_FAILED
+            assert outcome.detail.endswith(f"h264.mp4: frame {lost[0]} does not decode")
+        else:
+            assert isinstance(outcome, Path)
+            assert [number for number, _ in _shown(outcome, number_of)] == list(range(start, end))
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_nobody_saw_a_frame_stand_while_the_recorder_paused() -> None:
+    times_s = np.concatenate([np.arange(50) * 0.04, 3600 + np.arange(50) * 0.04, [3610.0]])
+    timeline = Timeline(times_s=times_s, duration_s=3610.04, fps=0.03, tick_s=0.001, nominal_fps=25.0)
+    assert timeline.end_time_of(48) == pytest.approx(1.96)
+    assert timeline.end_time_of(49) == pytest.approx(2.0)
+    assert timeline.end_time_of(99) == pytest.approx(3602.0)
+    assert timeline.end_time_of(100) == pytest.approx(3610.04)
+    slow = Timeline(times_s=np.arange(9) * 5.0, duration_s=45.0, fps=0.2, tick_s=0.001, nominal_fps=None)
+    assert slow.end_time_of(3) == 20.0, "a camera with a frame every five seconds does not pause"
+
+
+def test_two_pictures_in_one_packet_are_counted_in_the_order_shown(film: Film, tmp_path: Path) -> None:
+    def marked(place: int, content: bytes) -> bytes:
+        if place:
+            return content
+        start = content.index(b"\0\0\1\xb6")
+        return content[:start] + b"\0\0\1\xb2DivX503b1393p" + content[start:]
+
+    path = _copy(film("mpeg4.avi"), tmp_path / "packed.avi", lambda _: True, marked)
+    for file, is_told_apart_by_time in ((film("mpeg4.avi"), True), (path, False)):
+        decoder = PyavDecoder(file, from_index=False)
+        assert decoder.packets.has_timestamps == is_told_apart_by_time
+        assert np.diff(decoder.timeline.times_s) == pytest.approx(PER_FRAME_S)
+        decoder.close()
