@@ -54,4 +54,5 @@ def look_vectors(looks: list[str]) -> NDArray[np.float32]:
     pictures /= np.maximum(pictures.std(axis=2, keepdims=True), _FLAT)
     changes = (pictures - pictures.mean(axis=1, keepdims=True)).reshape(len(looks), -1)
     length = np.linalg.norm(changes, axis=1, keepdims=True)
-    return np.divide(changes, length, out=np.zeros_like(changes), where=length > 0)
+    vectors: NDArray[np.float32] = np.divide(changes, length, out=np.zeros_like(changes), where=length > 0)
+    return vectors
