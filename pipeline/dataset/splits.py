@@ -11,7 +11,6 @@ and has none gets one of lowest hash; and train keeps two normal and two abnorma
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,6 @@ from dataclasses import dataclass
 from pipeline.config import ExportConfig
 from pipeline.dataset.copies import group_copies
 from pipeline.records import NORMAL, Look, Video, VideoSplit
-
-logger = logging.getLogger(__name__)
 
 # A content that stands in several splits goes to the first of these: a published test set stays whole, and nothing of
 # it is trained on.
@@ -92,8 +89,6 @@ def decide_splits(
         if decision is not None:
             decided[group.name] = decision
     _draw(groups, decided, config)
-    for note in sorted({decision.note for decision in decided.values() if decision.note is not None}):
-        logger.warning("splits: %s", note)
     return [
         VideoSplit(
             video_id=video.video_id,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from base64 import b85encode
+from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +32,7 @@ def look(of: Video, seed: int, noise: float = 0.0) -> Look:
     """What a video looks like; the same seed is the same footage."""
     pictures = np.random.default_rng(seed).integers(0, 200, (8, 256))
     pictures = pictures + np.random.default_rng(seed + 1000).integers(-50, 50, (8, 256)) * noise
-    return Look(sha256=of.sha256, pictures=b85encode(np.clip(pictures, 0, 255).astype(np.uint8).tobytes()).decode())
+    return Look(sha256=of.sha256, pictures=b64encode(np.clip(pictures, 0, 255).astype(np.uint8).tobytes()).decode())
 
 
 CONFIG = ExportConfig(validation_fraction=0.2, test_fraction=0.1)
