@@ -26,7 +26,7 @@ from pathlib import Path
 LENGTHS_S = (20, 40, 60, 90, 120)
 FPS = 5
 WORDS = ("left", "right", "slow", "fast", "near", "far", "one", "two", "three", "several")
-STAGES = ("ingest", "glances", "clips", "caption", "synthesize", "filter", "export")
+STAGES = ("ingest", "glances", "looks", "splits", "clips", "caption", "synthesize", "filter", "export")
 
 
 def make_video(path: Path, seconds: int) -> None:

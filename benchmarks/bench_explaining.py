@@ -71,9 +71,9 @@ def answer(args: argparse.Namespace, name: str, model: object) -> dict[str, Any]
 
 def detect(args: argparse.Namespace, adapter: Path) -> list[dict[str, Any]]:
     """Return what `holmes detect` finds in every test video, each with its Video under `record`."""
-    videos = {
-        str(video.path): video for video in Workspace(str(args.workspace)).videos.records() if video.split == "test"
-    }
+    workspace = Workspace(str(args.workspace))
+    decided = workspace.decided_splits()
+    videos = {str(video.path): video for video in workspace.videos.records() if decided[video.video_id].split == "test"}
     models = ("--model-path", adapter, "--sampler", args.workspace / "models" / "sampler")
     lines = holmes("detect", *videos, *models, "--json").splitlines()
     (args.out / "detections.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from annotation.stage import GlancesStage
-from pipeline.config import BuildConfig, Recipe, SamplerConfig, parse_config
+from pipeline.config import BuildConfig, ExportConfig, Recipe, SamplerConfig, parse_config
 from pipeline.evaluate.detector import DetectorMetrics, EvaluatedVideo, TrueEvent, evaluate_detector
 from pipeline.features.base import open_features
 from pipeline.features.motion import DIM, FASTEST, GRIDS, STATISTICS, pool_positions
@@ -40,7 +40,9 @@ from pipeline.sampler.smoothing import smooth
 from pipeline.sampler.training import train_on
 from pipeline.stages.features import FeaturesStage
 from pipeline.stages.ingest import IngestStage
+from pipeline.stages.looks import LooksStage
 from pipeline.stages.run import run_stage
+from pipeline.stages.splits import SplitsStage
 from pipeline.workspace import Workspace
 
 STRIDE_FRAMES = 8
@@ -60,6 +62,9 @@ def make_workspace(data: Path, folder: Path) -> tuple[Workspace, BuildConfig]:
     workspace = Workspace(config.workspace)
     run_stage(IngestStage(workspace, config.videos, config.ingest, config.video), workspace.videos)
     run_stage(GlancesStage(workspace, config.glances, config.glance, config.video), workspace.glances)
+    run_stage(LooksStage(workspace, config.video), workspace.looks)
+    # All of it is shared out in folds.
+    run_stage(SplitsStage(workspace, ExportConfig(validation_fraction=0)), workspace.splits)
     run_stage(FeaturesStage(workspace, config.features, config.video), workspace.features)
     return workspace, config
 

@@ -27,13 +27,15 @@ import numpy as np
 import torch
 from reference_urdmu import PlainUrDmu, mine_in_loops, plain_loss, render_in_loops
 
-from pipeline.config import Recipe
-from pipeline.records import NORMAL, FeatureFile, Glance, Rejected, Video
+from pipeline.config import ExportConfig, Recipe
+from pipeline.records import NORMAL, FeatureFile, Glance, Rejected, Video, digest
 from pipeline.sampler.data import Batch, Batches, FeatureSource, load_corpus
 from pipeline.sampler.losses import Targets
 from pipeline.sampler.mining import mine_events, render
 from pipeline.sampler.network import UrDmu
 from pipeline.sampler.step import add_gradient, pick_snippets_at_once
+from pipeline.stages.run import run_stage
+from pipeline.stages.splits import SplitsStage
 from pipeline.workspace import Workspace
 
 SEGMENTS, DIM = 200, 1024
@@ -159,7 +161,7 @@ def make_scale_workspace(folder: Path, clicks_file: Path, crops: int, stride: in
         snippets = int(lengths[min(np.searchsorted(lengths, least), len(lengths) - 1)])
         videos.append(
             Video(
-                video_id=name, path="", sha256="", fps=30.0, num_frames=snippets * stride,
+                video_id=name, path="", sha256=digest(name), fps=30.0, num_frames=snippets * stride,
                 duration_s=snippets * stride / 30, width=320, height=240, codec="h264", label=label,
                 split=None, source="",
             )
@@ -179,6 +181,7 @@ def make_scale_workspace(folder: Path, clicks_file: Path, crops: int, stride: in
     workspace.videos.commit(["u"], [("u", row) for row in videos], no_rejects, "bench")
     workspace.features.commit(["u"], [("u", row) for row in features], no_rejects, "bench")
     workspace.glances.commit(["u"], [("u", row) for row in glances], no_rejects, "bench")
+    run_stage(SplitsStage(workspace, ExportConfig(validation_fraction=0)), workspace.splits)
     return workspace
 
 

@@ -17,7 +17,7 @@ SAME_LENGTH_S = 0.5
 """Writing footage anew, at another rate too, moves its end by a frame or two."""
 
 ALIKE = 0.7
-"""Product of two looks from which they are of one footage; docs/splits.md has what was measured."""
+"""Product of two looks from which they are of one footage; docs/guides/splits.md has what was measured."""
 
 _COMPARED_AT_ONCE = 1024
 

@@ -6,12 +6,11 @@
     3. Of the rest the hash of the content decides, so that machines and orders of files make no difference.
 
 Two exceptions, both made among the videos of 3 alone, keep small sets usable: a split that is due at least half a video
-and has none gets the one of lowest hash; and train keeps a normal and an abnormal video where it can have them.
+and has none gets one of lowest hash; and train keeps two normal and two abnormal videos where it can have them.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +19,12 @@ from pipeline.config import ExportConfig
 from pipeline.dataset.copies import group_copies
 from pipeline.records import NORMAL, Look, Video, VideoSplit
 
-logger = logging.getLogger(__name__)
-
 # A content that stands in several splits goes to the first of these: a published test set stays whole, and nothing of
 # it is trained on.
 _PRECEDENCE = ("test", "validation", "train")
+_KEPT = 2
+"""Videos of either kind that train keeps: one to learn from, and one on which that can be validated."""
+
 _NAMED = 5
 """Videos named in one note."""
 
@@ -89,8 +89,6 @@ def decide_splits(
         if decision is not None:
             decided[group.name] = decision
     _draw(groups, decided, config)
-    for note in sorted({decision.note for decision in decided.values() if decision.note is not None}):
-        logger.warning("splits: %s", note)
     return [
         VideoSplit(
             video_id=video.video_id,
@@ -153,25 +151,27 @@ def _draw(groups: Sequence[_Group], decided: dict[str, _Decision], config: Expor
 
 
 def _keep_train_usable(groups: Sequence[_Group], drawn: dict[str, _Decision], decided: Mapping[str, _Decision]) -> None:
-    """Move to train what it cannot do without: a normal and an abnormal video."""
+    """Move to train what it cannot do without: normal and abnormal videos, of either kind `_KEPT`."""
     split_of = {name: decision.split for name, decision in {**drawn, **decided}.items()}
     for kind, word in ((True, "abnormal"), (False, "normal")):
         alike = [group for group in groups if group.kind is kind]
-        movable = [group for group in alike if group.name in drawn]
-        if movable and all(split_of[group.name] != "train" for group in alike):
-            # The highest hash was the last to be held out.
-            note = f"too few {word} videos to hold {movable[-1].ids} back: train would have none"
-            drawn[movable[-1].name] = _Decision("train", "draw", note)
+        missing = _KEPT - sum(split_of[group.name] == "train" for group in alike)
+        movable = [group for group in alike if group.name in drawn and split_of[group.name] != "train"]
+        # The highest hashes were the last to be held out.
+        for group in movable[-missing:] if missing > 0 else ():
+            note = f"too few {word} videos to hold {group.ids} back: train keeps {_KEPT} where it can"
+            drawn[group.name] = _Decision("train", "draw", note)
 
 
 def _hold_one_out(
     split: str, groups: Sequence[_Group], drawn: dict[str, _Decision], decided: Mapping[str, _Decision]
 ) -> None:
-    """Give a split the lowest hash of the kind that train has most of, if that leaves train one of it."""
+    """Give a split the lowest hash of the kind that train has most of, if enough of it are left."""
     split_of = {name: decision.split for name, decision in {**drawn, **decided}.items()}
     in_train = [group for group in groups if group.kind is not None and split_of[group.name] == "train"]
-    abnormal = sum(group.kind is True for group in in_train)
-    more = abnormal * 2 >= len(in_train)
-    movable = [group for group in in_train if group.kind is more and group.name in drawn]
-    if movable and max(abnormal, len(in_train) - abnormal) > 1:
+    abnormal = [group for group in in_train if group.kind]
+    normal = [group for group in in_train if not group.kind]
+    larger = max(abnormal, normal, key=len)
+    movable = [group for group in larger if group.name in drawn]
+    if movable and len(larger) > _KEPT:
         drawn[movable[0].name] = _Decision(split, "draw")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
 from pipeline.config import ExportConfig
@@ -11,6 +13,8 @@ from pipeline.records import VideoSplit
 from pipeline.schema import content_key, from_arrow
 from pipeline.stages.base import Outcome, TableOnly, Unit, fingerprint_of
 from pipeline.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 
 class SplitsStage(TableOnly):
@@ -28,18 +32,26 @@ class SplitsStage(TableOnly):
         return {"code": 1, **self._config.model_dump(include={"validation_fraction", "test_fraction"})}
 
     def units(self) -> Iterator[Unit[VideoSplit]]:
-        clicked = set(self._workspace.glances.arrow(["video_id"]).column("video_id").to_pylist())
-        videos = list(self._workspace.videos.records())
-        decided = decide_splits(
-            videos, self._workspace.looks.records(), clicked, self._earlier(), self._config,
-            unlabelled_is_normal=self._unlabelled_is_normal,
-        )  # fmt: skip
-        for row in decided:
+        for row in self._decided:
             yield Unit(key=content_key(row), record_id=row.video_id, payload=row)
 
     def run(self, units: Iterable[Unit[VideoSplit]]) -> Iterator[Outcome[VideoSplit]]:
+        told: set[str | None] = {None}
         for unit in units:
+            if unit.payload.note not in told:
+                logger.warning("splits: %s", unit.payload.note)
+                told.add(unit.payload.note)
             yield Outcome(rows=[unit.payload])
+
+    @cached_property
+    def _decided(self) -> list[VideoSplit]:
+        # Once for the stage: everything is compared with everything that is as long.
+        clicked = set(self._workspace.glances.arrow(["video_id"]).column("video_id").to_pylist())
+        videos = list(self._workspace.videos.records())
+        return decide_splits(
+            videos, self._workspace.looks.records(), clicked, self._earlier(), self._config,
+            unlabelled_is_normal=self._unlabelled_is_normal,
+        )  # fmt: skip
 
     def _earlier(self) -> list[VideoSplit]:
         """Return what was decided before under these settings."""

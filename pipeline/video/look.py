@@ -39,7 +39,7 @@ def look_at(path: str | Path) -> str:
         decoder.close()
     # A rotation flag would turn the stored picture: a copy that bakes it in shows it turned.
     upright = np.rot90(np.repeat(np.stack(pictures), repeats, axis=0), decoder.quarter_turns, axes=(1, 2))
-    return base64.b85encode(np.ascontiguousarray(upright, dtype=np.uint8).tobytes()).decode("ascii")
+    return base64.b64encode(np.ascontiguousarray(upright, dtype=np.uint8).tobytes()).decode("ascii")
 
 
 def look_vectors(looks: list[str]) -> NDArray[np.float32]:
@@ -48,7 +48,7 @@ def look_vectors(looks: list[str]) -> NDArray[np.float32]:
     The light, and what a fixed camera always shows, are taken away, so that only what changes counts: two scenes of one
     place have little in common. A video in which nothing changes gives zeros, and is like nothing.
     """
-    raw = np.frombuffer(b"".join(base64.b85decode(look) for look in looks), dtype=np.uint8)
+    raw = np.frombuffer(b"".join(base64.b64decode(look) for look in looks), dtype=np.uint8)
     pictures = raw.reshape(len(looks), _PICTURES, -1).astype(np.float32)
     pictures -= pictures.mean(axis=2, keepdims=True)
     pictures /= np.maximum(pictures.std(axis=2, keepdims=True), _FLAT)

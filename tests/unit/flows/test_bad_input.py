@@ -285,10 +285,10 @@ def test_a_second_run_does_nothing(built: Built) -> None:
 def test_status_means_the_paths_of_the_run_wherever_it_is_asked_for(built: Built, tmp_path: Path) -> None:
     shown = holmes("status", str(built.folder / "w"), cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.count("nothing") == 7
+    assert shown.stdout.count("nothing") == 9
     changed = holmes("status", str(built.folder / "w"), "--set", "synthesize.seed=1", cwd=tmp_path)
     assert changed.returncode == 0, changed.stderr
-    assert changed.stdout.count("nothing") == 4
+    assert changed.stdout.count("nothing") == 6
 
 
 def test_settings_of_another_version_are_named(tmp_path: Path) -> None:

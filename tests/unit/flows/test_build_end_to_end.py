@@ -318,7 +318,7 @@ def test_command_builds_validates_and_tells_status(built: BuildConfig, tmp_path:
     assert holmes("validate", str(Path(config.workspace) / "dataset")).returncode == 0
     shown = holmes("status", config.workspace)
     assert shown.returncode == 0, shown.stderr
-    assert shown.stdout.count("nothing") == 7
+    assert shown.stdout.count("nothing") == 9
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import logging
@@ -18,11 +19,13 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.commands.evaluate import Basis, evaluate_workspace, metrics_table
-from pipeline.config import ClipsConfig, ExportConfig
+from pipeline.config import ClipsConfig, ExportConfig, NetworkConfig, Recipe
 from pipeline.errors import ConfigError, DataError
 from pipeline.evaluate.detector import EvaluatedVideo, TrueEvent, evaluate_detector
 from pipeline.records import NORMAL, Glance, Scores, Video, digest
 from pipeline.sampler.curve import ScoreCurve
+from pipeline.sampler.model_io import TrainedRecipe, TrainedSampler
+from pipeline.sampler.network import UrDmu
 from pipeline.sampler.proposals import GlanceMark
 from pipeline.stages.run import run_stage
 from pipeline.stages.splits import SplitsStage
@@ -154,8 +157,9 @@ def add_videos(workspace: Workspace, scores: dict[str, NDArray[np.float32]], **f
         fps = facts.get(video_id, {}).get("fps", FPS)
         videos.append(
             Video(
-                video_id=video_id, path=f"/nowhere/{video_id}.mp4", sha256=digest(video_id), fps=fps, num_frames=frames,
-                duration_s=frames / fps, width=64, height=48, codec="h264",
+                video_id=video_id, path=f"/nowhere/{video_id}.mp4", fps=fps, num_frames=frames,
+                sha256=digest(facts.get(video_id, {}).get("content", video_id)), duration_s=frames / fps,
+                width=64, height=48, codec="h264",
                 label=facts.get(video_id, {}).get("label", "Abuse"), split=facts.get(video_id, {}).get("split"),
                 source="",
             )
@@ -260,6 +264,59 @@ def test_the_test_split_is_taken_where_there_is_one(workspace: Workspace, tmp_pa
     assert len(everything.evaluation.videos) == 3
     with pytest.raises(ConfigError, match="no video of the split 'nope'"):
         evaluate_workspace(workspace, truth, split="nope", theta=0.8)
+
+
+def trained_here(workspace: Workspace, folds: dict[str, NDArray[np.float32]], seen: list[str]) -> None:
+    """Leave a sampler in the workspace that was trained on `seen`, with scores out of fold of some of it."""
+    small = NetworkConfig(hidden_dim=8, heads=1, head_dim=4, layers=0, memory_slots=2)
+    recipe = TrainedRecipe(recipe=Recipe(network=small), networks=[UrDmu(4, small)], scales=[None], smoothing_s=0.0)
+    sampler = TrainedSampler(
+        recipes=[recipe], encoder="npy", dim=4, stride_frames=STRIDE, trained_on="x", validation={},
+        contents=[digest(name) for name in seen], out_of_fold={digest(name): values for name, values in folds.items()},
+    )  # fmt: skip
+    sampler.save(workspace.storage.local_path("models/sampler"))
+
+
+def test_what_was_trained_on_is_measured_out_of_fold_or_not_at_all(filled: tuple[Workspace, Path]) -> None:
+    workspace, truth = filled
+    low = np.full(30, 0.25, np.float32)
+    trained_here(workspace, {"Abuse001_x264": low}, ["Abuse001_x264", "Abuse002_x264", "Normal_1"])
+    found = evaluate_workspace(workspace, truth, split=None, theta=0.8)
+    curves = {video.video_id: video.curve.scores for video in found.evaluation.videos}
+    assert set(curves) == {"Abuse001_x264", "Normal_2"}
+    np.testing.assert_array_equal(curves["Abuse001_x264"], low)
+    assert found.basis == Basis(is_known=True, unseen=1, out_of_fold=1, trained_on=2)
+    told = next(metrics_table(found.evaluation.metrics, found.basis))
+    assert told == found.as_json()["basis"]["text"]
+    for said in ("1 video that the sampler was not trained on", "scored by the networks of the folds", "2 left out"):
+        assert said in told
+
+
+def test_where_all_was_trained_on_there_are_no_figures(filled: tuple[Workspace, Path]) -> None:
+    workspace, truth = filled
+    trained_here(workspace, {}, [video.video_id for video in workspace.videos.records()])
+    with pytest.raises(DataError, match=r"trained on all 4 videos .* export\.test_fraction"):
+        evaluate_workspace(workspace, truth, split=None, theta=0.8)
+
+
+def test_a_copy_of_what_was_trained_on_is_not_new(workspace: Workspace, tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 30, dtype=np.float32)
+    add_videos(workspace, {"a": values, "b": values, "n": values}, n={"label": NORMAL}, b={"content": "a"})
+    truth = tmp_path / "truth.csv"
+    truth.write_text("video_id,start_frame,end_frame_exclusive,category\na,240,480,Abuse\nb,240,480,Abuse\n")
+    trained_here(workspace, {}, ["a"])
+    found = evaluate_workspace(workspace, truth, split=None, theta=0.8)
+    assert [video.video_id for video in found.evaluation.videos] == ["n"]
+
+
+def test_scores_of_another_sampler_are_no_basis(filled: tuple[Workspace, Path]) -> None:
+    workspace, truth = filled
+    assert "not known" in str(evaluate_workspace(workspace, truth, split=None, theta=0.8).basis)
+    trained_here(workspace, {}, [])
+    row = next(iter(workspace.scores.records()))
+    workspace.scores.commit(["other"], [("other", dataclasses.replace(row, sampler="y"))], [], "test")
+    with pytest.raises(DataError, match="not those of the sampler"):
+        evaluate_workspace(workspace, truth, split=None, theta=0.8)
 
 
 def test_nothing_to_evaluate_is_a_data_error(filled: tuple[Workspace, Path], tmp_path: Path) -> None:
