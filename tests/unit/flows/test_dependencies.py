@@ -137,12 +137,15 @@ _DECIDES = {
     "ingest.unlabelled": {"clips"},
     "video.reader": {"features", "caption"},
     "clips.files": {"clips", EXPORT},
+    "export.validation_fraction": {"splits", EXPORT},
+    "export.test_fraction": {"splits", EXPORT},
 }
 _ELSEWHERE = {
     "glance.annotator",  # goes with policy one
     "caption.prompt",  # counts by its text
     "features.folders", "sampler.weights", "caption.files", "filter.verdicts",  # count by what is in them
     "features.encoder", "caption.backend", "synthesize.backend", "filter.judge.backend",  # the variants below
+    "caption.options", "synthesize.options", "features.options",  # go with a plug-in
 }  # fmt: skip
 _PRICES = {"llm": {"input": 1.0, "output": 1.0}, "vlm": {"input": 1.0, "output": 1.0}}
 _VARIANTS: dict[str, dict[str, Any]] = {
