@@ -98,6 +98,8 @@ class BatchDesk:
         self._requests = requests
         for note in self._state.open():
             self._take_up(note)
+        # what they refused has no answer, and is to do like the rest
+        self._again.clear()
         todo = {key: requests[key] for key in requests if self._journal.find(key) is None and key not in self._failures}
         while todo:
             part = self._affordable(todo)
@@ -235,9 +237,8 @@ class BatchDesk:
     def _judge(self, key: str, fault: AttemptError) -> None:
         """Note that a request failed, or that it is to be sent again without the fields that the endpoint refuses."""
         request = self._requests.get(key)
-        refused = (
-            frozenset() if request is None else fault.refused_fields(request.body(self._settings, self._sent_without))
-        )
+        sent = {} if request is None else request.body(self._settings, self._sent_without)
+        refused = fault.refused_fields(sent, keeps_limit=self._purse.counts_tokens)
         if refused:
             warn_of_lacks(refused - self._lacks, fault.what, self._access)
             self._lacks |= refused

@@ -154,10 +154,8 @@ class ChatClient:
             try:
                 completion = await self._send(key, request, lacks)
             except AttemptError as fault:
-                found = fault.refused_fields(request.body(self._settings, lacks))
-                if self._purse.counts_tokens:
-                    # without a limit of its length an answer can cost any amount
-                    found -= {"max_completion_tokens"}
+                sent = request.body(self._settings, lacks)
+                found = fault.refused_fields(sent, keeps_limit=self._purse.counts_tokens)
                 if not found:
                     raise
                 lacks, said = lacks | found, fault.what

@@ -100,10 +100,11 @@ class AttemptError(Exception):
             return Cause.PLACE
         return Cause.PASSING if status in (408, 409, 429) or status >= 500 else Cause.REQUEST
 
-    def refused_fields(self, sent: Mapping[str, object]) -> frozenset[str]:
+    def refused_fields(self, sent: Mapping[str, object], *, keeps_limit: bool) -> frozenset[str]:
         """Return those of the fields that were sent which the endpoint says that it does not take.
 
-        A crash alone says nothing of the kind: a server that still loads its model crashes as well.
+        A crash alone says nothing of the kind: a server that still loads its model crashes as well. `keeps_limit` where
+        a budget needs one: without a limit of its length an answer can cost any amount.
         """
         if self.status is None or not (self.status in (400, 404, 422) or self.status >= 500):
             return frozenset()
@@ -112,7 +113,7 @@ class AttemptError(Exception):
             return frozenset({"response_format"})
         if self.status >= 500 or not _REFUSES.search(hint):
             return frozenset()
-        names = ("temperature", "seed", "max_tokens", "max_completion_tokens")
+        names = ["temperature", "seed", "max_tokens"] + ([] if keeps_limit else ["max_completion_tokens"])
         return frozenset(name for name in names if name in sent and re.search(rf"\b{name}\b", hint))
 
 
@@ -171,7 +172,8 @@ def explain_setup(fault: AttemptError, access: Access, settings: ChatSettings) -
     elif fault.cause is Cause.PLACE and re.search(r"\bmodel", words_of(fault.body).lower()):
         cure = f"no model {settings.model!r} there: set {section}.model to a name that the endpoint knows"
     elif fault.cause is Cause.PLACE:
-        cure = f"no chat completions there{where_it_should_be(access, settings) or f': is {section}.base_url right?'}"
+        elsewhere = where_it_should_be(access, settings)
+        cure = f"nothing of the kind there{elsewhere or f': check {section}.base_url and {section}.model'}"
     return None if cure is None else SetupError(f"{access.host}: {access.without_secrets(fault.what)}; {cure}")
 
 

@@ -202,4 +202,8 @@ def _usage(response: object) -> Usage | None:
     prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens", 0)
     if not isinstance(prompt, int) or not isinstance(completion, int):
         return None
+    total = usage.get("total_tokens")
+    if isinstance(total, int):
+        # some bill what a model thinks and leave it out of the completion
+        completion = max(completion, total - prompt)
     return Usage(prompt_tokens=prompt, completion_tokens=completion)

@@ -22,10 +22,10 @@ from synthesis_fixtures import _requests
 
 from pipeline.config import SynthesizeConfig
 from pipeline.config.language import EndpointConfig, TokenPrice
-from pipeline.errors import BudgetError, RecordError, SetupError
+from pipeline.errors import BudgetError, RecordError, SetupError, UnavailableError
 from pipeline.models.base import Draft, SynthesisRequest
 from pipeline.models.chat.batch import BatchDesk
-from pipeline.models.chat.messages import Chat, ChatRequest, Completion
+from pipeline.models.chat.messages import Chat, ChatRequest, Completion, Usage, read_usage
 from pipeline.models.chat.runner import ChatRunner
 from pipeline.models.chat.settings import ChatSettings
 from pipeline.models.chat.synthesizer import OpenAISynthesizer
@@ -101,6 +101,18 @@ def test_nothing_is_charged_where_nobody_was_there(tmp_path: Path) -> None:
     budget = {"max_cost": 1.0, "prices": {"m": PRICE}, "max_retries": 8}
     with pytest.raises(SetupError, match="is an OpenAI-compatible server running"):
         list(runner("http://127.0.0.1:9/v1", tmp_path, **budget).run(["a"], ask))
+
+
+@pytest.mark.parametrize(
+    ("usage", "completion_tokens"),
+    [
+        ({"prompt_tokens": 10, "completion_tokens": 5}, 5),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}, 5),
+        ({"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 65}, 55),
+    ],
+)
+def test_thinking_counts_where_only_the_total_tells_of_it(usage: dict[str, int], completion_tokens: int) -> None:
+    assert read_usage(json.dumps({"usage": usage})) == Usage(prompt_tokens=10, completion_tokens=completion_tokens)
 
 
 # --- pictures and videos
@@ -184,6 +196,18 @@ def test_a_batch_that_tells_no_usage_is_collected_and_then_stops_a_run_with_a_li
 def test_refused_lines_of_a_batch_cost_nothing(status: int, tmp_path: Path, requests: Requests) -> None:
     with HttpServer(BatchModel(faults={0: status}).handle) as server:
         assert len(list(batches(server.url, tmp_path, max_total_tokens=10_000).synthesize(requests(10)))) == 10
+
+
+def test_a_line_that_a_batch_of_an_earlier_run_refused_is_sent_once_more_and_not_twice(
+    tmp_path: Path, requests: Requests
+) -> None:
+    model = BatchModel(refused_field="temperature", lose_create=0)
+    with HttpServer(model.handle) as server:
+        with pytest.raises(UnavailableError):
+            list(batches(server.url, tmp_path).synthesize(requests(4)))
+        results = list(batches(server.url, tmp_path).synthesize(requests(4)))
+    assert all(isinstance(result, Draft) for result in results)
+    assert [len(model.files[batch["input_file_id"]].splitlines()) for batch in model.batches] == [4, 4]
 
 
 def test_crashed_lines_of_a_batch_count_with_the_most_that_they_can_have_cost(
