@@ -203,7 +203,8 @@ def shown_size(coded_size: tuple[int, int], aspect: Fraction, quarter_turns: int
 
     Only the shorter side of a pixel is stretched: nothing is lost, and turned frames come out alike.
     """
-    width, height = round(coded_size[0] * max(aspect, 1)), round(coded_size[1] / min(aspect, 1))
+    one = Fraction(1)
+    width, height = round(coded_size[0] * max(aspect, one)), round(coded_size[1] / min(aspect, one))
     return (height, width) if quarter_turns % 2 else (width, height)
 
 
