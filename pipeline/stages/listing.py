@@ -24,22 +24,7 @@ logger = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mkv", ".webm", ".ogv", ".flv", ".wmv", ".asf", ".mxf"}
     | {".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".h264", ".264", ".hevc", ".h265", ".265"}
-    | {
-        ".dav",
-        ".3g2",
-        ".f4v",
-        ".divx",
-        ".m1v",
-        ".m2v",
-        ".mjpg",
-        ".mjpeg",
-        ".dv",
-        ".rm",
-        ".rmvb",
-        ".wtv",
-        ".ivf",
-        ".nut",
-    }
+    | {".dav", ".3g2", ".f4v", ".divx", ".m1v", ".m2v", ".mjpg", ".mjpeg", ".dv", ".rm", ".rmvb", ".wtv", ".ivf"}
 )
 _UNFINISHED_SUFFIXES = frozenset({".part", ".partial", ".filepart", ".crdownload", ".download", ".tmp", ".bak"})
 _FOREIGN_SUFFIXES = frozenset({".braw", ".r3d", ".sec", ".ave", ".g64", ".g64x", ".nvr", ".h64", ".bvr", ".swf"})
