@@ -23,8 +23,12 @@ logger = logging.getLogger(__name__)
 
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mkv", ".webm", ".ogv", ".flv", ".wmv", ".asf", ".mxf"}
-    | {".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".h264", ".264", ".hevc"}
+    | {".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".vob", ".h264", ".264", ".hevc", ".h265", ".265"}
+    | {".dav", ".3g2", ".f4v", ".divx", ".m1v", ".m2v", ".mjpg", ".mjpeg", ".dv", ".rm", ".rmvb", ".wtv", ".ivf"}
 )
+_UNFINISHED_SUFFIXES = frozenset({".part", ".partial", ".filepart", ".crdownload", ".download", ".tmp", ".bak"})
+_FOREIGN_SUFFIXES = frozenset({".braw", ".r3d", ".sec", ".ave", ".g64", ".g64x", ".nvr", ".h64", ".bvr", ".swf"})
+"""Of recorders and programs whose files FFmpeg does not read: to be exported by them first."""
 MANIFEST_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
 DELIMITERS = ",\t;"
 """What separates the cells of a manifest: spreadsheets write semicolons where the comma is the decimal sign."""
@@ -150,7 +154,16 @@ def _walk(root: Path) -> Iterator[Source | BadSource]:
             if Path(name).suffix.lower() in VIDEO_SUFFIXES:
                 path_below = os.path.relpath(Path(folder).absolute() / name, top.parent)
                 yield Source(path=str(Path(folder) / name), name=Path(path_below).as_posix(), place=str(root))
+            elif _looks_like_video(name):
+                logger.warning(
+                    "%s: looks like a video and is not taken: finish or export it first", Path(folder) / name
+                )
     yield from _unreadable_folders(faults)
+
+
+def _looks_like_video(name: str) -> bool:
+    *before, last = ["", *(suffix.lower() for suffix in Path(name).suffixes)]
+    return last in _FOREIGN_SUFFIXES or (last in _UNFINISHED_SUFFIXES and before[-1] in VIDEO_SUFFIXES)
 
 
 def _unreadable_folders(faults: list[OSError]) -> Iterator[BadSource]:

@@ -31,6 +31,16 @@ def test_folder_is_walked_for_videos_in_order(tmp_path: Path) -> None:
     assert names == ["new\nline.mp4", "ünï code 'q\".webm", "a/x.MP4", "a/y.avi", "b/x.mp4"]
 
 
+def test_recorders_files_are_taken_and_what_else_looks_like_video_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.dav", "b.265", "c.H265", "d.264", "e.mp4.part", "f.g64", "notes.txt", "a.mp4.json", "part"):
+        (tmp_path / name).write_bytes(b"x")
+    assert [Path(source.path).name for source in list_sources([str(tmp_path)])] == ["a.dav", "b.265", "c.H265", "d.264"]
+    named = [Path(record.getMessage().partition(": ")[0]).name for record in caplog.records]
+    assert named == ["e.mp4.part", "f.g64"]
+
+
 def test_equal_names_in_two_folders_keep_different_names(tmp_path: Path) -> None:
     for name in ("a/x.mp4", "b/x.mp4"):
         touch(tmp_path / name)
