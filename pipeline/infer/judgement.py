@@ -1,7 +1,7 @@
 """What a video model judges of a part of a video, and what its judgements of the parts say of the whole.
 
 The verdict is the model's own probability of Yes against No where its answer begins; the words come after it. Words
-that contradict it, or themselves, are generated once more behind the verdict.
+that do not judge, or contradict the verdict or themselves, are generated once more behind it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from pipeline.records import Reason, Task
 
 logger = logging.getLogger(__name__)
 
-_LEAST_SHARE = 0.5
-"""Probability of Yes and No together from which a question of the user's counts as one that they answer."""
+_LEAST_SHARE, _LEAST_SHARE_OF_OTHERS = 0.01, 0.5
+"""Probability of Yes and No together from which a model counts as one that judges: what never says either, as a model
+that only describes, has no verdict. Questions of the user's may not be such that Yes or No answers them."""
 
 _OPENINGS = {True: "Yes,", False: "No,"}
 _RANK = {True: 2, None: 1, False: 0}
@@ -52,17 +53,18 @@ def judge(chat: VideoChat, clip: ClipFrames, question: str, where: str) -> Judge
         RecordError: the model cannot take the clip.
     """
     yes, no = chat.odds(clip, question)
-    is_ours = question in load_questions(Task.JUDGE_EXPLAIN)
-    confidence = yes / (yes + no) if yes + no >= (0 if is_ours else _LEAST_SHARE) and yes + no else None
+    least = _LEAST_SHARE if question in load_questions(Task.JUDGE_EXPLAIN) else _LEAST_SHARE_OF_OTHERS
     answer = _said(chat, clip, question, "", where)
-    verdict = None if confidence is None else confidence >= 0.5
-    if verdict is None or answer is None or not contradicts(answer, verdict):
-        return Judgement(answer=answer, confidence=confidence)
-    again = _said(chat, clip, question, _OPENINGS[verdict], where)
-    if again is not None and not contradicts(again, verdict):
-        return Judgement(answer=again, confidence=confidence)
-    logger.warning("%s: the answer contradicts its own verdict or itself", where)
-    return Judgement(answer=again or answer, confidence=confidence, consistent=False)
+    if yes + no < least:
+        return Judgement(answer=answer)
+    confidence = yes / (yes + no)
+    verdict = confidence >= 0.5
+    if answer is None or read_verdict(answer) is None or contradicts(answer, verdict):
+        answer = _said(chat, clip, question, _OPENINGS[verdict], where) or answer
+    is_consistent = answer is None or not contradicts(answer, verdict)
+    if not is_consistent:
+        logger.warning("%s: the answer contradicts its own verdict or itself", where)
+    return Judgement(answer=answer, confidence=confidence, consistent=is_consistent)
 
 
 def _said(chat: VideoChat, clip: ClipFrames, question: str, opening: str, where: str) -> str | None:

@@ -71,10 +71,10 @@ class ScriptedChat:
         self.name = source.name
 
     def odds(self, clip: ClipFrames, question: str) -> tuple[float, float]:
-        """As sure as the words are: of what is neither Yes nor No it is Yes, hardly."""
+        """As sure as the words are; where they are neither Yes nor No, both are unlikely."""
         said = type(self).say(clip, question)
         verdict = None if isinstance(said, RecordError) else read_verdict(said)
-        return {True: (0.9, 0.05), False: (0.1, 0.85), None: (0.02, 0.01)}[verdict]
+        return {True: (0.9, 0.05), False: (0.1, 0.85), None: (0.0006, 0.0004)}[verdict]
 
     def answer(self, clip: ClipFrames, question: str, history: Sequence[Message] = (), opening: str = "") -> str:
         type(self).asked.append((clip, question, tuple(history)))

@@ -264,6 +264,8 @@ def test_long_curves_keep_their_peaks() -> None:
 
 @pytest.mark.parametrize(("is_anomaly", "title"), [(True, "Anomaly"), (False, "Normal"), (None, "Not judged")])
 def test_the_verdict_is_a_word_and_not_a_colour_alone(is_anomaly: bool | None, title: str) -> None:
-    html = drawing.draw_verdict(detection(is_anomaly=is_anomaly, answer=None))
+    html = drawing.draw_verdict(detection(is_anomaly=is_anomaly, answer=None, confidence=0.914))
     assert title in html
+    assert "Yes 91%" in html
+    assert "Yes 9" not in drawing.draw_verdict(detection(is_anomaly=is_anomaly, answer=None))
     assert "no video model" in html

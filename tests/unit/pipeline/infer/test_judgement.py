@@ -50,9 +50,13 @@ def test_words_that_agree_with_the_verdict_stay() -> None:
     chat = Chat((0.6, 0.2), "Yes, a man falls.")
     assert judged(chat) == ("Yes, a man falls.", pytest.approx(0.75), True, True)
     assert chat.openings == [""]
-    chat = Chat((0.1, 0.3), "A street at night.")
-    assert judged(chat) == ("A street at night.", pytest.approx(0.25), True, False), "the words judge nothing"
+
+
+def test_a_model_that_only_describes_judges_nothing() -> None:
+    chat = Chat((0.0006, 0.0004), "A street at night.", "Yes, a street.")
+    assert judged(chat) == ("A street at night.", None, True, None)
     assert chat.openings == [""]
+    assert judged(Chat((0.0006, 0.0004), "Yes, a man falls.")) == ("Yes, a man falls.", None, True, True)
 
 
 @pytest.mark.parametrize(
@@ -62,6 +66,7 @@ def test_words_that_agree_with_the_verdict_stay() -> None:
         ((0.6, 0.2), "Yes, a man walks. The scene is normal.", "Yes,", "Yes, a man falls."),
         ((0.2, 0.6), "No, there is an unusual collision.", "No,", "No, cars pass."),
         ((0.2, 0.6), "Yes, a man falls.", "No,", "No, he sits down."),
+        ((0.1, 0.3), "A street at night.", "No,", "No, a calm street."),
     ],
 )
 def test_a_contradiction_is_made_once_more_behind_the_verdict(
