@@ -69,7 +69,7 @@ class DatasetStatistics:
             "rows": self.num_rows,
             "clips": clips.num_rows,
             "videos": pc.count_distinct(clips.column("video_id")).as_py(),
-            "clip_hours": round(float(lengths_s.sum()) / 3600, 3),
+            "clip_hours": round(float(lengths_s.sum()) / 3600, 6),
             "splits": {split: self._of_split(clips, split) for split in SPLITS if self._counts["split"][split]},
             "labels": self._of_labels(clips),
             "tasks": _ranked(self._counts["task"]),

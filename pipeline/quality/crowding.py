@@ -88,8 +88,6 @@ def _copies(
         }
         beside = [pair_id for pair_id in near if video_of(kept[pair_id][0]) == video_of(pair)]
         if beside or len(near) >= config.max_copies:
-            if not keeps_rules(pair):
-                continue
             for pair_id in [pair_id for pair_id in near if not keeps_rules(kept[pair_id][0])]:
                 index.remove(pair_id)
                 del kept[pair_id], near[pair_id]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.dataset.shortcuts import Shortcut
+from pipeline.dataset.shortcuts import MIN_VIDEOS, Shortcut
 from pipeline.dataset.statistics import SIDES
 from pipeline.records import NORMAL
 
@@ -56,7 +56,7 @@ def check_dataset(
             stats["answer_words"], measure="mean", max_ratio=MAX_WORDS_RATIO, title="Answer lengths", unit="words",
             consequence="Scores of generated text will differ between the sides for this reason alone",
         ),
-        _shortcuts(shortcuts),
+        _shortcuts(stats, shortcuts),
         _wordings(stats),
         _rejects(stats, made_by_stage),
         _review(reviewers),
@@ -124,7 +124,12 @@ def _lengths(
     return Check(title=title, detail=detail, needs_attention=ratio > max_ratio)
 
 
-def _shortcuts(shortcuts: Sequence[Shortcut]) -> Check:
+def _shortcuts(stats: Mapping[str, Any], shortcuts: Sequence[Shortcut]) -> Check:
+    normal = sum(of["videos"] for label, of in stats["labels"].items() if label == NORMAL)
+    abnormal = sum(of["videos"] for of in stats["labels"].values()) - normal
+    if min(normal, abnormal) < MIN_VIDEOS:
+        detail = f"Fewer than {MIN_VIDEOS} videos of a side: too few to tell whether a trait gives labels away."
+        return Check(title="Shortcuts", detail=detail, needs_attention=False)
     named = "; ".join(map(str, shortcuts))
     detail = (
         f"{named[:1].upper()}{named[1:]}." if named else "No trait of clips and videos was seen to give labels away."

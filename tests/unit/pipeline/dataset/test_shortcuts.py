@@ -12,10 +12,13 @@ import pandas as pd
 import pytest
 from dataset_fixtures import make_video
 from sklearn.metrics import roc_auc_score
+from typer.testing import CliRunner
 
+from flows.cli import app
 from pipeline.config import ExportConfig
 from pipeline.dataset import shortcuts
 from pipeline.dataset.shortcuts import MIN_VIDEOS, Shortcut, find_shortcuts
+from pipeline.dataset.validate import validate_dataset
 from pipeline.records import NORMAL, EventClip, Video
 from pipeline.stages.export import export_dataset
 from pipeline.workspace import Workspace
@@ -128,3 +131,14 @@ def test_a_source_of_its_own_for_every_video_tells_nothing() -> None:
     for kinds in (clips["video"], clips["video"].map(lambda _: random.Random(3).choice("abc"))):
         rates = shortcuts._rate_of_others(clips, kinds)
         assert shortcuts._tell_apart("source", rates, only_rising=True) is None
+
+
+def test_the_command_names_shortcuts_of_a_valid_dataset(fill: Fill, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = space(fill, 15, lambda one: {"fps": 30.0 if one.label == NORMAL else 25.0})
+    assert "tables" not in {finding.rule for finding in validate_dataset(folder, probe_files=0)}
+    # the source videos of this build are names alone
+    monkeypatch.setattr("pipeline.dataset.validate.check_files", lambda *_: None)
+    told = CliRunner().invoke(app, ["validate", str(folder)])
+    assert told.exit_code == 0
+    assert told.stdout.startswith("shortcut: frame rate alone tells abnormal from normal: AUC 1.00 over 15 abnormal")
+    assert told.stdout.endswith(f"{folder}: valid\n")

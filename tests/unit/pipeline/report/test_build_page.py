@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from pipeline.config import BuildConfig, ExportConfig
+from pipeline.dataset.shortcuts import Shortcut
 from pipeline.errors import DataError
 from pipeline.records import NORMAL, InstructionPair
 from pipeline.report.build_page import write_build_report
@@ -193,3 +194,31 @@ def test_histogram_of_one_side_and_of_hostile_text() -> None:
     svg = draw_histogram(one_sided, title='<b> "x"', unit="s")
     assert svg.count("<path") == 1
     assert "<b>" not in svg
+
+
+def test_the_footage_is_told_to_the_second(fill: Fill) -> None:
+    workspace = fill()
+    export_dataset(workspace, ExportConfig(), "encode")
+    # twelve clips of 2 s
+    html = write_build_report(workspace, STAGES, CONFIG).read_text()
+    assert "24.0 s" in html
+    assert "12 (0.007 hours)" in (workspace.dataset_folder / "README.md").read_text()
+
+
+def test_shortcuts_are_named_and_few_videos_are_said_to_tell_nothing() -> None:
+    def detail(videos: int, shortcuts: list[Shortcut]) -> tuple[str, bool]:
+        labels = {label: {"rows": 50, "clips": 25, "videos": videos} for label in ("Fighting", NORMAL)}
+        checks = check_dataset(stats(labels=labels), {}, {}, shortcuts)
+        [check] = [check for check in checks if check.title == "Shortcuts"]
+        return check.detail, check.needs_attention
+
+    length = Shortcut(trait="length", auc=0.934, abnormal_videos=40, normal_videos=30, chance=0.0002)
+    assert detail(40, [length]) == (
+        "Length alone tells abnormal from normal: AUC 0.93 over 40 abnormal and 30 normal videos; by chance: 0.0002.",
+        True,
+    )
+    assert detail(40, []) == ("No trait of clips and videos was seen to give labels away.", False)
+    assert detail(9, []) == (
+        "Fewer than 10 videos of a side: too few to tell whether a trait gives labels away.",
+        False,
+    )
