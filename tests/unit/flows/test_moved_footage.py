@@ -16,6 +16,7 @@ import pytest
 
 from flows.plan import build
 from pipeline.config import BuildConfig, parse_config
+from pipeline.dataset.layout import read_rows
 from pipeline.records import NORMAL, Video
 from pipeline.workspace import Workspace
 
@@ -174,7 +175,7 @@ def test_one_content_under_two_names_is_two_videos_of_one_split(home: Path) -> N
     )
     manifest.write_text(manifest.read_text().replace("label\n", "label,split\n").replace("Fighting\n", "Fighting,\n"))
     manifest.write_text(manifest.read_text().replace(f"{NORMAL}\n", f"{NORMAL},\n"))
-    build(config_of(home, "a/videos.csv", export={"validation_fraction": 0}))
+    summary = build(config_of(home, "a/videos.csv", export={"validation_fraction": 0}))
     assert rejects_of(home) == []
     assert {*videos_of(home)} == {*LABELS, "again", "anew"}
     decided = Workspace(str(home / "w")).decided_splits()
@@ -182,6 +183,8 @@ def test_one_content_under_two_names_is_two_videos_of_one_split(home: Path) -> N
     assert {name: row.split for name, row in decided.items()} == {
         "cam_0": "train", "cam_1": "train", "again": "train", "cam_2": "test", "anew": "test",
     }  # fmt: skip
+    exported = {row["source_video"]: row["split"] for row in read_rows(summary.dataset)}
+    assert exported == {name: row.split for name, row in decided.items()}
 
 
 def test_a_move_that_a_kill_interrupts_ends_as_one_that_is_not(home: Path) -> None:
