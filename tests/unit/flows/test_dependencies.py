@@ -137,6 +137,7 @@ _DECIDES = {
     "ingest.unlabelled": {"clips"},
     "video.reader": {"features", "caption"},
     "clips.files": {"clips", EXPORT},
+    "clips.normal_lengths": set(),  # what stands stays, until a click changes the lengths
     "export.validation_fraction": {"splits", EXPORT},
     "export.test_fraction": {"splits", EXPORT},
 }
