@@ -21,7 +21,7 @@ from pipeline.dataset.layout import dataset_folder_of, list_shards
 from pipeline.errors import SetupError
 from pipeline.models.hf.adapter import FACTS_FILE, AdapterFacts, is_adapter, read_facts
 from pipeline.models.hf.loading import ModelSource, first_line
-from pipeline.models.hf.model import model_identity
+from pipeline.models.hf.model import folder_identity, model_identity
 from pipeline.models.hf.model_parts import probe_weights
 from pipeline.records import Task, digest
 from pipeline.storage import describe_os_error, open_to_readers, swap_in
@@ -101,11 +101,12 @@ def training_key(workspace: Workspace, config: LoraConfig, video: VideoConfig) -
     source = source_of_base(config)
     return digest(
         _VERSION,
-        content_identity(dataset),
+        folder_identity(dataset / "data"),
+        content_identity(dataset, "train"),
+        video.identity(),
         model_identity(source.name),
         source.revision,
         config.identity(),
-        video.identity(),
     )[:16]
 
 
