@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.config import BuildConfig, CaptionConfig, SynthesizeConfig
-from pipeline.errors import HolmesError
+from pipeline.config import BuildConfig, CaptionConfig, JudgeConfig, SynthesizeConfig
+from pipeline.errors import HolmesError, SetupError
 from pipeline.plugins import GROUPS, OURS, plugins
 
 PACKAGES = ("torch", "transformers", "av", "decord", "datasets", "openai", "prefect", "label-studio-sdk")
@@ -43,6 +43,8 @@ def examine(config: BuildConfig | None) -> Iterator[Check]:
             yield _endpoint("caption", config.caption)
         if config.synthesize.backend == "openai":
             yield _endpoint("synthesize", config.synthesize)
+        if config.filter.judge.backend == "openai":
+            yield _endpoint("filter.judge", config.filter.judge)
         if config.synthesize.backend == "hf":
             yield _local_model("synthesize.model", str(config.synthesize.model))
 
@@ -107,17 +109,18 @@ def _local_model(setting: str, model: str) -> Check:
     return Check(name=setting, ok=True, required=True, detail=detail)
 
 
-def _endpoint(section: str, config: CaptionConfig | SynthesizeConfig) -> Check:
+def _endpoint(section: str, config: CaptionConfig | SynthesizeConfig | JudgeConfig) -> Check:
     import openai
+
+    from pipeline.models.chat.settings import ChatSettings, find_access
 
     key = "set" if os.environ.get("OPENAI_API_KEY") else "not set"
     try:
-        client = openai.OpenAI(
-            base_url=config.base_url,
-            api_key=os.environ.get("OPENAI_API_KEY") or "none",
-            max_retries=0,
-            timeout=10,
-        )
+        access = find_access(ChatSettings(section=section, model=str(config.model), endpoint=config))
+    except SetupError as fault:
+        return Check(name=f"{section}.base_url", ok=False, required=True, detail=str(fault))
+    try:
+        client = openai.OpenAI(max_retries=0, timeout=10, **access.client_options())
         models = [model.id for model in client.models.list().data]
     except openai.OpenAIError as fault:
         detail = f"no answer ({type(fault).__name__}); OPENAI_API_KEY is {key}"

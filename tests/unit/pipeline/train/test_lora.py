@@ -370,6 +370,8 @@ def test_a_damaged_validation_split_is_found_before_training(
     with pytest.raises(DataError, match=r"validation-00000-of-00001.parquet: not a readable Parquet file"):
         train(site, config(judged_rows=4), steps.append)
     assert not steps
+    # it is no part of a training that measures nothing
+    assert train(site, config(epochs=1)).steps == 3
 
 
 def test_what_cannot_be_trained_says_why(
