@@ -197,7 +197,7 @@ def stand_in(model: VideoModel, monkeypatch: pytest.MonkeyPatch, fault: Callable
     """Replace generation by `fault`, which may raise, and return the sizes of the batches to come."""
     sizes: list[int] = []
 
-    def generate(clips: Sequence[ClipFrames]) -> list[str]:
+    def generate(clips: Sequence[ClipFrames], *_: object) -> list[str]:
         sizes.append(len(clips))
         fault([clip.indices[0] for clip in clips])
         return [f"clip {clip.indices[0]}" for clip in clips]
