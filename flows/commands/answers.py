@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from flows.commands.model_options import AllowPickle, Device, ModelBase, TrustRemoteCode
 from pipeline.errors import SetupError
 from pipeline.evaluate.text_metrics import Meteor, check_text_metrics, measure_texts
 
@@ -22,7 +23,7 @@ def eval_answers(
     model_path: Annotated[
         str | None, typer.Option("--model-path", help="have this video model or adapter answer the questions")
     ] = None,
-    model_base: Annotated[str | None, typer.Option("--model-base", help="base model of the adapter")] = None,
+    model_base: ModelBase = None,
     dataset: Annotated[Path | None, typer.Option("--dataset", help="dataset or workspace with the questions")] = None,
     split: Annotated[str, typer.Option("--split", help="split of the dataset")] = "test",
     references: Annotated[
@@ -52,14 +53,10 @@ def eval_answers(
     ] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="longest answer in tokens")] = 128,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="questions answered together at most")] = 16,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    device: Device = "auto",
     dtype: Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16 or float16")] = "auto",
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="run code that comes with the model")
-    ] = False,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="read weights from pickle files, which can run code")
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
+    allow_pickle: AllowPickle = False,
     judge_model: Annotated[
         str | None, typer.Option("--judge-model", help="have this language model score the answers from 0 to 5 as well")
     ] = None,

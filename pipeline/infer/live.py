@@ -7,6 +7,7 @@ for one score a snippet. Where a stream was interrupted, what came before and wh
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -118,7 +119,7 @@ def _watch_connection(live: LiveVideo, frames: Iterator[tuple[float, Any]], tool
         watcher.finish()
 
 
-class _Watch:
+class _Watch(ABC):
     """Looks at a stretch of a stream without a break; what is made of its frames is up to those below.
 
     Frames are counted from the start of the stretch, but for those of the pictures. A span that is open at the end of
@@ -158,11 +159,13 @@ class _Watch:
         self.found.seen_s += self.now_s - self._starts_s[0]
         self.found.now_s = self.now_s
 
+    @abstractmethod
     def take(self, index: int, time_s: float, frame: Any) -> None:
-        raise NotImplementedError
+        """Make of a frame what there is to make of it."""
 
+    @abstractmethod
     def end(self) -> None:
-        raise NotImplementedError
+        """Tell the span that is open."""
 
     def scores(self) -> list[float]:
         """Return the scores of all snippets; none without a sampler."""
