@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.stages.run import Progress
@@ -41,9 +41,10 @@ def see_all(model: Any, scenes: Scenes, path: Path, on_progress: Progress) -> ND
     )
     for begin in range(0, clips, 8):
         frames = np.array(scenes.frames[begin : begin + 8])
-        with torch.autocast("cpu", torch.bfloat16):
-            hidden = tower(pixel_values=scaled(frames.reshape(-1, *frames.shape[2:])), output_hidden_states=True)
-        seen[begin : begin + 8] = hidden.hidden_states[-1].float().reshape(len(frames), NUM_FRAMES, patches, -1).numpy()
+        pixels = scaled(frames.reshape(-1, *frames.shape[2:])).to(tower.device)
+        with torch.autocast(tower.device.type, torch.bfloat16):
+            hidden = tower(pixel_values=pixels, output_hidden_states=True).hidden_states[-1].float().cpu()
+        seen[begin : begin + 8] = hidden.reshape(len(frames), NUM_FRAMES, patches, -1).numpy()
         if begin % 800 == 0:
             on_progress("features", begin, clips)
     return seen
@@ -51,39 +52,47 @@ def see_all(model: Any, scenes: Scenes, path: Path, on_progress: Progress) -> ND
 
 def train_language(
     model: Any, processor: Any, scenes: Scenes, seen: NDArray[np.float16], *, steps: int, batch: int, seed: int,
-    on_progress: Progress,
+    checkpoint: Path, on_progress: Progress,
 ) -> float:  # fmt: skip
     """Train projector and language model on conversations about the clips, and return the last mean loss."""
-    numbers, rng = np.random.default_rng(seed), Random(f"{seed}:lessons")
     turns_of = LessonWriter(processor)
-    order: list[int] = []
+    device = model.device
 
-    def loss_of_batch() -> Tensor:
-        nonlocal order
-        if len(order) < batch:
-            order = numbers.permutation(len(seen)).tolist()
-        chosen, order = order[:batch], order[batch:]
+    def loss_of_step(step: int) -> Tensor:
+        rng = Random(f"{seed}:lessons:{step}")
+        chosen = _chosen(len(seen), step, batch, seed)
         features = None
         if rng.random() < _WORDS:
-            ids, labels, mask = turns_of.batch([teach_words(scenes.clips[clip]["caption"], rng) for clip in chosen], 0)
+            texts = turns_of.batch([teach_words(scenes.clips[clip]["caption"], rng) for clip in chosen], 0)
         else:
             # all of a batch or none: the long prompt would pad the others
             prompted = rng.random() < _PROMPTED
             lessons = [teach(scenes.clips[clip], scenes.marks[clip], rng, prompted=prompted) for clip in chosen]
-            ids, labels, mask = turns_of.batch(lessons, NUM_FRAMES)
-            features = torch.from_numpy(seen[chosen].astype(np.float32))
-        with torch.autocast("cpu", torch.bfloat16):
+            texts = turns_of.batch(lessons, NUM_FRAMES)
+            features = torch.from_numpy(seen[chosen].astype(np.float32)).to(device)
+        ids, labels, mask = (part.to(device) for part in texts)
+        with torch.autocast(device.type, torch.bfloat16):
             embeds = embed(model, ids, features)
             loss: Tensor = model(inputs_embeds=embeds, attention_mask=mask, labels=labels).loss
         return loss
 
     model.model.vision_tower.requires_grad_(False)
     model.train()
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    loss = train(parameters, loss_of_batch, steps=steps, rate=_RATE, stage="language", on_progress=on_progress)
+    loss = train(
+        nn.ModuleDict({"model": model}), loss_of_step, steps=steps, rate=_RATE, stage="language",
+        checkpoint=checkpoint, on_progress=on_progress,
+    )  # fmt: skip
     model.model.vision_tower.requires_grad_(True)
     model.eval()
     return loss
+
+
+def _chosen(clips: int, step: int, batch: int, seed: int) -> list[int]:
+    """Return the clips of a step: all in an order of chance, then all in another, never two orders in one batch."""
+    of_epoch = max(1, clips // batch)
+    order = np.random.default_rng((seed, step // of_epoch)).permutation(clips)
+    begin = step % of_epoch * batch
+    return order[begin : begin + batch].tolist()
 
 
 def embed(model: Any, ids: Tensor, features: Tensor | None) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,15 +37,19 @@ class _Head(nn.Module):
         return self.marks(hidden), self.place(hidden.mean(dim=1))
 
 
-def train_vision(tower: Any, scenes: Scenes, *, steps: int, batch: int, seed: int, on_progress: Progress) -> float:
-    """Train the tower of a SigLIP vision model on single frames, and return the last mean loss."""
-    head = _Head(tower.config.hidden_size)
-    weight = _weights(scenes)
-    batches = _batches(scenes, steps, batch, seed)
+def train_vision(
+    tower: Any, scenes: Scenes, *, steps: int, batch: int, seed: int, checkpoint: Path, on_progress: Progress
+) -> float:
+    """Train the tower of a SigLIP vision model on single frames, on its device, and return the last mean loss."""
+    device = tower.device
+    head = _Head(tower.config.hidden_size).to(device)
+    weight = _weights(scenes).to(device)
 
-    def loss_of_batch() -> Tensor:
-        pixels, marks, places, dark = next(batches)
-        with torch.autocast("cpu", torch.bfloat16):
+    def loss_of_step(step: int) -> Tensor:
+        pixels, marks, places, dark = (
+            part.to(device) for part in _batch(scenes, batch, np.random.default_rng((seed, step)))
+        )
+        with torch.autocast(device.type, torch.bfloat16):
             hidden = tower(pixel_values=pixels, output_hidden_states=True).hidden_states[-1]
         said, where = head(hidden.float())
         loss = binary_cross_entropy_with_logits(said, marks, pos_weight=weight) * 10
@@ -53,8 +57,10 @@ def train_vision(tower: Any, scenes: Scenes, *, steps: int, batch: int, seed: in
         return loss + 0.1 * binary_cross_entropy_with_logits(where[:, -1], dark)
 
     tower.train()
-    parameters = [*tower.parameters(), *head.parameters()]
-    loss = train(parameters, loss_of_batch, steps=steps, rate=_RATE, stage="vision", on_progress=on_progress)
+    modules = nn.ModuleDict({"tower": tower, "head": head})
+    loss = train(
+        modules, loss_of_step, steps=steps, rate=_RATE, stage="vision", checkpoint=checkpoint, on_progress=on_progress
+    )
     tower.eval()
     return loss
 
@@ -64,17 +70,16 @@ def scaled(frames: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(frames).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 
-def _batches(scenes: Scenes, steps: int, batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    rng = np.random.default_rng(seed)
+def _batch(scenes: Scenes, batch: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return pixels, marks, places and darkness of frames drawn by chance."""
     clips, frames = scenes.marks.shape[:2]
-    places = np.array([_PLACES.index(clip["place"]) for clip in scenes.clips])
-    dark = np.array([clip["night"] for clip in scenes.clips], np.float32)
-    for _ in range(steps):
-        which, when = rng.integers(clips, size=batch), rng.integers(frames, size=batch)
-        pixels = scaled(np.stack([scenes.frames[c, f] for c, f in zip(which, when, strict=True)]))
-        packed = np.stack([scenes.marks[c, f] for c, f in zip(which, when, strict=True)])
-        marks = torch.from_numpy(np.unpackbits(packed, axis=-1)[..., : len(MARKS)]).float().flatten(1, 2)
-        yield pixels, marks, torch.from_numpy(places[which]), torch.from_numpy(dark[which])
+    which, when = rng.integers(clips, size=batch), rng.integers(frames, size=batch)
+    pixels = scaled(np.stack([scenes.frames[c, f] for c, f in zip(which, when, strict=True)]))
+    packed = np.stack([scenes.marks[c, f] for c, f in zip(which, when, strict=True)])
+    marks = torch.from_numpy(np.unpackbits(packed, axis=-1)[..., : len(MARKS)]).float().flatten(1, 2)
+    places = torch.tensor([_PLACES.index(scenes.clips[c]["place"]) for c in which])
+    dark = torch.tensor([float(scenes.clips[c]["night"]) for c in which])
+    return pixels, marks, places, dark
 
 
 def _weights(scenes: Scenes) -> Tensor:

@@ -82,3 +82,41 @@ def test_text_alone_holds_no_video() -> None:
     assert tokenizer.decode(ids[0]) == "<|user|>What is there?<|end|><|assistant|>A man walks along.<|end|>"
     assert tokenizer.decode(ids[labels != -100]) == "A man walks along.<|end|>"
     assert embed(model, ids, None).shape == (1, ids.shape[1], model.config.text_config.hidden_size)
+
+
+def test_a_training_that_is_cut_off_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    import torch
+    from torch import nn
+
+    from pipeline.tiny.training import train
+
+    torch.manual_seed(0)
+    start = nn.Linear(4, 1).state_dict()
+
+    def run(checkpoint: Path, *, cut_at: int) -> torch.Tensor:
+        layer = nn.Linear(4, 1)
+        layer.load_state_dict(start)
+
+        def loss_of_step(step: int) -> torch.Tensor:
+            if step == cut_at:
+                raise KeyboardInterrupt
+            inputs = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
+            return ((layer(inputs) - inputs.sum(1, keepdim=True)) ** 2).mean()
+
+        train(
+            nn.ModuleDict({"layer": layer}), loss_of_step, steps=250, rate=0.05, stage="lines", checkpoint=checkpoint,
+            on_progress=lambda *_: None,
+        )  # fmt: skip
+        return layer.weight.detach()
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut.pt", cut_at=170)
+    assert torch.equal(run(tmp_path / "cut.pt", cut_at=-1), run(tmp_path / "whole.pt", cut_at=-1))
+
+
+def test_a_folder_keeps_to_the_recipe_that_it_was_begun_with(tmp_path: Path) -> None:
+    out = tmp_path / "tiny"
+    (out / "scratch").mkdir(parents=True)
+    (out / "scratch" / "recipe.json").write_text('{"videos": 4}')
+    with pytest.raises(SetupError, match=r'begun with \{"videos": 4\}, now .*"videos": 2'):
+        make_tiny(out, SMALLEST, threads=1, on_progress=lambda *_: None)
