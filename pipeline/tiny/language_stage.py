@@ -92,7 +92,8 @@ def _chosen(clips: int, step: int, batch: int, seed: int) -> list[int]:
     of_epoch = max(1, clips // batch)
     order = np.random.default_rng((seed, step // of_epoch)).permutation(clips)
     begin = step % of_epoch * batch
-    return order[begin : begin + batch].tolist()
+    chosen: list[int] = order[begin : begin + batch].tolist()
+    return chosen
 
 
 def embed(model: Any, ids: Tensor, features: Tensor | None) -> Tensor:
