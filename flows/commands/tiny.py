@@ -18,7 +18,7 @@ def train_tiny(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="torch threads; 0: one per core")] = 0,
 ) -> None:
-    """Train holmes-tiny, the bundled video model, from generated scenes alone; called again after a break, it goes on."""
+    """Train holmes-tiny, the bundled video model, from generated scenes alone; after a break it goes on."""
     from flows.console import shown_progress
     from pipeline.tiny.recipe import Recipe, make_tiny
 
