@@ -170,7 +170,8 @@ def test_what_is_undefined_is_none_and_says_why() -> None:
     assert set(normal.undefined) == undefined
     throughout = evaluate_detector([evaluated("a", [0.1, 0.7], [(0, 32, "A")])], ClipsConfig(), 0.8).metrics
     assert (throughout.auc, throughout.auc_abnormal, throughout.far, throughout.ap) == (None, None, None, 1.0)
-    assert set(throughout.undefined) == {"auc", "auc_abnormal", "far"}
+    undefined = {"auc", "auc_abnormal", "auc_inside", "auc_video", "auc_video_label", "far"}
+    assert set(throughout.undefined) == undefined
     assert any("not defined" in line for line in metrics_table(throughout, Basis(is_known=False)))
 
 
