@@ -123,5 +123,5 @@ def auc_inside(videos: Iterable[Ranking]) -> float | None:
     Returns:
         In [0, 1]; None where no video holds both kinds of frames.
     """
-    areas = [video.auc for video in videos if video.roc is not None]
+    areas = [area for video in videos if (area := video.auc) is not None]
     return float(np.mean(areas)) if areas else None
