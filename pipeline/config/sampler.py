@@ -151,3 +151,9 @@ class SamplerConfig(Section):
         "same gradient as the whole step; 0: 4096 on CPU, 65536 on GPU",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto is bfloat16 on GPU")
+    cpu_minutes: float = Field(
+        5.0,
+        ge=0,
+        description="on CPU: what training may cost, in minutes of two cores, counted by sizes and not by the clock; "
+        "larger recipes get smaller batches, a narrower network, fewer steps; 0: trained as configured",
+    )
