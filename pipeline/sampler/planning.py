@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipeline.config import Recipe
+from pipeline.config import Recipe, SamplerConfig
 from pipeline.sampler.data import Corpus
 from pipeline.sampler.inputs import arrange
 
@@ -25,7 +25,6 @@ _FEWEST_VIDEOS = 16  # of each kind in a step
 _NARROWEST = 32
 _PER_STEP = 0.2e9  # what a step costs beside its products: 10 ms of the nominal processor
 _HEAD_DIM = 128
-_LOOKS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,81 +56,81 @@ class TrainingPlan:
 
 
 def plan_training(
-    recipes: Sequence[Recipe], corpus: Corpus, crops: int, networks: int, cpu_minutes: float
+    recipes: Sequence[Recipe], corpus: Corpus, crops: int, networks: int, config: SamplerConfig, *, on_cpu: bool
 ) -> TrainingPlan:
-    """Return what is trained: the recipes, reduced where all together exceed `cpu_minutes` of a nominal processor.
+    """Return what is trained: on a CPU the recipes, their steps together costing at most `config.cpu_minutes`.
 
     A recipe that is too large takes fewer videos and one crop a step, then a narrower network, then fewer steps.
+    Validation, which scores what is held out, comes on top.
 
     Args:
         recipes: that compete.
         corpus: the training videos.
         crops: of their features.
         networks: folds, each with a network of every recipe.
-        cpu_minutes: bound on the sum; 0 for none.
+        config: cpu_minutes, of a nominal processor and 0 for no bound, and evaluate_every are read.
+        on_cpu: whether that is where it is trained.
     """
-    share = cpu_minutes * 60 * NOMINAL_FLOPS / (len(recipes) * networks)
-    fitted = [fit(recipe, corpus, crops, networks, share) if cpu_minutes else recipe for recipe in recipes]
-    reduced = {
-        text: None for before, after in zip(recipes, fitted, strict=True) for text in _differences(before, after)
-    }
-    return TrainingPlan(
-        recipes=tuple(fitted),
-        networks=networks,
-        operations=networks * sum(operations(recipe, corpus, crops, networks) for recipe in fitted),
-        reduced=tuple(reduced),
-    )
+    bound = config.cpu_minutes * 60 * NOMINAL_FLOPS / (len(recipes) * networks)
+    fitted = [fit(recipe, corpus, crops, bound) if on_cpu and bound else recipe for recipe in recipes]
+    reduced = dict.fromkeys(text for pair in zip(recipes, fitted, strict=True) for text in _differences(*pair))
+    held_out = sum(video.num_snippets for video in corpus.videos) * crops
+    cost = 0.0
+    for recipe in fitted:
+        looks = recipe.steps // max(1, min(config.evaluate_every, recipe.steps // 10)) + 1
+        # Folds share out what is held out; a single one holds a part of it.
+        share = 1.0 if networks > 1 else config.validation_fraction
+        cost += networks * recipe.steps * step_operations(recipe, corpus, crops)
+        cost += looks * share * held_out * 2 * sum(_products(recipe, corpus.dim, _longest(recipe, corpus)))
+    return TrainingPlan(recipes=tuple(fitted), networks=networks, operations=cost, reduced=tuple(reduced))
 
 
-def fit(recipe: Recipe, corpus: Corpus, crops: int, networks: int, bound: float) -> Recipe:
-    """Return a recipe of which one network costs at most about `bound` operations, the recipe itself if it does."""
-    if operations(recipe, corpus, crops, networks) <= bound:
+def fit(recipe: Recipe, corpus: Corpus, crops: int, bound: float) -> Recipe:
+    """Return a recipe, the steps of one network costing at most `bound` operations: itself if they do."""
+    if recipe.steps * step_operations(recipe, corpus, crops) <= bound:
         return recipe
     fewer = {"batch_videos": min(recipe.batch_videos, _FEWEST_VIDEOS), "crops": recipe.crops if crops == 1 else 1}
     recipe = recipe.model_copy(update=fewer)
     fewest = min(recipe.steps, _FEWEST_STEPS)
-
-    def costs(steps: int) -> float:
-        return operations(recipe.model_copy(update={"steps": steps}), corpus, crops, networks)
-
-    while costs(fewest) > bound and recipe.network.hidden_dim > _NARROWEST:
+    while fewest * step_operations(recipe, corpus, crops) > bound and recipe.network.hidden_dim > _NARROWEST:
         size = recipe.network
         narrower = {"hidden_dim": max(_NARROWEST, size.hidden_dim // 2), "head_dim": max(16, size.head_dim // 2)}
         recipe = recipe.model_copy(update={"network": size.model_copy(update=narrower)})
-    affordable = int(recipe.steps * bound / costs(recipe.steps))
+    affordable = int(bound / step_operations(recipe, corpus, crops))
     return recipe.model_copy(update={"steps": max(1, min(recipe.steps, affordable))})
 
 
-def operations(recipe: Recipe, corpus: Corpus, crops: int, networks: int) -> float:
-    """Return about how many floating-point operations the training and validation of one network costs.
+def step_operations(recipe: Recipe, corpus: Corpus, crops: int) -> float:
+    """Return about how many floating-point operations a training step of one network costs.
 
     Args:
         recipe: the network and its training.
         corpus: the training videos.
         crops: of their features.
-        networks: folds that share out what is held out.
     """
     abnormal = sum(video.is_abnormal for video in corpus.videos)
     half = min(recipe.batch_videos, max(abnormal, len(corpus.videos) - abnormal))
-    longest = min(recipe.segments, max(video.num_snippets for video in corpus.videos))
     at_once = min(crops, recipe.crops) if recipe.crops else crops
-    products = _products(recipe, corpus.dim, longest)
-    held_out = sum(video.num_snippets for video in corpus.videos) * crops / max(2, networks)
-    # Each product is a multiplication and an addition, and the way back costs twice the way there.
-    step = 6 * products * 2 * half * at_once * longest + _PER_STEP
-    return recipe.steps * step + 2 * products * held_out * _LOOKS
+    longest = _longest(recipe, corpus)
+    embed, inner = _products(recipe, corpus.dim, longest)
+    # A product is a multiplication and an addition, and is done again for the weights and for what it was given: of the
+    # first one that is the features, which need no gradient.
+    return (4 * embed + 6 * inner) * 2 * half * at_once * longest + _PER_STEP
 
 
-def _products(recipe: Recipe, dim: int, count: int) -> float:
-    """Return the multiplications of a network for one snippet of a sequence of `count`."""
+def _longest(recipe: Recipe, corpus: Corpus) -> int:
+    return min(recipe.segments, max(video.num_snippets for video in corpus.videos))
+
+
+def _products(recipe: Recipe, dim: int, count: int) -> tuple[float, float]:
+    """Return the multiplications for one snippet of a sequence of `count`: of the embedding, and of what follows."""
     network = recipe.network
     width, inner, slots = network.hidden_dim, network.heads * network.head_dim, network.memory_slots
     given = arrange(np.zeros((1, 1, dim), dtype=np.float32), recipe).shape[2]
-    # Two thirds of a convolution of width 3: UrDmu._encode.
-    embed = 2 * given * width
     layer = width * (3 * inner + width) + inner * width + 2 * width * width + count * (2 * inner + width)
     memory = 4 * slots * width + _HEAD_DIM * (width + 2 * slots)
-    return embed + network.layers * layer + memory
+    # Two thirds of a convolution of width 3: UrDmu._encode.
+    return 2 * given * width, network.layers * layer + memory
 
 
 def _differences(before: Recipe, after: Recipe) -> list[str]:

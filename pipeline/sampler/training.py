@@ -141,9 +141,9 @@ def train_on(
     recipes = candidate_recipes(config, corpus.encoder, len(corpus.videos))
     device = pick_device(config.device, "sampler.device")
     crops = open_features(corpus.videos[0].path).shape[0]
-    bound = 0.0 if device.startswith("cuda") else config.cpu_minutes
-    plan = plan_training(recipes, corpus, crops, len(folds), bound)
-    expected = "" if device.startswith("cuda") else f", about {max(0.1, expected_minutes(plan)):.1f} min on this CPU"
+    on_cpu = not device.startswith("cuda")
+    plan = plan_training(recipes, corpus, crops, len(folds), config, on_cpu=on_cpu)
+    expected = f", about {max(0.1, expected_minutes(plan)):.1f} min on this CPU" if on_cpu else ""
     logger.info("train sampler: %d videos, %s%s", len(corpus.videos), plan, expected)
     recipes = list(plan.recipes)
     keep: Keep = "last" if len(recipes) > 1 else "all" if len(folds) > 1 else "best"
