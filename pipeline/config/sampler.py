@@ -154,6 +154,6 @@ class SamplerConfig(Section):
     cpu_minutes: float = Field(
         5.0,
         ge=0,
-        description="on CPU: what all training steps may cost, in minutes of two cores, counted by sizes and not by the "
+        description="on CPU: what all training steps may cost, in minutes of two cores, counted by sizes, not by the "
         "clock; larger recipes get smaller batches, a narrower network, fewer steps; 0: trained as configured",
     )

@@ -18,7 +18,8 @@ def corpus(videos: int = 200, snippets: int = 32, dim: int = 4096) -> Corpus:
     rows = [
         LabelledVideo(
             video_id=f"v{number}", path=Path("x.npy"), num_snippets=snippets, snippet_s=1.0,
-            is_abnormal=bool(number % 2), glances=(), split="train", copies=str(number), content=str(number), sha256=str(number),
+            is_abnormal=bool(number % 2), glances=(), split="train", copies=str(number), content=str(number),
+            sha256=str(number),
         )
         for number in range(videos)
     ]  # fmt: skip
