@@ -71,7 +71,9 @@ def plan_training(
         config: cpu_minutes, of a nominal processor and 0 for no bound, and evaluate_every are read.
         on_cpu: whether that is where it is trained.
     """
-    bound = config.cpu_minutes * 60 * NOMINAL_FLOPS / (len(recipes) * networks)
+    # What takes a single step is fitted in seconds and needs no share.
+    sharing = max(1, sum(recipe.steps > 1 for recipe in recipes))
+    bound = config.cpu_minutes * 60 * NOMINAL_FLOPS / (sharing * networks)
     fitted = [fit(recipe, corpus, crops, bound) if on_cpu and bound else recipe for recipe in recipes]
     reduced = dict.fromkeys(text for pair in zip(recipes, fitted, strict=True) for text in _differences(*pair))
     held_out = sum(video.num_snippets for video in corpus.videos) * crops
