@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,11 +29,13 @@ from torch import Tensor
 
 from pipeline.config import Recipe, SamplerConfig
 from pipeline.devices import pick_device
+from pipeline.features.base import open_features
 from pipeline.records import digest
 from pipeline.sampler.data import Batch, Batches, Corpus, FeatureSource, LabelledVideo, load_corpus
 from pipeline.sampler.inputs import Floats, InputScale
 from pipeline.sampler.model_io import TrainedRecipe, TrainedSampler, read_config, score_with
 from pipeline.sampler.network import UrDmu
+from pipeline.sampler.planning import expected_minutes, plan_training
 from pipeline.sampler.recipes import candidate_recipes
 from pipeline.sampler.selection import choose_theta, glance_auc, make_folds
 from pipeline.sampler.smoothing import smooth
@@ -58,7 +61,7 @@ _RUNS = "runs"
 _LOG = "tensorboard"
 
 Progress = Callable[[str, int, int], None]
-"""Called with a name, the steps done and the steps to do at most."""
+"""Called with a name, the steps done and the steps to do, of all networks together."""
 
 State = dict[str, Tensor]
 
@@ -137,16 +140,23 @@ def train_on(
     folds = make_folds(corpus.videos, config)
     recipes = candidate_recipes(config, corpus.encoder, len(corpus.videos))
     device = pick_device(config.device, "sampler.device")
+    crops = open_features(corpus.videos[0].path).shape[0]
+    on_cpu = not device.startswith("cuda")
+    plan = plan_training(recipes, corpus, crops, len(folds), config, on_cpu=on_cpu)
+    expected = f", about {max(0.1, expected_minutes(plan)):.1f} min on this CPU" if on_cpu else ""
+    logger.info("train sampler: %d videos, %s%s", len(corpus.videos), plan, expected)
+    recipes = list(plan.recipes)
     keep: Keep = "last" if len(recipes) > 1 else "all" if len(folds) > 1 else "best"
     tried: list[tuple[Choice, list[FoldRun]]] = []
+    done = 0
     for number, recipe in enumerate(recipes):
         trained = []
         for place, fold in enumerate(folds):
             trainer = _Trainer(corpus, fold, recipe, config, device, keep=keep)
             with _board(folder / _LOG / f"recipe{number}-fold{place}") as board:
-                trained.append(trainer.run(folder / _RUNS / digest(trainer.identity())[:16], board))
-            if on_progress is not None:
-                on_progress("train sampler", number * len(folds) + place + 1, len(recipes) * len(folds))
+                show = partial(_show, on_progress, done, plan.steps)
+                trained.append(trainer.run(folder / _RUNS / digest(trainer.identity())[:16], board, show))
+            done += recipe.steps
         choice = choose(recipe, trained, corpus.videos, config, keep)
         logger.info(
             "recipe %d of %d: %s, context %s, events of %g s: glance AUC %.4f at step %d, smoothing %g s",
@@ -174,6 +184,11 @@ def train_on(
         out_of_fold={v.content: out_of_fold[v.video_id] for v in corpus.videos if v.video_id in out_of_fold},
         device=device,
     )
+
+
+def _show(on_progress: Progress | None, before: int, total: int, step: int) -> None:
+    if on_progress is not None:
+        on_progress("train sampler", before + step, total)
 
 
 def choose(
@@ -268,8 +283,8 @@ class _Trainer:
             "held_out": [video.identity for video in self._held_out],
         }
 
-    def run(self, folder: Path, board: SummaryWriter | None) -> FoldRun:
-        """Train to the last step, from the latest checkpoint in `folder` on."""
+    def run(self, folder: Path, board: SummaryWriter | None, show: Callable[[int], None]) -> FoldRun:
+        """Train to the last step, from the latest checkpoint in `folder` on; `show` is told the steps done."""
         source = FeatureSource([*self._training, *self._held_out], self._recipe)
         source.fit(self._training)
         batches = Batches(self._training, source, self._recipe, self._seed)
@@ -288,6 +303,7 @@ class _Trainer:
                 ahead = reader.submit(batches.at, step + 1)
                 terms = self._step(network, optimizer, batch, step)
                 done = step + 1
+                show(done)
                 if done % self._evaluate_every == 0 or done == self._recipe.steps:
                     self._validate(network, source, done, terms=terms, kept=kept, board=board)
                     kept.store(network, optimizer, done)
