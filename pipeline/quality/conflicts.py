@@ -43,7 +43,7 @@ def supports_class(label: str, caption: str, captioner: str) -> bool:
     True where they cannot: the class has none, people wrote the caption, or the captioner names no events at all.
     """
     entry = find_class(label)
-    if entry is None or not entry.family or captioner in (PEOPLE, MEASURED):
+    if label == NORMAL or entry is None or not entry.family or captioner in (PEOPLE, MEASURED):
         return True
     return _is_among(entry, _events(caption))
 
