@@ -226,12 +226,16 @@ class EventClip(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caption(Record):
-    """A sentence or a few about what is seen in a clip. `prompt_hash` is None for captioners without a prompt."""
+    """A sentence or a few about what is seen in a clip. `prompt_hash` is None for captioners without a prompt.
+
+    `agreement` in [0, 1] is how far several captions agreed, of which this holds what they share; None for one alone.
+    """
 
     clip_id: str
     text: str
     captioner: str
     prompt_hash: str | None
+    agreement: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,7 +98,9 @@ class ReviewItems:
 
 
 def select_pairs(workspace: Workspace, selection: Selection) -> list[str]:
-    """Return the ids of the selected pairs, those with conflicts first, else by video, place in it, and task.
+    """Return the ids of the selected pairs, those with conflicts first, within and after these by agreement.
+
+    Of the same agreement, and where captions have none, they stand by video, place in it, and task.
 
     Raises:
         ConfigError: if `sample_percent` is outside its range.
@@ -122,7 +124,8 @@ def select_pairs(workspace: Workspace, selection: Selection) -> list[str]:
         decided = rejected_by_people.union(row["pair_id"] for row in verdicts if row["reviewer"] != RULES)
         decided |= decided_pairs(workspace)
         chosen = [pair_id for pair_id in chosen if pair_id not in decided]
-    return sorted(chosen, key=lambda pair_id: pair_id not in doubted)
+    agreement = _agreement(workspace)
+    return sorted(chosen, key=lambda pair_id: (pair_id not in doubted, agreement.get(pair_id, 1.0)))
 
 
 def doubts(workspace: Workspace) -> dict[str, str]:
@@ -131,6 +134,14 @@ def doubts(workspace: Workspace) -> dict[str, str]:
     dropped = {record.record_id: record.reason for record in rejected if record.reason in CONFLICTS}
     kept = workspace.verdicts.arrow(["pair_id", "conflict"]).to_pylist()
     return dropped | {row["pair_id"]: row["conflict"] for row in kept if row["conflict"] is not None}
+
+
+def _agreement(workspace: Workspace) -> dict[str, float]:
+    """Return the agreement of the captions of pairs, where they have one."""
+    captions = workspace.captions.arrow(["clip_id", "agreement"]).to_pylist()
+    of_clip = {row["clip_id"]: row["agreement"] for row in captions if row["agreement"] is not None}
+    pairs = workspace.pairs.arrow(["pair_id", "clip_id"]).to_pylist() if of_clip else []
+    return {row["pair_id"]: of_clip[row["clip_id"]] for row in pairs if row["clip_id"] in of_clip}
 
 
 def draw_sample(pair_ids: Sequence[str], percent: float, *salt: str | int) -> set[str]:
