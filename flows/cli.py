@@ -185,7 +185,8 @@ def status(
 
 @app.command()
 def validate(path: Annotated[Path, typer.Argument(help="workspace or dataset folder")]) -> None:
-    """Check a dataset's invariants; list what fails and exit with 1. Also names what gives labels away."""
+    """Check a dataset's invariants; list what fails, exit 1. Names conflicts left in and what gives labels away."""
+    from pipeline.dataset.conflicts import kept_conflicts
     from pipeline.dataset.layout import dataset_folder_of
     from pipeline.dataset.shortcuts import find_shortcuts
     from pipeline.dataset.validate import validate_dataset
@@ -199,6 +200,8 @@ def validate(path: Annotated[Path, typer.Argument(help="workspace or dataset fol
         raise typer.Exit(1)
     for shortcut in find_shortcuts(dataset_folder_of(path)):
         typer.echo(f"shortcut: {shortcut}")
+    for conflict in kept_conflicts(dataset_folder_of(path)):
+        typer.echo(f"conflict: {conflict}")
     typer.echo(f"{path}: valid")
 
 

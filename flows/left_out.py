@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.records import Reason
+from pipeline.records import CONFLICTS, Reason
 from pipeline.stages.base import StageReport
 
 _CURES = {
@@ -29,13 +29,30 @@ _ALWAYS_SAID = frozenset({Reason.NO_LABEL})
 """Reasons that are told however few records they concern: nothing is wrong with these, and a setting takes them."""
 
 
+def _conflict_cure(workspace: str, reasons: Sequence[str]) -> str:
+    keep = " ".join(f"--set filter.conflicts.{reason}=keep" for reason in reasons)
+    return f"`holmes review export {workspace}` shows them to people first; {keep} keeps them"
+
+
 def left_out(reports: Sequence[StageReport], workspace: str) -> Iterator[str]:
-    """Yield a sentence for every stage that rejected most of its records, or for what only a setting keeps out."""
+    """Yield a sentence for every stage that rejected most of its records, or for what only a setting keeps out.
+
+    Conflicts of label, caption and answer are told however few, with their counts and settings.
+    """
     for report in reports:
         rejected = sum(report.rejected.values())
         if not rejected:
             continue
+        conflicts = {reason: report.rejected[reason] for reason in CONFLICTS if reason in report.rejected}
+        if conflicts:
+            counts = ", ".join(f"{count} {reason}" for reason, count in conflicts.items())
+            yield (
+                f"{report.stage} left out {sum(conflicts.values())} of {rejected + report.rows} records whose label, "
+                f"caption and answer are at odds ({counts}): {_conflict_cure(workspace, list(conflicts))}"
+            )
         reason, count = max(report.rejected.items(), key=lambda item: item[1])
+        if reason in conflicts:
+            continue
         if rejected <= report.rows:
             said = [(name, number) for name, number in report.rejected.items() if name in _ALWAYS_SAID]
             if not said:

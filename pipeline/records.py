@@ -81,11 +81,19 @@ class Reason(StrEnum):
     NEAR_DUPLICATE = "near_duplicate"
     CROWDED_QUESTION = "crowded_question"
     CROWDED_OPENING = "crowded_opening"
+    EVENT_IN_NORMAL = "event_in_normal"
+    OTHER_EVENT = "other_event"
+    NOTHING_SEEN = "nothing_seen"
+    CONTRADICTION = "contradiction"
     UNSUPPORTED = "unsupported"
     JUDGED_POOR = "judged_poor"
     REVIEWER_REJECTED = "reviewer_rejected"
     MISSING_PAIR = "missing_pair"
     STALE_ANSWER = "stale_answer"
+
+
+CONFLICTS = (Reason.EVENT_IN_NORMAL, Reason.OTHER_EVENT, Reason.CONTRADICTION, Reason.NOTHING_SEEN)
+"""Reasons for which label, caption and answer are at odds; settings say which of them drop a pair, people overrule."""
 
 
 class Task(StrEnum):
@@ -226,12 +234,16 @@ class EventClip(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caption(Record):
-    """A sentence or a few about what is seen in a clip. `prompt_hash` is None for captioners without a prompt."""
+    """A sentence or a few about what is seen in a clip. `prompt_hash` is None for captioners without a prompt.
+
+    `agreement` in [0, 1] is how far several captions agreed, of which this holds what they share; None for one alone.
+    """
 
     clip_id: str
     text: str
     captioner: str
     prompt_hash: str | None
+    agreement: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,7 +267,8 @@ class Verdict(Record):
 
     `original_answer` is the answer that a person decided about; None where it is not known, and where rules decided.
     `support` is the share of the answer's content words that caption, label and question hold, in [0, 1], as the filter
-    stage measures it, and `judge_score`, from 1 to 5, what a language model gave it where one was asked.
+    stage measures it, and `judge_score`, from 1 to 5, what a language model gave it where one was asked. `conflict` is
+    the reason out of `CONFLICTS` for which the pair is doubted although it was kept.
     """
 
     pair_id: str
@@ -266,6 +279,7 @@ class Verdict(Record):
     reviewed_at: str | None
     support: float | None = None
     judge_score: float | None = None
+    conflict: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,7 +288,8 @@ class ReviewItem(Record):
 
     `answer_hash` tells, when the item comes back, whether the answer is still the one that was shown. `clip_path` is
     the clip's own file, or the video in which it is the span [start_s, end_s). `rating` goes from 1, poor, to 5, and
-    `lead_time_s` is how long the reviewer took, None where no tool has measured it.
+    `lead_time_s` is how long the reviewer took, None where no tool has measured it. `conflict` is why the pair is
+    doubted, one of `CONFLICTS`.
     """
 
     pair_id: str
@@ -296,6 +311,7 @@ class ReviewItem(Record):
     rating: int | None
     reason: str | None
     lead_time_s: float | None = None
+    conflict: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,9 @@ PROVENANCE = (pa.field("unit", pa.string(), nullable=False), pa.field("fingerpri
 LOCATION_FIELDS = frozenset({"path", "source", "origin"})
 """Fields that tell where a record was found. They change when files move and are no part of its content."""
 
+_NO_CONTENT = LOCATION_FIELDS | {"agreement"}
+# How sure a text is does not change what it says, and so remakes nothing that is made of it.
+
 _ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 
 
@@ -61,7 +64,7 @@ def content_key(record: Record) -> str:
     """Hash what a record says, not where it was found: moving a file changes no key."""
     return digest(
         type(record).__name__,
-        [getattr(record, name) for name in field_names(type(record)) if name not in LOCATION_FIELDS],
+        [getattr(record, name) for name in field_names(type(record)) if name not in _NO_CONTENT],
     )
 
 

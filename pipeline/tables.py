@@ -78,7 +78,7 @@ class Table(Generic[R]):
         """Yield the rows shard by shard, provenance included."""
         for shard in self.shards:
             if shard.rows:
-                yield from self._read("", shard, columns).to_batches()
+                yield from self._with_new_columns(self._read("", shard, columns), columns).to_batches()
 
     def records(self) -> Iterator[R]:
         """Yield the rows as records, in the order in which they were committed."""
@@ -156,6 +156,15 @@ class Table(Generic[R]):
                 kept = name in named or (name.endswith(".json") and not name.startswith(TEMPORARY))
                 if not kept:
                     self._storage.remove(self._folder + part + name)
+
+    def _with_new_columns(self, rows: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+        """Add the columns that came after a shard was written, empty; a stage whose rows they change makes it anew."""
+        schema = schema_of(self.record_type)
+        wanted = schema.names if columns is None else list(columns)
+        for field in map(schema.field, wanted):
+            if field.nullable and field.name not in rows.column_names:
+                rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+        return rows.select(wanted)
 
     def _write_shard(self, units: pa.Table, rows: pa.Table, rejected: pa.Table, *, replaced: Sequence[Shard]) -> None:
         shards = list(self.shards)

@@ -30,7 +30,8 @@ class ClassEntry(BaseModel):
     "this is abnormal because ..." (for the class Normal, "this is normal because ...").
 
     What claims the event in a text, and what only seems to, stands in `claims` and `denials`, in the form that
-    `pipeline.quality.claims` tells. Classes of one `family` look alike in words: a fight and an assault.
+    `pipeline.quality.claims` tells. Classes of one `family` look alike in words: a fight and an assault. `includes`
+    names families of events that one of this class may be made of: a riot of violence.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,6 +42,7 @@ class ClassEntry(BaseModel):
     why: tuple[str, ...] = Field(min_length=1)
     # Not dumped: texts are checked by them, not written, so that a new phrase remakes no answer.
     family: str = Field(default="", exclude=True)
+    includes: tuple[str, ...] = Field(default=(), exclude=True)
     claims: tuple[str, ...] = Field(default=(), exclude=True)
     denials: tuple[str, ...] = Field(default=(), exclude=True)
 

@@ -183,7 +183,7 @@ def _task(workspace: Workspace, item: ReviewItem, serving: Serving, people: int)
         address += f"#t={item.start_s:.3f},{item.end_s:.3f}"
     data: dict[str, Any] = {name: getattr(item, name) for name in _SHOWN}
     span = f"{item.start_s:.1f} s to {item.end_s:.1f} s"
-    return {"data": data | {CLIP: address, "span": span, WANTED: people}}
+    return {"data": data | {"conflict": item.conflict or "", CLIP: address, "span": span, WANTED: people}}
 
 
 def _ask_of_two(client: StudioClient, tasks: Iterable[Any]) -> int:

@@ -8,7 +8,9 @@ from pydantic import Field, model_validator
 
 from pipeline.config.language import JudgeConfig
 from pipeline.config.section import Fraction, Seconds, Section, operational
+from pipeline.records import CONFLICTS, Reason
 
+OnConflict = Literal["drop", "keep"]
 Reader = Literal["auto", "pyav", "decord"]
 
 
@@ -146,11 +148,34 @@ class ClipsConfig(Section):
         return kept
 
 
+class ConflictsConfig(Section):
+    """What happens to a pair whose label, caption and answer are at odds; what people decided about it stands."""
+
+    event_in_normal: OnConflict = Field("drop", description="the caption tells of an event, the label is Normal")
+    other_event: OnConflict = Field(
+        "drop",
+        description="the caption, unless by people, tells of another class of events than the label",
+    )
+    contradiction: OnConflict = Field(
+        "drop", description="the answer contradicts itself, or tells of an event that neither label nor caption knows"
+    )
+    nothing_seen: OnConflict = Field(
+        "keep", description="the caption of an abnormal clip tells of no event that the taxonomies have phrases for"
+    )
+
+    def dropped(self) -> frozenset[Reason]:
+        """Return the conflicts that drop a pair."""
+        return frozenset(reason for reason in CONFLICTS if getattr(self, reason) == "drop")
+
+
 class FilterConfig(Section):
     """Which answers are dropped by rule, and where human verdicts come from."""
 
     verdicts: list[str] = Field([], description="files of human verdicts: Parquet, CSV or JSONL of Verdict rows")
     judge: JudgeConfig = Field(JudgeConfig(), description="a language model that judges the pairs that pass the rules")
+    conflicts: ConflictsConfig = Field(
+        ConflictsConfig(), description="drop or keep pairs whose label, caption and answer are at odds"
+    )
     min_words: int = Field(5, ge=1, description="shortest answer in words")
     max_words: int = Field(200, ge=1, description="longest answer in words")
     language: Literal["en", "any"] = Field("en", description="language of the answers; any accepts all")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.section import Seconds, Section, operational, plugin_name
 from pipeline.plugins import CAPTIONERS, SYNTHESIZERS
@@ -68,6 +68,13 @@ class CaptionConfig(EndpointConfig):
         le=4096,
         description="hf, openai: longest side of the frames in pixels; smaller videos are not enlarged",
     )
+    samples: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="hf, openai: times that a clip is asked about, each time showing other frames; what most of the "
+        "captions say is kept, their agreement stored",
+    )
     send: Literal["frames", "video"] = Field(
         "frames", description="openai: frames: num_frames JPEG pictures; video: the whole clip as an MP4 file"
     )
@@ -90,6 +97,14 @@ class CaptionConfig(EndpointConfig):
         32_768, ge=1, description="hf: prompt tokens per batch at most, with visual tokens and padding"
     )
     buffer_mb: int = operational(2048, ge=64, description="hf, openai: frames decoded ahead of the model, in MiB")
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> CaptionConfig:
+        sends_all = self.backend == "openai" and self.send == "video"
+        if self.samples > 1 and (sends_all or self.backend in ("human", "motion")):
+            how = f"caption.send={self.send}" if self.backend == "openai" else f"caption.backend={self.backend}"
+            raise ValueError(f"samples={self.samples} with {how}: it would say the same each time; at most 1")
+        return self
 
 
 class TokenPrice(Section):

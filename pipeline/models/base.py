@@ -54,10 +54,16 @@ class Pays(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionRequest:
-    """A clip to describe and the video it is read from."""
+    """A clip to describe and the video it is read from.
+
+    Of a clip that is asked about `samples` times, `sample` in [0, samples) is which time this is: each shows others of
+    its frames, and the first the same as where it is asked about once.
+    """
 
     clip: EventClip
     video: Video
+    sample: int = 0
+    samples: int = 1
 
 
 class Captioner(Protocol):

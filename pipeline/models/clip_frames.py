@@ -28,12 +28,16 @@ CLIPS_AHEAD_PER_WORKER = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameJob:
-    """Which frames to read: `num_frames` of a clip, evenly spaced in time, with sides of at most `max_side` pixels."""
+    """Which frames to read: `num_frames` of a clip, evenly spaced in time, with sides of at most `max_side` pixels.
+
+    `phase` in [0, 1) is where in its part of the clip's time each of them lies.
+    """
 
     request: CaptionRequest
     num_frames: int
     max_side: int
     reader: ReaderName
+    phase: float = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +87,13 @@ def read_clips(
 
 def frame_job(request: CaptionRequest, config: CaptionConfig, reader: ReaderName) -> FrameJob:
     """Return the job of reading the frames that the settings ask for."""
-    return FrameJob(request=request, num_frames=config.num_frames, max_side=config.max_side, reader=reader)
+    return FrameJob(
+        request=request,
+        num_frames=config.num_frames,
+        max_side=config.max_side,
+        reader=reader,
+        phase=(0.5 + request.sample / request.samples) % 1,
+    )
 
 
 def read_clip_frames(job: FrameJob) -> ClipFrames:
@@ -101,7 +111,7 @@ def read_clip_frames(job: FrameJob) -> ClipFrames:
                 Reason.FRAME_OUT_OF_RANGE,
                 f"{clip.clip_id}: frames {span} exceed the {timeline.num_frames} of the video",
             )
-        indices = evenly_spaced(timeline, clip.start_frame, clip.end_frame, job.num_frames)
+        indices = evenly_spaced(timeline, clip.start_frame, clip.end_frame, job.num_frames, job.phase)
         return read_clip(reader, indices, (clip.start_frame, clip.end_frame))
 
 
@@ -122,12 +132,14 @@ def read_clip(reader: FrameReader, indices: list[int], span: tuple[int, int]) ->
     )
 
 
-def evenly_spaced(timeline: Timeline, start_frame: int, end_frame: int, num_frames: int) -> list[int]:
-    """Return the frames shown in the middle of `num_frames` equal parts of the time of [start_frame, end_frame)."""
+def evenly_spaced(
+    timeline: Timeline, start_frame: int, end_frame: int, num_frames: int, phase: float = 0.5
+) -> list[int]:
+    """Return the frames shown at `phase` in [0, 1) of `num_frames` equal parts of [start_frame, end_frame) in time."""
     start_s = timeline.time_of(start_frame)
     end_s = timeline.end_time_of(end_frame - 1)
-    middles_s = start_s + (np.arange(num_frames) + 0.5) * (end_s - start_s) / num_frames
-    return [min(max(timeline.frame_at(float(s)), start_frame), end_frame - 1) for s in middles_s]
+    places_s = start_s + (np.arange(num_frames) + phase) * (end_s - start_s) / num_frames
+    return [min(max(timeline.frame_at(float(s)), start_frame), end_frame - 1) for s in places_s]
 
 
 def bounded(width: int, height: int, max_side: int) -> tuple[int, int] | None:

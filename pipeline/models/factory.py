@@ -6,6 +6,7 @@ from typing import cast
 
 from pipeline.config import CaptionConfig, SynthesizeConfig, VideoConfig
 from pipeline.models.base import Captioner, Synthesizer
+from pipeline.models.sampled import SampledCaptioner
 from pipeline.plugins import CAPTIONERS, SYNTHESIZERS, find_plugin
 from pipeline.workspace import Workspace
 
@@ -25,4 +26,5 @@ def make_captioner(config: CaptionConfig, video: VideoConfig, workspace: Workspa
     Raises:
         SetupError: the backend lacks something, e.g. the id of a model.
     """
-    return cast("Captioner", find_plugin(CAPTIONERS, config.backend).load()(config, video, workspace))
+    captioner = cast("Captioner", find_plugin(CAPTIONERS, config.backend).load()(config, video, workspace))
+    return captioner if config.samples == 1 else SampledCaptioner(captioner, config.samples)

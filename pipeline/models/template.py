@@ -1,7 +1,9 @@
 """Answers without a model: label and caption put into sentences, the same for the same clip in every run.
 
 Only what label and caption say is said: the taxonomy turns the label into a phrase and reasons, the caption is woven in
-as it stands. Which wording a clip gets is drawn by the hash of its id, so that no pattern dominates a dataset.
+as it stands. Where a caption does not bear out the class of an abnormal clip, the answer names neither class nor
+reasons; of a normal clip it leaves out the sentences that tell of an event.
+Which wording a clip gets is drawn by the hash of its id, so that no pattern dominates a dataset.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pipeline.config import SynthesizeConfig
 from pipeline.errors import RecordError
 from pipeline.models.base import Draft, SynthesisRequest
 from pipeline.models.sentences import can_continue, join_clause, split_sentences, tidy
+from pipeline.quality.conflicts import supports_class, without_events
 from pipeline.records import NORMAL, Reason, Task, digest
 from pipeline.taxonomy import describe_class, load_taxonomies
 from pipeline.workspace import Workspace
@@ -99,6 +102,28 @@ _WORDINGS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
+# Of an abnormal clip whose caption tells nothing of its class.
+_UNSEEN: Mapping[str, tuple[str, ...]] = {
+    "judge_explain": (
+        "Yes, something abnormal happens. {scene}",
+        "Yes, this video is abnormal. {scene}",
+        "Yes, the video contains an abnormal event. {scene}",
+        "Yes, what happens here is out of the ordinary. {scene}",
+    ),
+    "description": (
+        "{scene} Something abnormal happens.",
+        "Something abnormal happens in this video. {scene}",
+        "The camera records an event out of the ordinary. {scene}",
+    ),
+    "analysis": (
+        "{scene} Something out of the ordinary happens. The video is therefore abnormal.",
+        "Something abnormal happens in this video. {scene} The video is therefore abnormal.",
+    ),
+}
+
+# Of a normal clip of whose caption nothing is left.
+_NOTHING_LEFT = "The video shows {event}."
+
 # How the caption may begin where its first word can be written small.
 _OPENINGS = ("", "Here, ", "As can be seen, ", "One can see that ")
 
@@ -126,7 +151,7 @@ class TemplateSynthesizer:
 
     def __init__(self, config: SynthesizeConfig) -> None:
         self._seed = config.seed
-        self._hash = digest("template", _WORDINGS, _OPENINGS, _SECOND_REASON)
+        self._hash = digest("template", _WORDINGS, _UNSEEN, _NOTHING_LEFT, _OPENINGS, _SECOND_REASON)
 
     def identity(self) -> Mapping[str, object]:
         """Return what decides the text: the wordings, the classes of the taxonomies and the seed of the choice."""
@@ -151,8 +176,13 @@ class TemplateSynthesizer:
         polarity = "normal" if label == NORMAL else "abnormal"
         reasons = entry.why if len(entry.why) > 1 else (*entry.why, _SECOND_REASON[polarity])
         why, more = draw(list(permutations(reasons, 2)))
-        shown, sentences = _read_caption(request.caption.text)
+        shown, sentences = _read_caption(_fitting(request.caption.text, label))
         wording = draw(_WORDINGS[f"{task}/{polarity}{'/shown' if shown else ''}"])
+        if not supports_class(label, request.caption.text, request.caption.captioner):
+            shown, sentences = "", tidy(request.caption.text)
+            wording = draw(_UNSEEN[task])
+        elif wording == "{scene}" and not sentences:
+            wording = _NOTHING_LEFT
         opening = draw(_OPENINGS)
         if not shown and can_continue(sentences):
             sentences = join_clause(opening, sentences)
@@ -171,8 +201,15 @@ class _Draw:
         return options[place]
 
 
+def _fitting(text: str, label: str) -> str:
+    """Return a caption without what a normal clip does not show."""
+    return " ".join(without_events(split_sentences(text))) if label == NORMAL else text
+
+
 def _read_caption(text: str) -> tuple[str, str]:
     """Return what completes "the video shows ...", empty where the caption begins otherwise, and the rest of it."""
+    if not text:
+        return "", ""
     caption = tidy(_IN_VIDEO.sub("", " ".join(text.split())))
     match = _SHOWS.match(caption)
     if match is None:

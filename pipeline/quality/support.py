@@ -31,11 +31,12 @@ def support_of(pair: InstructionPair, caption: Caption) -> float:
     Words are compared by their stems. An answer explains, and brings words for that: 0.4 is common for a good one. What
     tells of something else altogether comes near 0. An answer without content words is supported in full.
     """
-    known = _stems(f"{caption.text} {pair.question} {pair.label} {describe_class(pair.label).phrase}")
-    said = _stems(pair.answer)
+    known = stems_of(f"{caption.text} {pair.question} {pair.label} {describe_class(pair.label).phrase}")
+    said = stems_of(pair.answer)
     return len(said & known) / len(said) if said else 1.0
 
 
-def _stems(text: str) -> set[str]:
+def stems_of(text: str) -> set[str]:
+    """Return the stems of the content words of a text."""
     words = (word for word in _WORD.findall(text.lower()) if word not in _EMPTY)
     return {stem if len(stem := _ENDINGS.sub("", word)) >= 3 else word for word in words}

@@ -67,7 +67,9 @@ def write_build_report(workspace: Workspace, stage_reports: Sequence[StageReport
     rejects = _group_rejects(workspace)
     rows_by_stage = {table.name: table.num_rows for table in _tables(workspace)}
     reviewers = count_by(workspace.verdicts.arrow(["reviewer"]).column("reviewer").to_pylist())
-    checks = check_dataset(stats, rows_by_stage, reviewers, find_shortcuts(folder))
+    kept = workspace.verdicts.arrow(["conflict"]).column("conflict").drop_null()
+    conflicts = count_by(kept.to_pylist())
+    checks = check_dataset(stats, rows_by_stage, reviewers, find_shortcuts(folder), conflicts)
     facts = {
         "workspace": workspace.url,
         "dataset": str(folder),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from pipeline.dataset.shortcuts import MIN_VIDEOS, Shortcut
 from pipeline.dataset.statistics import SIDES
-from pipeline.records import NORMAL
+from pipeline.records import CONFLICTS, NORMAL
 
 MIN_CLIPS_OF_CLASS = 5
 MAX_SIDE_SHARE = 0.8
@@ -35,6 +36,7 @@ def check_dataset(
     made_by_stage: Mapping[str, int],
     reviewers: Mapping[str, int],
     shortcuts: Sequence[Shortcut] = (),
+    conflicts: Mapping[str, int] = MappingProxyType({}),
 ) -> list[Check]:
     """Return every check, those that need attention first.
 
@@ -43,6 +45,7 @@ def check_dataset(
         made_by_stage: rows of each stage's table.
         reviewers: verdicts by reviewer.
         shortcuts: traits that give labels away.
+        conflicts: kept answers whose label, caption and answer are at odds, by reason.
     """
     checks = [
         _class_sizes(stats),
@@ -58,6 +61,7 @@ def check_dataset(
         ),
         _shortcuts(stats, shortcuts),
         _wordings(stats),
+        _conflicts(stats, conflicts),
         _rejects(stats, made_by_stage),
         _review(reviewers),
     ]  # fmt: skip
@@ -146,6 +150,22 @@ def _wordings(stats: Mapping[str, Any]) -> Check:
     named = "; ".join(dominant)
     detail = f"{named}. A model will learn the phrase." if dominant else "No opening dominates the answers."
     return Check(title="Wording", detail=detail, needs_attention=bool(dominant))
+
+
+def _conflicts(stats: Mapping[str, Any], kept: Mapping[str, int]) -> Check:
+    dropped = {name: count for name, count in stats["rejected"].get("filter", {}).items() if name in CONFLICTS}
+    parts = []
+    if kept:
+        named = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in kept.items())
+        settings = ", ".join(f"filter.conflicts.{name}=drop" for name in kept)
+        parts.append(f"Label, caption and answer of {sum(kept.values())} kept answers are at odds: {named}.")
+        parts.append(f"Read them, `holmes review export` puts them first, or leave them out: {settings}.")
+    else:
+        parts.append("Label, caption and answer of no kept answer are seen to be at odds.")
+    if dropped:
+        named = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in dropped.items())
+        parts.append(f"Left out for it: {named}.")
+    return Check(title="Conflicts", detail=" ".join(parts), needs_attention=bool(kept))
 
 
 def _rejects(stats: Mapping[str, Any], made_by_stage: Mapping[str, int]) -> Check:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError, DataError, SetupError
-from pipeline.records import Reason, ReviewItem, Task, digest
+from pipeline.records import CONFLICTS, Reason, ReviewItem, Task, digest
 from pipeline.review.store import decided_pairs
 from pipeline.review.verdicts import RULES
 from pipeline.schema import PROVENANCE, field_names, to_arrow
@@ -33,9 +33,10 @@ _TASK_ORDER = [task.value for task in Task]
 class Selection:
     """Which pairs go to reviewers.
 
-    By default all that the rules let pass, those included that a reviewer rejected since; `unchecked` adds the pairs
-    that the rules dropped or have not read. Of these, `sample_percent` in (0, 100] are drawn by `seed`, rounded up;
-    `only_undecided` then leaves out what is decided already, so that a sample stays the same while it is worked off.
+    By default all that the rules let pass, those included that a reviewer rejected since, and what was dropped because
+    label, caption and answer are at odds; `unchecked` adds the pairs that other rules dropped or that none has read. Of
+    these, `sample_percent` in (0, 100] are drawn by `seed`, rounded up; `only_undecided` then leaves out what is
+    decided already, so that a sample stays the same while it is worked off.
     """
 
     unchecked: bool = False
@@ -53,6 +54,7 @@ class ReviewItems:
         self._clips = workspace.clips.lookup("clip_id")
         self._captions = workspace.captions.lookup("clip_id")
         self._videos = workspace.videos.lookup("video_id")
+        self._doubts = doubts(workspace)
         self._clip_files = frozenset(workspace.storage.list("clips"))
 
     def get(self, pair_id: str) -> ReviewItem | None:
@@ -91,11 +93,14 @@ class ReviewItems:
             reviewed_at=None,
             rating=None,
             reason=None,
+            conflict=self._doubts.get(pair.pair_id),
         )
 
 
 def select_pairs(workspace: Workspace, selection: Selection) -> list[str]:
-    """Return the ids of the selected pairs by video, place in it, and task.
+    """Return the ids of the selected pairs, those with conflicts first, within and after these by agreement.
+
+    Of the same agreement, and where captions have none, they stand by video, place in it, and task.
 
     Raises:
         ConfigError: if `sample_percent` is outside its range.
@@ -104,11 +109,12 @@ def select_pairs(workspace: Workspace, selection: Selection) -> list[str]:
         raise ConfigError(f"sample={selection.sample_percent}: a share in (0, 100] percent is expected")
     chosen = _in_order(workspace)
     verdicts = workspace.verdicts.arrow(["pair_id", "reviewer"]).to_pylist()
+    doubted = doubts(workspace)
     rejected_by_people = {
         rejected.record_id for rejected in workspace.verdicts.rejected() if rejected.reason == Reason.REVIEWER_REJECTED
     }
     if not selection.unchecked:
-        passed = rejected_by_people.union(row["pair_id"] for row in verdicts)
+        passed = rejected_by_people.union(doubted, (row["pair_id"] for row in verdicts))
         chosen = [pair_id for pair_id in chosen if pair_id in passed]
     if selection.sample_percent < 100:
         drawn = draw_sample(chosen, selection.sample_percent, "review", selection.seed)
@@ -118,7 +124,24 @@ def select_pairs(workspace: Workspace, selection: Selection) -> list[str]:
         decided = rejected_by_people.union(row["pair_id"] for row in verdicts if row["reviewer"] != RULES)
         decided |= decided_pairs(workspace)
         chosen = [pair_id for pair_id in chosen if pair_id not in decided]
-    return chosen
+    agreement = _agreement(workspace)
+    return sorted(chosen, key=lambda pair_id: (pair_id not in doubted, agreement.get(pair_id, 1.0)))
+
+
+def doubts(workspace: Workspace) -> dict[str, str]:
+    """Return the pairs whose label, caption and answer are at odds, kept or dropped, each with the reason."""
+    rejected = workspace.verdicts.rejected()
+    dropped = {record.record_id: record.reason for record in rejected if record.reason in CONFLICTS}
+    kept = workspace.verdicts.arrow(["pair_id", "conflict"]).to_pylist()
+    return dropped | {row["pair_id"]: row["conflict"] for row in kept if row["conflict"] is not None}
+
+
+def _agreement(workspace: Workspace) -> dict[str, float]:
+    """Return the agreement of the captions of pairs, where they have one."""
+    captions = workspace.captions.arrow(["clip_id", "agreement"]).to_pylist()
+    of_clip = {row["clip_id"]: row["agreement"] for row in captions if row["agreement"] is not None}
+    pairs = workspace.pairs.arrow(["pair_id", "clip_id"]).to_pylist() if of_clip else []
+    return {row["pair_id"]: of_clip[row["clip_id"]] for row in pairs if row["clip_id"] in of_clip}
 
 
 def draw_sample(pair_ids: Sequence[str], percent: float, *salt: str | int) -> set[str]:

@@ -25,7 +25,7 @@ from pipeline.dataset.rows import DatasetRows
 from pipeline.dataset.statistics import DatasetStatistics
 from pipeline.dataset.writer import ShardWriter, WrittenShard
 from pipeline.errors import ConfigError, DataError, SetupError
-from pipeline.records import Rejected, digest
+from pipeline.records import CONFLICTS, Rejected, digest
 from pipeline.schema import content_key, to_arrow
 from pipeline.stages.base import StageReport
 from pipeline.storage import describe_os_error, swap_in
@@ -183,6 +183,11 @@ def _explain_empty(workspace: Workspace) -> str:
     lines += [
         f"  {stage} left out {len(details)} as {reason}, e.g. {details[0]}"
         for (stage, reason), details in ranked[:_REASONS_NAMED]
+    ]
+    lines += [
+        f"  --set filter.conflicts.{reason}=keep would keep {len(details)} of them"
+        for (_, reason), details in ranked
+        if reason in CONFLICTS
     ]
     return "\n".join(lines)
 

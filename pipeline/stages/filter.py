@@ -1,8 +1,8 @@
 """filter: rule checks and human verdicts decide which instruction pairs go into the dataset.
 
-A person's edit comes first, then the rules read the answer as it would stand in the dataset, then what others say
-counts: near-copies over all videos, and near-duplicates within one last. What is left a language model may judge. Every
-pair that is dropped leaves a reason.
+A person's edit comes first, then the rules read the answer as it would stand in the dataset. Where nobody has decided,
+conflicts of label, caption and answer come next. Then what others say counts: near-copies over all videos, and
+near-duplicates within one last. What is left a language model may judge. Every pair that is dropped leaves a reason.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from pipeline.config import FilterConfig
 from pipeline.errors import RecordError
 from pipeline.models.base import Spending
 from pipeline.models.chat.messages import Chat
-from pipeline.models.chat.quality_judge import QualityJudge
+from pipeline.models.chat.quality_judge import QualityJudge, Scores
+from pipeline.quality.conflicts import find_conflicts
 from pipeline.quality.crowding import find_crowded
 from pipeline.quality.rules import check_answer, near_duplicates
 from pipeline.quality.support import support_of
@@ -79,12 +80,12 @@ class FilterStage(TableOnly):
         self._broken: dict[str, RecordError | None] = {}
         self._judge: QualityJudge | None = None
         if config.judge.backend == "openai":
-            self._judge = QualityJudge(config.judge, workspace.journal_folder("filter"))
+            self._judge = QualityJudge(config.judge, workspace.journal_folder("filter"), config.conflicts.dropped())
 
     def identity(self) -> Mapping[str, Any]:
         # The files of verdicts are no setting that decides: what they say of a pair is part of its unit's key.
         settings = self._config.model_dump(mode="json", exclude={"verdicts", "judge"})
-        return {"code": 4, **settings, "judge": None if self._judge is None else self._judge.identity()}
+        return {"code": 5, **settings, "judge": None if self._judge is None else self._judge.identity()}
 
     def spent(self) -> Spending | None:
         """Return what the judge has cost, None where there is none."""
@@ -188,8 +189,13 @@ async def _ask(quality: QualityJudge, chat: Chat, decided: _Decided) -> Outcome[
         if isinstance(score, RecordError):
             rejected.append((row.pair_id, score))
         else:
-            rows.append(row if score is None else dataclasses.replace(row, judge_score=float(score.lowest)))
+            rows.append(row if score is None else _scored(row, score))
     return Outcome(rows=rows, rejected=rejected)
+
+
+def _scored(row: Verdict, scores: Scores) -> Verdict:
+    conflict = row.conflict if scores.conflict == "none" else scores.conflict
+    return dataclasses.replace(row, judge_score=float(scores.lowest), conflict=conflict)
 
 
 def judge(
@@ -210,7 +216,7 @@ def judge(
             if pair.pair_id in known:
                 broken = known[pair.pair_id]
             else:
-                broken = _broken_rule(pair, candidate.caption, candidate.clip_s, config)
+                broken = _broken_rule(pair, candidate.caption, candidate.clip_s, config, is_decided=verdict is not None)
             fault = broken or candidate.crowd
         if fault is not None:
             rejected.append((pair.pair_id, fault))
@@ -218,16 +224,23 @@ def judge(
         if verdict is not None:
             verdict = dataclasses.replace(verdict, original_answer=candidate.pair.answer)
         support = round(support_of(pair, candidate.caption), 4)
-        kept.append((pair, dataclasses.replace(verdict or _accepted(pair), support=support)))
+        fault = None if verdict else next(_conflicts(pair, candidate.caption), None)
+        conflict = fault and fault.reason.value
+        kept.append((pair, dataclasses.replace(verdict or _accepted(pair), support=support, conflict=conflict)))
     duplicates = near_duplicates([pair for pair, _ in kept], config)
     rejected.extend(duplicates.items())
     rows = [verdict for pair, verdict in kept if pair.pair_id not in duplicates]
     return Outcome(rows=rows, rejected=rejected)
 
 
-def _broken_rule(pair: InstructionPair, caption: Caption, clip_s: float, config: FilterConfig) -> RecordError | None:
-    """Return what an answer breaks on its own, whatever others say."""
+def _broken_rule(
+    pair: InstructionPair, caption: Caption, clip_s: float, config: FilterConfig, *, is_decided: bool = False
+) -> RecordError | None:
+    """Return what an answer breaks on its own, whatever others say; of a decided one no conflict is asked."""
     if fault := check_answer(pair, caption, config, clip_s):
+        return fault
+    dropped = config.conflicts.dropped()
+    if not is_decided and (fault := next((f for f in _conflicts(pair, caption) if f.reason in dropped), None)):
         return fault
     if not config.min_support:
         return None
@@ -235,6 +248,10 @@ def _broken_rule(pair: InstructionPair, caption: Caption, clip_s: float, config:
     detail = f"{support:.2f} of its content words stand in caption, label or question"
     fault = RecordError(Reason.UNSUPPORTED, f"{detail}; min_support={config.min_support}")
     return fault if support < config.min_support else None
+
+
+def _conflicts(pair: InstructionPair, caption: Caption) -> Iterator[RecordError]:
+    return find_conflicts(label=pair.label, caption=caption.text, captioner=caption.captioner, answer=pair.answer)
 
 
 def _accepted(pair: InstructionPair) -> Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flows.left_out import left_out
-from pipeline.records import Reason
+from pipeline.records import CONFLICTS, Reason
 from pipeline.stages.base import StageReport
 
 
@@ -33,5 +33,15 @@ def test_a_few_rejects_of_a_known_kind_are_in_the_table_alone() -> None:
 @pytest.mark.parametrize("reason", list(Reason))
 def test_every_reason_has_something_that_helps(reason: Reason) -> None:
     (sentence,) = left_out([report("clips", 0, **{reason.value: 3})], "w")
-    assert sentence.startswith(f"clips left out 3 of 3 records as {reason}: ")
+    as_what = f"whose label, caption and answer are at odds (3 {reason})" if reason in CONFLICTS else f"as {reason}"
+    assert sentence.startswith(f"clips left out 3 of 3 records {as_what}: ")
     assert "--set" in sentence or "`" in sentence
+
+
+def test_conflicts_are_told_however_few_with_counts_and_settings() -> None:
+    (sentence,) = left_out([report("filter", 90, near_duplicate=4, other_event=2, event_in_normal=3)], "w")
+    assert sentence == (
+        "filter left out 5 of 99 records whose label, caption and answer are at odds (3 event_in_normal, "
+        "2 other_event): `holmes review export w` shows them to people first; --set "
+        "filter.conflicts.event_in_normal=keep --set filter.conflicts.other_event=keep keeps them"
+    )

@@ -2,6 +2,8 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
+from itertools import product
 
 import pytest
 
@@ -181,3 +183,28 @@ def test_names_keep_their_capital() -> None:
         "He runs!",
         "Then, e.g. here, it ends.",
     ]
+
+
+def test_the_class_is_named_as_far_as_the_caption_bears_it_out() -> None:
+    calm, crash = "A man walks by. He wears a hat.", "A car collides with a bus."
+    for number in range(30):
+        for task, text in product((Task.JUDGE_EXPLAIN, Task.DESCRIPTION, Task.ANALYSIS), (calm, crash)):
+            made = request(f"c{number}", "Fighting", text, task)
+            written = answer(replace(made, caption=replace(made.caption, captioner="vlm")))
+            assert "fight" not in written
+            assert "because" not in written
+            assert re.search("abnormal|out of the ordinary", written)
+            assert text[1:] in written
+            seen = answer(request(f"c{number}", "Fighting", "Two men punch each other.", task))
+            assert "fight" in seen
+
+
+def test_no_answer_about_a_normal_clip_quotes_an_event() -> None:
+    for number in range(30):
+        for task in (Task.JUDGE_EXPLAIN, Task.DESCRIPTION, Task.ANALYSIS):
+            part = answer(request(f"c{number}", "Normal", "The clip shows a man. He walks. Two men punch a boy.", task))
+            assert "alks." in part
+            assert "punch" not in part
+            nothing = answer(request(f"c{number}", "Normal", "The clip shows two men who punch a boy.", task))
+            assert "punch" not in nothing
+            assert len(nothing.split()) > 4

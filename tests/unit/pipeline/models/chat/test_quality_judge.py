@@ -34,6 +34,7 @@ class Judge:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.conflicts: dict[str, str] = {}
         self.down = True
         self.delay_s = 0.0
         self._lock = threading.Lock()
@@ -46,7 +47,15 @@ class Judge:
         if name == "down" and self.down:
             return Reply(status=400, body=b'{"error": {"message": "not now"}}')
         poor = 1 if name == "poor" else 4
-        scores = json.dumps({"support": poor, "relevance": 5, "clarity": 5, "reason": "It tells of dragons."})
+        scores = json.dumps(
+            {
+                "support": poor,
+                "relevance": 5,
+                "clarity": 5,
+                "conflict": self.conflicts.get(name, "none"),
+                "reason": "It tells of dragons.",
+            }
+        )
         is_repair = len(body["messages"]) > 2
         texts = {"fenced": scores if is_repair else "I would give it a 4.", "rambling": "It is fine."}
         usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
@@ -101,6 +110,20 @@ def judge() -> Iterator[tuple[Judge, FilterConfig]]:
     with HttpServer(model.handle) as server:
         settings = {"backend": "openai", "model": "m", "base_url": server.url, "concurrency": 4, "max_retries": 0}
         yield model, parse_config({"videos": ["x"], "filter": {"judge": settings}}).filter
+
+
+def test_a_conflict_that_the_judge_sees_drops_or_marks_by_its_setting(
+    space: Workspace, judge: tuple[Judge, FilterConfig]
+) -> None:
+    model, config = judge
+    model.down = False
+    model.conflicts = {"good": "nothing_seen", "down": "contradiction", "poor": "other_event"}
+    run_stage(FilterStage(space, config), space.verdicts)
+    kept = {row.pair_id: row.conflict for row in space.verdicts.records()}
+    assert kept == {"good": "nothing_seen", "fenced": None}
+    rejected = {row.record_id: (row.reason, row.detail) for row in space.verdicts.rejected()}
+    assert rejected["down"] == ("contradiction", "seen by the judge: It tells of dragons.")
+    assert rejected["poor"][0] == "other_event"
 
 
 def test_the_judge_scores_what_the_rules_let_pass(space: Workspace, judge: tuple[Judge, FilterConfig]) -> None:

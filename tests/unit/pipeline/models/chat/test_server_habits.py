@@ -24,7 +24,7 @@ from pipeline.models.chat.synthesizer import OpenAISynthesizer
 from pipeline.records import Caption, EventClip, InstructionPair, Reason, Video
 
 DRAFT = json.dumps({"judgement": "abnormal", "description": "Two men fight.", "analysis": "This is a danger."})
-SCORES = json.dumps({"support": 5, "relevance": 5, "clarity": 5, "reason": "Nothing."})
+SCORES = json.dumps({"support": 5, "relevance": 5, "clarity": 5, "conflict": "none", "reason": "Nothing."})
 SENTENCE = "Two men fight beside a car."
 
 Says = Callable[[dict[str, Any]], Any]
