@@ -20,6 +20,7 @@ from pipeline.spreadsheet import decode, delimiter_of, read_cells, with_point
 MAX_FRAME_NUMBER = 1 << 53
 """Largest frame number that JSON carries exactly."""
 
+_CLOCK = re.compile(r"(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+(?:[.,]\d*)?)")
 _LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -61,9 +62,35 @@ class Source:
         return self._bytes.startswith(b"PAR1")
 
     @property
+    def is_npy(self) -> bool:
+        """Whether the content is one array of NumPy, by its magic number."""
+        return self._bytes.startswith(b"\x93NUMPY")
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the content is no text, by a magic number."""
+        return self.is_parquet or self.is_npy
+
+    @property
+    def is_xml(self) -> bool:
+        """Whether the content starts like XML."""
+        return not self.is_binary and self.text.lstrip().startswith("<")
+
+    @property
     def is_json(self) -> bool:
-        """Whether the content starts like a JSON list or object."""
-        return not self.is_parquet and self.text.lstrip()[:1] in {"[", "{"}
+        """Whether the content starts like one JSON list or object; JSON Lines do not."""
+        return not self.is_binary and self.text.lstrip()[:1] in {"[", "{"} and not self.is_json_lines
+
+    @cached_property
+    def is_json_lines(self) -> bool:
+        """Whether the content is several lines, the first of them a JSON object of its own."""
+        if self.is_binary or not self.text.lstrip().startswith("{"):
+            return False
+        first, *more = islice(self.lines(), 2)
+        try:
+            return bool(more) and isinstance(json.loads(first[1]), dict)
+        except (ValueError, RecursionError):
+            return False
 
     @cached_property
     def text(self) -> str:
@@ -76,9 +103,6 @@ class Source:
         try:
             value = json.loads(self.text)
         except json.JSONDecodeError as fault:
-            if fault.msg == "Extra data" and "\n" in self.text[: fault.pos]:
-                known = "JSON is read as one list or object, as tools for annotation export it"
-                raise DataError(f"{self.path}: JSON Lines, of none of the known formats: {known}") from None
             at_end = fault.pos >= len(self.text.rstrip()) or fault.msg.startswith("Unterminated string")
             cut = "; the file ends there: is it truncated?" if at_end else ""
             where = f"{self.path}:{fault.lineno}:{fault.colno}"
@@ -157,6 +181,21 @@ def seconds(value: object) -> float:
         ValueError: naming the value.
     """
     return _number(value, "number of seconds")
+
+
+def clock_seconds(value: object) -> float:
+    """Return seconds given as a number, as text, or as `hh:mm:ss.s` or `mm:ss.s`, with a comma for the point too.
+
+    Raises:
+        ValueError: naming the value.
+    """
+    match = _CLOCK.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        return seconds(value)
+    if (match["hours"] and int(match["minutes"]) > 59) or float(match["seconds"].replace(",", ".")) >= 60:
+        raise ValueError(f"{show(value)} is not a time: minutes and seconds end at 59")
+    minutes = int(match["hours"] or 0) * 60 + int(match["minutes"])
+    return minutes * 60 + float(match["seconds"].replace(",", "."))
 
 
 def frames_per_second(value: object) -> float:

@@ -61,7 +61,7 @@ class GlancesStage(TableOnly):
         self._items: list[ForeignGlance | Viewing | BadAnnotation] | None = None
 
     def identity(self) -> Mapping[str, Any]:
-        return {"code": 3, **self._config.identity()}
+        return {"code": 4, **self._config.identity()}
 
     def units(self) -> Iterator[Unit[VideoClicks | BadAnnotation]]:
         index = self._videos()
@@ -154,8 +154,13 @@ class GlancesStage(TableOnly):
                 continue
             for note in found.notes:
                 logger.warning("%s: %s", name, note)
-            if found.spans and not found.glances:
+            middles = [click for span in found.spans if (click := span.middle())]
+            if self._config.spans == "middle":
+                yield from middles
+            elif found.spans and not found.glances:
                 detail = f"{name}: {len(found.spans)} spans of format {found.format}: not single-frame annotations"
+                if middles:
+                    detail += "; glances.spans=middle clicks on the middle of each event"
                 yield BadAnnotation(place=name, fault=RecordError(Reason.MALFORMED_ROW, detail))
             yield from found.glances
             yield from found.viewings

@@ -28,11 +28,15 @@ class Format:
     read: Callable[[Source, float | None], Import]
 
 
+def _has_structure(source: Source) -> bool:
+    return source.is_binary or source.is_json or source.is_json_lines or source.is_xml
+
+
 def by_columns(test: Callable[[list[str]], bool]) -> Callable[[Source], float]:
     """Return a likeness that asks for the columns of a table."""
 
     def likeness(source: Source) -> float:
-        return float(not source.is_parquet and not source.is_json and test(source.columns))
+        return float(not _has_structure(source) and test(source.columns))
 
     return likeness
 
@@ -41,7 +45,7 @@ def by_lines(test: Callable[[str], bool]) -> Callable[[Source], float]:
     """Return a likeness that asks for lines of text: below that of a table, whose columns say more."""
 
     def likeness(source: Source) -> float:
-        if source.is_parquet or source.is_json:
+        if _has_structure(source):
             return 0.0
         lines = [line for (_, line), _ in zip(source.lines(), range(_LOOK_LINES), strict=False)]
         return 0.9 * sum(map(test, lines)) / max(1, len(lines))

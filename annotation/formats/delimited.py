@@ -4,9 +4,11 @@
 |---|---|
 | glances | video_id, glance (frame_index, frame) or time_s; optional category (label), annotator, frame_rate (fps) |
 | ground truth | video_id, start_frame, end_frame_exclusive (end_frame); optional category, frame_rate |
+| spans in time | video_id, start_s, end_s as seconds or hh:mm:ss; optional category |
 | captions | video_id, start_s, end_s, sentence (caption); optional category |
 
-Frames count from 0, as a decoder puts them out unless a frame rate is given; intervals are half-open.
+Columns of spans go by the further names that `VIDEO_OF_SPAN`, `START_S`, `END_S` and `CLASS` list. Frames count from 0,
+as a decoder puts them out unless a frame rate is given; intervals are half-open.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import TypeVar
 
 from annotation.formats.base import Format, by_columns
 from annotation.formats.foreign import ForeignGlance, ForeignSpan, Import, SpanKind
-from annotation.source import Source, frame_number, frames_per_second, seconds
+from annotation.source import Source, clock_seconds, frame_number, frames_per_second, seconds
 from pipeline.errors import DataError
 from pipeline.records import Reason
 
@@ -26,9 +28,22 @@ FRAME = ("glance", "frame_index", "frame")
 TIME = ("time_s", "time")
 START_FRAME = ("start_frame",)
 END_FRAME = ("end_frame_exclusive", "end_frame")
-START_S = ("start_s",)
-END_S = ("end_s",)
+START_S = (
+    "start_s",
+    "start_time",
+    "start_sec",
+    "start_seconds",
+    "start",
+    "begin",
+    "begin_time",
+    "onset",
+    "from",
+    "t_start",
+)
+END_S = ("end_s", "end_time", "end_sec", "end_seconds", "end", "stop", "stop_time", "offset", "to", "t_end")
 CATEGORY = ("category", "label")
+VIDEO_OF_SPAN = (*VIDEO, "video_name", "filename", "file_name", "video_path", "clip", "media")
+CLASS = (*CATEGORY, "class", "event", "event_type", "anomaly_type", "anomaly", "type", "action")
 SENTENCE = ("sentence", "caption")
 ANNOTATOR = ("annotator",)
 RATE = ("frame_rate", "fps")
@@ -45,7 +60,7 @@ def is_glance_table(columns: Sequence[str]) -> bool:
 def is_span_table(columns: Sequence[str]) -> bool:
     """Whether a header is that of a table of spans."""
     frames = _has(columns, START_FRAME) and _has(columns, END_FRAME)
-    return _has(columns, VIDEO) and (frames or (_has(columns, START_S) and _has(columns, END_S)))
+    return _has(columns, VIDEO_OF_SPAN) and (frames or (_has(columns, START_S) and _has(columns, END_S)))
 
 
 def is_caption_table(columns: Sequence[str]) -> bool:
@@ -89,16 +104,16 @@ def read_span_table(source: Source, format_name: str) -> Import:
         raise DataError(f"{_columns(source)}; a video and a span are needed: {VIDEO[0]}, {needed}")
     found = Import(format=format_name)
     kind = SpanKind.CAPTION if is_caption_table(source.columns) else SpanKind.EVENT
-    for place, video, row in _rows(source, found):
+    for place, video, row in _rows(source, found, VIDEO_OF_SPAN):
         with _faults_of(found, place, video):
             found.take(
                 ForeignSpan(
                     video=video,
                     start_frame=_parse(row, START_FRAME, frame_number),
                     end_frame=_parse(row, END_FRAME, frame_number),
-                    start_s=_parse(row, START_S, seconds),
-                    end_s=_parse(row, END_S, seconds),
-                    category=_cell(row, CATEGORY),
+                    start_s=_parse(row, START_S, clock_seconds),
+                    end_s=_parse(row, END_S, clock_seconds),
+                    category=_cell(row, CLASS),
                     sentence=_cell(row, SENTENCE),
                     kind=kind,
                     frame_rate=_parse(row, RATE, frames_per_second),
@@ -117,11 +132,11 @@ def _faults_of(found: Import, place: str, video: str) -> Iterator[None]:
         found.fault(place, video, Reason.MALFORMED_ROW, fault)
 
 
-def _rows(source: Source, found: Import) -> Iterator[tuple[str, str, Mapping[str, str]]]:
+def _rows(source: Source, found: Import, names: Sequence[str] = VIDEO) -> Iterator[tuple[str, str, Mapping[str, str]]]:
     """Yield place, video name and cells of each row that is whole; the others become faults."""
     width = len(source.columns)
     for row in source.rows():
-        place, video = f"{source.name}:{row.line}", _cell(row.cells, VIDEO)
+        place, video = f"{source.name}:{row.line}", _cell(row.cells, names)
         if row.width > width:
             found.fault(place, video, Reason.MALFORMED_ROW, f"{row.width} cells in a table of {width} columns")
         elif video is None:
@@ -162,7 +177,7 @@ GLANCES = Format(
     read=lambda source, _: read_glance_table(source, "glances"),
 )
 GROUND_TRUTH = Format(
-    title="CSV of events: video_id,start_frame,end_frame_exclusive,category",
+    title="CSV of events: video_id,start_frame,end_frame_exclusive,category, or start and end in seconds or hh:mm:ss",
     likeness=by_columns(lambda columns: is_span_table(columns) and not is_caption_table(columns)),
     read=lambda source, _: read_span_table(source, "ground-truth"),
 )

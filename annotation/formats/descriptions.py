@@ -9,12 +9,11 @@ from typing import Any
 
 from annotation.formats.base import Format, by_lines
 from annotation.formats.foreign import ForeignSpan, Import, SpanKind
-from annotation.source import Source, frame_number, frames_per_second, seconds, show
+from annotation.source import Source, clock_seconds, frame_number, frames_per_second, show
 from pipeline.errors import DataError
 from pipeline.records import NORMAL, Reason
 
 _UCA_LINE = re.compile(r"^(?P<video>\S.*?)\s+(?P<start>[\d:.]+)\s+(?P<end>[\d:.]+)\s*##\s*(?P<sentence>.*)$")
-_CLOCK = re.compile(r"^(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+(?:\.\d*)?)$")
 
 
 def is_hivau(payload: Any) -> bool:
@@ -115,7 +114,7 @@ def _read_uca_line(found: Import, line: str, place: str) -> None:
     if match is None:
         found.fault(place, None, Reason.MALFORMED_ROW, f"{show(line)}: expected `video start end ##sentence`")
         return
-    bounds = [_clock(match["start"]), _clock(match["end"])]
+    bounds = [match["start"], match["end"]]
     _take(found, match["video"], _Described(SpanKind.CAPTION, bounds, match["sentence"], place))
 
 
@@ -127,7 +126,7 @@ def _take(found: Import, video: str, described: _Described, **of_video: Any) -> 
             raise ValueError(f"[start, end] in seconds is expected, not {show(bounds)}")
         if sentence is not None and not isinstance(sentence, str):
             raise ValueError(f"a sentence is expected, not {show(sentence)}")
-        start_s, end_s = map(seconds, bounds)
+        start_s, end_s = map(clock_seconds, bounds)
     except ValueError as fault:
         found.fault(place, video, Reason.MALFORMED_ROW, fault)
         return
@@ -169,14 +168,6 @@ def _videos(source: Source, found: Import) -> Iterator[tuple[str, dict[str, Any]
 def _entries(payload: Any) -> Iterator[dict[str, Any]]:
     if isinstance(payload, dict):
         yield from (entry for entry in payload.values() if isinstance(entry, dict))
-
-
-def _clock(text: str) -> str | float:
-    """Return seconds of `[hh:]mm:ss.s`; another text comes back as it is."""
-    match = _CLOCK.match(text)
-    if match is None:
-        return text
-    return int(match["hours"] or 0) * 3600 + int(match["minutes"]) * 60 + float(match["seconds"])
 
 
 HIVAU = Format(

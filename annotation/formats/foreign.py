@@ -6,10 +6,11 @@ file, for messages: `glances.csv:17` (a line) or `export.json: $[3].annotations[
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from pipeline.records import Reason
+from pipeline.records import NORMAL, Reason
+from pipeline.taxonomy import canonical
 
 IGNORE = "Ignore"
 """The class of a click that is none: here is nothing abnormal, or a click near by does not count."""
@@ -90,6 +91,23 @@ class ForeignSpan:
     frame_rate: float | None = None
     num_frames: int | None = None
     place: str
+
+    def middle(self) -> ForeignGlance | None:
+        """Return the click in the middle of an abnormal event, None for a span that is none or has no bounds."""
+        if self.kind is not SpanKind.EVENT or canonical(self.category or "") == NORMAL:
+            return None
+        click = ForeignGlance(
+            video=self.video,
+            paths=self.paths,
+            category=self.category,
+            frame_rate=self.frame_rate,
+            place=f"{self.place} (middle)",
+        )
+        if self.start_frame is not None and self.end_frame is not None:
+            return replace(click, frame_index=(self.start_frame + self.end_frame - 1) // 2)
+        if self.start_s is not None and self.end_s is not None:
+            return replace(click, time_s=(self.start_s + self.end_s) / 2)
+        return None
 
     def problem(self) -> tuple[Reason, str] | None:
         """Return what is wrong with the span whatever the video, None where nothing is."""

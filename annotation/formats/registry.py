@@ -54,6 +54,8 @@ def _detect(source: Source) -> str:
     formats = annotation_formats()
     likeness = {name: known.likeness(source) for name, known in formats.items()}
     best = max(likeness, key=likeness.__getitem__)
+    if not likeness[best] and source.is_json_lines:
+        raise DataError(f"{source.path}: JSON Lines, of none of the known formats: {', '.join(formats)}")
     if not likeness[best]:
         known = "".join(f"\n  {name}: {entry.title}" for name, entry in formats.items())
         raise DataError(f"{source.path}: the content has none of the known annotation formats:{known}")

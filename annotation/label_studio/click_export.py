@@ -261,7 +261,7 @@ def _write_notes(reading: Reading) -> None:
 
 
 def _likeness(source: Source) -> float:
-    if source.is_parquet:
+    if source.is_binary or source.is_xml or source.is_json_lines:
         return 0.0
     if not source.is_json:
         return float(len(FLAT_COLUMNS & set(source.columns)) > 1)

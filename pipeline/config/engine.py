@@ -50,6 +50,11 @@ class GlancesConfig(Section):
     frame_rate: float | None = Field(
         None, gt=0, description="frame rate of Label Studio projects whose tasks lack it; null: that of the video"
     )
+    spans: Literal["ignore", "middle"] = Field(
+        "ignore",
+        description="events with start and end in an annotation file. ignore: they are no clicks; middle: each gives "
+        "one click, on its middle",
+    )
     policy: Literal["union", "majority", "one"] = Field(
         "union",
         description="whose clicks count if several people annotated a video. union: all, each event once; majority: "

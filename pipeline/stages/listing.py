@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import io
 import json
 import logging
 import math
 import os
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import Any
 
 import fsspec
 
-from pipeline.errors import RecordError
+from pipeline.errors import DataError, RecordError
 from pipeline.records import Reason
+from pipeline.spreadsheet import decode, delimiter_of, read_cells, with_point
 from pipeline.workspace import is_made_by_a_build
 
 logger = logging.getLogger(__name__)
@@ -31,8 +33,7 @@ _UNFINISHED_SUFFIXES = frozenset({".part", ".partial", ".filepart", ".crdownload
 _FOREIGN_SUFFIXES = frozenset({".braw", ".r3d", ".sec", ".ave", ".g64", ".g64x", ".nvr", ".h64", ".bvr", ".swf"})
 """Of recorders and programs whose files FFmpeg does not read: to be exported by them first."""
 MANIFEST_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
-DELIMITERS = ",\t;"
-"""What separates the cells of a manifest: spreadsheets write semicolons where the comma is the decimal sign."""
+_NUMBERS = frozenset({"fps", "num_frames"})
 SPLITS = frozenset({"train", "validation", "test"})
 _WITHOUT_FOOTAGE = frozenset({"video_id", "num_frames", "fps"})
 """Columns that stand in for a file where there are features and no pictures."""
@@ -192,7 +193,7 @@ def _read_manifest(path: Path) -> Iterator[Source | BadSource]:
         yield BadSource(name=str(path), fault=fault)
         return
     is_table = path.suffix.lower() in {".csv", ".tsv"}
-    for line, row in _table_rows(text) if is_table else _jsonl_rows(text):
+    for line, row in _table_rows(text, path) if is_table else _jsonl_rows(text):
         place = f"{path}:{line}"
         try:
             if isinstance(row, str):
@@ -208,24 +209,17 @@ def _text_of(manifest: Path) -> str:
     except OSError as fault:
         raise RecordError(Reason.UNREADABLE, f"{manifest}: cannot be read as a manifest: {fault.strerror}") from None
     try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as fault:
-        line = content.count(b"\n", 0, fault.start) + 1
-        detail = f"{manifest}:{line}: not UTF-8 text: byte 0x{content[fault.start]:02x}; save the manifest as UTF-8"
-        raise RecordError(Reason.UNREADABLE, detail) from None
+        return decode(content, manifest)
+    except DataError as fault:
+        raise RecordError(Reason.UNREADABLE, f"{fault}; save the manifest as UTF-8") from None
 
 
-def _table_rows(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+def _table_rows(text: str, manifest: Path) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Yield line number and cells of each row, or what is wrong with it."""
-    header = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(DELIMITERS, key=header.count), strict=True)
+    delimiter = delimiter_of(text)
     columns: list[str] = []
-    last_line = 0
     try:
-        for cells in reader:
-            line, last_line = last_line + 1, reader.line_num
-            if not cells:
-                continue
+        for line, cells in read_cells(text, manifest):
             if not columns:
                 columns = [name.strip().lower() for name in cells]
                 if "file" not in columns and not {*columns} >= _WITHOUT_FOOTAGE:
@@ -235,9 +229,10 @@ def _table_rows(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
             elif len(cells) != len(columns):
                 yield line, f"{len(cells)} values under a header of {len(columns)}"
             else:
-                yield line, {key: cell.strip() for key, cell in zip(columns, cells, strict=True) if cell.strip()}
-    except csv.Error as fault:
-        yield last_line + 1, f"not a readable table from here on: {fault}"
+                row = {key: cell.strip() for key, cell in zip(columns, cells, strict=True) if cell.strip()}
+                yield line, row | {key: with_point(row[key], delimiter) for key in _NUMBERS & row.keys()}
+    except DataError as fault:
+        yield int(re.search(r":(\d+): ", str(fault))[1]), f"not a readable table from here on: {fault}"
     if not columns:
         yield 1, "empty manifest"
 
@@ -283,7 +278,7 @@ def _manifest_source(manifest: Path, place: str, row: Mapping[str, Any]) -> Sour
             raise ValueError(f"num_frames={claimed_frames} must be at least 1")
         path = ""
     else:
-        path = file if "://" in file else str(manifest.parent / file)
+        path = file if "://" in file else _on_disk(manifest.parent, file)
     return Source(
         path=path,
         name=file or str(row["video_id"]),
@@ -294,6 +289,47 @@ def _manifest_source(manifest: Path, place: str, row: Mapping[str, Any]) -> Sour
         claimed_fps=claimed_fps,
         claimed_frames=claimed_frames,
     )
+
+
+def _on_disk(folder: Path, file: str) -> str:
+    """Return the path of a manifest's file as the disk spells it.
+
+    A name that is not there is looked for with Windows' separators turned round, and among those that differ from it
+    in Unicode form (a Mac writes NFD) or in case only.
+
+    Raises:
+        ValueError: several names differ in that only.
+    """
+    path = folder / file
+    if os.path.lexists(path):
+        return str(path)
+    found = folder
+    for part in Path(file.replace("\\", "/")).parts:
+        below = found / part
+        if not os.path.lexists(below):
+            alike = [name for name in _names_in(found) if _plain(name) == _plain(part)]
+            exact = [name for name in alike if unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", part)]
+            alike = exact or alike
+            if len(alike) > 1:
+                raise ValueError(f"{file!r} can be any of {', '.join(sorted(alike))}, which differ in case only")
+            if not alike:
+                return str(path)
+            below = found / alike[0]
+        found = below
+    if unicodedata.normalize("NFC", found.name) != unicodedata.normalize("NFC", path.name):
+        logger.warning("%s: taken for %s, which is spelt otherwise", found, file)
+    return str(found)
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _text(row: Mapping[str, Any], key: str) -> str | None:
