@@ -224,8 +224,8 @@ def judge(
         if verdict is not None:
             verdict = dataclasses.replace(verdict, original_answer=candidate.pair.answer)
         support = round(support_of(pair, candidate.caption), 4)
-        at_odds = None if verdict else next(_conflicts(pair, candidate.caption), None)
-        conflict = None if at_odds is None else at_odds.reason.value
+        doubt = None if verdict else next(_conflicts(pair, candidate.caption), None)
+        conflict = None if doubt is None else doubt.reason.value
         kept.append((pair, dataclasses.replace(verdict or _accepted(pair), support=support, conflict=conflict)))
     duplicates = near_duplicates([pair for pair, _ in kept], config)
     rejected.extend(duplicates.items())
