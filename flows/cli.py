@@ -209,7 +209,7 @@ def import_(
 @app.command()
 def export(
     dataset: Annotated[Path, typer.Argument(help="dataset folder of a build")],
-    format_: Annotated[str, typer.Option("--format", help="llava, sharegpt, messages, webdataset, or package:name")],
+    format_: Annotated[str, typer.Option("--format", help="llava, sharegpt, llamafactory, swift, messages, webdataset, or package:name")],
     out: Annotated[Path, typer.Option("-o", "--out", help="file or folder to write")],
 ) -> None:
     """Write a dataset in another training format."""
