@@ -20,6 +20,7 @@ from flows.commands.answers import eval_answers
 from flows.commands.detect import detect
 from flows.commands.label_studio import studio_app
 from flows.commands.prompts import prompts_app
+from flows.commands.push import push
 from flows.commands.review import review_app
 from flows.commands.serve import serve
 from flows.commands.suggest import suggest
@@ -68,6 +69,7 @@ app.add_typer(prompts_app, name="prompts")
 app.add_typer(review_app, name="review")
 app.command()(detect)
 app.command()(serve)
+app.command()(push)
 studio_app.command("suggest")(suggest)
 studio_app.command("webhook")(webhook)
 app.add_typer(studio_app, name="labelstudio")

@@ -48,7 +48,10 @@ READ_BY_SWIFT = """
 import json, sys
 from swift.dataset import load_dataset
 rows, _ = load_dataset([sys.argv[1]], num_proc=1, strict=True)
-print("ROWS " + json.dumps(rows.to_list()))
+rows = rows.to_list()
+for row in rows:  # swift keeps each turn as JSON
+    row["messages"] = [json.loads(turn) if isinstance(turn, str) else turn for turn in row["messages"]]
+print("ROWS " + json.dumps(rows))
 """
 
 
