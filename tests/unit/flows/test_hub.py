@@ -38,7 +38,8 @@ class Hub:
             asked = json.loads(body)
             name = f"{asked.get('organization', 'me')}/{asked['name']}"
             self.repos[name] = asked
-            return 200, {"url": f"{self.url}/{name}", "id": name}
+            kind = "datasets/" if asked.get("type") == "dataset" else ""
+            return 200, {"url": f"{self.url}/{kind}{name}", "id": name}
         if "/preupload/" in path:
             files = json.loads(body)["files"]
             return 200, {"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]}
@@ -51,7 +52,7 @@ class Hub:
                     self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
                 elif line["key"] == "deletedFile":
                     self.files.pop(line["value"]["path"])
-            return 200, {"commitUrl": f"{self.url}/commit/1", "commitOid": "1" * 40, "success": True}
+            return 200, {"commitUrl": self.url + path.removeprefix("/api").removeprefix("/models"), "commitOid": "1" * 40, "success": True}
         if "/tree/" in path:
             return 200, [{"type": "file", "path": p, "size": 1, "oid": "a" * 40} for p in self.files]
         siblings = [{"rfilename": p} for p in self.files]
@@ -102,7 +103,7 @@ def test_a_dataset_goes_up_with_its_card_in_private(hub: Hub, dataset: Path) -> 
     hub.files["data/train-00007-of-00009.parquet"] = b"of an earlier dataset"
     kind, url = push_folder(dataset, "me/cameras", **PUSH)
     assert (kind, url) == ("dataset", f"{hub.url}/datasets/me/cameras")
-    assert hub.repos["me/cameras"]["private"] is True
+    assert hub.repos["me/cameras"]["visibility"] == "private"
     assert hub.repos["me/cameras"]["type"] == "dataset"
     local = {p.relative_to(dataset).as_posix(): p.read_bytes() for p in dataset.rglob("*") if p.is_file()}
     assert hub.files == local
