@@ -26,6 +26,7 @@ from flows.commands.serve import serve
 from flows.commands.suggest import suggest
 from flows.commands.tiny import train_tiny
 from flows.commands.train import merge, train_lora
+from flows.commands.view import view
 from flows.commands.webhook import webhook
 from pipeline.errors import HolmesError, SetupError
 
@@ -70,6 +71,7 @@ app.add_typer(review_app, name="review")
 app.command()(detect)
 app.command()(serve)
 app.command()(push)
+app.command()(view)
 studio_app.command("suggest")(suggest)
 studio_app.command("webhook")(webhook)
 app.add_typer(studio_app, name="labelstudio")
@@ -211,7 +213,10 @@ def import_(
 @app.command()
 def export(
     dataset: Annotated[Path, typer.Argument(help="dataset folder of a build")],
-    format_: Annotated[str, typer.Option("--format", help="llava, sharegpt, llamafactory, swift, messages, webdataset, or package:name")],
+    format_: Annotated[
+        str,
+        typer.Option("--format", help="llava, sharegpt, llamafactory, swift, messages, webdataset, or package:name"),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="file or folder to write")],
 ) -> None:
     """Write a dataset in another training format."""

@@ -10,7 +10,7 @@ from pipeline.dataset import layout
 from pipeline.errors import DataError, HolmesError, SetupError
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, RepoUrl
 
 Kind = Literal["dataset", "adapter", "sampler"]
 
@@ -39,30 +39,30 @@ def push_folder(folder: Path, repo: str, *, private: bool, revision: str | None,
         )
         if revision is not None:
             api.create_branch(made.repo_id, repo_type=made.repo_type, branch=revision, exist_ok=True)
-        _upload(api, source, made.repo_id, str(made.repo_type), kind, revision, message)
+        _upload(api, source, made, kind, revision=revision, message=message)
     except (HFValidationError, LocalTokenNotFoundError) as fault:
         raise SetupError(f"{repo}: {fault}") from None
     except HfHubHTTPError as fault:
         status = fault.response.status_code if fault.response is not None else "no"
-        cure = "; log in with `hf auth login`, or set HF_TOKEN to a token that may write" if status in (401, 403) else ""
+        cure = (
+            "; log in with `hf auth login`, or set HF_TOKEN to a token that may write" if status in (401, 403) else ""
+        )
         raise SetupError(f"{repo}: the hub answers {status}: {fault.server_message or fault}{cure}") from None
     except (httpx.HTTPError, OSError) as fault:
         raise SetupError(f"{repo}: the upload stopped ({fault}); run the command again to go on") from None
     return kind, str(made)
 
 
-def _upload(
-    api: HfApi, source: Path, repo_id: str, repo_type: str, kind: Kind, revision: str | None, message: str
-) -> None:
+def _upload(api: HfApi, source: Path, repo: RepoUrl, kind: Kind, *, revision: str | None, message: str) -> None:
     if kind != "dataset" and not (source / layout.CARD).is_file():
         # Before the weights: a repository without a card says nothing of what is in it.
-        card = _model_card(kind, source, repo_id).encode()
+        card = _model_card(kind, source, repo.repo_id).encode()
         api.upload_file(
-            path_or_fileobj=card, path_in_repo=layout.CARD, repo_id=repo_id, repo_type=repo_type,
+            path_or_fileobj=card, path_in_repo=layout.CARD, repo_id=repo.repo_id, repo_type=repo.repo_type,
             revision=revision, commit_message=message,
         )  # fmt: skip
     api.upload_folder(
-        repo_id=repo_id, repo_type=repo_type, folder_path=source, revision=revision, commit_message=message,
+        repo_id=repo.repo_id, repo_type=repo.repo_type, folder_path=source, revision=revision, commit_message=message,
         ignore_patterns=list(_UNFINISHED),
         # Shards of an earlier dataset would be read along with those of this one.
         delete_patterns=["data/*.parquet"] if kind == "dataset" else None,
@@ -123,7 +123,8 @@ def _model_card(kind: Kind, source: Path, repo_id: str) -> str:
         license=_LICENCE, base_model=known_base, tags=tags, pipeline_tag="video-classification",
         library_name="peft" if kind == "adapter" else None,
     ).to_yaml()  # fmt: skip
+    made_with = json.dumps(facts, indent=2)
     return (
         f"---\n{header}\n---\n\n# {name}\n\n{about} Made by Holmes Engine.\n\n## Use it\n\n```\n"
-        f"hf download {repo_id} --local-dir FOLDER\n{use}\n```\n\n## How it was made\n\n```json\n{json.dumps(facts, indent=2)}\n```\n"
+        f"hf download {repo_id} --local-dir FOLDER\n{use}\n```\n\n## How it was made\n\n```json\n{made_with}\n```\n"
     )

@@ -167,9 +167,7 @@ def _write_llamafactory(folder: Path, out: Path) -> int:
     return count
 
 
-def _of_clips(
-    folder: Path, convert: Callable[[Row, str], dict[str, Any]]
-) -> Callable[[Row, str], dict[str, Any]]:
+def _of_clips(folder: Path, convert: Callable[[Row, str], dict[str, Any]]) -> Callable[[Row, str], dict[str, Any]]:
     """Return `convert` for rows whose clips are files: it raises DataError where a row means a span of a video."""
 
     def checked(row: Row, video: str) -> dict[str, Any]:

@@ -103,7 +103,11 @@ def check_answer(
     if broken := find_broken_text(pair.answer):
         return RecordError(Reason.BROKEN_TEXT, broken)
     # Quotation marks excuse nothing here: LLaMA-Factory ends a whole training at an <image> without an image.
-    for name, text in (("answer", pair.answer), ("question", pair.question), ("caption", caption.text if caption else "")):
+    for name, text in (
+        ("answer", pair.answer),
+        ("question", pair.question),
+        ("caption", caption.text if caption else ""),
+    ):
         if token := find_control_token(text):
             return RecordError(Reason.CONTROL_TOKEN, f"{token} of the {name}: trainers read it as no text")
     faults = (check(pair, caption, config) for check in _CHECKS)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from dataset_fixtures import _no_figures_unasked, fill
+
 from flows.hub import push_folder
 from pipeline.config import ExportConfig
 from pipeline.errors import DataError, SetupError
@@ -52,7 +52,11 @@ class Hub:
                     self.files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
                 elif line["key"] == "deletedFile":
                     self.files.pop(line["value"]["path"])
-            return 200, {"commitUrl": self.url + path.removeprefix("/api").removeprefix("/models"), "commitOid": "1" * 40, "success": True}
+            return 200, {
+                "commitUrl": self.url + path.removeprefix("/api").removeprefix("/models"),
+                "commitOid": "1" * 40,
+                "success": True,
+            }
         if "/tree/" in path:
             return 200, [{"type": "file", "path": p, "size": 1, "oid": "a" * 40} for p in self.files]
         siblings = [{"rfilename": p} for p in self.files]
