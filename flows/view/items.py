@@ -48,8 +48,8 @@ class ViewedPairs:
                 {
                     "pair_id": pair_id, "video_id": item.video_id, "label": item.label, "task": item.task,
                     "start_s": item.start_s, "end_s": item.end_s,
-                    "in_source": not item.clip_path.endswith(self._workspace.clip_file(item.clip_id)), "caption": item.caption,
-                    "question": item.question, "answer": item.answer,
+                    "in_source": not item.clip_path.endswith(self._workspace.clip_file(item.clip_id)),
+                    "caption": item.caption, "question": item.question, "answer": item.answer,
                     "state": "kept" if pair_id in kept else "rejected" if fault else "undecided",
                     "reason": None if fault is None else fault.reason,
                     "detail": None if fault is None else fault.detail,
