@@ -20,11 +20,13 @@ from flows.commands.answers import eval_answers
 from flows.commands.detect import detect
 from flows.commands.label_studio import studio_app
 from flows.commands.prompts import prompts_app
+from flows.commands.push import push
 from flows.commands.review import review_app
 from flows.commands.serve import serve
 from flows.commands.suggest import suggest
 from flows.commands.tiny import train_tiny
 from flows.commands.train import merge, train_lora
+from flows.commands.view import view
 from flows.commands.webhook import webhook
 from pipeline.errors import HolmesError, SetupError
 
@@ -69,6 +71,8 @@ app.add_typer(prompts_app, name="prompts")
 app.add_typer(review_app, name="review")
 app.command()(detect)
 app.command()(serve)
+app.command()(push)
+app.command()(view)
 studio_app.command("suggest")(suggest)
 studio_app.command("webhook")(webhook)
 app.add_typer(studio_app, name="labelstudio")
@@ -228,7 +232,10 @@ def import_(
 @app.command()
 def export(
     dataset: Annotated[Path, typer.Argument(help="dataset folder of a build")],
-    format_: Annotated[str, typer.Option("--format", help="llava, sharegpt, messages, webdataset, or package:name")],
+    format_: Annotated[
+        str,
+        typer.Option("--format", help="llava, sharegpt, llamafactory, swift, messages, webdataset, or package:name"),
+    ],
     out: Annotated[Path, typer.Option("-o", "--out", help="file or folder to write")],
 ) -> None:
     """Write a dataset in another training format."""

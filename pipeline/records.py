@@ -75,6 +75,7 @@ class Reason(StrEnum):
     REFUSAL = "refusal"
     REPETITION = "repetition"
     BROKEN_TEXT = "broken_text"
+    CONTROL_TOKEN = "control_token"  # noqa: S105 - a reason, no secret
     OTHER_LANGUAGE = "other_language"
     FIRST_PERSON = "first_person"
     INVENTED_TIME = "invented_time"

@@ -15,7 +15,8 @@ from flows.commands.model_options import AllowPickle, Device, Dtype, ModelBase, 
 from pipeline.errors import DataError, RecordError, SetupError
 
 if TYPE_CHECKING:
-    from pipeline.infer.detection import Detection
+    from flows.notify import Tell
+    from pipeline.infer.detection import DetectedSpan, Detection
     from pipeline.infer.detector import Detector
     from pipeline.infer.settings import DetectSettings
     from pipeline.prompts import Message
@@ -67,6 +68,12 @@ def detect(
         str | None, typer.Option("--annotate", metavar="F", help="MP4 with scores, spans and text burnt in")
     ] = None,
     srt: Annotated[str | None, typer.Option("--srt", metavar="F", help="subtitles: one cue per span")] = None,
+    notify: Annotated[
+        str | None,
+        typer.Option(
+            "--notify", metavar="URL", help="post each span of a stream there; signed by HOLMES_NOTIFY_SECRET"
+        ),
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="longest answer in tokens")] = 128,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -110,11 +117,15 @@ def detect(
         raise SetupError(f"--chat is about one video, here are {len(found)}")
     if annotate is not None and any(is_live(video.path) for video in found):
         raise SetupError("--annotate reads a video again, which a stream does not allow")
+    if notify is not None and not all(is_live(video.path) for video in found):
+        raise SetupError("--notify tells the spans of streams as they come; what is found in files is printed")
     outputs = {"--plot": plot, "--annotate": annotate, "--srt": srt}
     for option, target in outputs.items():
         if target is not None and len(found) > 1 and _NAME not in target and not _is_folder(target):
             raise SetupError(f"{option} {target}: for several videos name a folder (ending in /), or put {_NAME} in")
-    failed = len(faults) + (_run(settings, found, outputs, ask or [], chat=chat, as_json=as_json) if found else 0)
+    failed = len(faults) + (
+        _run(settings, found, outputs, ask or [], chat=chat, as_json=as_json, notify=notify) if found else 0
+    )
     if failed:
         raise DataError(f"{failed} of {len(found) + len(faults)} videos could not be used")
 
@@ -149,16 +160,32 @@ def _run(
     *,
     chat: bool,
     as_json: bool,
+    notify: str | None,
 ) -> int:
     """Detect in every video and print what was found at once; return how many could not be used."""
+    from flows.notify import notifying
     from pipeline.infer.detector import Detector
 
     detector = Detector(settings)
+    with notifying(notify) as tell:
+        return _run_each(detector, videos, outputs, ask, tell, chat=chat, as_json=as_json)
+
+
+def _run_each(
+    detector: Detector,
+    videos: list[_Named],
+    outputs: _Outputs,
+    ask: list[str],
+    tell: Tell | None,
+    *,
+    chat: bool,
+    as_json: bool,
+) -> int:
     failed = 0
     for video in videos:
         sheet = None if as_json else _Sheet(f"{video.path}:" if len(videos) > 1 else None)
         try:
-            found = _detect(detector, video.path, sheet)
+            found = _detect(detector, video.path, sheet, tell)
             history = _opening(detector, found)
             asked = [(question, _answer(detector, found, question, history)) for question in ask]
             if sheet is None:
@@ -196,13 +223,20 @@ def _write(found: Detection, name: str, detector: Detector, outputs: _Outputs) -
         write_annotated(found, _target(annotate, name, ".mp4"), detector.settings.reader)
 
 
-def _detect(detector: Detector, video: str, sheet: _Sheet | None) -> Detection:
+def _detect(detector: Detector, video: str, sheet: _Sheet | None, tell: Tell | None) -> Detection:
     """Detect in a video and print what was found: of a stream each span when it is over."""
     from flows.console import shown_progress
     from pipeline.video.live import is_live
 
     if is_live(video):
-        found = detector.watch(video, None if sheet is None else lambda span: sheet.line(str(span)))
+
+        def on_span(span: DetectedSpan) -> None:
+            if sheet is not None:
+                sheet.line(str(span))
+            if tell is not None:
+                tell(video, span)
+
+        found = detector.watch(video, on_span)
     else:
         with shown_progress() as show:
             found = detector.detect(video, show)

@@ -102,6 +102,18 @@ def to_messages(row: Row, video: str) -> dict[str, Any]:
     }
 
 
+def to_swift(row: Row, video: str) -> dict[str, Any]:
+    """Return a row as ms-swift reads chats with videos: `<video>` stands where the video belongs."""
+    return {
+        "id": row["id"],
+        "messages": [
+            {"role": "user", "content": f"{_VIDEO_PLACE}{row['question']}"},
+            {"role": "assistant", "content": row["answer"]},
+        ],
+        "videos": [video],
+    }
+
+
 def write_json(folder: Path, out: Path, convert: Callable[[Row, str], dict[str, Any]], suffix: str) -> int:
     """Write what `convert` makes of every row and the path of its clip: one file of all splits, or one a split.
 
@@ -134,6 +146,35 @@ def write_json(folder: Path, out: Path, convert: Callable[[Row, str], dict[str, 
         if not written:
             path.unlink()
     return count
+
+
+def _write_llamafactory(folder: Path, out: Path) -> int:
+    """Write ShareGPT files and the `dataset_info.json` by which LLaMA-Factory finds them, named holmes_<split>."""
+    if out.suffix or out.is_file():
+        raise ConfigError(f"{out}: llamafactory is written to a folder, which becomes its dataset_dir")
+    count = write_json(folder, out, _of_clips(folder, to_sharegpt), ".json")
+    described = {
+        f"holmes_{split}": {
+            "file_name": f"{split}.json",
+            "formatting": "sharegpt",
+            "columns": {"messages": "conversations", "videos": "videos"},
+        }
+        for split in layout.SPLITS
+        if (out / f"{split}.json").is_file()
+    }
+    with _whole_or_not(out / "dataset_info.json") as file:
+        file.write((json.dumps(described, indent=2) + "\n").encode())
+    return count
+
+
+def _of_clips(folder: Path, convert: Callable[[Row, str], dict[str, Any]]) -> Callable[[Row, str], dict[str, Any]]:
+    """Return `convert` for rows whose clips are files: it raises DataError where a row means a span of a video."""
+
+    def checked(row: Row, video: str) -> dict[str, Any]:
+        _require_clip(folder, row)
+        return convert(row, video)
+
+    return checked
 
 
 def _write_items(path: Path, items: Iterator[dict[str, Any]], *, as_lines: bool) -> int:
@@ -213,14 +254,19 @@ def _clip_bytes(folder: Path, row: Row) -> bytes:
     content, path = row["video"]["bytes"], row["video"]["path"]
     if content is not None:
         return bytes(content)
-    if not str(path).startswith(layout.CLIP_FOLDER):
-        raise DataError(
-            f"{folder}: row {row['id']}: {path} is a whole source video, no clip; build with clips.files=encode"
-        )
+    _require_clip(folder, row)
     try:
         return (folder / str(path)).read_bytes()
     except OSError as fault:
         raise DataError(f"{folder}: row {row['id']}: {path}: {fault.strerror or fault}") from None
+
+
+def _require_clip(folder: Path, row: Row) -> None:
+    content, path = row["video"]["bytes"], row["video"]["path"]
+    if content is None and not str(path).startswith(layout.CLIP_FOLDER):
+        raise DataError(
+            f"{folder}: row {row['id']}: {path} is a whole source video, no clip; build with clips.files=encode"
+        )
 
 
 def _chunks(rows: Iterator[Row], size: int) -> Iterator[Iterator[Row]]:
@@ -255,3 +301,11 @@ MESSAGES = ExportFormat(
     title="chat messages, an item a line", write=lambda folder, out: write_json(folder, out, to_messages, ".jsonl")
 )
 WEBDATASET = ExportFormat(title="WebDataset: tar files of clips with JSON", write=_write_tars)
+LLAMAFACTORY = ExportFormat(
+    title="LLaMA-Factory: ShareGPT with videos and a dataset_info.json, a folder for --dataset_dir",
+    write=_write_llamafactory,
+)
+SWIFT = ExportFormat(
+    title="ms-swift: chats with videos, an item a line",
+    write=lambda folder, out: write_json(folder, out, _of_clips(folder, to_swift), ".jsonl"),
+)

@@ -27,6 +27,17 @@ class DetectedSpan:
     confidence: float | None = None
     consistent: bool = True
 
+    def as_json(self) -> dict[str, Any]:
+        """Return the span as in what `holmes detect --json` prints."""
+        return {
+            "start_s": round(self.start_s, 3),
+            "end_s": round(self.end_s, 3),
+            "score": round(self.score, 4),
+            "answer": self.answer,
+            "confidence": _rounded(self.confidence),
+            "consistent": self.consistent,
+        }
+
     def __str__(self) -> str:
         """Say when, and what, or where there is no answer how abnormal."""
         return f"[{self.start_s:.1f}s~{self.end_s:.1f}s] {self.answer or f'score {self.score:.2f}'}"
@@ -66,17 +77,7 @@ class Detection:
             "answer": self.answer,
             "confidence": _rounded(self.confidence),
             "consistent": self.consistent,
-            "spans": [
-                {
-                    "start_s": round(span.start_s, 3),
-                    "end_s": round(span.end_s, 3),
-                    "score": round(span.score, 4),
-                    "answer": span.answer,
-                    "confidence": _rounded(span.confidence),
-                    "consistent": span.consistent,
-                }
-                for span in self.spans
-            ],
+            "spans": [span.as_json() for span in self.spans],
             "scores": {
                 "times_s": np.round(self.times_s, 3).tolist(),
                 "values": np.round(self.scores.astype(np.float64), 4).tolist(),

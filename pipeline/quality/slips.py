@@ -1,4 +1,4 @@
-"""Slips of a model that show in the text alone: broken characters, another language, a speaker, invented times.
+"""Slips of a model that show in the text alone: broken characters, control tokens, another language, and so on.
 
 Each function returns what is wrong, quoted, or None. Only positive evidence counts: a terse or odd answer stays.
 """
@@ -16,6 +16,14 @@ _REPLACEMENT = "\ufffd"
 _MOJIBAKE = re.compile(
     "[\u00c2\u00c3][\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u0192\u2013-\u203a\u20ac\u2122]"
     "|\u00e2\u20ac[\u0080-\u00bf\u0152\u0153\u0160\u0161\u02dc\u2013-\u203a\u2122]|\u00ef\u00bb\u00bf"
+)
+
+# Whatever looks like a tag, since every model family has its own: <image>, </s>, <|im_start|>, <0x0A>, <<SYS>>,
+# DeepSeek's with full-width bars, and the bracketed ones of Mistral. "Speed < 5" has a space, "a<b" no end.
+_CONTROL_TOKEN = re.compile(
+    r"</?[|\uff5c]?(?:[^\W\d]|0x)[\w.:\u2581-]{0,40}[|\uff5c]?\s?/?>|<[|\uff5c][^<>\n]{1,60}[|\uff5c]>"
+    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_(?:CALLS|RESULTS|CONTENT)|THINK|IMG(?:_(?:BREAK|END))?|AUDIO"
+    r"|BOS|EOS|PAD|UNK|CLS|SEP|MASK)\]",
 )
 
 _SPOKEN = re.compile(
@@ -77,6 +85,12 @@ def find_broken_text(text: str) -> str | None:
     if match := _MOJIBAKE.search(text):
         return f"{match.group()!r} at character {match.start()} is UTF-8 read as another encoding"
     return None
+
+
+def find_control_token(text: str) -> str | None:
+    """Find what a trainer or tokenizer reads as a medium or a turn, not as text: `<image>`, `</s>`, `[INST]`."""
+    match = _CONTROL_TOKEN.search(text)
+    return match and f"{match.group()!r} at character {match.start()}"
 
 
 def find_other_language(text: str) -> str | None:

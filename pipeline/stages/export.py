@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 ClipsFiles = Literal["encode", "reference"]
 Progress = Callable[[str, int, int], None]
 
-CODE_VERSION = 3
+CODE_VERSION = 4
 STAMP = "tables/export/_stamp.json"
 _NEW, _OLD = "_dataset.new", "_dataset.old"
 _REASONS_NAMED = 3

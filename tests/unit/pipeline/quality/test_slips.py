@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.config import FilterConfig
 from pipeline.quality.rules import check_answer
+from pipeline.quality.slips import find_control_token
 from pipeline.records import Caption, InstructionPair, Reason, Task
 
 CLIP_S = 10.0
@@ -145,3 +146,23 @@ def test_invented_times_go(answer: str) -> None:
 )
 def test_times_of_the_clip_stay(answer: str, caption: str) -> None:
     assert reason_of(answer, caption) is None
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "<image>", "<video>", "<audio>", "</s>", "<|im_start|>", "<|im_end|>", "<start_of_turn>", "<unk>", "[INST]",
+        "[/INST]", "<<SYS>>", "<IMG_CONTEXT>", "<0x0A>", "</caption>", "<think>",
+        "<\uff5cbegin\u2581of\u2581sentence\uff5c>",
+    ],
+)  # fmt: skip
+def test_tokens_that_trainers_read_go_even_where_the_caption_has_them(token: str) -> None:
+    answer = f'Yes, the video shows a man with a sign that says "{token}", and this is abnormal.'
+    assert reason_of(answer) is Reason.CONTROL_TOKEN
+    assert reason_of(answer, caption=f"A sign says {token}.") is Reason.CONTROL_TOKEN
+    assert reason_of(answer.replace(token, "stop"), caption=f"A sign says {token}.") is Reason.CONTROL_TOKEN
+
+
+@pytest.mark.parametrize("words", ["speed < 5 and > 3", "a<b", "I <3 it", "[EXIT]", "[12.0s~14s]", "left -> right"])
+def test_signs_that_are_no_token_stay(words: str) -> None:
+    assert find_control_token(f"Yes, a sign says {words} here.") is None

@@ -264,3 +264,28 @@ def test_kill_9_leaves_the_old_dataset_or_the_new_one(fill: Fill, tmp_path: Path
     assert export_dataset(workspace, config, "encode").rows == 24
     assert files_of(workspace.dataset_folder) == new
     assert not [path.name for path in Path(workspace.storage.root).iterdir() if path.name.startswith("_")]
+
+
+@pytest.mark.parametrize("embed", [False, True])
+def test_the_lines_of_the_card_load_clips_from_any_folder(
+    fill: Fill, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embed: bool
+) -> None:
+    import io
+
+    import av
+
+    workspace = fill(files=True)
+    export_dataset(workspace, ExportConfig(embed_videos=embed), "encode")
+    folder = workspace.dataset_folder
+    lines = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    names: dict[str, Any] = {}
+    exec(lines.replace("path/to/this/folder", str(folder)), names)  # noqa: S102 - the card's own lines
+    with av.open(io.BytesIO(names["clip"]) if embed else names["clip"]) as clip:
+        assert sum(1 for _ in clip.decode(video=0)) == 20
+    assert names["decoding"]["train"].features["video"].decode is True
+    undecoded = names["decoding"]["train"].with_format("arrow")[0]["video"][0].as_py()
+    assert undecoded["bytes"] if embed else Path(undecoded["path"]).is_file()
