@@ -114,7 +114,7 @@ class Video(Record):
     """One readable video file. `width` and `height` are as shown, after rotation; `label` is None where unknown.
 
     `fps` is the mean rate measured from the timestamps; `split` is None unless the manifest names one: `VideoSplit` has
-    what was decided.
+    what was decided. `lost` is a JSON list of the stretches [start_s, end_s) that ingest found without a picture.
     """
 
     video_id: str
@@ -129,6 +129,7 @@ class Video(Record):
     label: str | None
     split: str | None
     source: str
+    lost: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
