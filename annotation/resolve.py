@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -162,6 +163,17 @@ def _resolve_category(category: str | None, video: Video, index: VideoIndex, tax
     return name
 
 
+def _check_not_lost(time_s: float, video: Video) -> None:
+    """Refuse a click where the recording has no picture: the nearest frame may be of quite another moment."""
+    for start_s, end_s in json.loads(video.lost or "[]"):
+        if start_s <= time_s < end_s:
+            raise RecordError(
+                Reason.FRAME_OUT_OF_RANGE,
+                f"a click at {time_s:.2f} s of {video.video_id}, which has no picture between {start_s:.2f} s and "
+                f"{end_s:.2f} s",
+            )
+
+
 def _resolve_frame(foreign: ForeignGlance, video: Video, timeline: Timeline) -> int:
     """Return the decoder frame of a click.
 
@@ -175,6 +187,7 @@ def _resolve_frame(foreign: ForeignGlance, video: Video, timeline: Timeline) -> 
             raise RecordError(Reason.MALFORMED_ROW, "the click has neither a frame nor a time")
         if not 0 <= time_s < timeline.duration_s:
             raise RecordError(Reason.FRAME_OUT_OF_RANGE, f"time {time_s:g} s is outside {size}")
+        _check_not_lost(time_s, video)
         return timeline.frame_at(time_s)
     last = foreign.last_frame
     late_s = timeline.start_s if foreign.by_player else 0.0
@@ -190,8 +203,10 @@ def _resolve_frame(foreign: ForeignGlance, video: Video, timeline: Timeline) -> 
     elif rate is None or _same_rate(rate, video.fps):
         if frame >= timeline.num_frames:
             raise RecordError(Reason.FRAME_OUT_OF_RANGE, f"frame {frame} is past the end of {size}")
+        _check_not_lost(timeline.time_of(frame), video)
         return frame
     elif frame / rate < timeline.duration_s:
+        _check_not_lost(frame / rate, video)
         return timeline.frame_at(frame / rate)
     at_rate = f"frame {frame} at {rate:g} fps is {frame / rate:.2f} s, past the end of {size}"
     if frame < timeline.num_frames:

@@ -55,7 +55,9 @@ def from_arrow(record_type: type[R], batches: Iterable[pa.RecordBatch]) -> Itera
     """Yield the records of Arrow batches, provenance left out."""
     names = field_names(record_type)
     for batch in batches:
-        columns = [batch.column(name).to_pylist() for name in names]
+        # A column that a table was written without holds nothing.
+        held = set(batch.schema.names)
+        columns = [batch.column(name).to_pylist() if name in held else [None] * len(batch) for name in names]
         for values in zip(*columns, strict=True):
             yield record_type(**dict(zip(names, values, strict=True)))
 

@@ -39,6 +39,9 @@ class IngestConfig(Section):
         "packets",
         description="packets: compare index with packets and decode both ends; decode: decode every frame once",
     )
+    max_lost: float = Field(
+        0.2, ge=0, le=1, description="share of a video's frames that may be lost; a video that lost more is rejected"
+    )
 
 
 class GlancesConfig(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import posixpath
@@ -67,7 +68,7 @@ class IngestStage(Claiming):
         self._video = video
 
     def identity(self) -> Mapping[str, Any]:
-        return {"code": 2, **self._config.model_dump(include={"label_from_name", "verify"})}
+        return {"code": 3, **self._config.model_dump(include={"label_from_name", "verify", "max_lost"})}
 
     def units(self) -> Iterator[Unit[Source | BadSource]]:
         for source in list_sources(self._entries):
@@ -130,6 +131,14 @@ class IngestStage(Claiming):
             # A person repairs the manifest's row, where there is one.
             named = source.path.startswith(source.place)
             raise facts if named else RecordError(facts.reason, f"{source.place}: {facts.detail}")
+        if facts.lost_share > self._config.max_lost:
+            raise RecordError(
+                Reason.DECODE_FAILED,
+                f"{source.place}: {facts.lost_share:.1%} of its {facts.num_frames} frames do not decode; "
+                f"ingest.max_lost={self._config.max_lost:g}",
+            )
+        for start_s, end_s in facts.lost:
+            logger.warning("%s: no picture between %.2f s and %.2f s", source.place, start_s, end_s)
         video_id = source.video_id or readable_id(Path(source.name).stem, source.name, facts.sha256)
         path = source.path
         if path:
@@ -150,6 +159,7 @@ class IngestStage(Claiming):
             label=self._label(source),
             split=source.split,
             source=source.place,
+            lost=json.dumps(facts.lost) if facts.lost else None,
         )
 
     def _label(self, source: Source) -> str | None:

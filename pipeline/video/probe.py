@@ -12,7 +12,8 @@ import numpy as np
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
-from pipeline.video.pyav_decoder import PyavDecoder
+from pipeline.video.losses import LostSpans, lost_frames, lost_spans
+from pipeline.video.pyav_decoder import LostFrameError, PyavDecoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,9 @@ class VideoFacts:
         codec: name of the codec, as libavcodec calls it.
         sha256: of the whole file.
         remarks: what of the file is not used, for people.
+        lost: stretches [start_s, end_s) without a picture: of frames that were looked at and do not decode, and pauses
+            of the recorder.
+        lost_share: of the frames, those that do not decode, in [0, 1]; pauses do not count.
     """
 
     fps: float
@@ -38,6 +42,8 @@ class VideoFacts:
     codec: str
     sha256: str
     remarks: tuple[str, ...] = ()
+    lost: LostSpans = ()
+    lost_share: float = 0.0
 
 
 def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") -> VideoFacts:
@@ -53,9 +59,7 @@ def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") ->
     path = Path(path)
     with closing(PyavDecoder(path, from_index=False)) as decoder:
         num_frames = decoder.timeline.num_frames
-        ends = [num_frames - 1] if verify == "packets" else range(num_frames)
-        for _ in decoder.decode(np.array(ends, dtype=np.int64)):
-            pass
+        lost = lost_frames(decoder) if verify == "decode" or not _ends_well(decoder) else np.zeros(0, dtype=np.int64)
         width, height = decoder.size
         return VideoFacts(
             fps=decoder.timeline.fps,
@@ -66,7 +70,18 @@ def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") ->
             codec=decoder.codec_name,
             sha256=_sha256(path),
             remarks=(*_other_streams(decoder), *decoder.packets.remarks),
+            lost=lost_spans(decoder.timeline, lost),
+            lost_share=len(lost) / num_frames,
         )
+
+
+def _ends_well(decoder: PyavDecoder) -> bool:
+    try:
+        for _ in decoder.decode(np.array([decoder.timeline.num_frames - 1], dtype=np.int64)):
+            pass
+    except LostFrameError:
+        return False
+    return True
 
 
 def _other_streams(decoder: PyavDecoder) -> list[str]:

@@ -87,7 +87,17 @@ class Timeline:
         """
         start_s = self.time_of(frame_index)
         end_s = self.duration_s if frame_index == self.num_frames - 1 else self.time_of(frame_index + 1)
-        return start_s + self._usual_s if end_s - start_s > max(_PAUSE_S, _PAUSE_FRAMES * self._usual_s) else end_s
+        return start_s + self._usual_s if end_s - start_s > self._pause_s else end_s
+
+    @property
+    def before_pauses(self) -> list[int]:
+        """The frames after which the recording pauses, ascending."""
+        pauses: list[int] = np.flatnonzero(np.diff(self.times_s) > self._pause_s).tolist()
+        return pauses
+
+    @cached_property
+    def _pause_s(self) -> float:
+        return max(_PAUSE_S, _PAUSE_FRAMES * self._usual_s)
 
     @cached_property
     def _usual_s(self) -> float:

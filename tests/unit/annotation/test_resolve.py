@@ -355,3 +355,10 @@ def test_a_name_that_a_tool_changed_means_the_only_video_it_can_mean(name: str, 
 def test_a_name_that_a_spreadsheet_took_for_a_date_is_told(name: str) -> None:
     with pytest.raises(RecordError, match=r"did a spreadsheet make that of a name such as 1-2"):
         VideoIndex(RENAMED).find(name)
+
+
+@pytest.mark.parametrize("click", [{"frame_index": None, "time_s": 4.5}, {"frame_index": 135}])
+def test_a_click_where_there_is_no_picture_is_refused(click: dict[str, Any]) -> None:
+    damaged = video("Fighting001_x264", lost="[[4.0, 5.0]]")
+    with pytest.raises(RecordError, match=r"no picture between 4\.00 s and 5\.00 s"):
+        resolve_glance(glance(**click), VideoIndex([damaged]))

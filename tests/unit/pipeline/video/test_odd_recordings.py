@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.errors import RecordError
 from pipeline.records import Reason
 from pipeline.video.cut import ClipSpan, cut_clips
+from pipeline.video.losses import lost_spans
 from pipeline.video.probe import probe
 from pipeline.video.pyav_decoder import PyavDecoder
 from pipeline.video.readers import open_reader
@@ -122,6 +123,24 @@ def test_a_lost_frame_costs_only_the_clips_that_hold_it(
             assert isinstance(outcome, Path)
             assert [number for number, _ in _shown(outcome, number_of)] == list(range(start, end))
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_what_does_not_decode_and_pauses_are_lost(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed = PyavDecoder._feed
+    monkeypatch.setattr(
+        PyavDecoder,
+        "_feed",
+        lambda self, packet, *, skip: [
+            frame for frame in feed(self, packet, skip=skip) if frame.pts not in self.packets.frame_pts[[40, 41, 99]]
+        ],
+    )
+    for verify in ("packets", "decode"):  # the last frame does not decode: reason to look at all of them
+        facts = probe(film("h264.mp4"), verify)
+        assert facts.lost == (pytest.approx((1.6, 1.68)), pytest.approx((3.96, 4.0)))
+        assert facts.lost_share == pytest.approx(0.03)
+    times_s = np.concatenate([np.arange(50) * 0.04, 3600 + np.arange(50) * 0.04])
+    timeline = Timeline(times_s=times_s, duration_s=3602.0, fps=0.03, tick_s=0.001, nominal_fps=25.0)
+    assert lost_spans(timeline, np.array([49])) == (pytest.approx((1.96, 3600.0)),)
 
 
 def test_nobody_saw_a_frame_stand_while_the_recorder_paused() -> None:
