@@ -71,8 +71,8 @@ def find_contradiction(answer: str, stated: Collection[str], verdict: bool | Non
     Args:
         answer: the text.
         stated: which of "normal" and "abnormal" it says of the video, as `stated_verdicts` of the rules tells.
-        verdict: True for abnormal, False for normal; None reads it from an opening Yes or No, and without one nothing is
-            contradicted.
+        verdict: True for abnormal, False for normal; it counts where the answer opens with neither Yes nor No. Without
+            it such an answer contradicts nothing.
     """
     opening = _OPENING.match(answer)
     if opening is not None:
