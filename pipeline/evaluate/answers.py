@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.errors import DataError
 from pipeline.evaluate.answers_verdict import read_verdict
+from pipeline.evaluate.shares import wilson_interval
 from pipeline.evaluate.text_metrics import TextMetrics
 
 LEVELS = ("clip", "event", "video")
 """What an answer is about, from the smallest to the whole, as HIVAU-70k names it."""
 
-_Z_95 = 1.959963984540054
 _NAMED = 5
 
 MeasureTexts = Callable[[Sequence[str], Sequence[str]], TextMetrics]
@@ -210,21 +209,6 @@ def measure_judgements(answers: Iterable[JudgedAnswer]) -> JudgementMetrics | No
         f1=_harmonic_mean(precision, recall),
         per_class={label: _accuracy(classes[label]) for label in sorted(classes)},
     )
-
-
-def wilson_interval(correct: int, num: int) -> tuple[float, float]:
-    """Return the 95% interval of a share, Wilson's: it stays within [0, 1] and holds for few and for all-right answers.
-
-    Raises:
-        ValueError: `num` is 0.
-    """
-    if num == 0:
-        raise ValueError("a share of nothing has no interval")
-    share, z2 = correct / num, _Z_95**2
-    middle = (share + z2 / (2 * num)) / (1 + z2 / num)
-    half = _Z_95 / (1 + z2 / num) * math.sqrt(share * (1 - share) / num + z2 / (4 * num * num))
-    # at both ends the bound is exact, which the roots of rounded numbers are not
-    return 0.0 if correct == 0 else middle - half, 1.0 if correct == num else middle + half
 
 
 def _accuracy(answers: Sequence[JudgedAnswer]) -> Accuracy:

@@ -65,20 +65,28 @@ def claimed_families(text: str) -> dict[str, str]:
     return families
 
 
-def find_contradiction(answer: str, stated: Collection[str]) -> str | None:
-    """Return how an answer contradicts its own opening Yes (abnormal) or No, None where it does not or opens otherwise.
+def find_contradiction(answer: str, stated: Collection[str], verdict: bool | None = None) -> str | None:
+    """Return how an answer contradicts its verdict or itself, None where it does not.
 
-    `stated` holds which of "normal" and "abnormal" it says of the video, as `stated_verdicts` of the rules tells.
+    Args:
+        answer: the text.
+        stated: which of "normal" and "abnormal" it says of the video, as `stated_verdicts` of the rules tells.
+        verdict: True for abnormal, False for normal; it counts where the answer opens with neither Yes nor No. Without
+            it such an answer contradicts nothing.
     """
     opening = _OPENING.match(answer)
-    if opening is None:
+    if opening is not None:
+        is_abnormal, source = opening[1].lower() == "yes", f"it opens with {opening[1]}"
+    elif verdict is not None:
+        is_abnormal, source = verdict, f"its verdict is {'abnormal' if verdict else 'normal'}"
+    else:
         return None
-    verdict, against = ("abnormal", "normal") if opening[1].lower() == "yes" else ("normal", "abnormal")
-    if against in stated and verdict not in stated:
-        return f"it opens with {opening[1]} and then speaks of something {against}"
-    if verdict == "normal" and (claimed := claimed_events(answer[opening.end() :])):
+    said, against = ("abnormal", "normal") if is_abnormal else ("normal", "abnormal")
+    if against in stated and said not in stated:
+        return f"{source} and then speaks of something {against}"
+    if not is_abnormal and (claimed := claimed_events(answer[opening.end() if opening else 0 :])):
         name, words = next(iter(claimed.items()))
-        return f"it opens with {opening[1]} and then tells of {name}: {words!r}"
+        return f"{source} and then tells of {name}: {words!r}"
     return None
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.errors import DataError
-from pipeline.evaluate.answers import Reference, evaluate_answers, wilson_interval
+from pipeline.evaluate.answers import Reference, evaluate_answers
+from pipeline.evaluate.shares import wilson_interval
 
 YES, NO, MUMBLE = "Yes, it is.", "No, it is not.", "A man walks."
 
