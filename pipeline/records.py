@@ -124,9 +124,9 @@ class Video(Record):
     """One readable video file. `width` and `height` are as shown, after rotation; `label` is None where unknown.
 
     `fps` is the mean rate measured from the timestamps; `split` is None unless the manifest names one: `VideoSplit` has
-    what was decided. `lost` is a JSON list of the stretches [start_s, end_s) that ingest found without a picture. A video
-    without footage is known by its row in a manifest alone: `path` and `codec` are empty, `width` and `height` 0, and
-    `sha256` is that of its id, length and rate.
+    what was decided. `lost` is a JSON list of the stretches [start_s, end_s) that ingest found without a picture. A
+    video without footage is known by its row in a manifest alone: `path` and `codec` are empty, `width` and `height`
+    0, and `sha256` is that of its id, length and rate.
     """
 
     video_id: str

@@ -35,8 +35,8 @@ def is_datumaro(payload: Any) -> bool:
 def read_datumaro(source: Source) -> Import:
     """Read the frames that bear a class; a bad item is a fault and the rest goes on.
 
-    The video is what an item's `video` names, or the folder of its id, or else the file's own name, which has to be that
-    of the video.
+    The video is what an item's `video` names, or the folder of its id, or else the file's own name, which has to be
+    that of the video.
 
     Raises:
         DataError: no Datumaro JSON, or nothing names the video.
@@ -98,7 +98,7 @@ def _frame(item: dict[str, Any]) -> int:
 def _video(item: dict[str, Any], source: Source) -> str:
     media = item.get("video")
     if isinstance(media, dict) and isinstance(media.get("path"), str) and media["path"]:
-        return media["path"]
+        return str(media["path"])
     folder = PurePosixPath(str(item.get("id"))).parent.name
     if folder:
         return folder

@@ -232,7 +232,8 @@ def _table_rows(text: str, manifest: Path) -> Iterator[tuple[int, dict[str, Any]
                 row = {key: cell.strip() for key, cell in zip(columns, cells, strict=True) if cell.strip()}
                 yield line, row | {key: with_point(row[key], delimiter) for key in _NUMBERS & row.keys()}
     except DataError as fault:
-        yield int(re.search(r":(\d+): ", str(fault))[1]), f"not a readable table from here on: {fault}"
+        named = re.search(r":(\d+): ", str(fault))
+        yield int(named[1]) if named else 1, f"not a readable table from here on: {fault}"
     if not columns:
         yield 1, "empty manifest"
 
@@ -323,7 +324,7 @@ def _on_disk(folder: Path, file: str) -> str:
 
 def _names_in(folder: Path) -> list[str]:
     try:
-        return os.listdir(folder)
+        return [path.name for path in folder.iterdir()]
     except OSError:
         return []
 
