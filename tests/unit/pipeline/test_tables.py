@@ -84,7 +84,7 @@ def test_schema_is_the_record_and_its_provenance(table: Table[Caption], workspac
     name = next(n for n in workspace.storage.list("tables/caption") if n.endswith(".parquet"))
     stored = pq.read_schema(workspace.storage.path(f"tables/caption/{name}"))
     assert stored.equals(schema_of(Caption))
-    assert stored.names == ["clip_id", "text", "captioner", "prompt_hash", "unit", "fingerprint"]
+    assert stored.names == ["clip_id", "text", "captioner", "prompt_hash", "agreement", "unit", "fingerprint"]
     assert not stored.field("text").nullable
     assert stored.field("prompt_hash").nullable
 

@@ -141,7 +141,7 @@ def test_jsonl_manifest(tmp_path: Path) -> None:
 
 def test_manifest_that_is_no_text_is_named(tmp_path: Path) -> None:
     manifest = tmp_path / "videos.csv"
-    manifest.write_bytes(b"video_id,file\n\xff\xfe,a\n")
+    manifest.write_bytes(b"video_id,file\n\xff\x00,a\n")
     assert bad([str(manifest)]) == [(str(manifest), Reason.UNREADABLE)]
 
 

@@ -102,7 +102,9 @@ def test_verdicts_are_words_that_follow_the_label_and_not_what_is_seen() -> None
         [(request, answer)] = teach_words(seen, Random(seed))
         label, told, _ = request.split("\n")
         assert told == f"Seen: {seen}"
-        assert "knocks a woman to the ground. The place is an alley." in answer
+        assert "he place is an alley." in answer
+        # a normal answer quotes no event
+        assert ("knocks a woman to the ground." in answer) == (label != "Label: Normal")
         assert ("abnormal" in answer) == (label != "Label: Normal")
         assert not answer.startswith(("Yes", "No"))
         assert not any(question in request for question in load_questions(Task.JUDGE_EXPLAIN))

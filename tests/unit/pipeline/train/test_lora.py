@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib.util
 import json
 import logging
 import os
@@ -392,8 +393,10 @@ def test_what_cannot_be_trained_says_why(
 def test_a_missing_package_is_named(
     site: Workspace, config: Callable[..., LoraConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    found = importlib.util.find_spec
     monkeypatch.setattr(
-        "pipeline.train.processes.importlib.util.find_spec", lambda name: None if name == "peft" else True
+        "pipeline.train.processes.importlib.util.find_spec",
+        lambda name, *rest: None if name == "peft" else found(name, *rest),
     )
     with pytest.raises(SetupError, match=r"needs peft: pip install 'holmes-engine\[train\]'"):
         train(site, config())
