@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ def test_demo_makes_a_dataset_and_says_what_to_do_next(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("  user: ") == 3
     assert done.stdout.count("  assistant: ") == 3
+    assert re.search(r"verdicts right \d+ of [1-9]\d*, explanations true \d+ of \d+, mean tIoU 0\.\d\d", done.stdout)
     assert "Next:" in done.stdout
     dataset = load_dataset(str(tmp_path / "demo/workspace/dataset"))
     assert {"train", "test"} <= dataset.keys()
