@@ -25,11 +25,9 @@ _SUBSETS = frozenset({"default", "train", "validation", "val", "test"})
 
 def is_datumaro(payload: Any) -> bool:
     """Whether JSON content is Datumaro's."""
-    return (
-        isinstance(payload, dict)
-        and isinstance(payload.get("items"), list)
-        and isinstance(payload.get("categories"), dict)
-    )
+    if not isinstance(payload, dict):
+        return False
+    return isinstance(payload.get("items"), list) and isinstance(payload.get("categories"), dict)
 
 
 def read_datumaro(source: Source) -> Import:
@@ -98,7 +96,7 @@ def _frame(item: dict[str, Any]) -> int:
 def _video(item: dict[str, Any], source: Source) -> str:
     media = item.get("video")
     if isinstance(media, dict) and isinstance(media.get("path"), str) and media["path"]:
-        return media["path"]
+        return str(media["path"])
     folder = PurePosixPath(str(item.get("id"))).parent.name
     if folder:
         return folder

@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import os
-import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -212,8 +211,10 @@ def _table_rows(text: str, manifest: Path) -> Iterator[tuple[int, dict[str, Any]
     """Yield line number and cells of each row, or what is wrong with it."""
     delimiter = delimiter_of(text)
     columns: list[str] = []
+    last_line = 0
     try:
         for line, cells in read_cells(text, manifest):
+            last_line = line
             if not columns:
                 columns = [name.strip().lower() for name in cells]
                 if "file" not in columns:
@@ -225,7 +226,7 @@ def _table_rows(text: str, manifest: Path) -> Iterator[tuple[int, dict[str, Any]
                 row = {key: cell.strip() for key, cell in zip(columns, cells, strict=True) if cell.strip()}
                 yield line, row | {key: with_point(row[key], delimiter) for key in _NUMBERS & row.keys()}
     except DataError as fault:
-        yield int(re.search(r":(\d+): ", str(fault))[1]), f"not a readable table from here on: {fault}"
+        yield last_line + 1, f"not a readable table from here on: {fault}"
     if not columns:
         yield 1, "empty manifest"
 
@@ -307,7 +308,7 @@ def _on_disk(folder: Path, file: str) -> str:
 
 def _names_in(folder: Path) -> list[str]:
     try:
-        return os.listdir(folder)
+        return [entry.name for entry in folder.iterdir()]
     except OSError:
         return []
 
