@@ -33,8 +33,8 @@ def is_datumaro(payload: Any) -> bool:
 def read_datumaro(source: Source) -> Import:
     """Read the frames that bear a class; a bad item is a fault and the rest goes on.
 
-    The video is what an item's `video` names, or the folder of its id, or else the file's own name, which has to be that
-    of the video.
+    The video is what an item's `video` names, or the folder of its id, or else the file's own name, which has to be
+    that of the video.
 
     Raises:
         DataError: no Datumaro JSON, or nothing names the video.
