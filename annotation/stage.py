@@ -160,7 +160,7 @@ class GlancesStage(TableOnly):
             elif found.spans and not found.glances:
                 detail = f"{name}: {len(found.spans)} spans of format {found.format}: not single-frame annotations"
                 if middles:
-                    detail += "; glances.spans=middle clicks on the middle of each event"
+                    detail += "; glance.spans=middle clicks on the middle of each event"
                 yield BadAnnotation(place=name, fault=RecordError(Reason.MALFORMED_ROW, detail))
             yield from found.glances
             yield from found.viewings

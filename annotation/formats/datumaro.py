@@ -25,11 +25,9 @@ _SUBSETS = frozenset({"default", "train", "validation", "val", "test"})
 
 def is_datumaro(payload: Any) -> bool:
     """Whether JSON content is Datumaro's."""
-    return (
-        isinstance(payload, dict)
-        and isinstance(payload.get("items"), list)
-        and isinstance(payload.get("categories"), dict)
-    )
+    if not isinstance(payload, dict):
+        return False
+    return isinstance(payload.get("items"), list) and isinstance(payload.get("categories"), dict)
 
 
 def read_datumaro(source: Source) -> Import:

@@ -8,7 +8,6 @@ import json
 import logging
 import math
 import os
-import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -218,8 +217,10 @@ def _table_rows(text: str, manifest: Path) -> Iterator[tuple[int, dict[str, Any]
     """Yield line number and cells of each row, or what is wrong with it."""
     delimiter = delimiter_of(text)
     columns: list[str] = []
+    last_line = 0
     try:
         for line, cells in read_cells(text, manifest):
+            last_line = line
             if not columns:
                 columns = [name.strip().lower() for name in cells]
                 if "file" not in columns and not {*columns} >= _WITHOUT_FOOTAGE:
@@ -232,8 +233,7 @@ def _table_rows(text: str, manifest: Path) -> Iterator[tuple[int, dict[str, Any]
                 row = {key: cell.strip() for key, cell in zip(columns, cells, strict=True) if cell.strip()}
                 yield line, row | {key: with_point(row[key], delimiter) for key in _NUMBERS & row.keys()}
     except DataError as fault:
-        named = re.search(r":(\d+): ", str(fault))
-        yield int(named[1]) if named else 1, f"not a readable table from here on: {fault}"
+        yield last_line + 1, f"not a readable table from here on: {fault}"
     if not columns:
         yield 1, "empty manifest"
 
@@ -324,7 +324,7 @@ def _on_disk(folder: Path, file: str) -> str:
 
 def _names_in(folder: Path) -> list[str]:
     try:
-        return [path.name for path in folder.iterdir()]
+        return [entry.name for entry in folder.iterdir()]
     except OSError:
         return []
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,7 @@ def test_jsonl_manifest(tmp_path: Path) -> None:
 
 def test_manifest_that_is_no_text_is_named(tmp_path: Path) -> None:
     manifest = tmp_path / "videos.csv"
-    manifest.write_bytes(b"video_id,file\n\xff\x00,a\n")
+    manifest.write_bytes(b"video_id,file\n\x81\xfe,a\n")
     assert bad([str(manifest)]) == [(str(manifest), Reason.UNREADABLE)]
 
 
@@ -231,3 +232,25 @@ def test_values_that_no_table_holds_are_named(tmp_path: Path) -> None:
     rows = [{"file": "a\0.mp4"}, {"file": "a.mp4", "video_id": "\ud800"}, {"file": "b.mp4", "label": ["x"]}]
     manifest.write_text("\n".join(json.dumps(row) for row in rows))
     assert bad([str(manifest)]) == [(f"{manifest}:{line}", Reason.MALFORMED_ROW) for line in (1, 2, 3)]
+
+
+def test_a_manifest_names_files_in_another_form_or_case(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "videos").mkdir()
+    for name in (unicodedata.normalize("NFD", "Überfall.mp4"), "Lobby.MP4", "videos/Hall.mp4"):
+        (tmp_path / name).touch()
+    manifest = tmp_path / "videos.csv"
+    text = "video_id;file;fps\nU;Überfall.mp4;29,97\nL;lobby.mp4;25\nW;videos\\hall.MP4;25\nN;none.mp4;25\n"
+    manifest.write_bytes(text.encode("cp1252"))
+    found = [source for source in list_sources([str(manifest)]) if isinstance(source, Source)]
+    assert [Path(source.path).exists() for source in found] == [True, True, True, False]
+    assert found[0].claimed_fps == 29.97
+    assert "Lobby.MP4: taken for lobby.mp4, which is spelt otherwise" in caplog.text
+
+
+def test_a_manifest_name_that_two_files_fit(tmp_path: Path) -> None:
+    for name in ("Lobby.mp4", "LOBBY.mp4"):
+        (tmp_path / name).touch()
+    (tmp_path / "videos.csv").write_text("file\nlobby.mp4\n")
+    (bad,) = list_sources([str(tmp_path / "videos.csv")])
+    assert isinstance(bad, BadSource)
+    assert "can be any of LOBBY.mp4, Lobby.mp4, which differ in case only" in bad.fault.detail
