@@ -76,7 +76,7 @@ def test_a_plug_in_is_installed_and_used(installed: Environment, tmp_path: Path)
     assert "acme-vad:words of acme-vad 1.2" in installed.run("holmes", "doctor", cwd=tmp_path)
     installed.run("holmes", "sample", "world", "--videos", "2", cwd=tmp_path)
     settings = ["--set", "videos=[world/videos.csv]", "--set", "glances=[world/label_studio.json]"]
-    own = ["--set", "caption.backend=acme-vad:words", "--set", "caption.options={words: Two men fight.}"]
+    own = ["--set", "caption.backend=acme-vad:words", "--set", "caption.options={words: Two men meet.}"]
     installed.run("holmes", "build", *settings, *own, "--workspace", "w", cwd=tmp_path)
     read = "import pandas; print(set(pandas.read_parquet('w/tables/caption').captioner))"
     assert installed.run("python", "-c", read, cwd=tmp_path).strip() == "{'acme-vad:words'}"
