@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from annotation.sentences import read_sentences
 from flows.plan import run_step
 from pipeline.config import parse_config
+from pipeline.errors import DataError
 from pipeline.infer.detector import Detector
 from pipeline.infer.settings import DetectSettings
 from pipeline.video.timeline import read_timeline
@@ -129,3 +130,27 @@ def test_detection_tells_the_times_at_which_its_frames_are_shown(
         output.mux(stream.encode())
     [span] = Detector(DetectSettings(sampler=str(sampler_folder))).detect(path).spans
     assert (span.start_s, span.end_s) == (pytest.approx(12, abs=2.0), pytest.approx(24, abs=2.0))
+
+
+def test_a_video_that_lost_too_much_is_left_out_with_the_setting(film: Callable[[str], Path], tmp_path: Path) -> None:
+    content = bytearray(film("fast start.mp4").read_bytes())
+    body = content.index(b"mdat") + 4
+    length = len(content) - body
+    content[body + length // 3 : body + length // 2] = bytes(length // 2 - length // 3)
+    (tmp_path / "damaged.mp4").write_bytes(content)
+
+    def ingest(most: float) -> Workspace:
+        values = {
+            "videos": [str(tmp_path / "damaged.mp4")],
+            "workspace": str(tmp_path / f"w{most}"),
+            "ingest": {"verify": "decode", "max_lost": most},
+        }
+        workspace = Workspace(str(values["workspace"]))
+        run_step("ingest", workspace, parse_config(values))
+        return workspace
+
+    with pytest.raises(DataError, match=r"of its 100 frames do not decode; ingest\.max_lost=0"):
+        ingest(0.0)
+    [video] = ingest(1.0).videos.records()
+    [(start_s, end_s), *_] = json.loads(video.lost or "[]")
+    assert 0 < start_s < end_s <= video.duration_s
