@@ -217,16 +217,9 @@ def score(config: BuildConfig, on_progress: Progress | None = None) -> list[Stag
     """
     check_inputs(config)
     workspace = Workspace(config.workspace)
-    names = (*_UP_TO_FEATURES, "score")
-    reports: list[StageReport] = []
     with workspace.locked():
-        started_at = _now()
-        try:
-            for name in names:
-                reports.append(run_step(name, workspace, config, on_progress))  # noqa: PERF401 - kept when one fails
-        finally:
-            _write_run(workspace, config, reports, started_at, is_complete=len(reports) == len(names))
-    return reports
+        names = (*_UP_TO_FEATURES, "score")
+        return _run_all(names, config, workspace, lambda name, space: run_step(name, space, config, on_progress))
 
 
 def build(config: BuildConfig, on_progress: Progress | None = None) -> BuildSummary:
@@ -256,19 +249,31 @@ def run_steps(
     names = names[names.index(first) if first else 0 :]
     workspace = Workspace(config.workspace)
     with workspace.locked():
-        started_at = _now()
-        reports: list[StageReport] = []
-        try:
-            for name in names:
-                reports.append(run(name, workspace))  # noqa: PERF401 - kept when a stage fails
-        finally:
-            _write_run(workspace, config, reports, started_at, is_complete=len(reports) == len(names))
-            if on_end is not None:
-                on_end(reports)
+        reports = _run_all(names, config, workspace, run, on_end)
         page = write_build_report(workspace, reports, config.model_dump(mode="json"))
     return BuildSummary(
         workspace=config.workspace, dataset=workspace.dataset_folder, report=page, stages=tuple(reports)
     )
+
+
+def _run_all(
+    names: Sequence[str],
+    config: BuildConfig,
+    workspace: Workspace,
+    run: Callable[[str, Workspace], StageReport],
+    on_end: Callable[[Sequence[StageReport]], None] | None = None,
+) -> list[StageReport]:
+    """Call `run` for every stage and leave `run.json`; `on_end` is given the reports, also where a stage failed."""
+    started_at = _now()
+    reports: list[StageReport] = []
+    try:
+        for name in names:
+            reports.append(run(name, workspace))  # noqa: PERF401 - kept when a stage fails
+    finally:
+        _write_run(workspace, config, reports, started_at, is_complete=len(reports) == len(names))
+        if on_end is not None:
+            on_end(reports)
+    return reports
 
 
 def _write_run(

@@ -93,6 +93,9 @@ class Reason(StrEnum):
     STALE_ANSWER = "stale_answer"
 
 
+RULES = "rules"
+"""The reviewer named in verdicts that no person gave."""
+
 CONFLICTS = (Reason.EVENT_IN_NORMAL, Reason.OTHER_EVENT, Reason.CONTRADICTION, Reason.NOTHING_SEEN)
 """Reasons for which label, caption and answer are at odds; settings say which of them drop a pair, people overrule."""
 

@@ -55,11 +55,17 @@ def from_arrow(record_type: type[R], batches: Iterable[pa.RecordBatch]) -> Itera
     """Yield the records of Arrow batches, provenance left out."""
     names = field_names(record_type)
     for batch in batches:
-        # A column that a table was written without holds nothing.
-        held = set(batch.schema.names)
-        columns = [batch.column(name).to_pylist() if name in held else [None] * len(batch) for name in names]
+        columns = [batch.column(name).to_pylist() for name in names]
         for values in zip(*columns, strict=True):
             yield record_type(**dict(zip(names, values, strict=True)))
+
+
+def with_new_columns(record_type: type[Record], rows: pa.Table, names: Iterable[str]) -> pa.Table:
+    """Return rows with those of the named columns that came after they were written, empty; nullable ones alone."""
+    for field in map(schema_of(record_type).field, names):
+        if field.nullable and field.name not in rows.column_names:
+            rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+    return rows
 
 
 def content_key(record: Record) -> str:

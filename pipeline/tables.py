@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import DataError
 from pipeline.records import Record, Rejected, digest
-from pipeline.schema import field_names, from_arrow, schema_of, to_arrow
+from pipeline.schema import field_names, from_arrow, schema_of, to_arrow, with_new_columns
 from pipeline.storage import TEMPORARY, Storage
 
 R = TypeVar("R", bound=Record)
@@ -78,7 +78,10 @@ class Table(Generic[R]):
         """Yield the rows shard by shard, provenance included."""
         for shard in self.shards:
             if shard.rows:
-                yield from self._with_new_columns(self._read("", shard, columns), columns).to_batches()
+                wanted = list(columns) if columns is not None else schema_of(self.record_type).names
+                # A stage whose rows a new column changes makes them anew.
+                rows = with_new_columns(self.record_type, self._read("", shard, columns), wanted)
+                yield from rows.select(wanted).to_batches()
 
     def records(self) -> Iterator[R]:
         """Yield the rows as records, in the order in which they were committed."""
@@ -156,15 +159,6 @@ class Table(Generic[R]):
                 kept = name in named or (name.endswith(".json") and not name.startswith(TEMPORARY))
                 if not kept:
                     self._storage.remove(self._folder + part + name)
-
-    def _with_new_columns(self, rows: pa.Table, columns: Sequence[str] | None) -> pa.Table:
-        """Add the columns that came after a shard was written, empty; a stage whose rows they change makes it anew."""
-        schema = schema_of(self.record_type)
-        wanted = schema.names if columns is None else list(columns)
-        for field in map(schema.field, wanted):
-            if field.nullable and field.name not in rows.column_names:
-                rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
-        return rows.select(wanted)
 
     def _write_shard(self, units: pa.Table, rows: pa.Table, rejected: pa.Table, *, replaced: Sequence[Shard]) -> None:
         shards = list(self.shards)

@@ -108,6 +108,12 @@ def find_class(category: str, taxonomy: str = AUTO) -> ClassEntry | None:
     return _classes_by_key(taxonomy).get(_key(category))
 
 
+def family_of(category: str) -> str:
+    """Return the family of a class, empty where there is no such class or no words are known for it."""
+    entry = find_class(category)
+    return entry.family if entry else ""
+
+
 def canonical(category: str, taxonomy: str = AUTO) -> str | None:
     """Return the taxonomy's own name for a category (`B1` and `fight` are `Fighting`), None where unknown."""
     entry = find_class(category, taxonomy)

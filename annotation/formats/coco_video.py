@@ -13,8 +13,8 @@ from collections import defaultdict
 from typing import Any
 
 from annotation.formats.base import Format
-from annotation.formats.foreign import ForeignSpan, Import, SpanKind
-from annotation.formats.marked_frames import runs, sampled_runs
+from annotation.formats.foreign import Import
+from annotation.formats.marked_frames import marked_events, runs, sampled_runs
 from annotation.source import Source, frame_number, show
 from pipeline.errors import DataError
 from pipeline.records import Reason
@@ -69,13 +69,9 @@ def read_coco_video(source: Source) -> Import:
             found.fault(f"{source.name}: $.annotations[{number}]", None, Reason.MALFORMED_ROW, fault)
     for (video, name), frames in marked.items():
         frames_of = sorted(looked_at[video])
-        for start, end in sampled_runs(frames, frames_of) if frames_of else runs(frames):
-            place = f"{source.name}: {video}: frames {start} to {end - 1}"
-            found.take(
-                ForeignSpan(
-                    video=video, start_frame=start, end_frame=end, category=name, kind=SpanKind.EVENT, place=place
-                )
-            )
+        spans = sampled_runs(frames, frames_of) if frames_of else runs(frames)
+        for event in marked_events(video, name, spans, f"{source.name}: {video}: frames"):
+            found.take(event)
     return found
 
 

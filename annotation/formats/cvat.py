@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element
 
 from annotation.formats.base import Format
 from annotation.formats.foreign import ForeignSpan, Import, SpanKind
-from annotation.formats.marked_frames import runs
+from annotation.formats.marked_frames import marked_events, runs
 from annotation.formats.xml_file import opens_with, read_root
 from annotation.source import Source, frame_number
 from pipeline.errors import DataError
@@ -37,7 +37,12 @@ def read_cvat(source: Source) -> Import:
         video = videos.get(track.get("task_id", ""), next(iter(videos.values())))
         try:
             for start, end in _visible(track):
-                _take(found, video, (start, end), track.get("label"), place)
+                found.take(
+                    ForeignSpan(
+                        video=video, start_frame=start, end_frame=end, category=track.get("label"),
+                        kind=SpanKind.EVENT, place=place,
+                    )
+                )  # fmt: skip
         except ValueError as fault:
             found.fault(place, video, Reason.MALFORMED_ROW, fault)
     tagged: defaultdict[tuple[str, str | None], set[int]] = defaultdict(set)
@@ -52,8 +57,8 @@ def read_cvat(source: Source) -> Import:
             if "label" in mark.attrib:
                 tagged[video, mark.get("label")].add(frame)
     for (video, label), frames in tagged.items():
-        for start, end in runs(frames):
-            _take(found, video, (start, end), label, f"{source.name}: images {start} to {end - 1}")
+        for event in marked_events(video, label, runs(frames), f"{source.name}: images"):
+            found.take(event)
     return found
 
 
@@ -81,12 +86,6 @@ def _visible(track: Element) -> Iterator[tuple[int, int]]:
             start = frame
     if start is not None:
         yield start, shapes[-1][0] + 1
-
-
-def _take(found: Import, video: str, frames: tuple[int, int], label: str | None, place: str) -> None:
-    start, end = frames
-    kind = SpanKind.EVENT
-    found.take(ForeignSpan(video=video, start_frame=start, end_frame=end, category=label, kind=kind, place=place))
 
 
 CVAT = Format(

@@ -13,8 +13,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from annotation.formats.base import Format
-from annotation.formats.foreign import ForeignSpan, Import, SpanKind
-from annotation.formats.marked_frames import runs
+from annotation.formats.foreign import Import
+from annotation.formats.marked_frames import marked_events, runs
 from annotation.source import Source, frame_number, show
 from pipeline.errors import DataError
 from pipeline.records import Reason
@@ -56,13 +56,8 @@ def read_datumaro(source: Source) -> Import:
         except ValueError as fault:
             found.fault(place, None, Reason.MALFORMED_ROW, fault)
     for (video, name), frames in marked.items():
-        for start, end in runs(frames):
-            place = f"{source.name}: frames {start} to {end - 1}"
-            found.take(
-                ForeignSpan(
-                    video=video, start_frame=start, end_frame=end, category=name, kind=SpanKind.EVENT, place=place
-                )
-            )
+        for event in marked_events(video, name, runs(frames), f"{source.name}: frames"):
+            found.take(event)
     return found
 
 

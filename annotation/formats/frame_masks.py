@@ -16,10 +16,10 @@ import numpy as np
 
 from annotation.formats.base import Format
 from annotation.formats.foreign import ForeignSpan, Import, SpanKind
-from annotation.formats.marked_frames import runs
 from annotation.source import Source
 from pipeline.errors import DataError
 from pipeline.records import ABNORMAL, NORMAL
+from pipeline.sampler.intervals import runs
 
 _ENDING = re.compile(r"_(?:gt|mask|tracks?)$", re.IGNORECASE)
 
@@ -53,7 +53,7 @@ def read_frame_masks(source: Source) -> Import:
                 video=video, paths=paths, category=NORMAL, kind=SpanKind.VIDEO, num_frames=len(mask), place=source.name
             )
         )
-    for start, end in runs(np.flatnonzero(is_abnormal).tolist()):
+    for start, end in runs(is_abnormal).tolist():
         found.take(
             ForeignSpan(
                 video=video, paths=paths, start_frame=start, end_frame=end, category=ABNORMAL, kind=SpanKind.EVENT,

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+
+from annotation.formats.foreign import ForeignSpan, SpanKind
+
+
+def marked_events(
+    video: str, category: str | None, spans: Iterable[tuple[int, int]], where: str
+) -> Iterator[ForeignSpan]:
+    """Yield the events of half-open spans of frames; `where` stands before the frames in messages."""
+    for start, end in spans:
+        yield ForeignSpan(
+            video=video, start_frame=start, end_frame=end, category=category, kind=SpanKind.EVENT,
+            place=f"{where} {start} to {end - 1}",
+        )  # fmt: skip
 
 
 def runs(marked: Iterable[int]) -> list[tuple[int, int]]:

@@ -7,9 +7,7 @@ from pathlib import Path
 
 from pipeline.dataset import layout
 from pipeline.quality.conflicts import find_conflicts
-from pipeline.records import CONFLICTS, Reason
-
-_RULES = "rules"
+from pipeline.records import CONFLICTS, RULES, Reason
 
 
 def kept_conflicts(folder: Path) -> Iterator[str]:
@@ -21,7 +19,7 @@ def kept_conflicts(folder: Path) -> Iterator[str]:
     found: dict[Reason, list[str]] = {}
     columns = ["id", "label", "caption", "captioner", "answer", "reviewer"]
     for row in layout.read_rows(folder, columns=columns):
-        if row["reviewer"] != _RULES:
+        if row["reviewer"] != RULES:
             continue
         told = {name: row[name] for name in ("label", "caption", "captioner", "answer")}
         for fault in find_conflicts(**told):

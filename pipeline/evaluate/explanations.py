@@ -14,7 +14,7 @@ from pipeline.evaluate.shares import Share, share_of
 from pipeline.quality.claims import claimed_families, find_contradiction
 from pipeline.quality.rules import stated_verdicts
 from pipeline.records import NORMAL
-from pipeline.taxonomy import canonical, find_class
+from pipeline.taxonomy import canonical, family_of
 
 NO_EVENT, SEVERAL_EVENTS = "none", "several"
 """Columns of the confusion table beside the families."""
@@ -108,7 +108,7 @@ def judge_explanation(
     """
     label = canonical(label) or label
     is_calm = label == NORMAL and not others
-    families = [_family(one) for one in (label, *others) if one != NORMAL]
+    families = [family_of(one) for one in (label, *others) if one != NORMAL]
     happened = {family for family in families if family}
     can_judge = len(happened) > 0 or is_calm
     claims = claimed_families(answer)
@@ -168,15 +168,9 @@ def measure_explanations(explanations: Sequence[Explanation]) -> ExplanationMetr
 def claimed_columns(confusion: Mapping[str, Mapping[str, int]]) -> list[str]:
     """Return the columns of a confusion table: families in the order of the labels, the others, several and none."""
     claimed: Iterable[str] = {name for counts in confusion.values() for name in counts}
-    own = [family for label in confusion if (family := _family(label)) is not None]
+    own = [family for label in confusion if (family := family_of(label))]
     others = sorted(set(claimed) - set(own) - {NO_EVENT, SEVERAL_EVENTS})
     return [*dict.fromkeys(own), *others, SEVERAL_EVENTS, NO_EVENT]
-
-
-def _family(label: str) -> str | None:
-    """Return the family of a class, None where no words are known for it."""
-    entry = find_class(label)
-    return (entry.family or None) if entry else None
 
 
 def _contradiction(answer: str, verdict: bool | None) -> str | None:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Collection, Sequence
 from functools import cache
 
-from pipeline.taxonomy import find_class, load_taxonomies
+from pipeline.taxonomy import family_of, load_taxonomies
 
 _BETWEEN = r"[^\w.;:!?]+"
 _GAPS = {
@@ -59,9 +59,8 @@ def claimed_families(text: str) -> dict[str, str]:
     """Return the families of the events that a text claims, each with the words that claim it first."""
     families: dict[str, str] = {}
     for name, words in claimed_events(text).items():
-        entry = find_class(name)
-        if entry and entry.family:
-            families.setdefault(entry.family, words)
+        if family := family_of(name):
+            families.setdefault(family, words)
     return families
 
 

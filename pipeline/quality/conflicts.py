@@ -13,7 +13,7 @@ from pipeline.errors import RecordError
 from pipeline.quality.claims import claimed_events, find_contradiction
 from pipeline.quality.rules import stated_verdicts
 from pipeline.records import NORMAL, Reason
-from pipeline.taxonomy import ClassEntry, find_class
+from pipeline.taxonomy import ClassEntry, family_of, find_class
 
 PEOPLE = "human"
 """The captioner whose sentences people wrote. Of an abnormal clip they tell more than the phrases know: a robbery in
@@ -59,18 +59,13 @@ def _invented(answer: str, label: str, seen: Mapping[str, str]) -> str | None:
     entry = find_class(label)
     if not told or entry is None or (label != NORMAL and (not entry.family or _is_among(entry, told))):
         return None
-    families = {_family_of(name) for name in seen}
-    invented = {name: words for name, words in told.items() if _family_of(name) not in families}
+    families = {family_of(name) for name in seen}
+    invented = {name: words for name, words in told.items() if family_of(name) not in families}
     return f"the answer tells of {_first(invented)}, the label is {label}" if invented else None
 
 
-def _family_of(name: str) -> str:
-    entry = find_class(name)
-    return entry.family if entry else ""
-
-
 def _is_among(entry: ClassEntry, events: Mapping[str, str]) -> bool:
-    return not {entry.family, *entry.includes}.isdisjoint(map(_family_of, events))
+    return not {entry.family, *entry.includes}.isdisjoint(map(family_of, events))
 
 
 def _first(events: Mapping[str, str]) -> str:

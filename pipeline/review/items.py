@@ -16,9 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError, DataError, SetupError
-from pipeline.records import CONFLICTS, Reason, ReviewItem, Task, digest
+from pipeline.records import CONFLICTS, RULES, Reason, ReviewItem, Task, digest
 from pipeline.review.store import decided_pairs
-from pipeline.review.verdicts import RULES
 from pipeline.schema import PROVENANCE, field_names, to_arrow
 from pipeline.storage import describe_os_error, opened_atomically
 from pipeline.workspace import Workspace

@@ -22,7 +22,7 @@ from pipeline.errors import DataError, RecordError
 from pipeline.records import Reason, ReviewItem, Verdict, digest
 from pipeline.review.rows import read_decision, same_text
 from pipeline.review.verdicts import Row, decided_at, read_rows, text_of, to_verdict
-from pipeline.schema import from_arrow, schema_of, to_arrow
+from pipeline.schema import from_arrow, to_arrow, with_new_columns
 from pipeline.storage import TEMPORARY
 from pipeline.workspace import Workspace
 
@@ -150,9 +150,7 @@ def stored_reviews(workspace: Workspace) -> Iterator[tuple[str, ReviewItem]]:
             with workspace.storage.open(f"{FOLDER}/{name}") as file:
                 # Threads of Arrow that hold a Python file now and then abort the process as it ends.
                 table = pq.read_table(file, use_threads=False, pre_buffer=False)
-            for field in map(schema_of(ReviewItem).field, ("lead_time_s", "conflict")):
-                if field.name not in table.column_names:  # stored before there was such a column
-                    table = table.append_column(field, pa.nulls(len(table), field.type))
+            table = with_new_columns(ReviewItem, table, ("lead_time_s", "conflict"))
             rows = list(from_arrow(ReviewItem, table.to_batches()))
         except (pa.ArrowException, KeyError) as fault:
             path = workspace.storage.path(f"{FOLDER}/{name}")

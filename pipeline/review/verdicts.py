@@ -17,9 +17,6 @@ from pipeline.spreadsheet import decode, read_cells
 
 Row = Mapping[str, Any]
 
-RULES = "rules"
-"""The reviewer named in verdicts that no person gave."""
-
 _DOTTED = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?:,? (\d\d?)(:\d\d(?::\d\d)?))?")
 _OLDEST = datetime.min.replace(tzinfo=UTC)
 

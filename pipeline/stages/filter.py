@@ -27,9 +27,9 @@ from pipeline.quality.conflicts import find_conflicts
 from pipeline.quality.crowding import find_crowded
 from pipeline.quality.rules import check_answer, near_duplicates
 from pipeline.quality.support import support_of
-from pipeline.records import Caption, Decision, InstructionPair, Reason, Verdict, digest
+from pipeline.records import RULES, Caption, Decision, InstructionPair, Reason, Verdict, digest
 from pipeline.review.store import file_verdicts, stored_verdicts
-from pipeline.review.verdicts import RULES, decided_at
+from pipeline.review.verdicts import decided_at
 from pipeline.schema import content_key
 from pipeline.stages.base import Outcome, TableOnly, Unit, fingerprint_of
 from pipeline.workspace import Workspace
@@ -59,6 +59,14 @@ class BadVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class _Reading:
+    """What the rules say of one answer: why it is dropped, or the conflict for which it is doubted although kept."""
+
+    fault: RecordError | None
+    doubt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Decided:
     """What a unit holds, and what rules and people decided about it."""
 
@@ -77,7 +85,7 @@ class FilterStage(TableOnly):
         self._config = config
         self._crowded: dict[str, RecordError] | None = None
         self._crowded_from = ""
-        self._broken: dict[str, RecordError | None] = {}
+        self._readings: dict[str, _Reading] = {}
         self._judge: QualityJudge | None = None
         if config.judge.backend == "openai":
             self._judge = QualityJudge(config.judge, workspace.journal_folder("filter"), config.conflicts.dropped())
@@ -106,9 +114,9 @@ class FilterStage(TableOnly):
             return caption
 
         def keeps_rules(pair: InstructionPair) -> bool:
-            broken = _broken_rule(pair, caption_of(pair), clips[pair.clip_id][1], self._config)
-            self._broken[pair.pair_id] = broken
-            return broken is None
+            reading = _read(pair, caption_of(pair), clips[pair.clip_id][1], self._config)
+            self._readings[pair.pair_id] = reading
+            return reading.fault is None
 
         if self._crowded is None:
             self._crowded = self._stored_crowded(verdicts)
@@ -146,7 +154,7 @@ class FilterStage(TableOnly):
     def _decide(self, payload: Sequence[Candidate] | BadVerdict) -> Outcome[Verdict]:
         if isinstance(payload, BadVerdict):
             return Outcome(rejected=[(payload.place, payload.fault)])
-        return judge(payload, self._config, self._broken)
+        return judge(payload, self._config, self._readings)
 
     def _stored_crowded(self, verdicts: Mapping[str, Verdict]) -> dict[str, RecordError] | None:
         """Return what an earlier run found in the very same answers, None where there was none."""
@@ -201,57 +209,52 @@ def _scored(row: Verdict, scores: Scores) -> Verdict:
 def judge(
     candidates: Sequence[Candidate],
     config: FilterConfig,
-    known: Mapping[str, RecordError | None] = MappingProxyType({}),
+    known: Mapping[str, _Reading] = MappingProxyType({}),
 ) -> Outcome[Verdict]:
-    """Decide about all pairs of one video; `known` is what some without a verdict break, as far as it was asked."""
+    """Decide about all pairs of one video; `known` are readings of some that have no verdict."""
     kept: list[tuple[InstructionPair, Verdict]] = []
     rejected: list[tuple[str, RecordError]] = []
     for candidate in candidates:
-        verdict, pair = candidate.verdict, candidate.pair
+        verdict, pair, doubt = candidate.verdict, candidate.pair, None
         if verdict is not None and verdict.decision == Decision.REJECT:
             fault: RecordError | None = RecordError(Reason.REVIEWER_REJECTED, f"rejected by {verdict.reviewer}")
         else:
             if verdict is not None and verdict.edited_answer is not None:
                 pair = dataclasses.replace(pair, answer=verdict.edited_answer)
-            if pair.pair_id in known:
-                broken = known[pair.pair_id]
-            else:
-                broken = _broken_rule(pair, candidate.caption, candidate.clip_s, config, is_decided=verdict is not None)
-            fault = broken or candidate.crowd
+            reading = known.get(pair.pair_id) or _read(
+                pair, candidate.caption, candidate.clip_s, config, is_decided=verdict is not None
+            )
+            fault, doubt = reading.fault or candidate.crowd, reading.doubt
         if fault is not None:
             rejected.append((pair.pair_id, fault))
             continue
         if verdict is not None:
             verdict = dataclasses.replace(verdict, original_answer=candidate.pair.answer)
         support = round(support_of(pair, candidate.caption), 4)
-        doubt = None if verdict else next(_conflicts(pair, candidate.caption), None)
-        conflict = None if doubt is None else doubt.reason.value
-        kept.append((pair, dataclasses.replace(verdict or _accepted(pair), support=support, conflict=conflict)))
+        kept.append((pair, dataclasses.replace(verdict or _accepted(pair), support=support, conflict=doubt)))
     duplicates = near_duplicates([pair for pair, _ in kept], config)
     rejected.extend(duplicates.items())
     rows = [verdict for pair, verdict in kept if pair.pair_id not in duplicates]
     return Outcome(rows=rows, rejected=rejected)
 
 
-def _broken_rule(
+def _read(
     pair: InstructionPair, caption: Caption, clip_s: float, config: FilterConfig, *, is_decided: bool = False
-) -> RecordError | None:
-    """Return what an answer breaks on its own, whatever others say; of a decided one no conflict is asked."""
+) -> _Reading:
+    """Read an answer on its own, whatever others say; of a decided one no conflict is asked."""
     if fault := check_answer(pair, caption, config, clip_s):
-        return fault
+        return _Reading(fault)
+    conflicts: list[RecordError] = []
+    if not is_decided:
+        told = {"caption": caption.text, "captioner": caption.captioner, "answer": pair.answer}
+        conflicts = list(find_conflicts(label=pair.label, **told))
     dropped = config.conflicts.dropped()
-    if not is_decided and (fault := next((f for f in _conflicts(pair, caption) if f.reason in dropped), None)):
-        return fault
-    if not config.min_support:
-        return None
-    support = support_of(pair, caption)
-    detail = f"{support:.2f} of its content words stand in caption, label or question"
-    fault = RecordError(Reason.UNSUPPORTED, f"{detail}; min_support={config.min_support}")
-    return fault if support < config.min_support else None
-
-
-def _conflicts(pair: InstructionPair, caption: Caption) -> Iterator[RecordError]:
-    return find_conflicts(label=pair.label, caption=caption.text, captioner=caption.captioner, answer=pair.answer)
+    if fault := next((conflict for conflict in conflicts if conflict.reason in dropped), None):
+        return _Reading(fault)
+    if config.min_support and (support := support_of(pair, caption)) < config.min_support:
+        detail = f"{support:.2f} of its content words stand in caption, label or question"
+        return _Reading(RecordError(Reason.UNSUPPORTED, f"{detail}; min_support={config.min_support}"))
+    return _Reading(None, conflicts[0].reason.value if conflicts else None)
 
 
 def _accepted(pair: InstructionPair) -> Verdict:
