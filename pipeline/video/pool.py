@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
@@ -20,6 +21,8 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from pebble import ProcessExpired, ProcessPool
+from pebble.pool.base_pool import Task
+from pebble.pool.process import PoolManager
 
 from pipeline.errors import HolmesError, RecordError, SetupError
 from pipeline.records import Reason
@@ -29,6 +32,7 @@ Result = TypeVar("Result")
 
 _ITEMS_AHEAD_PER_WORKER = 4
 _PR_SET_PDEATHSIG = 1
+_ACKNOWLEDGED_WITHIN_S = 2.0
 
 
 class VideoPool:
@@ -65,12 +69,15 @@ class VideoPool:
 
     def _start(self) -> ProcessPool:
         # Spawned workers share no thread, lock or model with their parent.
-        return ProcessPool(
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPool(
             max_workers=self.workers,
-            context=multiprocessing.get_context("spawn"),
+            context=context,
             initializer=_start_worker,
             initargs=(self._memory_mb, os.getpid()),
         )
+        pool._pool_manager = _PatientManager(pool._context, context)  # noqa: SLF001
+        return pool
 
     def submit(self, fn: Callable[[Item], Result], item: Item) -> Callable[[], Result | RecordError]:
         """Begin `fn(item)`, and return what waits for its result; arguments and errors are those of `map`."""
@@ -113,6 +120,25 @@ class VideoPool:
         finally:
             for future in ahead:
                 future.cancel()
+
+
+class _PatientManager(PoolManager):
+    """Waits for a dead worker's last word before it tells which task died with it.
+
+    A worker acknowledges its task through a pipe that another thread reads. Where the worker dies before that thread
+    had its turn, as on a loaded machine, pebble takes the worker for idle: it breaks the whole pool, or never ends the
+    task's future.
+    """
+
+    def find_expired_task(self, worker_id: int) -> Task:
+        deadline_s = time.monotonic() + _ACKNOWLEDGED_WITHIN_S
+        while True:
+            try:
+                return super().find_expired_task(worker_id)
+            except (BrokenProcessPool, LookupError):
+                if time.monotonic() > deadline_s:
+                    raise
+            time.sleep(0.01)
 
 
 _idle_pools: dict[tuple[int, int], ProcessPool] = {}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from pebble.pool.process import PoolManager
 
 from pipeline.errors import RecordError, SetupError
 from pipeline.records import Reason
@@ -56,6 +57,24 @@ def test_a_fault_stays_with_its_item(fault: str, reason: Reason, text: str, pool
     assert isinstance(failed, RecordError)
     assert failed.reason is reason
     assert text in failed.detail
+
+
+@pytest.mark.parametrize("others", [[], ["__import__('time').sleep(0.8)"]])
+def test_a_crash_is_its_items_however_late_the_worker_is_heard(
+    others: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = PoolManager.process_next_message
+
+    def late(manager: PoolManager, timeout_s: float) -> None:
+        time.sleep(0.5)
+        heard(manager, timeout_s)
+
+    monkeypatch.setattr(PoolManager, "process_next_message", late)
+    with VideoPool(workers=2, timeout_s=10.0, memory_mb=601) as pool:
+        *_, failed, last = pool.map(eval, [*others, SEGFAULT, "1"])
+    assert isinstance(failed, RecordError)
+    assert "SIGSEGV" in failed.detail
+    assert last == 1
 
 
 def test_memory_under_the_limit_is_free_to_use(pool: VideoPool) -> None:
