@@ -62,16 +62,17 @@ def _walkers(shot: Shot) -> bool:
     for i in range(size):
         offset = (shift[0] - 0.3 * (i // 2), shift[1] + 0.95 * (i % 2) + 0.1 * i)
         places = [(x + offset[0], z + offset[1]) for x, z in path]
-        track = _stroll(places, start_s - i // 2 * 0.9 / GAIT_M_S[action], action, pace, pause_s)
+        track = stroll(places, start_s - i // 2 * 0.9 / GAIT_M_S[action], action, pace, pause_s)
         person = Person(random_look(rng), track)
-        _flee(shot, person)
+        flee(shot, person)
         _load(shot, person)
         if not shot.admit(person):
             return i > 0
     return True
 
 
-def _stroll(path: list[Place], start_s: float, action: Action, pace: float, pause_s: float) -> PersonTrack:
+def stroll(path: list[Place], start_s: float, action: Action, pace: float, pause_s: float) -> PersonTrack:
+    """Return the track of one who goes along a path, and looks at a phone on the way for `pause_s` seconds."""
     track = PersonTrack(start_s, path[0])
     for i, (a, b) in enumerate(pairwise(path)):
         if pause_s and i == 0:
@@ -91,7 +92,7 @@ def _load(shot: Shot, person: Person) -> None:
         person.hold(Item.SUITCASE, colour)
 
 
-def _flee(shot: Shot, person: Person) -> None:
+def flee(shot: Shot, person: Person) -> None:
     """Let a person run away from alarms that go off near by."""
     for alarm_s, source in shot.alarms:
         place = person.place(alarm_s + 0.3)
@@ -118,7 +119,7 @@ def _chatting_pair(shot: Shot) -> None:
         track.until(meet_s + talk_s, Action.CHAT, face=spot)
         track.go(shot.exit(track.at))
         person = Person(random_look(rng), track)
-        _flee(shot, person)
+        flee(shot, person)
         pair.append(person)
     if all(shot.fits(person) for person in pair):
         shot.add(*pair)
@@ -130,7 +131,7 @@ def _browser(shot: Shot, place: Place, face: Place) -> None:
     track = PersonTrack(-1.0, place, heading_to(place, face)).until(leave_s, Action.REACH, face=face)
     track.go(shot.exit(track.at))
     person = Person(random_look(rng), track)
-    _flee(shot, person)
+    flee(shot, person)
     shot.admit(person)
 
 

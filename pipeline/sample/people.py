@@ -33,6 +33,7 @@ class Item(StrEnum):
     SPRAY_CAN = "spray_can"
     CANISTER = "canister"
     PHONE = "phone"
+    ROD = "rod"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,6 +216,9 @@ class Person:
             elif item is Item.BAT:
                 canvas.limb_px(hand, hand + reach * 0.2 * scale, 0.03 * scale, shade(colour, 0.8))
                 canvas.limb_px(hand + reach * 0.18 * scale, hand + reach * 0.44 * scale, 0.05 * scale, colour)
+            elif item is Item.ROD:
+                along = np.array([math.copysign(0.5, reach[0]), -0.85]) * scale
+                canvas.limb_px(hand - along * 0.25, hand + along * 0.55, 0.035 * scale, colour)
             elif item is Item.GUN:
                 canvas.limb_px(hand, hand + reach * 0.11 * scale, 0.038 * scale, (18, 18, 20))
                 canvas.limb_px(hand, hand + down * 0.045 * scale, 0.03 * scale, (18, 18, 20))

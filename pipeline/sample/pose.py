@@ -49,6 +49,9 @@ class Action(StrEnum):
     SPRAY = "spray"
     POUR = "pour"
     TOSS = "toss"
+    ARGUE = "argue"
+    STUMBLE = "stumble"
+    HAND_OVER = "hand_over"
 
 
 def pose(**angles: float) -> Floats:
@@ -158,6 +161,9 @@ _ACTIONS: dict[Action, Callable[[float], Floats]] = {
         _POSES["pour"] + pose(arm_r=0.55 * math.sin(9 * s), out_r=0.5 * math.sin(5 * s), lean=0.1 * math.sin(9 * s))
     ),
     Action.TOSS: _toss,
+    Action.ARGUE: lambda s: _mix("talk", "fling", 0.5 + 0.5 * math.sin(4.3 * s) * math.cos(1.1 * s)),
+    Action.STUMBLE: lambda s: _mix("stand", "hit", 0.6 * math.sin(math.pi * clamp01(s / 0.7))),
+    Action.HAND_OVER: lambda s: _mix("stand", "reach", math.sin(math.pi * clamp01(s / 1.2))),
 }
 
 

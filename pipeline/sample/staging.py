@@ -6,6 +6,7 @@ from collections.abc import Callable
 from random import Random
 
 from pipeline.sample import crashes, damage, indoors, outdoors, violence
+from pipeline.sample.harmless import stage_harmless
 from pipeline.sample.layout import Layout, SceneKind
 from pipeline.sample.life import populate
 from pipeline.sample.plan import VideoPlan
@@ -44,5 +45,6 @@ def stage(plan: VideoPlan) -> Shot:
     shot = Shot(layout, camera, plan.duration_s, night, rng)
     for category, start_s in zip(plan.categories, plan.starts_s, strict=True):
         shot.events.append(_EVENTS[category](shot, start_s))
+    stage_harmless(shot)
     populate(shot)
     return shot

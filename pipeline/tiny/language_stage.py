@@ -16,6 +16,7 @@ import torch
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.stages.run import Progress
@@ -28,6 +29,7 @@ from pipeline.tiny.world import Scenes
 _RATE = 2e-3
 _IGNORED = -100
 _PROMPTED = 0.25
+_FEWER = 0.5  # of the steps show every other frame: who asks the model may show eight
 _WORDS = 0.15  # of the steps are text alone
 
 
@@ -68,16 +70,20 @@ def train_language(
             # all of a batch or none: the long prompt would pad the others
             prompted = rng.random() < _PROMPTED
             lessons = [teach(scenes.clips[clip], scenes.marks[clip], rng, prompted=prompted) for clip in chosen]
-            texts = turns_of.batch(lessons, NUM_FRAMES)
-            features = torch.from_numpy(seen[chosen].astype(np.float32)).to(device)
-        ids, labels, mask = (part.to(device) for part in texts)
+            every = 2 if rng.random() < _FEWER else 1
+            features = torch.from_numpy(seen[chosen, ::every].astype(np.float32)).to(device)
+            texts = turns_of.batch(lessons, features.shape[1])
+        ids, labels = (part.to(device) for part in texts[:2])
         with torch.autocast(device.type, torch.bfloat16):
             embeds = embed(model, ids, features)
-            loss: Tensor = model(inputs_embeds=embeds, attention_mask=mask, labels=labels).loss
-        return loss
+            # padding is on the right, where a causal model needs no mask; words are scored where answers stand alone
+            hidden = model.model.language_model(inputs_embeds=embeds).last_hidden_state[:, :-1]
+            said = model.lm_head(hidden[labels[:, 1:] != _IGNORED])
+        return cross_entropy(said.float(), labels[:, 1:][labels[:, 1:] != _IGNORED])
 
     model.model.vision_tower.requires_grad_(False)
     model.train()
+    model.model.vision_tower.eval()
     loss = train(
         nn.ModuleDict({"model": model}), loss_of_step, steps=steps, rate=_RATE, stage="language",
         checkpoint=checkpoint, on_progress=on_progress,

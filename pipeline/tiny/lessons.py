@@ -33,7 +33,7 @@ Turn = tuple[str, str]
 _PRESENCE = load("presence", dict[str, tuple[str, str, str]])
 """By mark: the question whether it is there, and what is so where it is and where it is not."""
 
-_NUMBERS = ("Nobody is", "One person is", "Two people are", "Three people are", "Four people are", "Five people are")
+_NUMBERS = ("Nobody is", "One person is", "Two people are")
 _ASKED = ("event", "event", "presence", "presence", "presence", "place", "light", "people")
 _CAPTION_FIRST = 0.75
 _ABNORMAL_LABELS = ("Arson", "Explosion", "Fighting", "RoadAccidents", "Robbery", "Shooting", "Vandalism")
@@ -42,7 +42,7 @@ _TEMPLATE = TemplateSynthesizer(SynthesizeConfig())
 
 
 def teach(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random, *, prompted: bool) -> list[Turn]:
-    """Return a conversation of three to five turns about a clip.
+    """Return a conversation of four to six turns about a clip.
 
     Args:
         clip: its facts, as `Scenes.clips`.
@@ -51,7 +51,7 @@ def teach(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random, *, prompt
         prompted: whether the caption is asked for by the captioner's prompt, which is long, or by a question.
     """
     caption = (_captioners_prompt(), clip["caption"]) if prompted else _description(clip, rng)
-    asked = [_ask(what, clip, marks, rng) for what in rng.sample(_ASKED, rng.randint(2, 4))]
+    asked = [_ask(what, clip, marks, rng) for what in rng.sample(_ASKED, rng.randint(3, 5))]
     return [caption, *asked] if rng.random() < _CAPTION_FIRST else [asked[0], caption, *asked[1:]]
 
 

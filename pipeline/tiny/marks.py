@@ -20,7 +20,17 @@ GRID = 10
 """Cells along either side of a frame."""
 
 _ACTIONS: dict[str, tuple[Action, ...]] = {
-    "ordinary": (Action.WALK, Action.LIMP, Action.STAND, Action.CHAT, Action.PHONE, Action.REACH),
+    "ordinary": (
+        Action.WALK,
+        Action.LIMP,
+        Action.STAND,
+        Action.CHAT,
+        Action.PHONE,
+        Action.REACH,
+        Action.ARGUE,
+        Action.STUMBLE,
+        Action.HAND_OVER,
+    ),
     "running": (Action.RUN, Action.JOG),
     "fighting": (Action.GUARD, Action.PUNCH, Action.KICK, Action.RECOIL),
     "down": (Action.FALL_BACK, Action.THROWN, Action.LIE, Action.GET_UP),

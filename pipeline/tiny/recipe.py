@@ -27,10 +27,10 @@ class Recipe:
         seed: of weights and batches. The scenes have one of their own.
     """
 
-    videos: int = 2400
-    vision_steps: int = 2400
+    videos: int = 2000
+    vision_steps: int = 5500
     vision_batch: int = 32
-    language_steps: int = 1500
+    language_steps: int = 1700
     language_batch: int = 24
     seed: int = 0
 

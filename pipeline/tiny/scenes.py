@@ -25,11 +25,14 @@ from pipeline.tiny.words import count_people, describe
 SIDE = 160
 """Side of the square frames in pixels."""
 
-NUM_FRAMES = 8
+NUM_FRAMES = 16
 """Frames of a clip."""
 
 _NORMAL_S = (4.0, 12.0)
 _WINDOW_S = 10.0
+_MISSED = 0.35  # of an event, at either end of a span
+_WHOLE = 0.3  # of the calm clips are whole calm segments
+_CALM_CLIPS = 2
 _JPEG = (45, 85)
 
 
@@ -50,7 +53,7 @@ class SceneClip:
 
 
 def cut_clips(plan: VideoPlan) -> list[SceneClip]:
-    """Return the clips of one video: two of every event, and two of ordinary life before or without events."""
+    """Return the clips of one video: three of every event, and two of ordinary life before or without events."""
     cv2.setNumThreads(1)
     shot = stage(plan)
     painter = Painter(shot, plan.seed * 1_000_003 + plan.index, f"CAM {plan.scene[5:]}-{plan.camera[3:]}")
@@ -59,17 +62,26 @@ def cut_clips(plan: VideoPlan) -> list[SceneClip]:
 
 
 def _spans(shot: Shot, rng: Random) -> Iterator[tuple[tuple[float, float], Event | None]]:
+    """Yield spans as the engine cuts them: windows around clicks, spans of a sampler, and calm segments."""
     for event in shot.events:
         click_s = rng.uniform(event.start_s, event.end_s)
         start_s = min(max(0.0, click_s - _WINDOW_S / 2), max(0.0, shot.duration_s - _WINDOW_S))
         yield (start_s, min(shot.duration_s, start_s + _WINDOW_S)), event
-        around = (max(0.0, event.start_s - rng.uniform(-1, 2)), min(shot.duration_s, event.end_s + rng.uniform(-1, 2)))
-        yield around, event
-    calm_s = min((event.start_s for event in shot.events), default=shot.duration_s)
-    for _ in range(2):
-        length_s = rng.uniform(*_NORMAL_S)
-        if calm_s - 0.5 > length_s:
-            start_s = rng.uniform(0, calm_s - 0.5 - length_s)
+        around = (event.start_s - rng.uniform(-1, 2), event.end_s + rng.uniform(-1, 2))
+        yield (max(0.0, around[0]), min(shot.duration_s, around[1])), event
+        missed_s = _MISSED * (event.end_s - event.start_s)
+        early = rng.random() < 0.5
+        part = (
+            (event.start_s - rng.uniform(0, 2), event.end_s - rng.uniform(0, missed_s))
+            if early
+            else (event.start_s + rng.uniform(0, missed_s), event.end_s + rng.uniform(0, 3))
+        )
+        yield (max(0.0, part[0]), min(shot.duration_s, part[1])), event
+    calm_s = min((event.start_s - 0.5 for event in shot.events), default=shot.duration_s)
+    for _ in range(_CALM_CLIPS):
+        length_s = calm_s if rng.random() < _WHOLE else rng.uniform(*_NORMAL_S)
+        if calm_s >= max(length_s, _NORMAL_S[0]):
+            start_s = rng.uniform(0, calm_s - length_s)
             yield (start_s, start_s + length_s), None
 
 

@@ -18,7 +18,8 @@ from pipeline.tiny.training import train
 from pipeline.tiny.world import Scenes
 
 _PLACES = [kind.value for kind in SceneKind]
-_RATE = 1e-3
+_RATE = 2e-3
+_MIRRORED = 0.5
 _MOST_WEIGHT = 8.0
 """Rare marks count for more, at most so many times as much."""
 
@@ -40,7 +41,7 @@ class _Head(nn.Module):
 def train_vision(
     tower: Any, scenes: Scenes, *, steps: int, batch: int, seed: int, checkpoint: Path, on_progress: Progress
 ) -> float:
-    """Train the tower of a SigLIP vision model on single frames, on its device, and return the last mean loss."""
+    """Train the tower on single frames, half of them mirrored, on its device, and return the last mean loss."""
     device = tower.device
     head = _Head(tower.config.hidden_size).to(device)
     weight = _weights(scenes).to(device)
@@ -56,7 +57,7 @@ def train_vision(
         loss = loss + 0.1 * cross_entropy(where[:, :-1], places)
         return loss + 0.1 * binary_cross_entropy_with_logits(where[:, -1], dark)
 
-    tower.train()
+    tower.to(memory_format=torch.channels_last).train()
     modules = nn.ModuleDict({"tower": tower, "head": head})
     loss = train(
         modules, loss_of_step, steps=steps, rate=_RATE, stage="vision", checkpoint=checkpoint, on_progress=on_progress
@@ -74,8 +75,11 @@ def _batch(scenes: Scenes, batch: int, rng: np.random.Generator) -> tuple[Tensor
     """Return pixels, marks, places and darkness of frames drawn by chance."""
     clips, frames = scenes.marks.shape[:2]
     which, when = rng.integers(clips, size=batch), rng.integers(frames, size=batch)
-    pixels = scaled(np.stack([scenes.frames[c, f] for c, f in zip(which, when, strict=True)]))
+    frames = np.stack([scenes.frames[c, f] for c, f in zip(which, when, strict=True)])
     packed = np.stack([scenes.marks[c, f] for c, f in zip(which, when, strict=True)])
+    if rng.random() < _MIRRORED:
+        frames, packed = frames[:, :, ::-1].copy(), packed[:, :, ::-1]
+    pixels = scaled(frames).contiguous(memory_format=torch.channels_last)
     marks = torch.from_numpy(np.unpackbits(packed, axis=-1)[..., : len(MARKS)]).float().flatten(1, 2)
     places = torch.tensor([_PLACES.index(scenes.clips[c]["place"]) for c in which])
     dark = torch.tensor([float(scenes.clips[c]["night"]) for c in which])

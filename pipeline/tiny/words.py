@@ -5,12 +5,14 @@ Nothing here judges: no caption and no question speaks of normal or abnormal. Th
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from random import Random
 
 import numpy as np
 
+from pipeline.sample.definitions import COLOURS
 from pipeline.sample.geometry import Camera
 from pipeline.sample.layout import SceneKind
 from pipeline.sample.people import Person
@@ -24,11 +26,16 @@ PLACES: dict[SceneKind, str] = {
     SceneKind.ALLEY: "an alley", SceneKind.PLAZA: "a square", SceneKind.SHOP: "a shop",
     SceneKind.PLATFORM: "a railway platform", SceneKind.FORECOURT: "a filling station",
 }  # fmt: skip
-_NUMBERS = ("no one", "one person", "two people", "three people", "four people", "five people")
+_FEW = ("no one", "one person", "two people")
+"""Numbers that are told; more are several."""
+
+_COLOUR = "|".join({*COLOURS["clothes"], *COLOURS["paints"]})
+_CLOTHES = re.compile(rf" in (?:an? )?(?:{_COLOUR})(?: (?:top|coat|jacket|shirt|sweater|hoodie))?\b")
+_PAINTED = re.compile(rf"\b(?:(an?) )?(?:{_COLOUR}) (\w+)", re.IGNORECASE)
 _DOES: dict[Action, tuple[str, str]] = {
     Action.WALK: ("walks along", "walk along"), Action.LIMP: ("walks along", "walk along"),
     Action.JOG: ("jogs along", "jog along"), Action.RUN: ("runs", "run"),
-    Action.CHAT: ("stands and talks", "stand and talk"),
+    Action.CHAT: ("stands and talks", "stand and talk"), Action.ARGUE: ("argues", "argue"),
     Action.PHONE: ("looks at a phone", "look at a phone"), Action.STAND: ("stands still", "stand still"),
     Action.REACH: ("reaches for something on a shelf", "reach for things on a shelf"),
 }  # fmt: skip
@@ -39,8 +46,25 @@ _MOVED_M = 2.0
 def describe(shot: Shot, kind: SceneKind, span_s: tuple[float, float], event: Event | None, rng: Random) -> str:
     """Return the caption of a clip: what happens, then where."""
     happens = ordinary_life(shot, span_s, rng) if event is None else event.sentence
+    if shot.night:
+        happens = without_colours(happens)
     light = "" if shot.layout.indoor else (" in the dark" if shot.night else " in daylight")
     return f"{happens} The place is {PLACES[kind]}{light}."
+
+
+def without_colours(text: str) -> str:
+    """Return a text without the colours of clothes and things: by night they cannot be told.
+
+    >>> without_colours("A man in an orange shirt pours fuel from a red canister over an orange car.")
+    'A man pours fuel from a canister over a car.'
+    """
+
+    def unpainted(match: re.Match[str]) -> str:
+        article, thing = match.groups()
+        words = with_article(thing) if article else thing
+        return _capital(words) if match[0][0].isupper() else words
+
+    return _PAINTED.sub(unpainted, _CLOTHES.sub("", text))
 
 
 def ordinary_life(shot: Shot, span_s: tuple[float, float], rng: Random) -> str:
@@ -96,11 +120,11 @@ def _say(who: str, action: Action, count: int) -> str:
 
 
 def _count(number: int) -> str:
-    return _NUMBERS[number] if number < len(_NUMBERS) else "several people"
+    return _FEW[number] if number < len(_FEW) else "several people"
 
 
 def _vehicles(number: int) -> str:
-    return {2: "two vehicles", 3: "three vehicles"}.get(number, "several vehicles")
+    return "two vehicles" if number == 2 else "several vehicles"
 
 
 def _capital(words: str) -> str:

@@ -76,7 +76,7 @@ class VideoPool:
             initializer=_start_worker,
             initargs=(self._memory_mb, os.getpid()),
         )
-        pool._pool_manager = _PatientManager(pool._context, context)  # noqa: SLF001
+        pool._pool_manager = _PatientManager(pool._context, context)
         return pool
 
     def submit(self, fn: Callable[[Item], Result], item: Item) -> Callable[[], Result | RecordError]:
