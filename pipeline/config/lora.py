@@ -64,18 +64,22 @@ class LoraConfig(Section):
     )
     seed: int = Field(0, ge=0, description="seed of initial weights, row order and dropout")
     device: Literal["auto", "cpu"] = operational("auto", description="auto: the GPU if there is one")
-    validate_every: int = operational(0, ge=0, description="steps between validations; 0: only after the last step")
+    validate_every: int | None = Field(
+        None,
+        ge=0,
+        description="steps between validations; 0: only after the last step; unset: a quarter of the steps, where 20 "
+        "validation rows or more are judged. Of all validations the adapter with the truest explanations is kept",
+    )
     validation_rows: int = operational(
         256, ge=0, description="validation rows to measure the loss on, drawn once; 0: none"
     )
-    judged_rows: int = operational(
+    judged_rows: int = Field(
         64,
         ge=0,
-        description="validation rows whose Yes or No is generated and compared with the label, drawn once; 0: none",
+        description="validation rows that are answered and held against their label, verdict and explanation, drawn "
+        "once; 0: none",
     )
-    judged_tokens: int = operational(
-        16, ge=1, description="tokens generated per such answer, which starts with its judgement"
-    )
+    judged_tokens: int = Field(96, ge=1, description="most tokens of such an answer")
     checkpoint_every: int = operational(50, ge=1, description="steps between checkpoints")
     keep: int = operational(2, ge=1, description="number of checkpoints to keep")
     log_to: Literal["tensorboard", "wandb", "none"] = operational(

@@ -74,7 +74,7 @@ class DataSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingBatch:
-    """A batch: `inputs` of the model with `labels`, and the rows in it, in their order.
+    """A batch: `inputs` of the model with `labels`, and the rows in it with their classes, in their order.
 
     Where no row is left, `ids` is empty and the inputs are those of black frames without a label: every rank takes as
     many steps, whatever its clips are like.
@@ -82,7 +82,7 @@ class TrainingBatch:
 
     inputs: dict[str, Tensor]
     ids: list[str]
-    is_anomaly: list[bool]
+    classes: list[str]
     tasks: list[str]
 
 
@@ -232,7 +232,7 @@ class TrainingBatches:
         return TrainingBatch(
             inputs=self._processor.inputs(lessons or [self._nothing()]),
             ids=[row.id for row in learned],
-            is_anomaly=[row.is_anomaly for row in learned],
+            classes=[row.label for row in learned],
             tasks=[row.task for row in learned],
         )
 

@@ -35,7 +35,7 @@ from pipeline.train.plan import FEW_STEPS, planned
 from pipeline.train.processes import start_accelerator
 from pipeline.train.rows import SplitRows, content_identity
 from pipeline.train.schedule import rising_steps
-from pipeline.train.trainer import Progress, Trainer
+from pipeline.train.trainer import EXPLANATIONS, Progress, Trainer
 from pipeline.train.validation import measure_judgements, measure_loss
 from pipeline.workspace import Workspace
 
@@ -46,7 +46,10 @@ TRAINING_FOLDER = "models/lora-training"
 REPORT = "reports/train-lora.json"
 _NEW, _OLD = "models/_tmp-lora", "models/_old-lora"
 _CHECKPOINTS = "checkpoints"
-_VERSION = 2
+ENOUGH_JUDGED = 20
+"""Judged validation rows from which on the adapter with the truest answers is kept; of fewer chance would choose."""
+
+_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +149,7 @@ class _LoraTraining:
             accelerator,
             Checkpoints(checkpoints, config.keep),
             half_precision=half_precision,
+            chooses=len(self._judged) >= ENOUGH_JUDGED,
             on_progress=on_progress,
         )
         accelerator.init_trackers("lora", config=_flat(config))
@@ -276,8 +280,9 @@ class _LoraTraining:
                 place=trainer.place,
                 max_new_tokens=config.judged_tokens,
             )
-            right, count = trainer.total(judged).tolist()
+            right, count, true, told = trainer.total(judged).tolist()
             metrics["validation/judgement_accuracy"] = right / max(count, 1)
+            metrics[EXPLANATIONS] = true / max(told, 1)
         return metrics
 
     def _announce(self, model: Any, trainer: Trainer, batches: TrainingBatches, step_s: float) -> None:

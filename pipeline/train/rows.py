@@ -23,7 +23,7 @@ _LEARNED = (
     "id", "video.path", "source_video", "start_s", "end_s", "label", "is_anomaly", "task", "question", "answer",
     "fingerprint",
 )  # fmt: skip
-_COLUMNS = ("id", "video", "start_s", "end_s", "is_anomaly", "task", "question", "answer")
+_COLUMNS = ("id", "video", "start_s", "end_s", "label", "is_anomaly", "task", "question", "answer")
 _MEASURED = ("video.path", "source_video", "start_s", "end_s", "is_anomaly", "task", "question", "answer")
 
 
@@ -41,6 +41,7 @@ class TrainingRow:
         content: the bytes of the clip's file where the dataset embeds them.
         span_s: the part of the file that is the clip, [start, end) in seconds; None is all of it.
         clip: a number that rows about the same clip share.
+        label: class of its event, or `Normal`.
     """
 
     id: str
@@ -48,6 +49,7 @@ class TrainingRow:
     content: bytes | None
     span_s: tuple[float, float] | None
     clip: int
+    label: str
     is_anomaly: bool
     task: str
     question: str
@@ -139,6 +141,7 @@ class SplitRows:
             content=content,
             span_s=None if is_clip else (row["start_s"], row["end_s"]),
             clip=int(self.facts.clips[index]),
+            label=row["label"],
             is_anomaly=row["is_anomaly"],
             task=row["task"],
             question=row["question"],

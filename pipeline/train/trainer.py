@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
@@ -34,6 +34,10 @@ Progress = Callable[[str, int, int], None]
 
 Validate = Callable[[], dict[str, float]]
 
+EXPLANATIONS = "validation/explanation_accuracy"
+"""What decides which of several adapters is the best."""
+
+_VALIDATIONS = 4
 _NAMED_ROWS = 16
 
 
@@ -69,9 +73,13 @@ class Trainer:
         checkpoints: Checkpoints,
         *,
         half_precision: bool,
+        chooses: bool = False,
         on_progress: Progress | None = None,
     ) -> None:
         """Prepare the model, on its device and with the parameters marked that are trained, for several devices.
+
+        With `chooses` the weights of the validation with the most true explanations are those that are left, the later
+        ones of equal ones.
 
         Raises:
             SetupError: the global batch cannot be made of micro-batches on so many devices.
@@ -100,6 +108,11 @@ class Trainer:
         self.metrics: dict[str, float] = {}
         self.losses: list[float] = []
         self.is_alone = world == 1
+        every = config.validate_every
+        self._validate_every = (math.ceil(self.steps / _VALIDATIONS) if chooses else 0) if every is None else every
+        self._chooses = chooses
+        self._validated = 0
+        self._best: dict[str, Any] = {}
         self._interruption = Interruption()
         self._state: dict[str, Any] = {}
 
@@ -116,8 +129,8 @@ class Trainer:
         with self._interruption:
             try:
                 self._train(validate, announce)
-                self._model.eval()
                 self._validate(validate)
+                self._take_best()
             except _EndWantedError:
                 self._end_interrupted()
                 raise
@@ -165,13 +178,14 @@ class Trainer:
                 announce(self._time(first) * self._accumulated)
                 batches, is_announced = chain([first], batches), True
             while self.step < (epoch + 1) * self._epoch_steps:
-                self._advance(batches)
-                if self._is_due(self._config.validate_every):
+                # Before a step, not after one: what goes on from a checkpoint may have missed it.
+                if self._validated < self.step and self._is_due(self._validate_every):
                     self._validate(validate)
+                self._advance(batches)
 
     def _time(self, batch: TrainingBatch) -> float:
         """Return the seconds that a micro-batch takes; nothing is learned from it."""
-        self._model.train()
+        self._begin_learning()
         started = 0.0
         for _ in range(2):  # the first pass makes kernels ready
             started = time.monotonic()
@@ -181,6 +195,13 @@ class Trainer:
             self._optimizer.zero_grad(set_to_none=True)
             loss.item()
         return time.monotonic() - started
+
+    def _begin_learning(self) -> None:
+        self._model.train()
+        for module in self._model.modules():
+            # The means of pretraining stay: a few rows of one camera are no sample of what a frozen tower will see.
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.eval()
 
     def _advance(self, batches: Iterator[TrainingBatch]) -> None:
         started = time.monotonic()
@@ -199,7 +220,7 @@ class Trainer:
         factor = rate_factor(self.step, self.steps, self._config.warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = group["highest_lr"] * factor
-        self._model.train()
+        self._begin_learning()
         self._optimizer.zero_grad(set_to_none=True)
         sums = torch.zeros(3, dtype=torch.float64)
         ids: list[str] = []
@@ -248,6 +269,29 @@ class Trainer:
         if self._accelerator.is_main_process and self.metrics:
             measured = ", ".join(f"{name.removeprefix('validation/')} {v:.4f}" for name, v in self.metrics.items())
             logger.info("validation after step %d: %s", self.step, measured)
+        self._validated = self.step
+        if self._chooses and self.metrics[EXPLANATIONS] >= self._best.get("metrics", {}).get(EXPLANATIONS, 0.0):
+            weights = {name: p.detach().to("cpu", copy=True) for name, p in self._trained.items()}
+            self._best = {"step": self.step, "metrics": self.metrics, "weights": weights}
+
+    def _take_best(self) -> None:
+        """Take the weights back whose explanations were the truest."""
+        if not self._best or self._best["step"] == self.step:
+            return
+        if self._accelerator.is_main_process:
+            logger.info(
+                "the adapter of step %d is kept: its explanations are true for %.3f, those of the last step for %.3f",
+                self._best["step"],
+                self._best["metrics"][EXPLANATIONS],
+                self.metrics[EXPLANATIONS],
+            )
+        self.metrics = self._best["metrics"]
+        self._load(self._best["weights"])
+
+    def _load(self, weights: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self._trained.items():
+                parameter.copy_(weights[name])
 
     def _log(self, step: Step, seconds: float) -> None:
         rates = {f"train/{group['name']}": group["lr"] for group in self._optimizer.param_groups}
@@ -270,6 +314,8 @@ class Trainer:
             "data": self._batches.state_dict(),
             "weights": {name: parameter.detach() for name, parameter in self._trained.items()},
             "optimizer": self._optimizer.state_dict(),
+            "validated": self._validated,
+            "best": self._best,
         }
 
     def _store(self) -> None:
@@ -281,12 +327,10 @@ class Trainer:
         state = self._checkpoints.newest(str(self._accelerator.device))
         if state is None:
             return
-        with torch.no_grad():
-            for name, parameter in self._trained.items():
-                parameter.copy_(state["weights"][name])
+        self._load(state["weights"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._batches.load_state_dict(state["data"])
-        self.step = int(state["step"])
+        self.step, self._validated, self._best = int(state["step"]), state["validated"], state["best"]
         if self._accelerator.is_main_process:
             logger.info("going on after step %d of %d", self.step, self.steps)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pipeline.evaluate.answers_verdict import read_verdict
+from pipeline.evaluate.explanations import judge_explanation
 from pipeline.models.hf.sampling import LIKELIEST
 from pipeline.train.batches import TrainingBatch
 from pipeline.train.conversation import IGNORED
@@ -36,12 +37,12 @@ def measure_judgements(
     place: Callable[[Any], Any],
     max_new_tokens: int,
 ) -> Tensor:
-    """Return how many rows that ask for a judgement are judged right, and of how many.
+    """Return how many answers judge right and of how many, how many explain truly and of how many, shape (4,).
 
-    The model is not wrapped for several devices; `batches` hold a row each, or none that counts; an answer opens with
-    its judgement, so that `max_new_tokens` can be few.
+    Whether an explanation is true can be told where the words for the label's class are known. The model is not wrapped
+    for several devices; `batches` hold a row each, or none that counts.
     """
-    sums = torch.zeros(2, dtype=torch.float64)
+    sums = torch.zeros(4, dtype=torch.float64)
     with torch.no_grad():
         for batch in (batch for batch in batches if batch.ids):
             prompt = _without_answer(batch.inputs)
@@ -52,7 +53,9 @@ def measure_judgements(
                 pad_token_id=tokenizer.pad_token_id,
             )
             text = tokenizer.decode(tokens[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
-            sums += torch.tensor([read_verdict(text) is batch.is_anomaly[0], 1], dtype=torch.float64)
+            said = judge_explanation(batch.classes[0], read_verdict(text), text)
+            counts = (said.is_verdict_right, True, said.is_true is True, said.is_true is not None)
+            sums += torch.tensor(counts, dtype=torch.float64)
     return sums
 
 

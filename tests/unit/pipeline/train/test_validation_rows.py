@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from lora_dataset import write_dataset
+from safetensors.torch import load_file
 from training_data import row, write_split
 
 from pipeline.config import LoraConfig, VideoConfig
@@ -64,7 +65,7 @@ def test_every_validation_measures_the_same_rows(
         def measure(*arguments: Any, **_: Any) -> torch.Tensor:
             batches: Iterable[Any] = next(a for a in arguments if hasattr(a, "rejected"))
             seen[kind].append([id_ for batch in batches for id_ in batch.ids])
-            return torch.tensor([1.0, 1.0])
+            return torch.tensor([1.0, 1.0] if kind == "loss" else [1.0, 1.0, 1.0, 1.0])
 
         return measure
 
@@ -81,3 +82,39 @@ def test_every_validation_measures_the_same_rows(
     assert sum(n % 2 == 0 for n in number["loss"]) == 6
     assert sum(n % 2 == 0 for n in number["judged"]) == 4
     assert not any(n % 3 == 2 for n in number["judged"]), "descriptions judge nothing"
+
+
+@pytest.mark.parametrize("cut_after", [None, 4])
+def test_the_adapter_with_the_truest_explanations_is_kept(
+    cut_after: int | None, tmp_path: Path, video_model: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = write_dataset(tmp_path, train=8, validation=24)
+    true_at = iter([3.0, 5.0, 5.0, 1.0])
+    learned: list[torch.Tensor] = []
+
+    def measure(model: Any, *_: Any, **__: Any) -> torch.Tensor:
+        learned.append(next(p.detach().clone() for name, p in model.named_parameters() if "lora_B" in name))
+        return torch.tensor([8.0, 8.0, next(true_at), 8.0])
+
+    def count(_: str, done: int, __: int) -> None:
+        if done == cut_after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.train.lora.measure_judgements", measure)
+    monkeypatch.setattr("pipeline.train.lora.ENOUGH_JUDGED", 8)
+    config = LoraConfig(
+        base=video_model("smolvlm"), rank=2, batch_size=2, micro_batch=2, epochs=2, num_frames=2, warmup=0.0, lr=1e-2,
+        validation_rows=0, judged_rows=8, log_to="none", device="cpu", gradient_checkpointing=False,
+        checkpoint_every=1,
+    )  # fmt: skip
+    if cut_after:
+        with pytest.raises(KeyboardInterrupt):
+            train_lora(Workspace(str(site)), config, VideoConfig(workers=1), count)
+    trained = train_lora(Workspace(str(site)), config, VideoConfig(workers=1))
+    assert len(learned) == 4
+    assert not torch.equal(learned[2], learned[3])
+    saved = load_file(trained.folder / "adapter_model.safetensors")
+    updates = [tensor for name, tensor in saved.items() if "lora_B" in name]
+    assert any(torch.equal(tensor, learned[2]) for tensor in updates)
+    assert not any(torch.equal(tensor, learned[3]) for tensor in updates)
+    assert trained.metrics["validation/explanation_accuracy"] == pytest.approx(5 / 8)
