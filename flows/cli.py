@@ -115,15 +115,15 @@ def sample(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="folder to write")] = Path("demo"),
-    videos: Annotated[int, typer.Option(min=4, help="number of sample videos")] = 24,
+    videos: Annotated[int | None, typer.Option(min=4, help="number of sample videos; unset: 72")] = None,
     seed: Annotated[int, typer.Option(help="seed of the sample world")] = 0,
 ) -> None:
     """Run the whole loop on a generated world, from clicks to explained detections. Needs no network and no GPU."""
     from flows.console import shown_progress
-    from flows.demo import run_demo
+    from flows.demo import VIDEOS, run_demo
 
     with shown_progress() as show:
-        run_demo(out, videos=videos, seed=seed, on_progress=show, say=typer.echo)
+        run_demo(out, videos=videos or VIDEOS, seed=seed, on_progress=show, say=typer.echo)
 
 
 @app.command()

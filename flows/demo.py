@@ -18,10 +18,15 @@ from pipeline.errors import DataError
 from pipeline.evaluate.detector import TrueEvent
 from pipeline.records import NORMAL, Task, Video
 from pipeline.sample import make_sample
+from pipeline.sample.world import DURATION_S
 from pipeline.stages.run import Progress
 from pipeline.workspace import Workspace
 
 Say = Callable[[str], None]
+VIDEOS = 72
+"""Videos of the loop, a third of which nothing is trained on."""
+
+_LOOP_DURATION_S = (15.0, 30.0)
 _GOOD = 0.9
 """Share of true explanations below which the demo warns of its own sentences."""
 
@@ -53,7 +58,9 @@ def run_demo(folder: Path, *, videos: int, seed: int, on_progress: Progress, say
     """
     started = time.monotonic()
     say(f"1/5 sample world: {videos} CCTV-like videos with one click per event -> {folder}/sample")
-    config_file = make_demo_world(folder, videos=videos, seed=seed, on_progress=on_progress, config=LOOP_CONFIG)
+    config_file = make_demo_world(
+        folder, videos=videos, seed=seed, on_progress=on_progress, config=LOOP_CONFIG, duration_s=_LOOP_DURATION_S
+    )
     say(f"2/5 sampler and dataset: holmes build -c {config_file}")
     config = load_config(config_file)
     summary = build(config, on_progress)
@@ -83,11 +90,15 @@ def run_demo(folder: Path, *, videos: int, seed: int, on_progress: Progress, say
         say(f"  {line}")
 
 
-def make_demo_world(folder: Path, *, videos: int, seed: int, on_progress: Progress, config: str = CONFIG) -> Path:
+def make_demo_world(
+    folder: Path, *, videos: int, seed: int, on_progress: Progress, config: str = CONFIG,
+    duration_s: tuple[float, float] = DURATION_S,
+) -> Path:  # fmt: skip
     """Make a sample world in `folder`/sample and return the config file that builds its dataset."""
     make_sample(
-        folder / "sample", videos=videos, seed=seed, on_progress=lambda done, total: on_progress("sample", done, total)
-    )
+        folder / "sample", videos=videos, seed=seed, duration_s=duration_s,
+        on_progress=lambda done, total: on_progress("sample", done, total),
+    )  # fmt: skip
     config_file = folder / "config.yaml"
     config_file.write_text(config.format(folder=folder.as_posix()), encoding="utf-8")
     return config_file

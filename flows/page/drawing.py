@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from flows.page.gallery import OfferedVideo
 from flows.page.working import Step
-from pipeline.infer.detection import DetectedSpan, Detection
+from pipeline.infer.detection import DetectedSpan, Detection, say_confidence
 from pipeline.infer.judgement import is_denied
 from pipeline.questions import load_questions
 from pipeline.records import Task
@@ -121,7 +121,7 @@ def draw_verdict(detection: Detection) -> str:
     total_s = sum(span.end_s - span.start_s for span in counted)
     spans = "1 span" if len(counted) == 1 else f"{len(counted)} spans"
     found = f"{spans}, {total_s:.1f} s of {clock(detection.duration_s)}" if counted else ""
-    found = " · ".join(part for part in (found, _sure(detection.confidence)) if part)
+    found = " · ".join(part for part in (found, say_confidence(detection.confidence)) if part)
     return (
         f'<section class="h-verdict {kind}" aria-label="Verdict">'
         f'<p class="h-badge {kind}"><b aria-hidden="true">{mark}</b>{title}</p>'
@@ -208,21 +208,22 @@ def _thinned(detection: Detection) -> tuple[NDArray[np.float64], NDArray[np.floa
     return detection.times_s[starts], np.maximum.reduceat(detection.scores, starts)
 
 
-def _sure(confidence: float | None) -> str:
-    return "" if confidence is None else f"Yes {confidence:.0%}"
-
-
 def _list(detection: Detection) -> str:
     if not detection.spans:
         return '<p class="h-soft h-none">No span stands out.</p>'
     rows = "".join(
         f'<li><button type="button" class="h-row{" denied" if is_denied(span) else ""}" {_target(index, span)}>'
         f'<b class="h-number">{index + 1}</b><span class="h-when">{clock(span.start_s)} to {clock(span.end_s)}</span>'
-        f'<span class="h-score">{f"score {span.score:.2f}" if len(detection.scores) else ""}</span>'
-        f'<span class="h-said" title="{_sure(span.confidence)}">{escape(span.answer or "")}</span></button></li>'
+        f'<span class="h-score">{_measured(span, detection)}</span>'
+        f'<span class="h-said">{escape(span.answer or "")}</span></button></li>'
         for index, span in enumerate(detection.spans)
     )
     return f'<ol class="h-rows" aria-label="Spans">{rows}</ol>'
+
+
+def _measured(span: DetectedSpan, detection: Detection) -> str:
+    score = f"score {span.score:.2f}" if len(detection.scores) else ""
+    return " · ".join(part for part in (score, say_confidence(span.confidence)) if part)
 
 
 def _target(index: int, span: DetectedSpan) -> str:

@@ -61,7 +61,7 @@ class CaptionConfig(EndpointConfig):
     allow_pickle: bool = operational(False, description="hf: read weights from pickle files, which can run code")
     prompt: str = Field("caption", description="hf, openai: id of the prompt in prompts/")
     files: list[str] = Field([], description="human: UCA, HIVAU-70k or CSV (video_id,start_s,end_s,sentence) files")
-    num_frames: int = Field(8, ge=2, le=512, description="hf, openai: frames shown per clip, evenly spaced in time")
+    num_frames: int = Field(16, ge=2, le=512, description="hf, openai: frames shown per clip, evenly spaced in time")
     max_side: int = Field(
         768,
         ge=32,

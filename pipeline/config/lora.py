@@ -45,7 +45,7 @@ class LoraConfig(Section):
     micro_batch: int = operational(
         4, ge=1, description="rows per device at a time; gradients accumulate to a full step"
     )
-    num_frames: int = Field(8, ge=2, le=512, description="frames shown per clip, evenly spaced in time")
+    num_frames: int = Field(16, ge=2, le=512, description="frames shown per clip, evenly spaced in time")
     max_side: int = Field(
         448, ge=32, le=4096, description="longest side of the frames in pixels; smaller ones are not enlarged"
     )

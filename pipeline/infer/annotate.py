@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.infer.detection import DetectedSpan, Detection
+from pipeline.infer.detection import DetectedSpan, Detection, say_confidence
 from pipeline.infer.judgement import is_denied
 from pipeline.infer.subtitles import span_text
 from pipeline.video.readers import ReaderName, open_reader
@@ -120,9 +120,12 @@ class _Panel:
         if self._page is None or self._page[0] != (place, page):
             image = Image.fromarray(self._curve)
             draw = ImageDraw.Draw(image)
-            title = "" if place is None else f"{start_s:.1f}s ~ {end_s:.1f}s   score {spans[place].score:.2f}"
-            if place is None and not spans:
-                title = "no abnormal span"
+            if place is not None:
+                measured = (f"score {spans[place].score:.2f}", say_confidence(spans[place].confidence))
+                title = "   ".join([f"{start_s:.1f}s ~ {end_s:.1f}s", *measured])
+            else:
+                measured = ("no abnormal span", say_confidence(self._detection.confidence))
+                title = "" if spans else "   ".join(measured)
             colour = _TEXT if place is None else _colour(spans[place])
             draw.text((self._pad, self._text_top), title, font=self._bold, fill=colour)
             for row, line in enumerate(lines[page * _TEXT_LINES : (page + 1) * _TEXT_LINES], start=1):

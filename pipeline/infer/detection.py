@@ -85,5 +85,10 @@ class Detection:
         }
 
 
+def say_confidence(confidence: float | None) -> str:
+    """Return how probable Yes is, for people: 'Yes 87%'; nothing where that is not known."""
+    return "" if confidence is None else f"Yes {confidence:.0%}"
+
+
 def _rounded(confidence: float | None) -> float | None:
     return None if confidence is None else round(confidence, 4)

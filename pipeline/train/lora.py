@@ -33,6 +33,7 @@ from pipeline.train.conversation import TrainingProcessor
 from pipeline.train.order import Rows
 from pipeline.train.plan import FEW_STEPS, planned
 from pipeline.train.processes import start_accelerator
+from pipeline.train.recipe import with_recipe
 from pipeline.train.rows import SplitRows, content_identity
 from pipeline.train.schedule import rising_steps
 from pipeline.train.trainer import EXPLANATIONS, Progress, Trainer
@@ -81,6 +82,7 @@ def train_lora(
             disk is full.
         KeyboardInterrupt: Ctrl-C; the training can go on.
     """
+    config = with_recipe(config)
     key = training_key(workspace, config, video)
     folder = workspace.storage.local_path(TRAINING_FOLDER) / key
     accelerator = start_accelerator(config, folder)

@@ -9,7 +9,7 @@ from pipeline.models.hf.adapter import read_facts
 from pipeline.models.hf.loading import ModelSource, check_folder
 from pipeline.models.hf.model import find_source
 
-_NUM_FRAMES, _MAX_SIDE = 8, 448
+_NUM_FRAMES, _MAX_SIDE = 16, 448
 """What a model is shown where nothing says what it was trained with."""
 
 
@@ -19,7 +19,7 @@ class ExplainerSettings:
 
     Attributes:
         model_base: the base of an adapter; None is the one that it was trained on.
-        num_frames: frames shown at once; None is as many as the adapter was trained with, or 8.
+        num_frames: frames shown at once; None is as many as the adapter was trained with, or 16.
         max_side: longest side in pixels that they are scaled down to; None is that of the training, or 448.
         max_new_tokens: longest answer in tokens.
         device: auto, cpu, cuda, cuda:1, ...

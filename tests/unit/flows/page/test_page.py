@@ -253,6 +253,12 @@ def test_spans_stand_where_they_are_in_time() -> None:
     assert html.count("0:01.0 to 0:02.0") == 3
 
 
+def test_a_span_tells_score_and_confidence() -> None:
+    sure = DetectedSpan(start_s=1, end_s=2, score=0.9, answer="Yes, a fight.", confidence=0.914)
+    assert "score 0.90 · Yes 91%" in drawing.draw_results(detection(spans=[sure], scores=[0.1, 0.9]))
+    assert '<span class="h-score">Yes 91%</span>' in drawing.draw_results(detection(spans=[sure]))
+
+
 def test_long_curves_keep_their_peaks() -> None:
     scores = [0.0] * 20_000
     scores[12_345] = 1.0

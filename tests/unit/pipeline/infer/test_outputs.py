@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import ImageDraw
 
 from pipeline.infer.annotate import write_annotated
 from pipeline.infer.detection import DetectedSpan, Detection
@@ -89,6 +91,23 @@ def test_an_annotated_video_frames_the_span_and_prints_the_answer(annotated: Pat
     assert np.abs(marked[text] - later[text]).mean() > 1
     # Nothing runs into the right edge.
     assert (marked[picture + 60 :, -6:] > 150).mean() == 0
+
+
+def test_an_annotated_video_tells_how_sure_the_model_is(
+    event_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: set[str] = set()
+    draw = ImageDraw.ImageDraw.text
+
+    def write(self: ImageDraw.ImageDraw, place: Any, text: str, **style: Any) -> None:
+        written.add(text)
+        draw(self, place, text, **style)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", write)
+    write_annotated(detection(event_video, replace(span(8.0, 12.0), confidence=0.873)), tmp_path / "a.mp4")
+    assert "8.0s ~ 12.0s   score 0.90   Yes 87%" in written
+    write_annotated(replace(detection(event_video), confidence=0.04), tmp_path / "b.mp4")
+    assert "no abnormal span   Yes 4%" in written
 
 
 def test_uneven_times_stay_uneven(film: Any, tmp_path: Path) -> None:
