@@ -1,9 +1,9 @@
 """What holmes-tiny sees in scenes that it was not trained on, clip by clip as the engine cuts them.
 
 Of generated worlds every clip is shown: windows around clicks, spans that miss a part of their event, calm segments.
-Right is an answer that claims what happened and nothing else, or nothing where nothing did; colours and numbers are held
-against what stands in the scene. Beside it stands who always says the most frequent answer. Seeds that are looked at once
-measure; seeds that anything was chosen by do not.
+Right is an answer that claims what happened and nothing else, or nothing where nothing did; colours and numbers are
+held against what stands in the scene. Beside it stands who always says the most frequent answer. Seeds that are looked
+at once measure; seeds that anything was chosen by do not.
 
     python benchmarks/bench_tiny.py [--model holmes-tiny] [--frames 16] [--videos 40] [--seeds 801 802 803] [--show 10]
 """
@@ -73,6 +73,12 @@ def is_right(text: str, category: str | None) -> bool:
     return set(claimed_families(text)) == ({family_of(category)} if category else set())
 
 
+def told(right: Sequence[bool]) -> str:
+    """Return a share with its interval, for people."""
+    share = share_of(right)
+    return "-" if share is None else f"{share.share:.3f} [{share.low:.3f}, {share.high:.3f}] of {share.num}"
+
+
 def main() -> None:
     """Render, ask, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -99,7 +105,7 @@ def main() -> None:
     for name in ("event", "caption"):
         for side, of_side in (("abnormal", lambda c: c is not None), ("calm", lambda c: c is None)):
             right = [is_right(text, c) for text, c in zip(said[name], categories, strict=True) if of_side(c)]
-            print(f"{name:<8} right of {side:<9} {share_of(right)}")
+            print(f"{name:<8} right of {side:<9} {told(right)}")
     commonest, count = Counter(categories).most_common(1)[0]
     print(f"always {'nothing' if commonest is None else commonest!r}: right of all {count / len(clips):.3f}")
     marks = [marks_of(clip) for clip in clips]
@@ -108,13 +114,13 @@ def main() -> None:
         text.startswith(NUMBERS[clip.facts["people"]] if clip.facts["people"] < len(NUMBERS) else "Several people")
         for text, clip in zip(said["people"], clips, strict=True)
     ]
-    print(f"colours  right {share_of(colours)}\nnumbers  right {share_of(numbers)}\n")
+    print(f"colours  right {told(colours)}\nnumbers  right {told(numbers)}\n")
     confusion = Counter(
         (category or "nothing", ", ".join(sorted(claimed_families(text))) or "nothing")
         for text, category in zip(said["event"], categories, strict=True)
     )
-    for (happens, told), number in confusion.most_common():
-        print(f"{happens:<14} told as {told:<24} {number}")
+    for (happens, claimed), number in confusion.most_common():
+        print(f"{happens:<14} told as {claimed:<24} {number}")
     wrong = [
         (c, clip.facts["caption"], text)
         for text, c, clip in zip(said["caption"], categories, clips, strict=True)

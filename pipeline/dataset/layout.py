@@ -75,6 +75,7 @@ def features() -> Any:
             "messages": List({"role": text, "content": List({"type": text, "text": text})}),
             "caption": text,
             "captioner": text,
+            "caption_agreement": number,
             "llm": text,
             "prompt_hash": text,
             "glance_time_s": number,

@@ -149,10 +149,11 @@ def _rules() -> Iterator[_Rule]:
         ),
         ("verdict", "original_answer"),
     )  # fmt: skip
-    yield _Rule(
-        "score", "anomaly_score must lie in [0, 1]",
-        lambda rows: _is_outside(rows.column("anomaly_score"), 0.0, 1.0), ("anomaly_score",),
-    )  # fmt: skip
+    for name in ("anomaly_score", "caption_agreement"):
+        yield _Rule(
+            "score", f"{name} must lie in [0, 1]",
+            lambda rows, name=name: _is_outside(rows.column(name), 0.0, 1.0), (name,),
+        )  # fmt: skip
     for name, digits in (("fingerprint", 16), ("prompt_hash", 32)):
         yield _Rule("hash", f"{name} must be {digits} hexadecimal digits", _is_no_hash(name, digits), (name,))
     yield _Rule("video", "video must hold a path or bytes", _no_video, ("source_video",))

@@ -156,7 +156,7 @@ def _load_clips(workspace: Workspace, split_of: Mapping[str, str], clips_files: 
     order = ("split_order", "video_id", "start_frame", "end_frame", "clip_id")
     clips = clips.sort_by([(name, "ascending") for name in order])
     # The texts come last, in the order that they will keep: they are most of the bytes, and sorting copies.
-    captions = _columns(workspace.captions, "clip_id", "text", "captioner", "fingerprint")
+    captions = _columns(workspace.captions, "clip_id", "text", "captioner", "agreement", "fingerprint")
     caption = pc.index_in(clips.column("clip_id"), value_set=captions.column("clip_id"))
     complete = pc.is_valid(caption)
     clips, captions = clips.filter(complete), captions.take(caption.filter(complete))
@@ -172,6 +172,7 @@ def _load_clips(workspace: Workspace, split_of: Mapping[str, str], clips_files: 
         clips.drop_columns(["fingerprint", "split_order"])
         .append_column("caption", captions.column("text"))
         .append_column("captioner", captions.column("captioner"))
+        .append_column("caption_agreement", captions.column("agreement"))
         .append_column("made_by", pc.binary_join_element_wise(*made_by, "/"))
         .append_column("path", paths)
     )
@@ -206,7 +207,9 @@ def _to_rows(pairs: pa.Table, clips: pa.Table, verdicts: pa.Table) -> pa.Table:
             clips.column("made_by"), pairs.column("fingerprint"), verdicts.column("fingerprint")
         ),
     }
-    same_name = ("start_s", "end_s", "label", "caption", "captioner", "glance_time_s", "anomaly_score")
+    same_name = (
+        "start_s", "end_s", "label", "caption", "captioner", "caption_agreement", "glance_time_s", "anomaly_score",
+    )  # fmt: skip
     values |= {name: clips.column(name) for name in same_name}
     schema = layout.schema()
     return pa.table([values[name] for name in schema.names], schema=schema)

@@ -19,8 +19,9 @@ from pipeline.errors import DataError
 from pipeline.workspace import Workspace
 
 _COMPARED = (
-    "source_video", "start_s", "end_s", "label", "task", "question", "answer", "caption", "captioner", "llm",
-    "prompt_hash", "glance_time_s", "anomaly_score", "verdict", "reviewer", "reviewed_at", "original_answer",
+    "source_video", "start_s", "end_s", "label", "task", "question", "answer", "caption", "captioner",
+    "caption_agreement", "llm", "prompt_hash", "glance_time_s", "anomaly_score", "verdict", "reviewer", "reviewed_at",
+    "original_answer",
 )  # fmt: skip
 _CLIP_FILE = "video.path"
 

@@ -79,7 +79,11 @@ def accept(pair: InstructionPair) -> Verdict:
 
 def make_caption(clip: EventClip) -> Caption:
     return Caption(
-        clip_id=clip.clip_id, text=f"Two people move in {clip.clip_id}.", captioner="motion", prompt_hash=None
+        clip_id=clip.clip_id,
+        text=f"Two people move in {clip.clip_id}.",
+        captioner="motion",
+        prompt_hash=None,
+        agreement=0.75,
     )
 
 

@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[4]
 CONFIG = ExportConfig(validation_fraction=0.3)
 COLUMNS = [
     "id", "video", "source_video", "start_s", "end_s", "label", "is_anomaly", "task", "question", "answer", "messages",
-    "caption", "captioner", "llm", "prompt_hash", "glance_time_s", "anomaly_score", "verdict",
+    "caption", "captioner", "caption_agreement", "llm", "prompt_hash", "glance_time_s", "anomaly_score", "verdict",
     "reviewer", "reviewed_at", "original_answer", "fingerprint",
 ]  # fmt: skip
 
@@ -62,6 +62,7 @@ def test_a_row_joins_pair_clip_caption_and_verdict(fill: Fill) -> None:
     export_dataset(workspace, CONFIG, "encode")
     pairs = {pair.pair_id: pair for pair in workspace.pairs.records()}
     clips = {clip.clip_id: clip for clip in workspace.clips.records()}
+    captions = {caption.clip_id: caption for caption in workspace.captions.records()}
     rows = list(layout.read_rows(workspace.dataset_folder))
     assert {row["id"] for row in rows} == set(pairs)
     for row in rows:
@@ -69,6 +70,7 @@ def test_a_row_joins_pair_clip_caption_and_verdict(fill: Fill) -> None:
         assert row["video"] == {"bytes": None, "path": f"../clips/{clip.clip_id}.mp4"}
         assert (row["source_video"], row["start_s"], row["end_s"]) == (clip.video_id, clip.start_s, clip.end_s)
         assert row["glance_time_s"] == clip.glance_time_s
+        assert row["caption_agreement"] == captions[clip.clip_id].agreement
         assert row["is_anomaly"] == (row["label"] != NORMAL)
         assert (row["question"], row["answer"], row["verdict"]) == (pair.question, pair.answer, "accept")
         assert (row["reviewer"], row["reviewed_at"], row["original_answer"]) == ("rules", None, None)
