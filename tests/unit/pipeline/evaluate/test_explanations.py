@@ -43,6 +43,10 @@ CALM = "No, people walk by. This is normal because nobody is hurt."
             ("it opens with Yes and then speaks of something normal",),
         ),
         (
+            "Fighting", True, "Yes, two men fight. The video shows everyday activity.",
+            ("it opens with Yes and then speaks of something normal",),
+        ),
+        (
             "Normal", False, "No, a man is shot.",
             ("it tells of shooting: 'is shot'", "it opens with No and then tells of Shooting: 'is shot'"),
         ),
