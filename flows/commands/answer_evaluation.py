@@ -172,8 +172,11 @@ class AnswerReport:
 
 
 _COLUMNS = (
-    "id", "level", "task", "label", "expected", "verdict", "correct", "video", "question", "reference", "prediction",
+    "id", "level", "task", "label", "expected", "verdict", "correct", "claimed", "explanation", "faults", "video",
+    "question", "reference", "prediction",
 )  # fmt: skip
+_YES_NO = {None: "", True: "yes", False: "no"}
+_TRUTH = {None: "not judged", True: "true", False: "false"}
 _SCORE_COLUMNS = ("reasonability", "detail", "consistency", "reason")
 
 
@@ -207,8 +210,9 @@ def _summary(grades: AnswerGrades) -> dict[str, Any]:
 def _row(answer: JudgedAnswer) -> list[str]:
     one = answer.reference
     expected = "" if one.is_anomaly is None else "abnormal" if one.is_anomaly else "normal"
-    correct = "" if answer.is_correct is None else "yes" if answer.is_correct else "no"
+    found = answer.explanation
+    told = ("", "", "") if found is None else (found.claimed, _TRUTH[found.is_true], "; ".join(found.faults))
     return [
-        one.id, one.level, one.task, one.label or "", expected, answer.verdict or "", correct,
+        one.id, one.level, one.task, one.label or "", expected, answer.verdict or "", _YES_NO[answer.is_correct], *told,
         Path(one.video or "").name, one.question, one.answer, answer.prediction,
     ]  # fmt: skip

@@ -44,8 +44,8 @@ _SAYS_NORMAL = _any(
     r"(?: (?:not|therefore|thus|clearly|entirely|completely|quite|all|to be))*"
     r" (?P<what>normal|ordinary|routine|harmless)\b"
 )
-# The scene as a whole is shown or called so: "shows everyday activity", "is a normal street scene", "Only ordinary traffic
-# is seen". What departs from normal behaviour, or happens amidst it or after it, is not.
+# The scene as a whole is shown or called so: "shows everyday activity", "is a normal street scene", "Only ordinary
+# traffic is seen". What departs from normal behaviour, or happens amidst it or after it, is not.
 _SAYS_ORDINARY_SCENE = _any(
     r"(?:^\W*(?:(?:yes|no|overall)[,.:;!-]+ )?"
     r"|\b(?:is|are|isn't|aren't|remains?|it's|looks|seems|appears|shows?|depicts?|captures?|presents?|displays?|contains?|sees?))"
