@@ -40,6 +40,8 @@ def answer_table(metrics: Metrics) -> Iterator[str]:
         )
     if metrics["explanation"] is not None:
         yield from explanation_lines(metrics["explanation"])
+    if metrics["probes"] is not None:
+        yield from probe_lines(metrics["probes"])
     if any(group["text"] for group in metrics["groups"]):
         yield ""
         yield f"{'texts':<24}{'answers':>8}{'judged':>8}" + "".join(f"{title:>9}" for _, title in _TEXT_COLUMNS)
@@ -80,6 +82,16 @@ def explanation_lines(explanation: Metrics) -> Iterator[str]:
     for one in explanation["worst"]:
         yield f"{one['id']}: {one['label']}; {'; '.join(one['faults'])}"
         yield textwrap.fill(one["answer"] or "(empty)", _WIDTH, initial_indent="  ", subsequent_indent="  ")
+
+
+def probe_lines(probes: Metrics) -> Iterator[str]:
+    """Yield how far a model tells events that happen from those that do not."""
+    yield ""
+    yield f"{'paired probes':<30}{'of':>6}{'count':>8}{'share':>10}   95% interval"
+    for title, key in _PROBE_ROWS:
+        yield share_line(title, probes[key])
+    for label, share in probes["per_class"].items():
+        yield share_line(f"  both right, {label}", share)
 
 
 def share_line(title: str, share: Metrics | None, width: int = 30) -> str:
@@ -145,11 +157,8 @@ def compare_table(runs: Mapping[str, Metrics]) -> Iterator[str]:
         for label, first in next(iter(by_class.values())).items():
             cells = (f"{_number(by_class[name][label]['accuracy']):>{w}}" for name, w in widths.items())
             yield f"{label:<{width}}{first['num']:>8}{''.join(cells)}"
-    explained = {name: run["explanation"] for name, run in runs.items() if run.get("explanation")}
-    if explained:
-        yield ""
-        yield f"{'true explanations':<{width}}{'of':>6}{'count':>8}{'share':>10}   95% interval"
-        yield from (share_line(name, found["explanations"], width) for name, found in explained.items())
+    yield from _compared_shares("true explanations", runs, "explanation", "explanations", width)
+    yield from _compared_shares("paired probes, both right", runs, "probes", "pairs", width)
     levels = dict.fromkeys(
         group["level"] for run in runs.values() for group in run["groups"] if group["text"] is not None
     )
@@ -173,6 +182,15 @@ def compare_table(runs: Mapping[str, Metrics]) -> Iterator[str]:
         yield from (f"{name}: {judge_line(judge)}" for name, judge in graded.items())
 
 
+def _compared_shares(title: str, runs: Mapping[str, Metrics], part: str, key: str, width: int) -> Iterator[str]:
+    """Yield a table of one share of the runs that have it: older ones were not measured so."""
+    measured = {name: run[part] for name, run in runs.items() if run.get(part)}
+    if measured:
+        yield ""
+        yield f"{title:<{width}}{'of':>6}{'count':>8}{'share':>10}   95% interval"
+        yield from (share_line(name, found[key], width) for name, found in measured.items())
+
+
 _TEXT_COLUMNS = (
     ("bleu", "BLEU"), ("bleu_4", "BLEU-4"), ("cider", "CIDEr"), ("meteor", "METEOR"), ("rouge_l", "ROUGE-L"),
 )  # fmt: skip
@@ -183,6 +201,13 @@ _EXPLANATION_ROWS = (
     ("contradictions", "contradictions"),
     ("claims of unseen events", "unseen_claims"),
     ("events told of calm videos", "invented"),
+)
+_PROBE_ROWS = (
+    ("both right, of events", "pairs"),
+    ("event that happens is seen", "happening"),
+    ("other event is denied", "absent"),
+    ("it is the less likely one", "ranked"),
+    ("both denied, of calm clips", "calm"),
 )
 _WIDTH = 110
 _BY_CHANCE = "  right answers about others"
