@@ -271,8 +271,8 @@ def test_the_command_probes_every_clip_of_a_known_class_once(
         (tmp_path / name).symlink_to(film("h264.mp4"))
     asked = [(name, "judgement") for name in names] + [(names[0], "analysis")]
     rows = [
-        {"id": i, "type": "video", "task": task, "video": name, "prompt": "?", "anwser": "No anomaly." if "Normal" in name
-         else "An anomaly exists."} for i, (name, task) in enumerate(asked)
+        {"id": i, "type": "video", "task": task, "video": name, "prompt": "?",
+         "anwser": "No anomaly." if "Normal" in name else "An anomaly exists."} for i, (name, task) in enumerate(asked)
     ]  # fmt: skip
     references, out = tmp_path / "test.jsonl", tmp_path / "out"
     references.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -284,12 +284,8 @@ def test_the_command_probes_every_clip_of_a_known_class_once(
     assert found["unanswered"].keys() == {"2"}
     with (out / "probes.csv").open(newline="") as file:
         probes = list(csv.DictReader(file))
-    assert [(probe["id"], probe["happens"]) for probe in probes] == [
-        ("0", "yes"),
-        ("0", "no"),
-        ("1", "no"),
-        ("1", "no"),
-    ]
+    assert [probe["id"] for probe in probes] == ["0", "0", "1", "1"]
+    assert [probe["happens"] for probe in probes] == ["yes", "no", "no", "no"]
     assert probes[0]["question"] == "Does this video show a fight between people? Answer Yes or No."
     fresh = VideoChat(find_source(video_model("llava_onevision")), "cpu", 4)
     job = ClipJob(file=tmp_path / names[0], content=None, span_s=None, num_frames=8, max_side=448, reader="auto")
