@@ -48,7 +48,7 @@ _SAYS_NORMAL = _any(
 # traffic is seen". What departs from normal behaviour, or happens amidst it or after it, is not.
 _SAYS_ORDINARY_SCENE = _any(
     r"(?:^\W*(?:(?:yes|no|overall)[,.:;!-]+ )?"
-    r"|\b(?:is|are|isn't|aren't|remains?|it's|looks|seems|appears|shows?|depicts?|captures?|presents?|displays?|contains?|sees?))"
+    r"|\b(?:is|are|isn't|aren't|remains?|it's|looks|seems|appears|shows?|depicts?|captures?|records?|presents?|contains?|sees?))"
     r"[\s:]*(?:(?:not|no|nothing|but|only|just|simply|clearly|thus|therefore|an?|the|what|looks|like|to|be"
     r"|other|more|than|entirely|completely|perfectly|quite|very|otherwise)\s+)*"
     r"(?P<what>(?:normal|ordinary|everyday|routine|usual)(?: [\w-]+){0,2}?"

@@ -85,6 +85,7 @@ def test_answers_against_their_label_go(answer: str, label: str, task: Task) -> 
         ("One sees nothing but everyday activity.", "normal"),
         ("No, there is only ordinary street traffic.", "normal"),
         ("It looks like a normal day.", "normal"),
+        ("The camera records everyday activity.", "normal"),
         ("The video depicts a normal and uneventful scene of traffic.", "normal"),
         ("Nothing unusual happens.", "normal"),
         ("Nothing out of the ordinary is seen.", "normal"),
