@@ -17,6 +17,7 @@ import typer
 import typer.core
 
 from flows.commands.answers import eval_answers
+from flows.commands.captions import eval_captions
 from flows.commands.detect import detect
 from flows.commands.label_studio import studio_app
 from flows.commands.prompts import prompts_app
@@ -56,10 +57,11 @@ app = typer.Typer(
 )
 
 eval_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Measure the detector or answers against ground truth."
+    no_args_is_help=True, rich_markup_mode=None, help="Measure the detector, answers or captions against what is known."
 )
 app.add_typer(eval_app, name="eval")
 eval_app.command("answers")(eval_answers)
+eval_app.command("captions")(eval_captions)
 train_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Train the sampler, the explaining model or holmes-tiny."
 )

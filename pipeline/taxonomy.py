@@ -31,7 +31,8 @@ class ClassEntry(BaseModel):
 
     What claims the event in a text, and what only seems to, stands in `claims` and `denials`, in the form that
     `pipeline.quality.claims` tells. Classes of one `family` look alike in words: a fight and an assault. `includes`
-    names families of events that one of this class may be made of: a riot of violence.
+    names families of events that one of this class may be made of: a riot of violence; `beside` those that often come
+    with it: a robbery with blows.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -43,6 +44,7 @@ class ClassEntry(BaseModel):
     # Not dumped: texts are checked by them, not written, so that a new phrase remakes no answer.
     family: str = Field(default="", exclude=True)
     includes: tuple[str, ...] = Field(default=(), exclude=True)
+    beside: tuple[str, ...] = Field(default=(), exclude=True)
     claims: tuple[str, ...] = Field(default=(), exclude=True)
     denials: tuple[str, ...] = Field(default=(), exclude=True)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -16,20 +17,26 @@ from annotation.formats.hivau_answers import read_hivau_references
 from flows.commands.answer_tables import METRICS
 from pipeline.config import JudgeConfig
 from pipeline.config.language import TokenPrice
-from pipeline.errors import SetupError
+from pipeline.errors import DataError, RecordError, SetupError
 from pipeline.evaluate.answers import AnswerEvaluation, JudgedAnswer, Reference
 from pipeline.evaluate.answers_dataset import is_embedded, read_dataset_references, write_embedded_clips
 from pipeline.evaluate.answers_file import answer_questions
 from pipeline.evaluate.answers_judge import AnswerGrades, grade_answers
+from pipeline.evaluate.probes import Probe, ProbedClip, ProbeMetrics, measure_probes, plan_probes
 from pipeline.models.answering import Answerer, VideoQuestion
 from pipeline.models.chat.settings import ChatSettings, chat_settings
 from pipeline.records import digest
 from pipeline.stages.run import Progress
 from pipeline.storage import write_atomically
+from pipeline.taxonomy import canonical
+
+if TYPE_CHECKING:
+    from pipeline.models.hf.answerer import HfAnswerer
 
 logger = logging.getLogger(__name__)
 
 ROWS = "answers.csv"
+PROBES = "probes.csv"
 PREDICTIONS = "predictions.jsonl"
 JUDGE_JOURNAL = "judge"
 CLIPS = "clips"
@@ -88,11 +95,7 @@ def ask_model(answerer: Answerer, questions: Questions, out: Path, on_progress: 
     Raises:
         SetupError: the model cannot be loaded, or the file holds answers of another one.
     """
-    videos = questions.videos
-    if questions.dataset is not None and any(is_embedded(one.video or "") for one in questions.references):
-        videos = out / CLIPS
-        write_embedded_clips(*questions.dataset, videos)
-    asked = [_question(one, videos) for one in questions.references]
+    asked = _asked(questions, out)
     texts: dict[str, str] = {}
     faults: dict[str, str] = {}
     for done, (question, answer) in enumerate(answer_questions(answerer, asked, out / PREDICTIONS), start=1):
@@ -104,6 +107,54 @@ def ask_model(answerer: Answerer, questions: Questions, out: Path, on_progress: 
     for name, fault in list(faults.items())[:_NAMED]:
         logger.warning("no answer to %s: %s", name, fault)
     return Answers(texts=texts, given_by={"model": answerer.name, "predictions": str(out / PREDICTIONS)}, faults=faults)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """What a model says to paired probes of the clips whose class is known, and why it said nothing to others."""
+
+    clips: Sequence[ProbedClip]
+    metrics: ProbeMetrics
+    faults: Mapping[str, str]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the metrics and the faults."""
+        return {**asdict(self.metrics), "unanswered": dict(self.faults)}
+
+
+def probe_model(answerer: HfAnswerer, questions: Questions, out: Path, on_progress: Progress) -> Probes:
+    """Ask a model of every clip once whether what happens there happens, and whether something else does.
+
+    Raises:
+        DataError: no clip has a class whose words are known.
+        SetupError: the model cannot be loaded.
+    """
+    planned: dict[tuple[Path, tuple[float, float] | None], tuple[Reference, VideoQuestion, tuple[Probe, Probe]]] = {}
+    for reference, asked in zip(questions.references, _asked(questions, out), strict=True):
+        probes = None if reference.label is None else plan_probes(reference.label, reference.id)
+        if probes is not None:
+            planned.setdefault((asked.path, asked.span_s), (reference, asked, probes))
+    if not planned:
+        raise DataError("--probes: no reference has a label whose class the taxonomies have words for")
+    every = [replace(asked, question=probe.question) for _, asked, probes in planned.values() for probe in probes]
+    odds: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+    faults: dict[str, str] = {}
+    for done, (question, found) in enumerate(answerer.odds(every), start=1):
+        if isinstance(found, RecordError):
+            faults[question.id] = f"{found.reason}: {found.detail}"
+        else:
+            odds[question.id].append(found)
+        on_progress("probe", done, len(every))
+    for name, fault in list(faults.items())[:_NAMED]:
+        logger.warning("no answer to the probes of %s: %s", name, fault)
+    clips = [
+        ProbedClip(
+            id=one.id, label=canonical(one.label or "") or "", probes=probes, odds=(odds[one.id][0], odds[one.id][1])
+        )
+        for one, _, probes in planned.values()
+        if one.id not in faults
+    ]
+    return Probes(clips=clips, metrics=measure_probes(clips), faults=faults)
 
 
 def judge_settings(
@@ -136,12 +187,13 @@ def judge_with(settings: ChatSettings, evaluation: AnswerEvaluation, out: Path, 
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerReport:
-    """An evaluation, what it was made on, and what a language model says of the answers where one was asked."""
+    """An evaluation, what it was made on, and, where asked for, a language model's scores and a model's probes."""
 
     evaluation: AnswerEvaluation
     questions: Questions
     answers: Answers
     grades: AnswerGrades | None = None
+    probes: Probes | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return everything that the command prints as one object."""
@@ -154,11 +206,12 @@ class AnswerReport:
             "references_hash": digest(shared)[:16],
             **asdict(self.evaluation.metrics),
             "unanswered": dict(self.answers.faults),
+            "probes": None if self.probes is None else self.probes.as_json(),
             "judge": None if self.grades is None else _summary(self.grades),
         }
 
     def write(self, folder: Path) -> None:
-        """Write `metrics.json`, and `answers.csv` with a row for every answer, into `folder`."""
+        """Write `metrics.json`, `answers.csv` with a row for every answer, `probes.csv` with one for every probe."""
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / METRICS, (json.dumps(self.as_json(), indent=2, ensure_ascii=False) + "\n").encode())
         scores = {} if self.grades is None else self.grades.scores
@@ -169,12 +222,30 @@ class AnswerReport:
             for answer in self.evaluation.answers:
                 given = scores.get(answer.reference.id)
                 rows.writerow([*_row(answer), *(getattr(given, name, "") for name in score_columns)])
+        if self.probes is not None:
+            with (folder / PROBES).open("w", encoding="utf-8", newline="") as file:
+                rows = csv.writer(file, lineterminator="\n")
+                rows.writerow(_PROBE_COLUMNS)
+                rows.writerows(row for clip in self.probes.clips for row in _probe_rows(clip))
 
 
 _COLUMNS = (
-    "id", "level", "task", "label", "expected", "verdict", "correct", "video", "question", "reference", "prediction",
+    "id", "level", "task", "label", "expected", "verdict", "correct", "claimed", "explanation", "faults", "video",
+    "question", "reference", "prediction",
 )  # fmt: skip
+_PROBE_COLUMNS = ("id", "label", "event", "happens", "question", "yes", "no", "right")
+_YES_NO = {None: "", True: "yes", False: "no"}
+_TRUTH = {None: "not judged", True: "true", False: "false"}
 _SCORE_COLUMNS = ("reasonability", "detail", "consistency", "reason")
+
+
+def _asked(questions: Questions, out: Path) -> list[VideoQuestion]:
+    """Return the references as questions about files; clips that a dataset embeds are written to `out`."""
+    videos = questions.videos
+    if questions.dataset is not None and any(is_embedded(one.video or "") for one in questions.references):
+        videos = out / CLIPS
+        write_embedded_clips(*questions.dataset, videos)
+    return [_question(one, videos) for one in questions.references]
 
 
 def _question(reference: Reference, videos: Path | None) -> VideoQuestion:
@@ -204,11 +275,18 @@ def _summary(grades: AnswerGrades) -> dict[str, Any]:
     }
 
 
+def _probe_rows(clip: ProbedClip) -> Iterator[list[str]]:
+    for probe, (yes, no), is_right in zip(clip.probes, clip.odds, clip.are_right, strict=True):
+        odds = (f"{yes:.6f}", f"{no:.6f}")
+        yield [clip.id, clip.label, probe.event, _YES_NO[probe.happens], probe.question, *odds, _YES_NO[is_right]]
+
+
 def _row(answer: JudgedAnswer) -> list[str]:
     one = answer.reference
     expected = "" if one.is_anomaly is None else "abnormal" if one.is_anomaly else "normal"
-    correct = "" if answer.is_correct is None else "yes" if answer.is_correct else "no"
+    found = answer.explanation
+    told = ("", "", "") if found is None else (found.claimed, _TRUTH[found.is_true], "; ".join(found.faults))
     return [
-        one.id, one.level, one.task, one.label or "", expected, answer.verdict or "", correct,
+        one.id, one.level, one.task, one.label or "", expected, answer.verdict or "", _YES_NO[answer.is_correct], *told,
         Path(one.video or "").name, one.question, one.answer, answer.prediction,
     ]  # fmt: skip

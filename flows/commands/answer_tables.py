@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from annotation.source import Source
 from pipeline.errors import DataError
 from pipeline.evaluate.answers import Accuracy
+from pipeline.evaluate.explanations import claimed_columns
 
 METRICS = "metrics.json"
 
@@ -36,6 +38,10 @@ def answer_table(metrics: Metrics) -> Iterator[str]:
             f"precision {_number(judgement['precision'])}, recall {_number(judgement['recall'])}, "
             f"F1 {_number(judgement['f1'])}"
         )
+    if metrics["explanation"] is not None:
+        yield from explanation_lines(metrics["explanation"])
+    if metrics["probes"] is not None:
+        yield from probe_lines(metrics["probes"])
     if any(group["text"] for group in metrics["groups"]):
         yield ""
         yield f"{'texts':<24}{'answers':>8}{'judged':>8}" + "".join(f"{title:>9}" for _, title in _TEXT_COLUMNS)
@@ -52,6 +58,50 @@ def answer_table(metrics: Metrics) -> Iterator[str]:
     if metrics["judge"] is not None:
         yield ""
         yield judge_line(metrics["judge"])
+
+
+def explanation_lines(explanation: Metrics) -> Iterator[str]:
+    """Yield how much of what answers tell is true, which class is taken for which, and the worst answers."""
+    yield ""
+    yield f"{'explanations':<30}{'of':>6}{'count':>8}{'share':>10}   95% interval"
+    for title, key in _EXPLANATION_ROWS:
+        yield share_line(title, explanation[key])
+    for label, share in explanation["per_class"].items():
+        yield share_line(f"  true, {label}", share)
+    if explanation["not_judged"]:
+        yield f"{explanation['not_judged']} answers about classes whose words are not known: only verdicts are judged"
+    confusion = explanation["confusion"]
+    columns = claimed_columns(confusion)
+    yield ""
+    yield f"{'what happens / what is told':<28}" + "".join(f"{name[:12]:>13}" for name in columns)
+    for label, counts in confusion.items():
+        yield f"{label[:27]:<28}" + "".join(f"{counts.get(name, 0):>13}" for name in columns)
+    if explanation["worst"]:
+        yield ""
+        yield "the worst answers"
+    for one in explanation["worst"]:
+        yield f"{one['id']}: {one['label']}; {'; '.join(one['faults'])}"
+        yield textwrap.fill(one["answer"] or "(empty)", _WIDTH, initial_indent="  ", subsequent_indent="  ")
+
+
+def probe_lines(probes: Metrics) -> Iterator[str]:
+    """Yield how far a model tells events that happen from those that do not."""
+    yield ""
+    yield f"{'paired probes':<30}{'of':>6}{'count':>8}{'share':>10}   95% interval"
+    for title, key in _PROBE_ROWS:
+        yield share_line(title, probes[key])
+    for label, share in probes["per_class"].items():
+        yield share_line(f"  both right, {label}", share)
+
+
+def share_line(title: str, share: Metrics | None, width: int = 30) -> str:
+    """Say a share with its interval in a line of a table; None is a dash."""
+    if share is None:
+        return f"{title:<{width}}{'-':>6}"
+    return (
+        f"{title:<{width}}{share['num']:>6}{share['right']:>8}{share['share']:>10.4f}"
+        f"   {share['low']:.4f} to {share['high']:.4f}"
+    )
 
 
 def judge_line(judge: Metrics) -> str:
@@ -107,6 +157,8 @@ def compare_table(runs: Mapping[str, Metrics]) -> Iterator[str]:
         for label, first in next(iter(by_class.values())).items():
             cells = (f"{_number(by_class[name][label]['accuracy']):>{w}}" for name, w in widths.items())
             yield f"{label:<{width}}{first['num']:>8}{''.join(cells)}"
+    yield from _compared_shares("true explanations", runs, "explanation", "explanations", width)
+    yield from _compared_shares("paired probes, both right", runs, "probes", "pairs", width)
     levels = dict.fromkeys(
         group["level"] for run in runs.values() for group in run["groups"] if group["text"] is not None
     )
@@ -130,9 +182,34 @@ def compare_table(runs: Mapping[str, Metrics]) -> Iterator[str]:
         yield from (f"{name}: {judge_line(judge)}" for name, judge in graded.items())
 
 
+def _compared_shares(title: str, runs: Mapping[str, Metrics], part: str, key: str, width: int) -> Iterator[str]:
+    """Yield a table of one share of the runs that have it: older ones were not measured so."""
+    measured = {name: run[part] for name, run in runs.items() if run.get(part)}
+    if measured:
+        yield ""
+        yield f"{title:<{width}}{'of':>6}{'count':>8}{'share':>10}   95% interval"
+        yield from (share_line(name, found[key], width) for name, found in measured.items())
+
+
 _TEXT_COLUMNS = (
     ("bleu", "BLEU"), ("bleu_4", "BLEU-4"), ("cider", "CIDEr"), ("meteor", "METEOR"), ("rouge_l", "ROUGE-L"),
 )  # fmt: skip
+_EXPLANATION_ROWS = (
+    ("true explanations", "explanations"),
+    ("right verdicts", "verdicts"),
+    ("right events", "events"),
+    ("contradictions", "contradictions"),
+    ("claims of unseen events", "unseen_claims"),
+    ("events told of calm videos", "invented"),
+)
+_PROBE_ROWS = (
+    ("both right, of events", "pairs"),
+    ("event that happens is seen", "happening"),
+    ("other event is denied", "absent"),
+    ("it is the less likely one", "ranked"),
+    ("both denied, of calm clips", "calm"),
+)
+_WIDTH = 110
 _BY_CHANCE = "  right answers about others"
 _METEOR_NOTES = {
     "stem": "BLEU: sum of BLEU-1 to BLEU-4. METEOR: exact and stem matches, no synonyms (NLTK)",

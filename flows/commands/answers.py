@@ -40,6 +40,10 @@ def eval_answers(
     meteor: Annotated[
         Meteor, typer.Option("--meteor", help="stem: exact and stem matches; java: METEOR 1.5, needs a Java runtime")
     ] = Meteor.STEM,
+    probes: Annotated[
+        bool,
+        typer.Option("--probes", help="with --model-path: ask of each clip as well whether two events happen in it"),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object instead of a table")] = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="folder for metrics.json, answers.csv and a model's predictions.jsonl")
@@ -77,7 +81,7 @@ def eval_answers(
         float | None, typer.Option("--judge-max-cost", help="what it may cost at most, in the currency of the prices")
     ] = None,
 ) -> None:
-    """Measure answers: judgement accuracy, BLEU, CIDEr, METEOR and ROUGE-L, by level, task and class."""
+    """Measure answers: judgements, truth of explanations, BLEU, CIDEr, METEOR and ROUGE-L, by level, task and class."""
     from flows.commands.answer_tables import answer_table, compare_table, read_runs
 
     if compare:
@@ -88,10 +92,7 @@ def eval_answers(
         return
     if runs:
         raise SetupError(f"{' '.join(runs)}: runs are named with --compare alone")
-    if (predictions is None) == (model_path is None):
-        raise SetupError("name the answers to measure: either --predictions FILE or --model-path MODEL")
-    if out is None and (model_path or judge_model):
-        raise SetupError("--model-path and --judge-model need --out FOLDER, where what they say is kept")
+    _check_sources(predictions, model_path, judge_model, out, probes=probes)
     if text:
         check_text_metrics(meteor)
 
@@ -102,6 +103,7 @@ def eval_answers(
         ask_model,
         judge_settings,
         judge_with,
+        probe_model,
         read_questions,
     )
     from flows.console import shown_progress
@@ -111,6 +113,7 @@ def eval_answers(
     if judge_model is not None:
         judge = judge_settings(judge_model, judge_base_url, judge_max_tokens, judge_price, judge_max_cost)
     questions = read_questions(dataset, split, references, videos)
+    probed = None
     if predictions is not None:
         answers = Answers(texts=read_predictions(predictions), given_by={"predictions": str(predictions)})
     elif model_path is not None and out is not None:
@@ -128,8 +131,11 @@ def eval_answers(
             trust_remote_code=trust_remote_code,
             allow_pickle=allow_pickle,
         )
+        answerer = HfAnswerer(settings)
         with shown_progress() as show:
-            answers = ask_model(HfAnswerer(settings), questions, out, show)
+            answers = ask_model(answerer, questions, out, show)
+            if probes:
+                probed = probe_model(answerer, questions, out, show)
     evaluation = evaluate_answers(
         questions.references,
         answers.texts,
@@ -137,8 +143,19 @@ def eval_answers(
         measure_texts=functools.partial(measure_texts, meteor=meteor) if text else None,
     )
     grades = judge_with(judge, evaluation, out, judge_answers) if judge is not None and out is not None else None
-    report = AnswerReport(evaluation=evaluation, questions=questions, answers=answers, grades=grades)
+    report = AnswerReport(evaluation=evaluation, questions=questions, answers=answers, grades=grades, probes=probed)
     if out is not None:
         report.write(out)
     metrics = report.as_json()
     typer.echo(json.dumps(metrics, ensure_ascii=False) if as_json else "\n".join(answer_table(metrics)))
+
+
+def _check_sources(
+    predictions: Path | None, model_path: str | None, judge_model: str | None, out: Path | None, *, probes: bool
+) -> None:
+    if (predictions is None) == (model_path is None):
+        raise SetupError("name the answers to measure: either --predictions FILE or --model-path MODEL")
+    if out is None and (model_path or judge_model):
+        raise SetupError("--model-path and --judge-model need --out FOLDER, where what they say is kept")
+    if probes and model_path is None:
+        raise SetupError("--probes asks a model: name it with --model-path")

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from pipeline.errors import DataError
 from pipeline.evaluate.answers_verdict import read_verdict
+from pipeline.evaluate.explanations import Explanation, ExplanationMetrics, judge_explanation, measure_explanations
 from pipeline.evaluate.shares import wilson_interval
 from pipeline.evaluate.text_metrics import TextMetrics
+from pipeline.records import NORMAL
 
 LEVELS = ("clip", "event", "video")
 """What an answer is about, from the smallest to the whole, as HIVAU-70k names it."""
@@ -46,15 +48,16 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedAnswer:
-    """A prediction beside its reference; `verdict` and `is_correct` are None where no verdict was asked for.
+    """A prediction beside its reference; all but these two is None where no verdict was asked for.
 
     An answer whose verdict cannot be read has the verdict `unreadable`, and is not correct.
     """
 
     reference: Reference
     prediction: str
-    verdict: str | None
-    is_correct: bool | None
+    verdict: str | None = None
+    is_correct: bool | None = None
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +123,7 @@ class AnswerMetrics:
         empty: predictions without text, which count as wrong and as texts of no words.
         contradicted: references whose own text says the opposite of their label, which counts; the ids.
         judgement: over all levels; None where no question asks for a verdict.
+        explanation: how true the answers are that were asked for a verdict; None where none was.
         groups: every level, each followed by its tasks where it has several.
     """
 
@@ -128,6 +132,7 @@ class AnswerMetrics:
     empty: int
     contradicted: tuple[str, ...]
     judgement: JudgementMetrics | None
+    explanation: ExplanationMetrics | None
     groups: tuple[GroupMetrics, ...]
 
 
@@ -170,19 +175,27 @@ def evaluate_answers(
             if one.is_anomaly is not None and read_verdict(one.answer) is not one.is_anomaly
         ),
         judgement=measure_judgements(answers),
+        explanation=measure_explanations([one.explanation for one in answers if one.explanation is not None]),
         groups=tuple(_measure_groups(answers, measure_texts)),
     )
     return AnswerEvaluation(metrics=metrics, answers=answers)
 
 
 def judge_answer(reference: Reference, prediction: str) -> JudgedAnswer:
-    """Read the verdict of a prediction, where one was asked for, and compare it with the label."""
+    """Read the verdict of a prediction, where one was asked for, and hold it and the words against the label."""
     if reference.is_anomaly is None:
-        return JudgedAnswer(reference=reference, prediction=prediction, verdict=None, is_correct=None)
+        return JudgedAnswer(reference=reference, prediction=prediction)
     says = read_verdict(prediction)
     verdict = {None: "unreadable", True: "abnormal", False: "normal"}[says]
     is_correct = says is reference.is_anomaly
-    return JudgedAnswer(reference=reference, prediction=prediction, verdict=verdict, is_correct=is_correct)
+    label = (reference.label or "Abnormal") if reference.is_anomaly else NORMAL
+    return JudgedAnswer(
+        reference=reference,
+        prediction=prediction,
+        verdict=verdict,
+        is_correct=is_correct,
+        explanation=judge_explanation(label, says, prediction, name=reference.id),
+    )
 
 
 def measure_judgements(answers: Iterable[JudgedAnswer]) -> JudgementMetrics | None:

@@ -73,8 +73,8 @@ class ExplanationMetrics:
         verdicts: right verdicts, of all.
         events: right events, of those that can be judged.
         not_judged: answers about classes whose words are not known, left out of `explanations` and `events`.
-        contradictions: answers that contradict their verdict or themselves.
-        unseen_claims: answers that claim an event of which nothing happened.
+        contradictions: answers that contradict their verdict or themselves, of all.
+        unseen_claims: answers that claim an event of which nothing happened, of those that can be judged.
         invented: of the calm videos, those in which an event is claimed; None where no video is calm.
         per_class: true explanations by label, ordered by name, where they can be judged.
         confusion: by label the answers by `Explanation.claimed`.
@@ -86,8 +86,8 @@ class ExplanationMetrics:
     verdicts: Share
     events: Share | None
     not_judged: int
-    contradictions: int
-    unseen_claims: int
+    contradictions: Share
+    unseen_claims: Share | None
     invented: Share | None
     per_class: Mapping[str, Share]
     confusion: Mapping[str, Mapping[str, int]]
@@ -140,7 +140,8 @@ def judge_explanation(
 def measure_explanations(explanations: Sequence[Explanation]) -> ExplanationMetrics | None:
     """Measure answers; None where there are none."""
     verdicts = share_of([one.is_verdict_right for one in explanations])
-    if verdicts is None:
+    contradictions = share_of([one.contradiction is not None for one in explanations])
+    if verdicts is None or contradictions is None:
         return None
     judged = [one for one in explanations if one.is_event_right is not None]
     by_class: defaultdict[str, list[bool]] = defaultdict(list)
@@ -156,8 +157,8 @@ def measure_explanations(explanations: Sequence[Explanation]) -> ExplanationMetr
         verdicts=verdicts,
         events=share_of([bool(one.is_event_right) for one in judged]),
         not_judged=len(explanations) - len(judged),
-        contradictions=sum(one.contradiction is not None for one in explanations),
-        unseen_claims=sum(bool(one.unseen) for one in explanations),
+        contradictions=contradictions,
+        unseen_claims=share_of([bool(one.unseen) for one in judged]),
         invented=share_of([bool(one.claims) for one in explanations if one.label == NORMAL]),
         per_class={label: share for label in sorted(by_class) if (share := share_of(by_class[label])) is not None},
         confusion={label: dict(confusion[label]) for label in sorted(confusion)},

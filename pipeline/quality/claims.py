@@ -49,7 +49,7 @@ def claimed_events(text: str) -> dict[str, str]:
         denied = [match.span() for match in denials.finditer(plain)] if denials else []
         for match in claims.finditer(plain):
             overlapped = any(start < match.end() and match.start() < end for start, end in denied)
-            if not overlapped and not _is_negated(plain, *match.span()):
+            if not overlapped and not is_negated(plain, *match.span()):
                 found[name] = match.group()
                 break
     return found
@@ -89,7 +89,7 @@ def find_contradiction(answer: str, stated: Collection[str], verdict: bool | Non
     return None
 
 
-def _is_negated(text: str, start: int, end: int) -> bool:
+def is_negated(text: str, start: int, end: int) -> bool:
     """Tell whether a negation stands close before or after a phrase, in the same clause."""
     before = _CLAUSE_END.split(text[:start])[-1].split()[-_REACH_WORDS:]
     after = _CLAUSE_END.split(text[end:], maxsplit=1)[0]
@@ -104,11 +104,11 @@ def _vocabulary() -> dict[str, tuple[re.Pattern[str], re.Pattern[str] | None]]:
 
 
 def _any(phrases: Sequence[str]) -> re.Pattern[str]:
-    return re.compile("|".join(map(_pattern, phrases)), re.IGNORECASE)
+    return re.compile("|".join(map(phrase_pattern, phrases)), re.IGNORECASE)
 
 
-def _pattern(phrase: str) -> str:
-    """Return a phrase as a regular expression."""
+def phrase_pattern(phrase: str) -> str:
+    """Return a phrase, in the form that the module tells, as a regular expression without a group that captures."""
     pattern, between = "", ""
     for token in phrase.split():
         if token in _GAPS:

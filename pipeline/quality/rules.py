@@ -44,8 +44,20 @@ _SAYS_NORMAL = _any(
     r"(?: (?:not|therefore|thus|clearly|entirely|completely|quite|all|to be))*"
     r" (?P<what>normal|ordinary|routine|harmless)\b"
 )
+# The scene as a whole is shown or called so: "shows everyday activity", "is a normal street scene", "Only ordinary
+# traffic is seen". What departs from normal behaviour, or happens amidst it or after it, is not.
+_SAYS_ORDINARY_SCENE = _any(
+    r"(?:^\W*(?:(?:yes|no|overall)[,.:;!-]+ )?"
+    r"|\b(?:is|are|isn't|aren't|remains?|it's|looks|seems|appears|shows?|depicts?|captures?|records?|presents?|contains?|sees?))"
+    r"[\s:]*(?:(?:not|no|nothing|but|only|just|simply|clearly|thus|therefore|an?|the|what|looks|like|to|be"
+    r"|other|more|than|entirely|completely|perfectly|quite|very|otherwise)\s+)*"
+    r"(?P<what>(?:normal|ordinary|everyday|routine|usual)(?: [\w-]+){0,2}?"
+    r" (?:scenes?|activity|activities|day|life|situation|behaviou?r|traffic|footage|recording|video|clip))\b"
+    r"(?![^.;]*\b(?:until|when|but|then|suddenly|interrupt\w*|disrupt\w*|disturb\w*|turns? (?:into|violent))\b)"
+)
 _NEGATION = _any(
-    r"\b(?:no|not|nothing|never|without|neither|nor|none|nobody|hardly|lacks?)\b(?! (?:only|just|merely)\b)",
+    r"\b(?:no|not|nothing|never|without|neither|nor|none|nobody|hardly|lacks?)\b"
+    r"(?! (?:only|just|merely|but|(?:more|other) than)\b)",
     r"\b(?:absence of|free of|instead of|rather than)\b",
     r"n't\b",
 )
@@ -220,8 +232,9 @@ def stated_verdicts(text: str) -> set[str]:
     for sentence in _SENTENCE_END.split(_unquoted(text)):
         for match in _SAYS_ABNORMAL.finditer(sentence):
             verdicts.add("normal" if _is_negated(sentence[: match.start()]) else "abnormal")
-        for match in _SAYS_NORMAL.finditer(sentence):
-            verdicts.add("abnormal" if _is_negated(sentence[: match.start("what")]) else "normal")
+        for said in (_SAYS_NORMAL, _SAYS_ORDINARY_SCENE):
+            for match in said.finditer(sentence):
+                verdicts.add("abnormal" if _is_negated(sentence[: match.start("what")]) else "normal")
     return verdicts
 
 

@@ -16,7 +16,7 @@ from pipeline.models.hf.clip_queue import ClipQueue, QueueLimits
 from pipeline.models.hf.devices import DeviceModels, ModelCall
 from pipeline.models.hf.explainer import ExplainerSettings
 from pipeline.models.hf.inputs import ClipProcessor
-from pipeline.models.hf.model import model_identity
+from pipeline.models.hf.model import VideoModel, model_identity
 from pipeline.models.hf.sampling import Generation
 from pipeline.prompts import Message
 from pipeline.video.pool import VideoPool
@@ -84,6 +84,23 @@ class HfAnswerer:
         ):
             queue = ClipQueue[VideoQuestion](models.submit, processor.footprint, limits, models=1)
             yield from queue.run(self._read(chain([first], questions), pool))
+
+    def odds(
+        self, questions: Iterable[VideoQuestion]
+    ) -> Iterator[tuple[VideoQuestion, tuple[float, float] | RecordError]]:
+        """Yield the probabilities that the answer says Yes, and No, or a fault for every question, in their order.
+
+        Raises:
+            SetupError: the model cannot be loaded, or takes no such input at all.
+        """
+        settings = self._settings
+        model = VideoModel(self._source, settings.device, (), Generation(max_new_tokens=1))
+        with VideoPool(settings.video.workers, settings.video.timeout_s, settings.video.memory_mb) as pool:
+            for question, clip in self._read(questions, pool):
+                try:
+                    yield question, clip if isinstance(clip, RecordError) else model.odds(clip)
+                except RecordError as fault:
+                    yield question, fault
 
     def _read(
         self, questions: Iterable[VideoQuestion], pool: VideoPool

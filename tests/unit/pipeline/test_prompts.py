@@ -36,8 +36,8 @@ def test_all_prompts_of_the_engine_are_there_and_render() -> None:
         messages = prompt.render(**dict.fromkeys(prompt.variables, "DATA"))
         assert [message["role"] for message in messages] == (["system", "user"] if prompt.system else ["user"])
         assert "$" not in "".join(message["content"] for message in messages)
-        # every variable stands alone between its tags, but for a word of the engine's own
-        for name in set(prompt.variables) - {"judgement"}:
+        # every variable stands alone between its tags, but for words of the engine's own
+        for name in set(prompt.variables) - {"judgement", "event"}:
             assert f"<{name}>\n${{{name}}}\n</{name}>" in prompt.user
 
 

@@ -73,6 +73,37 @@ def test_table_and_files(dataset: Path, tmp_path: Path) -> None:
     assert rows["p3"]["reference"] == GOOD["p3"]
 
 
+def test_what_answers_tell_is_held_against_the_labels(dataset: Path, tmp_path: Path) -> None:
+    told = {
+        "p0": GOOD["p0"],
+        "p2": "Yes, the video shows a fight. The video shows everyday activity.",
+        "p3": "Yes, two men fight.",
+    }
+    given = predict(tmp_path / "p.jsonl", GOOD | told)
+    lines = run("--predictions", given, "--dataset", dataset, "--no-text", "--out", tmp_path / "out").splitlines()
+    found = json.loads((tmp_path / "out/metrics.json").read_text())["explanation"]
+    assert found["num"] == 3
+    shares = {key: (found[key]["right"], found[key]["num"]) for key in (
+        "explanations", "verdicts", "events", "contradictions", "unseen_claims", "invented",
+    )}  # fmt: skip
+    assert shares == {
+        "explanations": (1, 3), "verdicts": (2, 3), "events": (1, 3), "contradictions": (1, 3), "unseen_claims": (2, 3),
+        "invented": (1, 1),
+    }  # fmt: skip
+    assert 0 < found["explanations"]["low"] < 1 / 3 < found["explanations"]["high"] < 1
+    assert found["confusion"] == {"Arson": {"violence": 1}, "Fighting": {"violence": 1}, "Normal": {"violence": 1}}
+    assert [(one["id"], one["answer"]) for one in found["worst"]] == [("p2", told["p2"]), ("p3", told["p3"])]
+    assert "true explanations                  3       1    0.3333   0.0615 to 0.7923" in lines
+    assert lines[lines.index("the worst answers") + 1].startswith("p2: Normal; the verdict is abnormal, the video is")
+    assert lines[lines.index("the worst answers") + 2] == f"  {told['p2']}"
+    with (tmp_path / "out/answers.csv").open(newline="") as file:
+        rows = {row["id"]: row for row in csv.DictReader(file)}
+    assert [(rows[name]["claimed"], rows[name]["explanation"]) for name in GOOD] == [
+        ("violence", "true"), ("", ""), ("violence", "false"), ("violence", "false"),
+    ]  # fmt: skip
+    assert rows["p3"]["faults"] == "it tells of violence: 'fight'; it does not tell of fire setting"
+
+
 def test_json_is_one_object(dataset: Path, tmp_path: Path) -> None:
     given = predict(tmp_path / "p.jsonl", GOOD)
     found = json.loads(run("--predictions", given, "--dataset", dataset.parent, "--json"))
@@ -111,6 +142,9 @@ def test_runs_side_by_side(dataset: Path, tmp_path: Path) -> None:
     assert lines[3].startswith("projector + LoRA")
     fighting = next(line for line in lines if line.startswith("Fighting"))
     assert fighting.split() == ["Fighting", "1", "0.0000", "0.0000", "1.0000"]
+    assert lines[lines.index(next(line for line in lines if line.startswith("true explanations"))) + 3].split() == [
+        "projector", "+", "LoRA", "3", "2", "0.6667", "0.2077", "to", "0.9385",
+    ]  # fmt: skip
     assert any(line.startswith("texts, clip") for line in lines)
     assert json.loads(run("--compare", *named, "--json")).keys() == answers.keys()
 

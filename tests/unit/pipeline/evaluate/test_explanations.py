@@ -43,6 +43,10 @@ CALM = "No, people walk by. This is normal because nobody is hurt."
             ("it opens with Yes and then speaks of something normal",),
         ),
         (
+            "Fighting", True, "Yes, two men fight. The video shows everyday activity.",
+            ("it opens with Yes and then speaks of something normal",),
+        ),
+        (
             "Normal", False, "No, a man is shot.",
             ("it tells of shooting: 'is shot'", "it opens with No and then tells of Shooting: 'is shot'"),
         ),
@@ -88,7 +92,9 @@ def test_metrics() -> None:
     assert (found.verdicts.right, found.verdicts.num) == (6, 8)
     assert found.events is not None
     assert (found.events.right, found.events.num, found.not_judged) == (2, 7, 1)
-    assert (found.contradictions, found.unseen_claims) == (1, 4)
+    assert (found.contradictions.right, found.contradictions.num) == (1, 8)
+    assert found.unseen_claims is not None
+    assert (found.unseen_claims.right, found.unseen_claims.num) == (4, 7)
     assert found.invented is not None
     assert (found.invented.right, found.invented.num) == (2, 3)
     assert {label: share.right for label, share in found.per_class.items()} == {"Arson": 0, "Fighting": 1, "Normal": 1}

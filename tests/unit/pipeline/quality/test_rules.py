@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.config import FilterConfig
-from pipeline.quality.rules import check_answer, near_duplicates
+from pipeline.quality.rules import check_answer, near_duplicates, stated_verdicts
 from pipeline.records import Caption, InstructionPair, Reason, Task
 
 GOOD = "Yes, the video shows two men hitting each other on the pavement. This is abnormal because both can be injured."
@@ -69,10 +69,40 @@ def test_answers_that_agree_with_their_label_stay(answer: str, label: str, task:
         ("People queue at a till. The video is therefore abnormal.", "Normal", Task.ANALYSIS),
         ("People queue at a till. The situation isn't normal.", "Normal", Task.ANALYSIS),
         ("People queue at a till without any anomaly.", "Robbery", Task.DESCRIPTION),
+        ("Yes, the video shows everyday activity of two men at a till.", "Robbery", Task.JUDGE_EXPLAIN),
+        ("The footage shows an ordinary scene. A man in black waits.", "Robbery", Task.DESCRIPTION),
+        ("A man in black waits. This is no ordinary scene.", "Normal", Task.DESCRIPTION),
     ],
 )
 def test_answers_against_their_label_go(answer: str, label: str, task: Task) -> None:
     assert reason_of(answer, label, task) is Reason.WRONG_VERDICT
+
+
+@pytest.mark.parametrize(
+    ("text", "stated"),
+    [
+        ("Everyday activity is all there is.", "normal"),
+        ("One sees nothing but everyday activity.", "normal"),
+        ("No, there is only ordinary street traffic.", "normal"),
+        ("It looks like a normal day.", "normal"),
+        ("The camera records everyday activity.", "normal"),
+        ("The video depicts a normal and uneventful scene of traffic.", "normal"),
+        ("Nothing unusual happens.", "normal"),
+        ("Nothing out of the ordinary is seen.", "normal"),
+        ("Something out of the ordinary is seen.", "abnormal"),
+        ("Abnormal activity is seen.", "abnormal"),
+        ("An abnormal scene is seen.", "abnormal"),
+        ("Not an everyday scene.", "abnormal"),
+        ("Such treatment has no place in everyday life.", None),
+        ("This departs from everyday activity.", None),
+        ("An explosion appears in an otherwise ordinary traffic scene.", None),
+        ("The video shows a normal scene until two men fight.", None),
+        ("Normal traffic is disrupted by a crash.", None),
+        ("People go about their everyday activities.", None),
+    ],
+)
+def test_words_for_a_whole_scene(text: str, stated: str | None) -> None:
+    assert stated_verdicts(text) == ({stated} if stated else set())
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ from pipeline.models.answering import VideoQuestion
 from pipeline.models.clip_files import ClipJob, read_file_clip
 from pipeline.models.hf.adapter import AdapterFacts
 from pipeline.models.hf.answerer import AnswerSettings, HfAnswerer
+from pipeline.models.hf.chat import VideoChat
 from pipeline.models.hf.model import VideoModel, find_source, load_weights
 from pipeline.models.hf.model_parts import probe_weights
 from pipeline.models.hf.sampling import Generation
@@ -259,6 +261,42 @@ def test_the_command_asks_a_model_and_measures_again_without_it(
     ):
         with pytest.raises(SetupError, match=message):
             run(*arguments)
+
+
+def test_the_command_probes_every_clip_of_a_known_class_once(
+    film: Film, video_model: Callable[[str], str], tmp_path: Path
+) -> None:
+    names = ("Fighting001_x264.mp4", "Normal_Videos_003_x264.mp4", "Arson004_x264.mp4", "other.mp4")
+    for name in names[:2]:
+        (tmp_path / name).symlink_to(film("h264.mp4"))
+    asked = [(name, "judgement") for name in names] + [(names[0], "analysis")]
+    rows = [
+        {"id": i, "type": "video", "task": task, "video": name, "prompt": "?",
+         "anwser": "No anomaly." if "Normal" in name else "An anomaly exists."} for i, (name, task) in enumerate(asked)
+    ]  # fmt: skip
+    references, out = tmp_path / "test.jsonl", tmp_path / "out"
+    references.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = ["--references", references, "--videos", tmp_path, "--out", out, "--allow-missing"]
+    model = ["--model-path", video_model("llava_onevision"), "--max-new-tokens", 4, "--device", "cpu"]
+    found = run(*model, *given, "--probes")["probes"]
+    assert (found["num"], found["pairs"]["num"], found["calm"]["num"]) == (2, 1, 1)
+    assert found["per_class"].keys() == {"Fighting", "Normal"}
+    assert found["unanswered"].keys() == {"2"}
+    with (out / "probes.csv").open(newline="") as file:
+        probes = list(csv.DictReader(file))
+    assert [probe["id"] for probe in probes] == ["0", "0", "1", "1"]
+    assert [probe["happens"] for probe in probes] == ["yes", "no", "no", "no"]
+    assert probes[0]["question"] == "Does this video show a fight between people? Answer Yes or No."
+    fresh = VideoChat(find_source(video_model("llava_onevision")), "cpu", 4)
+    job = ClipJob(file=tmp_path / names[0], content=None, span_s=None, num_frames=8, max_side=448, reader="auto")
+    odds = fresh.odds(read_file_clip(job), probes[1]["question"])
+    assert (float(probes[1]["yes"]), float(probes[1]["no"])) == pytest.approx(odds, abs=1e-4)
+    with pytest.raises(SetupError, match="--probes asks a model"):
+        run("--predictions", out / "predictions.jsonl", *given, "--probes")
+    references.write_text(json.dumps(rows[3]) + "\n")
+    (tmp_path / "other.mp4").symlink_to(film("h264.mp4"))
+    with pytest.raises(DataError, match="--probes: no reference has a label"):
+        run(*model, "--references", references, "--videos", tmp_path, "--out", tmp_path / "other", "--probes")
 
 
 def test_embedded_clips_are_answered_like_clip_files(
