@@ -76,6 +76,11 @@ class LossConfig(Section):
 class Recipe(Section):
     """Everything that decides one network; the defaults are GlanceVAD's on UCF-Crime."""
 
+    head: Literal["network", "linear", "trees", "neighbours"] = Field(
+        "network",
+        description="network: UR-DMU; linear: logistic regression; trees: extremely randomised, grown by scikit-learn; "
+        "neighbours: distance to normal snippets; the last three take regions around clicks, or video-label",
+    )
     supervision: Literal["clicks", "video-label", "regions"] = Field(
         "clicks",
         description="clicks: mined and rendered; video-label: no clicks; regions: near clicks, far from them, unknown",
@@ -86,6 +91,7 @@ class Recipe(Section):
     context: Literal["none", "video"] = Field(
         "none", description="video: add how each feature differs from the video's own calm quarter"
     )
+    unit_length: bool = Field(False, description="scale every snippet's features to length 1 first")
     standardise: bool = Field(False, description="take signed roots and scale features by the training videos")
     network: NetworkConfig = Field(NetworkConfig(), description="size of the network")
     loss: LossConfig = Field(LossConfig(), description="loss terms")
@@ -94,21 +100,20 @@ class Recipe(Section):
     crops: int = Field(0, ge=0, description="random crops of a video per step; 0: all")
     steps: int = Field(1500, ge=1, description="maximum number of training steps")
     learning_rate: float = Field(1e-4, gt=0, description="learning rate of Adam")
-    weight_decay: float = Field(5e-5, ge=0, description="weight decay of Adam")
+    weight_decay: float = Field(5e-5, ge=0, description="weight decay of Adam; linear: penalty on squared weights")
 
 
 class SamplerConfig(Section):
     """How the temporal sampler is trained, chosen and applied."""
 
     weights: str | None = Field(None, description="folder of a trained sampler; null: train one on this workspace")
-    search: Literal["auto", "off"] = Field(
+    search: Literal["auto", "full", "off"] = Field(
         "auto",
-        description="auto: with few training videos, small recipes compete on validation; off: use `recipe`",
+        description="auto: simple heads and small networks compete on validation, minutes on a CPU; full: `recipe` "
+        "competes too; off: `recipe` alone",
     )
-    small_below: int = Field(
-        100, ge=0, description="number of training videos below which search=auto tries small recipes"
-    )
-    recipe: Recipe = Field(Recipe(), description="the network and its training")
+    small_below: int = Field(100, ge=0, description="number of training videos below which there are several folds")
+    recipe: Recipe = Field(Recipe(), description="what search=full adds and search=off trains")
     folds: int = Field(
         0,
         ge=0,

@@ -133,7 +133,7 @@ class FeatureSource:
         self.recipe = recipe
         self.scale = scale
         self._kept: dict[str, Floats] = {}
-        self._keeps = recipe.pooling != "none" or recipe.standardise or recipe.context != "none"
+        self._keeps = recipe.pooling != "none" or recipe.standardise or recipe.unit_length or recipe.context != "none"
         if not self._keeps:
             stored = sum(open_features(video.path).size for video in videos)
             self._keeps = stored < self._KEEP_VALUES

@@ -14,6 +14,7 @@ Floats = NDArray[np.float32]
 
 _CALM_QUANTILE = 0.25
 _POOLED_AT_ONCE = 4096  # snippets
+_SHORTEST = 1e-6
 _CLIP = 4.0  # standard deviations; a rare extreme must not outweigh everything else
 
 
@@ -30,7 +31,7 @@ def arrange(features: NDArray[np.floating], recipe: Recipe) -> Floats:
 
     Args:
         features: of one video, shape (crops, T, dim).
-        recipe: pooling, context and standardise are read.
+        recipe: pooling, unit_length, context and standardise are read.
 
     Returns:
         Shape (crops, T, D).
@@ -44,6 +45,8 @@ def arrange(features: NDArray[np.floating], recipe: Recipe) -> Floats:
         values = np.concatenate(parts, axis=1)
     else:
         values = np.asarray(features, dtype=np.float32)
+    if recipe.unit_length:
+        values = values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), _SHORTEST)
     if recipe.standardise:
         values = np.sign(values) * np.sqrt(np.abs(values))
     if recipe.context == "video":

@@ -28,8 +28,10 @@ from torch import Tensor
 
 from pipeline.config import Recipe, SamplerConfig
 from pipeline.devices import pick_device
+from pipeline.errors import DataError
 from pipeline.records import digest
 from pipeline.sampler.data import Batch, Batches, Corpus, FeatureSource, LabelledVideo, load_corpus
+from pipeline.sampler.heads import HEADS, collect_rows, restore_head
 from pipeline.sampler.inputs import Floats, InputScale
 from pipeline.sampler.model_io import TrainedRecipe, TrainedSampler, read_config, score_with
 from pipeline.sampler.network import UrDmu
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MODEL_FOLDER = "models/sampler"
-_VERSION = 3
+_VERSION = 4
 _INDISTINCT = 0.01
 """Difference in glance AUC up to which recipes count as equally good: a handful of clicks cannot tell them apart."""
 
@@ -135,22 +137,25 @@ def train_on(
         SetupError: if the device is not there.
     """
     folds = make_folds(corpus.videos, config)
-    recipes = candidate_recipes(config, corpus.encoder, len(corpus.videos))
+    recipes = candidate_recipes(config, corpus.encoder)
     device = pick_device(config.device, "sampler.device")
     keep: Keep = "last" if len(recipes) > 1 else "all" if len(folds) > 1 else "best"
     tried: list[tuple[Choice, list[FoldRun]]] = []
     for number, recipe in enumerate(recipes):
         trained = []
         for place, fold in enumerate(folds):
-            trainer = _Trainer(corpus, fold, recipe, config, device, keep=keep)
-            with _board(folder / _LOG / f"recipe{number}-fold{place}") as board:
-                trained.append(trainer.run(folder / _RUNS / digest(trainer.identity())[:16], board))
+            if recipe.head != "network":
+                trained.append(_fit(corpus, fold, recipe, config))
+            else:
+                trainer = _Trainer(corpus, fold, recipe, config, device, keep=keep)
+                with _board(folder / _LOG / f"recipe{number}-fold{place}") as board:
+                    trained.append(trainer.run(folder / _RUNS / digest(trainer.identity())[:16], board))
             if on_progress is not None:
                 on_progress("train sampler", number * len(folds) + place + 1, len(recipes) * len(folds))
         choice = choose(recipe, trained, corpus.videos, config, keep)
         logger.info(
-            "recipe %d of %d: %s, context %s, events of %g s: glance AUC %.4f at step %d, smoothing %g s",
-            number + 1, len(recipes), recipe.supervision, recipe.context, recipe.loss.positive_s, choice.auc,
+            "recipe %d of %d: %s by %s, context %s, events of %g s: glance AUC %.4f, step %d, smoothing %g s",
+            number + 1, len(recipes), recipe.head, recipe.supervision, recipe.context, recipe.loss.positive_s, choice.auc,
             choice.step, choice.smoothing_s,
         )  # fmt: skip
         tried.append((choice, trained))
@@ -210,12 +215,7 @@ def held_out_scores(
 
 
 def _assemble(choice: Choice, trained: list[FoldRun], device: str) -> TrainedRecipe:
-    networks = []
-    for run in trained:
-        state = run.states[choice.step]
-        network = UrDmu(state["embed.weight"].shape[1], choice.recipe.network)
-        network.load_state_dict(state)
-        networks.append(network.to(device).eval())
+    networks = [restore_head(choice.recipe, run.states[choice.step]).to(device) for run in trained]
     return TrainedRecipe(
         recipe=choice.recipe,
         networks=networks,
@@ -227,10 +227,32 @@ def _assemble(choice: Choice, trained: list[FoldRun], device: str) -> TrainedRec
 def _told(choice: Choice, is_used: bool) -> dict[str, Any]:
     recipe = choice.recipe
     return {
-        "supervision": recipe.supervision, "pooling": recipe.pooling, "context": recipe.context,
+        "head": recipe.head, "supervision": recipe.supervision, "pooling": recipe.pooling, "context": recipe.context,
         "positive_s": recipe.loss.positive_s, "mil_abnormal": recipe.loss.mil_abnormal, "glance_auc": choice.auc,
         "step": choice.step, "smoothing_s": choice.smoothing_s, "used": is_used,
     }  # fmt: skip
+
+
+def _fit(corpus: Corpus, fold: list[int], recipe: Recipe, config: SamplerConfig) -> FoldRun:
+    """Fit a head that takes no steps to the videos outside of a fold.
+
+    Raises:
+        DataError: abnormal or normal snippets are missing among them.
+    """
+    held = set(fold)
+    training = [video for index, video in enumerate(corpus.videos) if index not in held]
+    held_out = [corpus.videos[index] for index in fold]
+    source = FeatureSource(corpus.videos, recipe)
+    source.fit(training)
+    rows = collect_rows(training, source, recipe)
+    if rows is None:
+        raise DataError(
+            f"of {len(training)} training videos, none has a normal snippet (a normal video, or more than "
+            f"{recipe.loss.negative_s:g} s from every click), or none an abnormal one"
+        )
+    head = HEADS[recipe.head].fit(rows, recipe, int(digest(config.seed, fold)[:8], 16))
+    scores = {video.video_id: score_with(head, source.read(video), "cpu") for video in held_out}
+    return FoldRun(scores={0: scores}, states={0: dict(head.state_dict())}, scale=source.scale)
 
 
 class _Trainer:
