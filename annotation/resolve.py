@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from annotation.annotators import settle
 from annotation.formats.foreign import IGNORE, ForeignGlance, ForeignSpan, SpanKind
-from annotation.timeline import ConstantRate, Timeline, TimelineOf, shown_frame
+from annotation.timeline import Timeline, TimelineOf, constant_rate, shown_frame
 from annotation.video_index import VideoIndex
 from pipeline.config import GlancesConfig
 from pipeline.errors import RecordError
@@ -58,7 +58,7 @@ def resolve_glance(
     """
     video = index.find(foreign.video, foreign.paths)
     category = _resolve_category(foreign.category, video, index, taxonomy)
-    timeline = timeline_of(video) if timeline_of else ConstantRate(video.num_frames, video.duration_s, video.fps)
+    timeline = timeline_of(video) if timeline_of else constant_rate(video)
     frame_index = _resolve_frame(foreign, video, timeline)
     rate = foreign.frame_rate
     # another rate is placed by time, as the annotator saw it, and stays visible in the table
@@ -99,7 +99,7 @@ def resolve_span(foreign: ForeignSpan, index: VideoIndex, timeline_of: TimelineO
             outside it by more than `SPAN_SLACK_S`.
     """
     video = index.find(foreign.video, foreign.paths)
-    timeline = timeline_of(video) if timeline_of else ConstantRate(video.num_frames, video.duration_s, video.fps)
+    timeline = timeline_of(video) if timeline_of else constant_rate(video)
     _check_length(foreign, video, timeline)
 
     def bound(frame: int | None, time_s: float | None, default_s: float) -> float:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from annotation.formats.foreign import ForeignGlance, Viewing
 from annotation.formats.registry import read_annotations
 from annotation.resolve import resolve_glances
+from annotation.timeline import ConstantRate, constant_rate
 from annotation.video_index import VideoIndex
 from pipeline.config import GlancesConfig, VideoConfig
 from pipeline.errors import DataError, RecordError
@@ -113,18 +114,20 @@ class GlancesStage(TableOnly):
         def paths() -> Iterator[str | None]:
             for unit in units:
                 begun.append(unit)
-                yield unit.payload.video.path if isinstance(unit.payload, VideoClicks) else None
+                yield (unit.payload.video.path or None) if isinstance(unit.payload, VideoClicks) else None
 
         for timeline in read_timelines(paths(), self._video):
             payload = begun.popleft().payload
             if isinstance(payload, BadAnnotation):
                 yield Outcome(rejected=[(payload.place, payload.fault)])
+            elif not payload.video.has_footage:
+                yield self._resolve(payload, constant_rate(payload.video))
             elif isinstance(timeline, RecordError):
                 yield Outcome(rejected=[(click.place, timeline) for click in payload.clicks])
             else:
                 yield self._resolve(payload, timeline)
 
-    def _resolve(self, on: VideoClicks, timeline: Timeline) -> Outcome[Glance]:
+    def _resolve(self, on: VideoClicks, timeline: Timeline | ConstantRate) -> Outcome[Glance]:
         resolved = resolve_glances(on.clicks, self._videos(), lambda _: timeline, self._config, on.viewers)
         return Outcome(
             rows=[glance for glance in resolved if isinstance(glance, Glance)],
@@ -170,7 +173,7 @@ def read_timelines(paths: Iterable[str | None], reading: VideoConfig) -> Iterato
 
 def timelines_of(videos: Iterable[Video]) -> Mapping[str, Timeline]:
     """Return the timestamps of videos by id; those of unreadable files are missing, and named in the log."""
-    paths = {video.video_id: video.path for video in videos}
+    paths = {video.video_id: video.path for video in videos if video.has_footage}
     if not paths:
         return {}
     read = zip(paths, read_timelines(paths.values(), VideoConfig()), strict=True)

@@ -68,6 +68,11 @@ class ConstantRate:
         return min(self.num_frames - 1, int(time_s * self.fps + 1e-6))
 
 
+def constant_rate(video: Video) -> ConstantRate:
+    """Return the timeline of a video of which no more than its length and rate is known."""
+    return ConstantRate(video.num_frames, video.duration_s, video.fps)
+
+
 def seek_time(frame: int, rate: float) -> float:
     """Return the second of the video to which the player goes for a frame, counted from 0."""
     return round(frame / rate / STEP_S) * STEP_S + STEP_S

@@ -104,7 +104,8 @@ class VideoIndex:
             self._by_id[video.video_id] = video
             if video.label is not None:
                 self.labels.add(video.label)
-            self._add(_Entry(video, video.path, split_path(video.path)), video.video_id)
+            path = video.path or video.video_id
+            self._add(_Entry(video, path, split_path(path)), video.video_id)
         ingested = {video.path for video in self._by_id.values()}
         for path in set(rejected) - ingested:
             self._add(_Entry(None, path, split_path(path)), path)

@@ -181,7 +181,7 @@ def _load_c3d(data: Path, folder: Path) -> RealSet:
     return RealSet(name="ucf_c3d", corpus=corpus, folds=_share_out(ordered, 5), truth=truth)
 
 
-def _labelled(
+def _labelled(  # noqa: PLR0917 - as the columns of a table
     name: str, path: Path, count: int, snippet_s: float, is_abnormal: bool, glances: Sequence[int]
 ) -> LabelledVideo:
     return LabelledVideo(

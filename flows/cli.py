@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -31,6 +31,7 @@ from pipeline.errors import HolmesError, SetupError
 if TYPE_CHECKING:
     from flows.plan import BuildSummary
     from pipeline.config import BuildConfig
+    from pipeline.stages.base import StageReport
 
 
 class _Interruptible(typer.core.TyperGroup):
@@ -131,6 +132,21 @@ def build(config: ConfigOption = None, workspace: WorkspaceOption = None, set_: 
     with shown_progress() as show:
         summary = run_build(settings, show)
     _print_summary(summary)
+
+
+@app.command()
+def score(config: ConfigOption = None, workspace: WorkspaceOption = None, set_: SetOption = None) -> None:
+    """Score the videos of a config by sampler.weights, or by the workspace's own sampler. Builds nothing else."""
+    from flows.console import shown_progress
+    from flows.plan import score as run_score
+
+    settings = _load(config, workspace, set_)
+    with shown_progress() as show:
+        reports = run_score(settings, show)
+    _print_stages(reports, settings.workspace)
+    typer.echo(f"scores   {settings.workspace}/scores")
+    if not reports[-1].rows:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -341,19 +357,23 @@ def _existing(path: Path) -> None:
 
 
 def _print_summary(summary: BuildSummary) -> None:
+    _print_stages(summary.stages, summary.workspace)
+    typer.echo(f"dataset  {summary.dataset}")
+    typer.echo(f"report   {summary.report}")
+
+
+def _print_stages(stages: Sequence[StageReport], workspace: str) -> None:
     from flows.left_out import left_out
 
     typer.echo(f"{'stage':<11}{'made':>8}{'kept':>8}{'rows':>8}{'rejected':>10}{'seconds':>9}")
-    for stage in summary.stages:
+    for stage in stages:
         rejected = sum(stage.rejected.values())
         typer.echo(f"{stage.stage:<11}{stage.made:>8}{stage.kept:>8}{stage.rows:>8}{rejected:>10}{stage.seconds:>9.1f}")
-    for stage in summary.stages:
+    for stage in stages:
         if stage.spent is not None:
             typer.echo(f"{stage.stage:<11}{stage.spent}")
-    for sentence in left_out(summary.stages, summary.workspace):
+    for sentence in left_out(stages, workspace):
         typer.echo(sentence)
-    typer.echo(f"dataset  {summary.dataset}")
-    typer.echo(f"report   {summary.report}")
 
 
 if __name__ == "__main__":

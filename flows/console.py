@@ -97,13 +97,20 @@ def _bars() -> Iterator[Progress]:
         yield show
 
 
+def _spoken(duration_s: float) -> str:
+    return f"{duration_s:.0f} s" if duration_s < 90 else f"{duration_s / 60:.0f} min"
+
+
 def _lines() -> Progress:
     shown_at: dict[str, float] = {}
+    begun: dict[str, tuple[float, int]] = {}
 
     def show(stage: str, done: int, total: int) -> None:
         now = time.monotonic()
+        begun_at, done_then = begun.setdefault(stage, (now, done))
         if now - shown_at.setdefault(stage, now) >= LOG_EVERY_S:
             shown_at[stage] = now
-            logging.getLogger(__name__).info("%s: %d of %d", stage, done, total)
+            left_s = (now - begun_at) * (total - done) / max(1, done - done_then)
+            logging.getLogger(__name__).info("%s: %d of %d, about %s left", stage, done, total, _spoken(left_s))
 
     return show

@@ -20,6 +20,8 @@ _CURES = {
     Reason.NO_CAPTION: "name more files with --set 'caption.files=[FILE, ...]', or let another backend describe all "
     "clips: --set caption.backend=motion",
     Reason.NO_FEATURES: "name the folders of these videos' features: --set 'features.folders=[FOLDER, ...]'",
+    Reason.NO_FOOTAGE: "their rows in the manifest name no file, which is enough for published features "
+    "(features.encoder=npy), `holmes train sampler`, `holmes score` and `holmes eval detector`",
     Reason.NO_SCORES: "train a sampler with `holmes train sampler`, or cut clips with --set clips.method=window",
 }
 

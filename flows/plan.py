@@ -119,6 +119,10 @@ PLAN: tuple[Step, ...] = (
 """The stages that make tables, each after the ones that it reads. The export follows."""
 
 
+_UP_TO_FEATURES = ("ingest", "glances", "looks", "splits", "features")
+"""What a sampler is trained on."""
+
+
 def steps_of(config: BuildConfig) -> list[Step]:
     """Return the stages of the plan that a build goes through: features and scores only where clips come from them."""
     return [step for step in PLAN if step.wanted(config)]
@@ -199,9 +203,30 @@ def train(config: BuildConfig, on_progress: Progress | None = None) -> tuple[Pat
     check_inputs(config)
     workspace = Workspace(config.workspace)
     with workspace.locked():
-        for name in ("ingest", "glances", "looks", "splits", "features"):
+        for name in _UP_TO_FEATURES:
             run_step(name, workspace, config, on_progress)
         return ensure_sampler(workspace, config.sampler, on_progress)
+
+
+def score(config: BuildConfig, on_progress: Progress | None = None) -> list[StageReport]:
+    """Bring the videos' scores up to date and leave `run.json`, building nothing that follows from them.
+
+    The sampler is that of `sampler.weights`, otherwise the workspace's own, trained where it is not up to date.
+
+    Raises: as `train`.
+    """
+    check_inputs(config)
+    workspace = Workspace(config.workspace)
+    names = (*_UP_TO_FEATURES, "score")
+    reports: list[StageReport] = []
+    with workspace.locked():
+        started_at = _now()
+        try:
+            for name in names:
+                reports.append(run_step(name, workspace, config, on_progress))  # noqa: PERF401 - kept when one fails
+        finally:
+            _write_run(workspace, config, reports, started_at, is_complete=len(reports) == len(names))
+    return reports
 
 
 def build(config: BuildConfig, on_progress: Progress | None = None) -> BuildSummary:

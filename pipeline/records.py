@@ -38,6 +38,7 @@ class Reason(StrEnum):
     CRASHED = "crashed"
     DUPLICATE_VIDEO_ID = "duplicate_video_id"
     MALFORMED_ROW = "malformed_row"
+    NO_FOOTAGE = "no_footage"
     # glances
     MISSING_VIDEO = "missing_video"
     AMBIGUOUS_VIDEO = "ambiguous_video"
@@ -114,7 +115,8 @@ class Video(Record):
     """One readable video file. `width` and `height` are as shown, after rotation; `label` is None where unknown.
 
     `fps` is the mean rate measured from the timestamps; `split` is None unless the manifest names one: `VideoSplit` has
-    what was decided.
+    what was decided. A video without footage is known by its row in a manifest alone: `path` and `codec` are empty,
+    `width` and `height` 0, and `sha256` is that of its id, length and rate.
     """
 
     video_id: str
@@ -129,6 +131,11 @@ class Video(Record):
     label: str | None
     split: str | None
     source: str
+
+    @property
+    def has_footage(self) -> bool:
+        """Whether there is a file with pictures."""
+        return bool(self.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,8 +178,9 @@ class Glance(Record):
 class FeatureFile(Record):
     """The features of a video: a file of float16, shape (crops, num_snippets, dim).
 
-    Snippet t covers the frames [t * stride_frames, (t + 1) * stride_frames), the last one as many as are left. `path`
-    is relative to the workspace; `sha256` is that of the file.
+    Snippet t covers the frames [t * stride_frames, (t + 1) * stride_frames), the last one as many as are left; where
+    stride_frames is 0, snippets are equal parts of the video. `path` is relative to the workspace; `sha256` is that of
+    the file.
     """
 
     video_id: str

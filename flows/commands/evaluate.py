@@ -223,20 +223,36 @@ def metrics_table(metrics: DetectorMetrics, basis: Basis) -> Iterator[str]:
         f"{metrics.num_frames} frames, {metrics.num_abnormal_frames} in events"
     )
     yield ""
-    yield f"{'frames':<26}{'all':>8}{'abnormal videos':>17}"
-    yield f"{'AUC':<26}{_number(metrics.auc):>8}{_number(metrics.auc_abnormal):>17}"
-    yield f"{'average precision':<26}{_number(metrics.ap):>8}{_number(metrics.ap_abnormal):>17}"
+    # The video's label as a score says what knowing the right videos alone is worth.
+    yield f"{'frames':<26}{'all':>8}{'abnormal videos':>17}{'by label alone':>16}"
+    for title, all_, abnormal, by_label in (
+        ("AUC", metrics.auc, metrics.auc_abnormal, metrics.auc_video_label),
+        ("average precision", metrics.ap, metrics.ap_abnormal, metrics.ap_video_label),
+    ):
+        yield f"{title:<26}{_number(all_):>8}{_number(abnormal):>17}{_number(by_label):>16}"
     trapezoids = metrics.pr_trapezoid, metrics.pr_trapezoid_abnormal
     yield f"{'trapezoid under PR curve':<26}{_number(trapezoids[0]):>8}{_number(trapezoids[1]):>17}"
+    yield f"{'AUC inside videos':<26}{_number(metrics.auc_inside):>8}  (mean over videos with an event; chance 0.5)"
+    yield f"{'AUC of videos':<26}{_number(metrics.auc_video):>8}  (by their highest score)"
     yield f"{'false-alarm rate at 0.5':<26}{_number(metrics.far):>8}  (normal videos)"
     yield ""
-    yield f"{'proposals':<26}{'count':>8}{'mean tIoU':>11}{'mAP':>8}   mAP at 0.1 to 0.5"
+    yield f"{'proposals':<26}{'count':>8}{'mean tIoU':>11}{'mAP':>8}   mAP at 0.1 to 0.5    F1 at 0.3 0.5"
     for proposer in PROPOSERS:
         found = metrics.localisation[proposer]
         precisions = " ".join(_number(value) for value in (found.ap_at_tiou or {}).values())
+        harmonic = " ".join(_number(value) for value in (found.f1_at_tiou or {}).values())
         yield (
             f"{_PROPOSER_TITLES[proposer].format(theta=metrics.theta):<26}{found.num_proposals:>8}"
-            f"{_number(found.mean_tiou):>11}{_number(found.map_tiou):>8}   {precisions}"
+            f"{_number(found.mean_tiou):>11}{_number(found.map_tiou):>8}   {precisions}   {harmonic}"
+        )
+    if metrics.alarms:
+        yield ""
+        yield f"{'alarms':<26}{'score':>8}{'recall':>9}{'false/hour':>12}{'mean delay':>12}{'median delay':>14}"
+    for name, alarms in (metrics.alarms or {}).items():
+        title = f"at θ={metrics.theta:g}" if name == "theta" else f"at {name}"
+        yield (
+            f"{title:<26}{alarms.threshold:>8.4f}{alarms.recall:>9.3f}{alarms.false_alarms_per_hour:>12.2f}"
+            f"{_seconds(alarms.mean_delay_s):>12}{_seconds(alarms.median_delay_s):>14}"
         )
     if metrics.per_class:
         yield ""
@@ -253,6 +269,10 @@ _PROPOSER_TITLES = {
     "detections": "detected, θ={theta:g}",
     "ranked": "detected, ranked",
 }
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} s"
 
 
 def _number(value: float | None) -> str:

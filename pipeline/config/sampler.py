@@ -21,7 +21,14 @@ class FeaturesConfig(Section):
     )
     stride_frames: int = Field(16, ge=1, le=4096, description="frames per snippet; use 8 for 10 fps video")
     options: dict[str, Any] = Field({}, description="package:name: settings of that encoder")
-    folders: list[str] = Field([], description="npy: folders of .npy files named <video> or <video>__<crop>")
+    folders: list[str] = Field(
+        [], description="npy: folders of .npy or .txt files named <video> or <video>__<crop>, however deep"
+    )
+    rows: Literal["snippets", "segments"] = Field(
+        "snippets",
+        description="npy: what rows of a file are: snippets of stride_frames each; or equal parts of the video, "
+        "however many, such as the 32 segments of UCF-Crime's C3D features",
+    )
     combine: Combine = Field(
         "refuse",
         description="npy: what features of one name in several folders are: an error, or parts to concatenate in the "
@@ -34,6 +41,17 @@ class FeaturesConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="vision model: auto is bfloat16 on GPU"
     )
+
+    @model_validator(mode="after")
+    def _rows(self) -> FeaturesConfig:
+        if self.rows == "segments" and self.encoder != "npy":
+            raise ValueError(f"rows=segments is for encoder=npy, not for {self.encoder}")
+        return self
+
+    @property
+    def snippet_frames(self) -> int:
+        """Frames of a snippet; 0 where snippets are equal parts of their video."""
+        return 0 if self.rows == "segments" else self.stride_frames
 
 
 class NetworkConfig(Section):
@@ -138,3 +156,9 @@ class SamplerConfig(Section):
         "same gradient as the whole step; 0: 4096 on CPU, 65536 on GPU",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto is bfloat16 on GPU")
+    cpu_minutes: float = Field(
+        5.0,
+        ge=0,
+        description="on CPU: what training may cost, in minutes of two cores, counted by sizes and not by the clock; "
+        "larger recipes get smaller batches, a narrower network, fewer steps; 0: trained as configured",
+    )

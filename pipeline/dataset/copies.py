@@ -23,11 +23,13 @@ _COMPARED_AT_ONCE = 1024
 
 
 def could_be_copies(videos: Iterable[Video]) -> list[Video]:
-    """Return one video of each content that another content equals in length, shortest first."""
+    """Return one video of each content that another content equals in length, shortest first; none without footage."""
     contents: dict[str, Video] = {}
-    for video in videos:
+    for video in filter(lambda video: video.has_footage, videos):
         contents.setdefault(video.sha256, video)
     ascending = sorted(contents.values(), key=lambda video: (video.duration_s, video.sha256))
+    if not ascending:
+        return []
     is_close = [b.duration_s - a.duration_s <= SAME_LENGTH_S for a, b in itertools.pairwise(ascending)]
     return [
         video

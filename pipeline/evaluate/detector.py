@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from pipeline.config import ClipsConfig
 from pipeline.errors import RecordError
+from pipeline.evaluate.alarms import STATED_RECALLS, AlarmMetrics, WatchedVideo, alarms_at, alarms_at_recall
 from pipeline.evaluate.localisation import Localisation, VideoSpans, measure_localisation
-from pipeline.evaluate.ranking import Ranking
+from pipeline.evaluate.ranking import Ranking, auc_inside
 from pipeline.sampler.curve import ScoreCurve
 from pipeline.sampler.proposals import GlanceMark, Proposal, detect, propose_around, rank_proposals
 from pipeline.stages.windows import window_around
@@ -21,8 +22,9 @@ FAR_THRESHOLD = 0.5
 """Score from which a frame of a normal video counts as a false alarm, as in the field."""
 
 _NEED_EVENTS = (
-    "auc", "ap", "pr_trapezoid", "auc_abnormal", "ap_abnormal", "pr_trapezoid_abnormal", "mean_tiou", "map_tiou",
-    "ap_at_tiou",
+    "auc", "ap", "pr_trapezoid", "auc_abnormal", "ap_abnormal", "pr_trapezoid_abnormal", "auc_inside", "auc_video",
+    "auc_video_label", "ap_video_label", "mean_tiou", "map_tiou", "ap_at_tiou", "f1_at_tiou",
+    "alarms",
 )  # fmt: skip
 
 PROPOSERS = ("glances", "windows", "detections", "ranked")
@@ -46,6 +48,11 @@ class EvaluatedVideo:
     curve: ScoreCurve
     events: tuple[TrueEvent, ...]
     glances: tuple[GlanceMark, ...] = ()
+
+    @property
+    def spans(self) -> NDArray[np.int64]:
+        """The events' frames [start, end), shape (n, 2)."""
+        return np.array([(event.start_frame, event.end_frame) for event in self.events], np.int64).reshape(-1, 2)
 
     def positives(self, category: str | None = None) -> NDArray[np.int64]:
         """Return how many frames of each snippet lie in an event (of one class, where given), shape (T,)."""
@@ -76,11 +83,18 @@ class DetectorMetrics:
         auc_abnormal: as `auc`, over the videos with an event.
         ap_abnormal: as `ap`, over the videos with an event.
         pr_trapezoid_abnormal: as `pr_trapezoid`, over the videos with an event.
+        auc_inside: mean over the videos with both kinds of frames of the area within the video.
+        auc_video: area under the ROC curve over videos, each with the highest of its scores.
+        auc_video_label: what `auc` is for the video's own label as the score of all its frames: what can be had by
+            knowing which videos hold an event, and nothing of when.
+        ap_video_label: as `auc_video_label`, of `ap`.
         far: share of the frames of normal videos with a score of at least `FAR_THRESHOLD`.
         mean_tiou: of the proposals around glances where there are any, otherwise of the detections at `theta`.
         mean_tiou_of: which of these two.
         map_tiou: of the ranked proposals, which need no glance.
         ap_at_tiou: likewise, at each tIoU.
+        f1_at_tiou: of the detections at `theta`.
+        alarms: false alarms and delays at `theta` and at each of `STATED_RECALLS`.
         per_class: by class of the events.
         localisation: of each of `PROPOSERS`.
         theta: of the detections.
@@ -97,11 +111,17 @@ class DetectorMetrics:
     auc_abnormal: float | None
     ap_abnormal: float | None
     pr_trapezoid_abnormal: float | None
+    auc_inside: float | None
+    auc_video: float | None
+    auc_video_label: float | None
+    ap_video_label: float | None
     far: float | None
     mean_tiou: float | None
     mean_tiou_of: str
     map_tiou: float | None
     ap_at_tiou: Mapping[str, float] | None
+    f1_at_tiou: Mapping[str, float] | None
+    alarms: Mapping[str, AlarmMetrics] | None
     per_class: Mapping[str, ClassMetrics]
     localisation: Mapping[str, Localisation]
     theta: float
@@ -146,6 +166,9 @@ def evaluate_detector(videos: Sequence[EvaluatedVideo], clips: ClipsConfig, thet
     abnormal = [video for video in videos if video.events]
     normal = [video for video in videos if not video.events]
     of_all, of_abnormal, of_normal = rank_frames(videos), rank_frames(abnormal), rank_frames(normal)
+    is_abnormal = np.array([bool(video.events) for video in videos])
+    of_videos = Ranking.of(np.array([video.curve.scores.max() for video in videos]), is_abnormal, ~is_abnormal)
+    of_labels = _rank_labels(videos)
     proposals = {
         proposer: [propose(video) for video in videos] for proposer, propose in _proposers(clips, theta).items()
     }
@@ -168,11 +191,17 @@ def evaluate_detector(videos: Sequence[EvaluatedVideo], clips: ClipsConfig, thet
         auc_abnormal=of_abnormal.auc,
         ap_abnormal=of_abnormal.average_precision,
         pr_trapezoid_abnormal=of_abnormal.pr_trapezoid,
+        auc_inside=auc_inside(rank_frames([video]) for video in abnormal),
+        auc_video=of_videos.auc,
+        auc_video_label=of_labels.auc,
+        ap_video_label=of_labels.average_precision,
         far=of_normal.false_alarm_rate(FAR_THRESHOLD),
         mean_tiou=localisation[source].mean_tiou,
         mean_tiou_of=source,
         map_tiou=localisation["ranked"].map_tiou,
         ap_at_tiou=localisation["ranked"].ap_at_tiou,
+        f1_at_tiou=localisation["detections"].f1_at_tiou,
+        alarms=_measure_alarms(videos, theta),
         per_class=_measure_classes(abnormal, normal),
         localisation=localisation,
         theta=theta,
@@ -180,7 +209,7 @@ def evaluate_detector(videos: Sequence[EvaluatedVideo], clips: ClipsConfig, thet
         num_abnormal_videos=len(abnormal),
         num_frames=of_all.num_positives + of_all.num_negatives,
         num_abnormal_frames=of_all.num_positives,
-        undefined=_explain_undefined(of_all, of_abnormal, of_normal),
+        undefined=_explain_undefined(of_all, of_abnormal, of_normal, of_videos),
     )
     return Evaluation(metrics=metrics, videos=videos, overall=of_all, abnormal=of_abnormal, proposals=proposals)
 
@@ -192,6 +221,21 @@ def rank_frames(videos: Sequence[EvaluatedVideo], category: str | None = None) -
     negatives = [np.diff(video.curve.edges) - video.positives() for video in videos]
     # An empty array stands before the others, since nothing cannot be joined.
     return Ranking.of(*(np.concatenate([np.empty(0), *column]) for column in (scores, positives, negatives)))
+
+
+def _rank_labels(videos: Sequence[EvaluatedVideo]) -> Ranking:
+    """Rank the frames of videos by whether their video holds an event."""
+    positives = np.array([video.positives().sum() for video in videos])
+    lengths = np.array([video.curve.num_frames for video in videos])
+    return Ranking.of((positives > 0).astype(float), positives, lengths - positives)
+
+
+def _measure_alarms(videos: Sequence[EvaluatedVideo], theta: float) -> dict[str, AlarmMetrics] | None:
+    watched = [WatchedVideo(video.curve, video.spans) for video in videos]
+    measured = {"theta": alarms_at(watched, theta)}
+    measured |= {f"recall {recall:g}": alarms_at_recall(watched, recall) for recall in STATED_RECALLS}
+    known = {name: alarms for name, alarms in measured.items() if alarms is not None}
+    return known or None
 
 
 def _proposers(clips: ClipsConfig, theta: float) -> dict[str, Callable[[EvaluatedVideo], list[Proposal]]]:
@@ -221,7 +265,7 @@ def _windows(video: EvaluatedVideo, clips: ClipsConfig) -> list[Proposal]:
 
 def _spans(video: EvaluatedVideo, proposals: Sequence[Proposal]) -> VideoSpans:
     return VideoSpans(
-        events=np.array([(event.start_frame, event.end_frame) for event in video.events], int).reshape(-1, 2),
+        events=video.spans,
         proposals=np.array([(found.start_frame, found.end_frame) for found in proposals], int).reshape(-1, 2),
         confidence=np.array([found.score for found in proposals], float),
     )
@@ -241,14 +285,17 @@ def _measure_classes(abnormal: Sequence[EvaluatedVideo], normal: Sequence[Evalua
     return measured
 
 
-def _explain_undefined(of_all: Ranking, of_abnormal: Ranking, of_normal: Ranking) -> dict[str, str]:
+def _explain_undefined(of_all: Ranking, of_abnormal: Ranking, of_normal: Ranking, of_videos: Ranking) -> dict[str, str]:
     reasons: dict[str, str] = {}
     if not of_all.num_positives:
         reasons |= dict.fromkeys(_NEED_EVENTS, "no frame is in an event")
     elif not of_all.num_negatives:
-        reasons["auc"] = "every frame is in an event"
+        reasons |= dict.fromkeys(("auc", "auc_video_label"), "every frame is in an event")
     if of_abnormal.num_positives and not of_abnormal.num_negatives:
-        reasons["auc_abnormal"] = "every frame of the videos with an event is in one"
+        every = "every frame of the videos with an event is in one"
+        reasons |= dict.fromkeys(("auc_abnormal", "auc_inside"), every)
     if not of_normal.num_negatives:
         reasons["far"] = "no normal video was evaluated"
+    if of_videos.num_positives and not of_videos.num_negatives:
+        reasons["auc_video"] = "no normal video was evaluated"
     return reasons

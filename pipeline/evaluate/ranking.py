@@ -6,6 +6,7 @@ this sorts a sixteenth of the frames, and equal scores are one threshold, as the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -107,3 +108,20 @@ class Ranking:
             return None
         above = int(np.searchsorted(-self.thresholds, -threshold, side="right"))
         return float(self.false_positives[above - 1] / self.num_negatives) if above else 0.0
+
+
+def auc_inside(videos: Iterable[Ranking]) -> float | None:
+    """Return the mean over videos of the area under the ROC curve within the video.
+
+    Every video that holds positive and negative frames counts alike, whatever its length; the others have no such area
+    and are passed over. Knowing which video is abnormal raises the area over the frames of all videos and leaves this
+    one at chance, 0.5. It is the macro-averaged AUC of Georgescu et al. (TPAMI 2021), who report both.
+
+    Args:
+        videos: the frames of each video, ranked.
+
+    Returns:
+        In [0, 1]; None where no video holds both kinds of frames.
+    """
+    areas = [area for video in videos if (area := video.auc) is not None]
+    return float(np.mean(areas)) if areas else None

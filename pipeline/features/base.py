@@ -1,7 +1,8 @@
 """What an encoder is, and how its features are stored.
 
 A video of N frames has ceil(N / stride_frames) snippets; snippet t covers the frames [t * stride_frames,
-(t + 1) * stride_frames). Features are float16, shape (crops, num_snippets, dim), in a plain .npy file that training
+(t + 1) * stride_frames). Others' features may have any number of snippets, equal parts of their video: stride_frames is
+0 there. Features are float16, shape (crops, num_snippets, dim), in a plain .npy file that training
 maps into memory.
 """
 
@@ -31,7 +32,7 @@ _LARGEST = float(np.finfo(np.float16).max)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureJob:
-    """A video to encode and the file to write."""
+    """A video to encode and the file to write; `stride_frames` is 0 where snippets are equal parts of the video."""
 
     video: Video
     stride_frames: int
@@ -121,6 +122,23 @@ class EncoderBackend:
 def num_snippets(num_frames: int, stride_frames: int) -> int:
     """Return how many snippets a video has."""
     return -(-num_frames // stride_frames)
+
+
+def snippet_edges(num_frames: int, count: int, stride_frames: int) -> NDArray[np.int64]:
+    """Return the frames at which the `count` snippets of a video begin, and the end of the last: shape (count + 1,).
+
+    Args:
+        num_frames: of the video, at least `count`.
+        count: number of snippets; `num_snippets` where `stride_frames` is not 0.
+        stride_frames: frames of a snippet; 0 for equal parts of the video, to a frame.
+    """
+    places = np.arange(count + 1, dtype=np.int64)
+    return np.minimum(places * stride_frames, num_frames) if stride_frames else places * num_frames // count
+
+
+def snippet_s(num_frames: int, count: int, stride_frames: int, fps: float) -> float:
+    """Return how many seconds a snippet lasts; arguments as `snippet_edges`."""
+    return (stride_frames or num_frames / count) / fps
 
 
 def stored(features: Floats) -> Features:

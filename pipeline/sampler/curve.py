@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from functools import cached_property
-from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import RecordError
+from pipeline.features.base import num_snippets, snippet_edges
 from pipeline.records import Reason, Scores, Video
 from pipeline.sampler.smoothing import REACH, gaussian
 from pipeline.storage import Storage
@@ -23,8 +23,8 @@ class ScoreCurve:
     Attributes:
         scores: float, shape (T,), in [0, 1]; snippet t covers the frames [t * stride_frames, (t + 1) * stride_frames),
             the last one as many as are left.
-        stride_frames: frames of a snippet.
-        num_frames: frames of the video; T = ceil(num_frames / stride_frames).
+        stride_frames: frames of a snippet; 0 where the snippets are T equal parts of the video.
+        num_frames: frames of the video; T = ceil(num_frames / stride_frames), or any T up to it of equal parts.
         fps: mean frame rate of the video.
 
     Raises:
@@ -37,13 +37,15 @@ class ScoreCurve:
     fps: float
 
     def __post_init__(self) -> None:
-        if self.num_frames < 1 or self.stride_frames < 1 or self.fps <= 0:
+        if self.num_frames < 1 or self.stride_frames < 0 or self.fps <= 0:
             raise ValueError(
                 f"num_frames={self.num_frames}, stride_frames={self.stride_frames} and fps={self.fps:g}: "
-                "each must be positive"
+                "the stride must not be negative, the others must be positive"
             )
-        expected = (ceil(self.num_frames / self.stride_frames),)
-        if self.scores.shape != expected:
+        if not self.stride_frames:
+            if self.scores.ndim != 1 or not 1 <= len(self.scores) <= self.num_frames:
+                raise ValueError(f"scores of shape {self.scores.shape} for parts of {self.num_frames} frames")
+        elif self.scores.shape != (expected := (num_snippets(self.num_frames, self.stride_frames),)):
             raise ValueError(
                 f"scores of shape {self.scores.shape}; {self.num_frames} frames in snippets of {self.stride_frames} "
                 f"make {expected}"
@@ -55,8 +57,7 @@ class ScoreCurve:
     @cached_property
     def edges(self) -> NDArray[np.int64]:
         """Return the frames at which snippets begin, and the end of the last one: shape (T + 1,)."""
-        starts = np.arange(len(self.scores), dtype=np.int64) * self.stride_frames
-        return np.append(starts, self.num_frames)
+        return snippet_edges(self.num_frames, len(self.scores), self.stride_frames)
 
     def by_frame(self) -> NDArray[np.floating]:
         """Return for each frame the score of its snippet, as frame-level evaluation takes it: shape (num_frames,)."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import Recipe
 from pipeline.errors import DataError
-from pipeline.features.base import open_features
+from pipeline.features.base import open_features, snippet_edges, snippet_s
 from pipeline.records import NORMAL
 from pipeline.sampler.inputs import Floats, InputScale, arrange, measure_scale, scaled, segment_bounds, to_segments
 from pipeline.sampler.losses import Targets
@@ -84,7 +84,7 @@ def load_corpus(workspace: Workspace) -> Corpus:
     for glance in workspace.glances.records():
         clicks.setdefault(glance.video_id, []).append(glance.frame_index)
     known = {video.video_id: video for video in workspace.videos.records()}
-    kinds = set()
+    kinds: dict[tuple[str, int, int, int], list[str]] = {}
     videos = []
     for row in workspace.features.records():
         video = known.get(row.video_id)
@@ -93,14 +93,15 @@ def load_corpus(workspace: Workspace) -> Corpus:
         split = decided[row.video_id]
         if split.split != "train" and (split.split, split.decided_by) != ("validation", "manifest"):
             continue
-        kinds.add((row.encoder, row.dim, row.stride_frames))
-        glances = sorted({min(f // row.stride_frames, row.num_snippets - 1) for f in clicks.get(row.video_id, ())})
+        kinds.setdefault((row.encoder, row.dim, row.crops, row.stride_frames), []).append(row.video_id)
+        edges = snippet_edges(video.num_frames, row.num_snippets, row.stride_frames)
+        glances = np.unique(np.searchsorted(edges[1:-1], clicks.get(row.video_id, []), side="right")).tolist()
         videos.append(
             LabelledVideo(
                 video_id=row.video_id,
                 path=workspace.storage.local_path(row.path),
                 num_snippets=row.num_snippets,
-                snippet_s=row.stride_frames / video.fps,
+                snippet_s=snippet_s(video.num_frames, row.num_snippets, row.stride_frames, video.fps),
                 is_abnormal=bool(glances) or video.label != NORMAL,
                 glances=tuple(glances),
                 split=split.split,
@@ -110,7 +111,10 @@ def load_corpus(workspace: Workspace) -> Corpus:
             )
         )
     if len(kinds) > 1:
-        found = ", ".join(f"{encoder} of {dim} values every {stride} frames" for encoder, dim, stride in sorted(kinds))
+        found = "; ".join(
+            f"{encoder} of {dim} values, {crops} crop(s), {_rhythm(stride)}: {len(names)} videos such as {min(names)}"
+            for (encoder, dim, crops, stride), names in sorted(kinds.items())
+        )
         raise DataError(f"{workspace.url}: features of several kinds: {found}")
     abnormal = sum(video.is_abnormal for video in videos)
     if not 0 < abnormal < len(videos):
@@ -118,10 +122,14 @@ def load_corpus(workspace: Workspace) -> Corpus:
             f"{workspace.url}: the sampler needs normal and abnormal training videos with features; there are "
             f"{len(videos) - abnormal} and {abnormal}"
         )
-    [(encoder, dim, stride_frames)] = kinds
+    [(encoder, dim, _, stride_frames)] = kinds
     # Sorted, so that neither batches nor folds depend on the order in which files were found.
     ordered = tuple(sorted(videos, key=lambda video: video.video_id))
     return Corpus(videos=ordered, encoder=encoder, dim=dim, stride_frames=stride_frames)
+
+
+def _rhythm(stride_frames: int) -> str:
+    return f"every {stride_frames} frames" if stride_frames else "equal parts of a video"
 
 
 class FeatureSource:

@@ -53,6 +53,7 @@ def _simple(recipe: Recipe, encoder: str, head: str, context: str, *, by_label: 
             "supervision": "video-label" if by_label else "regions",
             "loss": LossConfig.model_validate(recipe.loss.model_dump() | loss),
             "weight_decay": _PENALTY,
+            "steps": 1,
         }
     )
 

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,12 +30,14 @@ from torch import Tensor
 from pipeline.config import Recipe, SamplerConfig
 from pipeline.devices import pick_device
 from pipeline.errors import DataError
+from pipeline.features.base import open_features
 from pipeline.records import digest
 from pipeline.sampler.data import Batch, Batches, Corpus, FeatureSource, LabelledVideo, load_corpus
 from pipeline.sampler.heads import HEADS, collect_rows, restore_head
 from pipeline.sampler.inputs import Floats, InputScale
 from pipeline.sampler.model_io import TrainedRecipe, TrainedSampler, read_config, score_with
 from pipeline.sampler.network import UrDmu
+from pipeline.sampler.planning import expected_minutes, plan_training
 from pipeline.sampler.recipes import candidate_recipes
 from pipeline.sampler.selection import choose_theta, glance_auc, make_folds
 from pipeline.sampler.smoothing import smooth
@@ -60,7 +63,7 @@ _RUNS = "runs"
 _LOG = "tensorboard"
 
 Progress = Callable[[str, int, int], None]
-"""Called with a name, the steps done and the steps to do at most."""
+"""Called with a name, the steps done and the steps to do, of all networks together."""
 
 State = dict[str, Tensor]
 
@@ -139,24 +142,32 @@ def train_on(
     folds = make_folds(corpus.videos, config)
     recipes = candidate_recipes(config, corpus.encoder)
     device = pick_device(config.device, "sampler.device")
+    crops = open_features(corpus.videos[0].path).shape[0]
+    bound = 0.0 if device.startswith("cuda") else config.cpu_minutes
+    plan = plan_training(recipes, corpus, crops, len(folds), bound)
+    expected = "" if device.startswith("cuda") else f", about {max(0.1, expected_minutes(plan)):.1f} min on this CPU"
+    logger.info("train sampler: %d videos, %s%s", len(corpus.videos), plan, expected)
+    recipes = list(plan.recipes)
     keep: Keep = "last" if len(recipes) > 1 else "all" if len(folds) > 1 else "best"
     tried: list[tuple[Choice, list[FoldRun]]] = []
+    done = 0
     for number, recipe in enumerate(recipes):
         trained = []
         for place, fold in enumerate(folds):
+            show = partial(_show, on_progress, done, plan.steps)
             if recipe.head != "network":
                 trained.append(_fit(corpus, fold, recipe, config))
+                show(recipe.steps)
             else:
                 trainer = _Trainer(corpus, fold, recipe, config, device, keep=keep)
                 with _board(folder / _LOG / f"recipe{number}-fold{place}") as board:
-                    trained.append(trainer.run(folder / _RUNS / digest(trainer.identity())[:16], board))
-            if on_progress is not None:
-                on_progress("train sampler", number * len(folds) + place + 1, len(recipes) * len(folds))
+                    trained.append(trainer.run(folder / _RUNS / digest(trainer.identity())[:16], board, show))
+            done += recipe.steps
         choice = choose(recipe, trained, corpus.videos, config, keep)
         logger.info(
             "recipe %d of %d: %s by %s, context %s, events of %g s: glance AUC %.4f, step %d, smoothing %g s",
-            number + 1, len(recipes), recipe.head, recipe.supervision, recipe.context, recipe.loss.positive_s, choice.auc,
-            choice.step, choice.smoothing_s,
+            number + 1, len(recipes), recipe.head, recipe.supervision, recipe.context, recipe.loss.positive_s,
+            choice.auc, choice.step, choice.smoothing_s,
         )  # fmt: skip
         tried.append((choice, trained))
     best_auc = max(choice.auc for choice, _ in tried)
@@ -179,6 +190,11 @@ def train_on(
         out_of_fold={v.content: out_of_fold[v.video_id] for v in corpus.videos if v.video_id in out_of_fold},
         device=device,
     )
+
+
+def _show(on_progress: Progress | None, before: int, total: int, step: int) -> None:
+    if on_progress is not None:
+        on_progress("train sampler", before + step, total)
 
 
 def choose(
@@ -290,8 +306,8 @@ class _Trainer:
             "held_out": [video.identity for video in self._held_out],
         }
 
-    def run(self, folder: Path, board: SummaryWriter | None) -> FoldRun:
-        """Train to the last step, from the latest checkpoint in `folder` on."""
+    def run(self, folder: Path, board: SummaryWriter | None, show: Callable[[int], None]) -> FoldRun:
+        """Train to the last step, from the latest checkpoint in `folder` on; `show` is told the steps done."""
         source = FeatureSource([*self._training, *self._held_out], self._recipe)
         source.fit(self._training)
         batches = Batches(self._training, source, self._recipe, self._seed)
@@ -310,6 +326,7 @@ class _Trainer:
                 ahead = reader.submit(batches.at, step + 1)
                 terms = self._step(network, optimizer, batch, step)
                 done = step + 1
+                show(done)
                 if done % self._evaluate_every == 0 or done == self._recipe.steps:
                     self._validate(network, source, done, terms=terms, kept=kept, board=board)
                     kept.store(network, optimizer, done)

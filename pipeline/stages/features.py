@@ -35,7 +35,7 @@ class FeaturesStage:
     def identity(self) -> Mapping[str, Any]:
         return {
             "code": 1,
-            "stride_frames": self._config.stride_frames,
+            "stride_frames": self._config.snippet_frames,
             **self._video.identity(),
             **self._encoder.identity(),
         }
@@ -57,7 +57,7 @@ class FeaturesStage:
                 crops=made.crops,
                 num_snippets=made.num_snippets,
                 dim=made.dim,
-                stride_frames=self._config.stride_frames,
+                stride_frames=self._config.snippet_frames,
                 path=self._workspace.features_file(unit.record_id),
                 sha256=made.sha256,
             )
@@ -65,7 +65,7 @@ class FeaturesStage:
 
     def _job(self, video: Video) -> FeatureJob:
         path = self._workspace.storage.local_path(self._workspace.features_file(video.video_id))
-        return FeatureJob(video=video, stride_frames=self._config.stride_frames, path=path)
+        return FeatureJob(video=video, stride_frames=self._config.snippet_frames, path=path)
 
     def is_intact(self, row: FeatureFile) -> bool:
         """Tell whether the file of a row is there."""

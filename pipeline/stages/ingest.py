@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import posixpath
@@ -36,11 +37,11 @@ SLIP_SIMILARITY = 0.8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeJob:
-    """A file to measure, or the fault that is already known of it."""
+    """A file to measure, or what is already known of it: its facts or its fault."""
 
     path: str
     verify: Literal["packets", "decode"]
-    fault: RecordError | None = None
+    facts: VideoFacts | RecordError | None = None
 
 
 class IngestStage(Claiming):
@@ -79,8 +80,9 @@ class IngestStage(Claiming):
     def run(self, units: Iterable[Unit[Source | BadSource]]) -> Iterator[Outcome[Video]]:
         from pipeline.video.pool import VideoPool
 
-        holders = self._workspace.videos.arrow(["video_id", "path"])
-        taken = dict(zip(holders["video_id"].to_pylist(), holders["path"].to_pylist(), strict=True))
+        holders = self._workspace.videos.arrow(["video_id", "path", "source"]).to_pylist()
+        # Where there is no file, the row that names the video holds its id.
+        taken = {row["video_id"]: row["path"] or row["source"] for row in holders}
         with VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool:
             for unit, facts in in_step(units, lambda sources: pool.map(probe_file, map(self._job, sources))):
                 try:
@@ -88,8 +90,9 @@ class IngestStage(Claiming):
                 except RecordError as fault:
                     yield Outcome(rejected=[(unit.record_id, fault)])
                     continue
-                holder = taken.setdefault(video.video_id, video.path)
-                if holder == video.path:
+                claimant = video.path or video.source
+                holder = taken.setdefault(video.video_id, claimant)
+                if holder == claimant:
                     yield Outcome(rows=[video])
                 else:
                     detail = f"{video.source}: video_id {video.video_id} is already that of {holder}"
@@ -98,7 +101,9 @@ class IngestStage(Claiming):
     def _job(self, source: Source | BadSource) -> ProbeJob:
         if isinstance(source, BadSource):
             # A known fault takes the same way as the files, which keeps everything in order.
-            return ProbeJob(path=source.name, verify=self._config.verify, fault=source.fault)
+            return ProbeJob(path=source.name, verify=self._config.verify, facts=source.fault)
+        if not source.path:
+            return ProbeJob(path="", verify=self._config.verify, facts=_facts_without_footage(source))
         return ProbeJob(path=self._local_path(source.path), verify=self._config.verify)
 
     def _local_path(self, path: str) -> str:
@@ -126,7 +131,9 @@ class IngestStage(Claiming):
             named = source.path.startswith(source.place)
             raise facts if named else RecordError(facts.reason, f"{source.place}: {facts.detail}")
         video_id = source.video_id or readable_id(Path(source.name).stem, source.name, facts.sha256)
-        path = self._local_path(source.path) if "://" in source.path else str(Path(source.path).absolute())
+        path = source.path
+        if path:
+            path = self._local_path(path) if "://" in path else str(Path(path).absolute())
         for remark in facts.remarks:
             logger.warning("%s: %s", source.place, remark)
         _compare_claims(source, facts)
@@ -160,9 +167,29 @@ def probe_file(job: ProbeJob) -> VideoFacts:
     """Measure one file; runs in a worker process."""
     from pipeline.video.probe import probe
 
-    if job.fault is not None:
-        raise job.fault
+    if isinstance(job.facts, RecordError):
+        raise job.facts
+    if job.facts is not None:
+        return job.facts
     return probe(job.path, verify=job.verify)
+
+
+def _facts_without_footage(source: Source) -> VideoFacts:
+    """Return what the manifest says of a video without footage."""
+    from pipeline.video.probe import VideoFacts
+
+    fps, num_frames = source.claimed_fps, source.claimed_frames
+    if not fps or not num_frames:
+        raise ValueError(f"{source.place}: a source without a path needs num_frames and fps")
+    return VideoFacts(
+        fps=fps,
+        num_frames=num_frames,
+        duration_s=num_frames / fps,
+        width=0,
+        height=0,
+        codec="",
+        sha256=hashlib.sha256(f"{source.video_id} {num_frames} {fps!r}".encode()).hexdigest(),
+    )
 
 
 def _mention_likely_slip(place: str, label: str) -> None:

@@ -7,6 +7,7 @@ import glob
 import io
 import json
 import logging
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -33,11 +34,13 @@ MANIFEST_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
 DELIMITERS = ",\t;"
 """What separates the cells of a manifest: spreadsheets write semicolons where the comma is the decimal sign."""
 SPLITS = frozenset({"train", "validation", "test"})
+_WITHOUT_FOOTAGE = frozenset({"video_id", "num_frames", "fps"})
+"""Columns that stand in for a file where there are features and no pictures."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A file that should be a video, and what its manifest says of it.
+    """A file that should be a video, and what its manifest says of it; without footage there is no path, but an id.
 
     `name` is the path below the folder that was listed, that folder's own name first: it tells two files of one name
     apart and stays the same when the folder moves. `place` is where the file was named, for messages.
@@ -66,7 +69,7 @@ def list_sources(entries: Iterable[str]) -> Iterator[Source | BadSource]:
     seen: set[str] = set()
     for entry in entries:
         for source in map(_checked, _expand(entry)):
-            if isinstance(source, Source):
+            if isinstance(source, Source) and source.path:
                 identity = source.path if "://" in source.path else os.path.realpath(source.path)
                 if identity in seen:
                     logger.info("%s: listed before, taken once", source.path)
@@ -179,7 +182,10 @@ def _is_made(match: str) -> bool:
 
 
 def _read_manifest(path: Path) -> Iterator[Source | BadSource]:
-    """Read a CSV or JSONL manifest: video_id, file, label, split; `file` is relative to the manifest."""
+    """Read a CSV or JSONL manifest: video_id, file, label, split; `file` is relative to the manifest.
+
+    A row without a file is a video without footage where it has video_id, num_frames and fps.
+    """
     try:
         text = _text_of(path)
     except RecordError as fault:
@@ -222,8 +228,9 @@ def _table_rows(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
                 continue
             if not columns:
                 columns = [name.strip().lower() for name in cells]
-                if "file" not in columns:
-                    yield line, f"no column 'file' among {', '.join(columns)}"
+                if "file" not in columns and not {*columns} >= _WITHOUT_FOOTAGE:
+                    wanted = ", ".join(sorted(_WITHOUT_FOOTAGE))
+                    yield line, f"neither a column 'file' nor {wanted} (features alone) among {', '.join(columns)}"
                     return
             elif len(cells) != len(columns):
                 yield line, f"{len(cells)} values under a header of {len(columns)}"
@@ -254,8 +261,10 @@ def _jsonl_rows(text: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
 def _manifest_source(manifest: Path, place: str, row: Mapping[str, Any]) -> Source:
     """Return what a row names; a ValueError says what is wrong with it."""
     file = row.get("file")
-    if not isinstance(file, str):
-        raise ValueError("'file' is missing or no text")
+    if file is not None and not isinstance(file, str):
+        raise ValueError(f"file={file!r} is no text")
+    if file is None and (missing := sorted(_WITHOUT_FOOTAGE - row.keys())):
+        raise ValueError(f"'file' is missing; a video without footage needs {', '.join(missing)} instead")
     for key in ("file", "video_id", "label"):
         if not isinstance(row.get(key, ""), str | int) or not _is_text(str(row.get(key, ""))):
             raise ValueError(f"{key}={row[key]!r} is no text that a table holds")
@@ -267,10 +276,17 @@ def _manifest_source(manifest: Path, place: str, row: Mapping[str, Any]) -> Sour
         claimed_frames = int(row["num_frames"]) if "num_frames" in row else None
     except (TypeError, ValueError) as fault:
         raise ValueError(f"fps or num_frames: {fault}") from None
-    path = file if "://" in file else str(manifest.parent / file)
+    if file is None:
+        if not (claimed_fps and 0 < claimed_fps < math.inf):
+            raise ValueError(f"fps={claimed_fps:g} must be positive")
+        if not claimed_frames or claimed_frames < 1:
+            raise ValueError(f"num_frames={claimed_frames} must be at least 1")
+        path = ""
+    else:
+        path = file if "://" in file else str(manifest.parent / file)
     return Source(
         path=path,
-        name=file,
+        name=file or str(row["video_id"]),
         place=place,
         video_id=_text(row, "video_id"),
         label=_text(row, "label"),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.config import SamplerConfig
 from pipeline.devices import pick_device
 from pipeline.errors import RecordError, SetupError
-from pipeline.features.base import open_features
+from pipeline.features.base import open_features, snippet_s
 from pipeline.records import FeatureFile, Reason, Scores, Video, digest
 from pipeline.sampler.curve import ScoreCurve
 from pipeline.schema import content_key
@@ -155,9 +155,10 @@ def score_features(
         RecordError: the file of the features is unreadable.
     """
     if (features.encoder, features.stride_frames) != (sampler.encoder, sampler.stride_frames):
+        # A stride of 0 are equal parts of the video.
         raise SetupError(
             f"the sampler was trained on {sampler.encoder} every {sampler.stride_frames} frames; the features are "
             f"{features.encoder} every {features.stride_frames} frames"
         )
     stored = open_features(workspace.storage.local_path(features.path))
-    return sampler.score(stored, features.stride_frames / video.fps)
+    return sampler.score(stored, snippet_s(video.num_frames, features.num_snippets, features.stride_frames, video.fps))

@@ -34,8 +34,11 @@ def check_file(path: Path) -> None:
     """Check that `path` is a readable, regular file with something in it.
 
     Raises:
-        RecordError: FILE_MISSING, NOT_A_FILE (a folder, a device, a loop of links), UNREADABLE or EMPTY_FILE.
+        RecordError: NO_FOOTAGE where the path is empty, as that of a video without footage is; FILE_MISSING, NOT_A_FILE
+            (a folder, a device, a loop of links), UNREADABLE or EMPTY_FILE.
     """
+    if path == Path():
+        raise RecordError(Reason.NO_FOOTAGE, "the manifest names no file for this video, and this needs its pictures")
     try:
         status = path.stat()
     except FileNotFoundError:

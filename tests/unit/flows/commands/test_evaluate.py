@@ -136,6 +136,31 @@ def test_without_glances_the_detections_are_measured() -> None:
     assert "far" in metrics.undefined
 
 
+def test_knowing_the_videos_alone_shows_in_their_label_and_not_inside() -> None:
+    """Scores that tell videos apart and nothing of when are worth what the label is, and chance inside."""
+    abnormal = evaluated("a", [0.8] * 4, [(16, 32, "A")])
+    normal = evaluated("n", [0.2] * 4, [])
+    metrics = evaluate_detector([abnormal, normal], ClipsConfig(), 0.9).metrics
+    assert metrics.auc == metrics.auc_video_label == pytest.approx(1 - 0.5 * 48 / 112)
+    assert metrics.ap == metrics.ap_video_label == pytest.approx(0.25)
+    assert (metrics.auc_inside, metrics.auc_video) == (0.5, 1.0)
+
+
+def test_alarms_and_f1_are_those_of_the_scores_and_of_the_detections() -> None:
+    scores = [0.0] * 10 + [0.9] * 10 + [0.0] * 10
+    noticed = evaluated("a", scores, [(160, 320, "A")])
+    missed = evaluated("b", [0.0] * 30, [(160, 320, "A")])
+    false = evaluated("n", scores, [])
+    metrics = evaluate_detector([noticed, missed, false], ClipsConfig(), 0.6).metrics
+    assert metrics.f1_at_tiou == {"0.3": 0.5, "0.5": 0.5}  # one of two spans is right, one of two events found
+    assert metrics.alarms is not None
+    assert list(metrics.alarms) == ["theta", "recall 0.5", "recall 0.8"]
+    half = metrics.alarms["recall 0.5"]
+    assert (half.recall, half.false_alarms, half.mean_delay_s) == (0.5, 1, 0.0)
+    assert half.false_alarms_per_hour == pytest.approx(3600 / (3 * 480 / FPS))
+    assert metrics.alarms["recall 0.8"].threshold == 0.0
+
+
 def test_what_is_undefined_is_none_and_says_why() -> None:
     normal = evaluate_detector([evaluated("n", [0.1, 0.7], [])], ClipsConfig(), 0.8).metrics
     assert (normal.auc, normal.ap, normal.mean_tiou, normal.map_tiou) == (None,) * 4
@@ -145,7 +170,8 @@ def test_what_is_undefined_is_none_and_says_why() -> None:
     assert set(normal.undefined) == undefined
     throughout = evaluate_detector([evaluated("a", [0.1, 0.7], [(0, 32, "A")])], ClipsConfig(), 0.8).metrics
     assert (throughout.auc, throughout.auc_abnormal, throughout.far, throughout.ap) == (None, None, None, 1.0)
-    assert set(throughout.undefined) == {"auc", "auc_abnormal", "far"}
+    undefined = {"auc", "auc_abnormal", "auc_inside", "auc_video", "auc_video_label", "far"}
+    assert set(throughout.undefined) == undefined
     assert any("not defined" in line for line in metrics_table(throughout, Basis(is_known=False)))
 
 

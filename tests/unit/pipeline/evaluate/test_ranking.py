@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn import metrics
 
-from pipeline.evaluate.localisation import VideoSpans, average_precision_at, measure_localisation
-from pipeline.evaluate.ranking import Ranking
+from pipeline.evaluate.localisation import VideoSpans, average_precision_at, f1_at, measure_localisation
+from pipeline.evaluate.ranking import Ranking, auc_inside
 
 
 def ranking(scores: object, labels: object) -> Ranking:
@@ -120,3 +120,19 @@ def test_no_events_and_no_proposals() -> None:
     unproposed = measure_localisation([video([(0, 10)], [])])
     assert (unproposed.mean_tiou, unproposed.mean_tiou_of_proposals, unproposed.map_tiou) == (0.0, None, 0.0)
     assert measure_localisation([]).mean_tiou is None
+
+
+def test_auc_inside_is_the_mean_of_the_videos_own_areas() -> None:
+    good, poor = ranking([0.9, 0.1, 0.2, 0.3], [1, 0, 0, 0]), ranking([0.7, 0.8], [1, 0])
+    calm, whole = ranking([0.9, 0.9], [0, 0]), ranking([0.4], [1])
+    # one right, one wrong; neither length nor the videos of one kind count
+    assert auc_inside([good, poor, calm, whole]) == 0.5
+    assert auc_inside([calm, whole]) is None
+
+
+@pytest.mark.parametrize("tiou", [0.3, 0.5])
+def test_f1_counts_each_event_and_each_proposal_once(tiou: float) -> None:
+    # two proposals on one event: one is right; the other event is missed
+    overlaps = [np.array([[0.6, 0.7, 0.0], [0.0, 0.0, 0.2]])]
+    assert f1_at(overlaps, [np.array([0.5, 0.9, 0.4])], tiou) == pytest.approx(2 * 1 / (2 + 3))
+    assert f1_at([np.zeros((0, 1)), np.zeros((1, 0))], [np.ones(1), np.ones(0)], tiou) == 0.0

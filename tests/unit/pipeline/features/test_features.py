@@ -14,7 +14,14 @@ import pytest
 
 from pipeline.config import FeaturesConfig, VideoConfig, parse_config
 from pipeline.errors import ConfigError, RecordError, SetupError
-from pipeline.features.base import EncodedVideo, FeatureJob, num_snippets, open_features, write_features
+from pipeline.features.base import (
+    EncodedVideo,
+    FeatureJob,
+    num_snippets,
+    open_features,
+    snippet_edges,
+    write_features,
+)
 from pipeline.features.motion import (
     DIM,
     FASTEST,
@@ -194,8 +201,8 @@ def published(name: str, frames: int) -> Video:
     )  # fmt: skip
 
 
-def taken(folder: Path, video: Video, out: Path) -> EncodedVideo | RecordError:
-    job = FeatureJob(video=video, stride_frames=16, path=out / "out.npy")
+def taken(folder: Path, video: Video, out: Path, stride: int = 16) -> EncodedVideo | RecordError:
+    job = FeatureJob(video=video, stride_frames=stride, path=out / "out.npy")
     return next(iter(NpyEncoder([str(folder)], "refuse").encode([job])))
 
 
@@ -235,6 +242,61 @@ def test_a_snippet_more_or_less_is_fitted_and_much_more_is_refused(tmp_path: Pat
     assert isinstance(fault, RecordError)
     assert fault.reason == Reason.BAD_FEATURES
     assert "are 50" in fault.detail
+
+
+@pytest.mark.parametrize(
+    ("shape", "crops", "count"),
+    [((32, 8), 1, 32), ((1, 8), 1, 1), ((32, 10, 8), 10, 32), ((10, 32, 8), 10, 32), ((5, 10, 8), 10, 5)],
+)
+def test_segments_are_as_many_as_they_are(tmp_path: Path, shape: tuple[int, ...], crops: int, count: int) -> None:
+    np.save(tmp_path / "Abuse001_x264_i3d.npy", np.zeros(shape, np.float32))
+    made = taken(tmp_path, published("Abuse001_x264", 9000), tmp_path / "out", stride=0)
+    assert isinstance(made, EncodedVideo)
+    assert (made.crops, made.num_snippets, made.dim) == (crops, count, 8)
+
+
+def test_c3d_as_text(tmp_path: Path) -> None:
+    values = np.arange(96, dtype=np.float32).reshape(32, 3)
+    np.savetxt(tmp_path / "Abuse028_x264_C.txt", values)
+    made = taken(tmp_path, published("Abuse028_x264", 1412), tmp_path / "out", stride=0)
+    assert isinstance(made, EncodedVideo)
+    assert open_features(tmp_path / "out" / "out.npy")[0].tolist() == values.tolist()
+    (tmp_path / "Abuse029_x264.txt").write_text("1 2\n3 x\n")
+    fault = taken(tmp_path, published("Abuse029_x264", 1412), tmp_path / "out", stride=0)
+    assert isinstance(fault, RecordError)
+    assert "Abuse029_x264.txt" in fault.detail
+    assert "row 1" in fault.detail
+
+
+def test_crops_that_are_numbered_with_one_underscore_and_a_video_of_such_a_name(tmp_path: Path) -> None:
+    for crop in range(10):
+        np.save(tmp_path / f"01_001_{crop}.npy", np.full((5, 4), crop, np.float32))
+    made = taken(tmp_path, published("01_001", 80), tmp_path / "out")
+    assert isinstance(made, EncodedVideo)
+    assert made.crops == 10
+    own = taken(tmp_path, published("01_001_3", 80), tmp_path / "out")
+    assert isinstance(own, EncodedVideo)
+    assert own.crops == 1
+    (tmp_path / "01_001_4.npy").unlink()
+    fault = taken(tmp_path, published("01_001", 80), tmp_path / "out")
+    assert isinstance(fault, RecordError)
+    assert "[4] are missing" in fault.detail
+
+
+def test_more_parts_than_frames_are_refused_and_32_rows_of_a_long_video_hint_at_segments(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((32, 4), np.float32))
+    for frames, stride, said in ((31, 0, "32 parts of a video of 31 frames"), (9000, 16, "features.rows=segments")):
+        fault = taken(tmp_path, published("a", frames), tmp_path / "out", stride=stride)
+        assert isinstance(fault, RecordError)
+        assert said in fault.detail
+
+
+@pytest.mark.parametrize("count", [1, 7, 32, 99])
+def test_edges_of_equal_parts(count: int) -> None:
+    edges = snippet_edges(99, count, 0)
+    assert (edges[0], edges[-1], len(edges)) == (0, 99, count + 1)
+    assert set(np.diff(edges)) <= {99 // count, 99 // count + 1}
+    assert snippet_edges(40, 3, 16).tolist() == [0, 16, 32, 40]
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
@@ -277,7 +339,7 @@ def test_features_of_several_folders_are_put_side_by_side_where_asked(tmp_path: 
     assert identities[0] != identities[1], "the order decides"
     [missing] = encoder.encode([replace(job, video=published("b", 80))])
     assert isinstance(missing, RecordError)
-    assert f"b: no .npy of that name in features.folders ({folders[1]})" in missing.detail
+    assert f"b: no .npy or .txt of that name in features.folders ({folders[1]})" in missing.detail
 
 
 def test_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_csv_manifest(tmp_path: Path) -> None:
         "v1,videos/a.mp4,Fighting,train,25,100\n"
         "v2,videos/b.mp4,,,,\n"
         "v3,videos/c.mp4\n"
-        "v4,,Normal,train,25,100\n"
+        "v4,,Normal,train,,100\n"
         "v5,videos/d.mp4,Normal,dev,25,100\n"
         'v6,"videos/e,f.mp4",Normal,test,fast,100\n',
         encoding="utf-8",
@@ -103,7 +103,26 @@ def test_csv_manifest(tmp_path: Path) -> None:
     faults = [source.fault for source in list_sources([str(manifest)]) if isinstance(source, BadSource)]
     assert [fault.reason for fault in faults] == [Reason.MALFORMED_ROW] * 4
     assert [str(manifest) + f":{line}" in fault.detail for fault, line in zip(faults, (4, 5, 6, 7), strict=True)]
+    assert "a video without footage needs fps instead" in faults[1].detail
     assert "split='dev' is none of test, train, validation" in faults[2].detail
+
+
+def test_a_row_without_a_file_is_a_video_without_footage(tmp_path: Path) -> None:
+    manifest = tmp_path / "videos.csv"
+    manifest.write_text(
+        "video_id,num_frames,fps,label\nv1,856,30,Abuse\nv2,0,30,Abuse\nv3,10,-1,Abuse\nv1,9,30,Normal\n"
+    )
+    assert good([str(manifest)]) == [
+        Source(
+            path="", name="v1", place=f"{manifest}:{line}", video_id="v1", label=label, claimed_fps=30.0,
+            claimed_frames=frames,
+        )
+        for line, frames, label in ((2, 856, "Abuse"), (5, 9, "Normal"))
+    ]  # fmt: skip
+    faults = [source.fault for source in list_sources([str(manifest)]) if isinstance(source, BadSource)]
+    for fault, value in zip(faults, ("num_frames=0 must be at least 1", "fps=-1 must be positive"), strict=True):
+        assert fault.reason == Reason.MALFORMED_ROW
+        assert value in fault.detail
 
 
 @pytest.mark.parametrize("text", ["", "name,label\na,b\n"])
