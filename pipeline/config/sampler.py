@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.section import Fraction, Seconds, Section, operational
 
+_AND = " + "  # between the names of several encoders
 Combine = Literal["refuse", "concatenate"]
 
 
@@ -16,8 +17,9 @@ class FeaturesConfig(Section):
 
     encoder: str = Field(
         "motion",
-        description="motion: measured, no model; npy: others' features from files; package:name: an encoder of another "
-        "package; else a vision model's id or folder",
+        description="motion: measured, no model; efficientnet-lite0, -lite1, -lite2: from holmes-engine[vision], no "
+        "download; npy: others' features from files; package:name: an encoder of another package; else a vision "
+        "model's id or folder; several, such as [motion, efficientnet-lite0], are put side by side",
     )
     stride_frames: int = Field(16, ge=1, le=4096, description="frames per snippet; use 8 for 10 fps video")
     options: dict[str, Any] = Field({}, description="package:name: settings of that encoder")
@@ -36,11 +38,33 @@ class FeaturesConfig(Section):
     )
     revision: str | None = Field(None, description="vision model: its revision")
     pooling: Literal["class", "mean"] = Field("class", description="vision model: class token, or mean of the patches")
+    fit: Literal["letterbox", "stretch", "tiles", "crop"] = Field(
+        "letterbox",
+        description="vision model: how the picture meets its square: whole with margins, whole and stretched, squares "
+        "side by side that are averaged, or its middle",
+    )
     batch_size: int = operational(32, ge=1, description="vision model: frames per batch")
     device: str = operational("auto", description="vision model: auto, cpu, cuda, cuda:1, ...")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="vision model: auto is bfloat16 on GPU"
     )
+
+    @field_validator("encoder", mode="before")
+    @classmethod
+    def _join(cls, value: object) -> object:
+        names = value if isinstance(value, list) else [value]
+        if not all(isinstance(name, str) and name for name in names) or not names:
+            return value
+        # Motion first, where the sampler looks for it.
+        ordered = sorted(dict.fromkeys(names), key=lambda name: name != "motion")
+        if len(ordered) > 1 and "npy" in ordered:
+            raise ValueError("npy cannot be combined; use features.combine to put folders side by side")
+        return _AND.join(ordered)
+
+    @property
+    def encoders(self) -> list[str]:
+        """Names of the encoders whose features are put side by side, one as a rule."""
+        return self.encoder.split(_AND)
 
     @model_validator(mode="after")
     def _rows(self) -> FeaturesConfig:

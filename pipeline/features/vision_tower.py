@@ -21,6 +21,8 @@ from pipeline.devices import pick_device, pick_dtype
 from pipeline.errors import RecordError, SetupError
 from pipeline.features.base import EncodedVideo, EncoderBackend, FeatureJob, Floats, num_snippets, write_features
 from pipeline.features.language_bind import load_time_tower
+from pipeline.features.packaged import SIDES, load_packaged
+from pipeline.features.picture_fit import fit_picture
 from pipeline.models.hf.model import model_identity
 from pipeline.models.hf.torchvision_mend import mend_torchvision
 from pipeline.video.pool import VideoPool
@@ -54,7 +56,8 @@ class VisionTowerEncoder:
     def identity(self) -> Mapping[str, Any]:
         return {
             "encoder": model_identity(self.name),
-            "version": 1,
+            "version": 2,
+            "fit": self._config.fit,
             "revision": self._config.revision,
             "pooling": self._config.pooling,
             "dtype": self._config.dtype,
@@ -205,8 +208,11 @@ class VisionTower:
         name, revision = config.encoder, config.revision
         self.window_frames = 1
         try:
-            over_time = load_time_tower(name, revision, self._dtype)
-            if over_time is not None:
+            over_time = None if name in SIDES else load_time_tower(name, revision, self._dtype)
+            if name in SIDES:
+                model, self._processor = load_packaged(name)
+                model = model.to(self._dtype)
+            elif over_time is not None:
                 model, self._processor, self.window_frames = (
                     over_time.model, over_time.processor, over_time.window_frames,
                 )  # fmt: skip
@@ -242,11 +248,18 @@ class VisionTower:
             batch = list(frames[first : first + size])
             count = len(batch)
             batch += batch[-1:] * (-count % window)  # the last frame fills the last window
-            pixels = self._processor(images=batch, return_tensors="pt")["pixel_values"]
-            with self._torch.inference_mode():
-                output = self._tower(pixel_values=pixels.to(self._device, dtype=self._dtype))
-            parts.append(self._pooled(output.last_hidden_state)[:count].float().cpu().numpy())
+            fitted = [fit_picture(frame, self.side, self._config.fit) for frame in batch]
+            tiles = [
+                self._pooled(self._run([squares[tile] for squares in fitted])).float() for tile in range(len(fitted[0]))
+            ]
+            parts.append(self._torch.stack(tiles).mean(dim=0)[:count].cpu().numpy())
         return np.concatenate(parts)
+
+    def _run(self, squares: list[NDArray[np.uint8]]) -> Any:
+        prepared = self._processor(images=squares, return_tensors="pt", do_resize=False, do_center_crop=False)
+        pixels = prepared["pixel_values"].to(self._device, dtype=self._dtype)
+        with self._torch.inference_mode():
+            return self._tower(pixel_values=pixels).last_hidden_state
 
     def _pooled(self, hidden: Any) -> Any:
         """Reduce (n, tokens, dim) or, of convolutional towers, (n, dim, h, w), to (n, dim)."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Recipe
-from pipeline.features.motion import pool_positions
+from pipeline.features.motion import DIM, pool_positions
 
 Floats = NDArray[np.float32]
 
@@ -39,7 +39,7 @@ def arrange(features: NDArray[np.floating], recipe: Recipe) -> Floats:
     if recipe.pooling == "positions":
         # Pooled, a video of hours fits into memory easily; as it is stored, it need not.
         parts = [
-            pool_positions(np.asarray(features[:, first : first + _POOLED_AT_ONCE], dtype=np.float32))
+            _pooled(np.asarray(features[:, first : first + _POOLED_AT_ONCE], dtype=np.float32))
             for first in range(0, features.shape[1], _POOLED_AT_ONCE)
         ]
         values = np.concatenate(parts, axis=1)
@@ -54,6 +54,11 @@ def arrange(features: NDArray[np.floating], recipe: Recipe) -> Floats:
         calm = np.quantile(values, _CALM_QUANTILE, axis=1, keepdims=True).astype(np.float32)
         values = np.concatenate([values, values - calm], axis=-1)
     return values
+
+
+def _pooled(features: Floats) -> Floats:
+    """Pool motion, which comes first, and keep what another encoder put beside it."""
+    return np.concatenate([pool_positions(features[..., :DIM]), features[..., DIM:]], axis=-1)
 
 
 def measure_scale(videos: list[Floats]) -> InputScale:

@@ -75,7 +75,7 @@ def _network(recipe: Recipe, encoder: str, supervision: str) -> Recipe:
 
 def _inputs(encoder: str, context: str) -> dict[str, Any]:
     # Motion has units, and fast is not the same as slow; the length of what a model gives tells one video from another.
-    is_motion = encoder == MotionEncoder.name
+    is_motion = encoder.startswith(MotionEncoder.name)
     return {
         "pooling": "positions" if is_motion else "none",
         "unit_length": not is_motion,

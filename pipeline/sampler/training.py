@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,8 +53,8 @@ logger = logging.getLogger(__name__)
 
 MODEL_FOLDER = "models/sampler"
 _VERSION = 4
-_INDISTINCT = 0.01
-"""Difference in glance AUC up to which recipes count as equally good: a handful of clicks cannot tell them apart."""
+_LEAST_VARIANCE = 0.02
+"""Of a share: that all were right in a handful of draws does not make it certain."""
 
 Keep = Literal["best", "all", "last"]
 """Which weights of a training may still be wanted: of the step that validates best, of every validated step because
@@ -171,7 +172,7 @@ def train_on(
         )  # fmt: skip
         tried.append((choice, trained))
     best_auc = max(choice.auc for choice, _ in tried)
-    used = [choice.auc >= best_auc - _INDISTINCT for choice, _ in tried]
+    used = [choice.auc >= best_auc - _chance(best_auc, corpus.videos) for choice, _ in tried]
     chosen = [pair for pair, is_used in zip(tried, used, strict=True) if is_used]
     out_of_fold = _out_of_fold(chosen, corpus.videos)
     theta = choose_theta(out_of_fold, [video for video in corpus.videos if video.video_id in out_of_fold])
@@ -190,6 +191,16 @@ def train_on(
         out_of_fold={v.content: out_of_fold[v.video_id] for v in corpus.videos if v.video_id in out_of_fold},
         device=device,
     )
+
+
+def _chance(auc: float, videos: Sequence[LabelledVideo]) -> float:
+    """Return the difference in glance AUC up to which recipes count as equally good.
+
+    That is half the deviation of a share over as many draws as videos have clicks: a handful of clicks can tell hardly
+    any two recipes apart, and then the mean of several good ones is better than the luckiest.
+    """
+    clicked = sum(bool(video.glances) for video in videos)
+    return 0.5 * math.sqrt(max(auc * (1 - auc), _LEAST_VARIANCE) / max(1, clicked))
 
 
 def _show(on_progress: Progress | None, before: int, total: int, step: int) -> None:
