@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice, tee
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class CombinedEncoder:
         """Write the file of every job from those of the parts, which are removed."""
         wholes, *copies = tee(jobs, len(self._parts) + 1)
         encoded = [
-            part.encode(replace(job, path=_part_path(job.path, place)) for job in copy)
+            part.encode(map(partial(_part_job, place), copy))
             for place, (part, copy) in enumerate(zip(self._parts.values(), copies, strict=True))
         ]
         # The parts first: they take the jobs when they can, and `wholes` must not hold them up.
@@ -57,6 +58,8 @@ class CombinedEncoder:
             try:
                 faults = [fault for fault in made if isinstance(fault, RecordError)]
                 yield faults[0] if faults else self._join(job, paths)
+            except RecordError as fault:
+                yield fault
             finally:
                 for path in paths:
                     path.unlink(missing_ok=True)
@@ -81,10 +84,7 @@ class CombinedStream:
 
     def blocks(self, path: str | Path, stride_frames: int, reader: ReaderName) -> Iterator[Floats]:
         """Yield features of all parts, block by block."""
-        rows = [
-            (_alike(name, row) for block in part.blocks(path, stride_frames, reader) for row in block.swapaxes(0, 1))
-            for name, part in self._parts.items()
-        ]
+        rows = [_rows(name, part.blocks(path, stride_frames, reader)) for name, part in self._parts.items()]
         joined = (np.concatenate(of_snippet, axis=1) for of_snippet in zip(*rows, strict=True))
         while block := list(islice(joined, _BLOCK)):
             yield np.stack(block, axis=1)
@@ -130,11 +130,21 @@ class LiveCombined:
         return [np.concatenate(of_snippet) for of_snippet in zip(*parts, strict=True)]
 
 
+def _rows(name: str, blocks: Iterable[Floats]) -> Iterator[Floats]:
+    """Yield the features of one snippet after the other, shape (crops, dim)."""
+    for block in blocks:
+        yield from _alike(name, block).swapaxes(0, 1)
+
+
 def _alike(name: str, features: NDArray[np.floating]) -> Floats:
     values: Floats = np.asarray(features, dtype=np.float32)
     if name == MotionEncoder.name:
         return values
     return values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), _SHORTEST)
+
+
+def _part_job(place: int, job: FeatureJob) -> FeatureJob:
+    return replace(job, path=_part_path(job.path, place))
 
 
 def _part_path(path: Path, place: int) -> Path:
