@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import ExportConfig, NetworkConfig, Recipe, SamplerConfig
+from pipeline.config import ExportConfig, LossConfig, NetworkConfig, Recipe, SamplerConfig
 from pipeline.errors import DataError, SetupError
 from pipeline.features.base import open_features
 from pipeline.records import NORMAL, FeatureFile, Glance, Video, digest
