@@ -22,6 +22,7 @@ from pipeline.features.base import (
     snippet_edges,
     write_features,
 )
+from pipeline.features.combined import CombinedEncoder, CombinedStream
 from pipeline.features.motion import (
     DIM,
     FASTEST,
@@ -30,10 +31,12 @@ from pipeline.features.motion import (
     SCALARS,
     STATISTICS,
     MotionEncoder,
+    MotionStream,
     encode_motion,
     pool_positions,
 )
 from pipeline.features.npy import NpyEncoder
+from pipeline.features.picture_fit import fit_picture
 from pipeline.records import Reason, Video
 from pipeline.stages.features import FeaturesStage
 from pipeline.stages.run import run_stage
@@ -489,3 +492,59 @@ def test_a_very_flat_video_is_measured() -> None:
         motion.add(index, rng.integers(0, 255, (height, width, 3), dtype=np.uint8), index / 8)
     [features] = motion.finish(1)
     assert np.isfinite(features).all()
+
+
+def test_a_whole_picture_meets_its_square() -> None:
+    frame = np.zeros((40, 80, 3), dtype=np.uint8)
+    frame[:, :8], frame[:, -8:] = 200, 100  # what stands at either end
+    for fit, count, ends_shown in (
+        ("letterbox", 1, True),
+        ("stretch", 1, True),
+        ("tiles", 2, True),
+        ("crop", 1, False),
+    ):
+        squares = fit_picture(frame, 32, fit)  # type: ignore[arg-type]
+        assert [square.shape for square in squares] == [(32, 32, 3)] * count
+        shown = np.concatenate(squares, axis=1)
+        assert ((shown == 200).any() and (shown == 100).any()) == ends_shown
+
+
+def test_two_encoders_side_by_side_are_the_same_in_a_file_and_in_a_stream(tmp_path: Path) -> None:
+    class Doubled:
+        """The first values of motion, twice as large: as good as a vision model here."""
+
+        name = "doubled"
+
+        def identity(self) -> dict[str, Any]:
+            return {"encoder": self.name}
+
+        def encode(self, jobs: Any) -> Any:
+            for job in jobs:
+                blocks = self.blocks(job.video.path, job.stride_frames, "pyav")
+                yield write_features(job.path, num_snippets(job.video.num_frames, job.stride_frames), "x", blocks)
+
+        def blocks(self, path: Any, stride: int, reader: Any) -> Any:
+            for block in MotionStream().blocks(path, stride, reader):
+                yield 2 * block[..., :50] + 1
+
+        def live(self, *_: Any) -> Any:
+            raise NotImplementedError
+
+    video = make_video(tmp_path / "a.mp4", 40)
+    encoder = CombinedEncoder(
+        "motion + doubled", {"motion": MotionEncoder(VideoConfig(workers=1, reader="pyav")), "doubled": Doubled()}
+    )
+    [made] = encoder.encode([FeatureJob(video=video, stride_frames=8, path=tmp_path / "a.npy")])
+    assert isinstance(made, EncodedVideo)
+    assert made.dim == DIM + 50
+    [*blocks] = CombinedStream({"motion": MotionStream(), "doubled": Doubled()}).blocks(video.path, 8, "pyav")
+    stored = open_features(tmp_path / "a.npy")
+    np.testing.assert_allclose(np.concatenate(blocks, axis=1), stored, atol=2e-3)
+    np.testing.assert_allclose(np.linalg.norm(stored[..., DIM:].astype(np.float32), axis=-1), 1, atol=1e-2)
+    assert [path.name for path in tmp_path.glob("*.npy")] == ["a.npy"]
+
+
+def test_motion_comes_first_and_npy_stands_alone() -> None:
+    assert FeaturesConfig.model_validate({"encoder": ["clip", "motion"]}).encoders == ["motion", "clip"]
+    with pytest.raises(ValueError, match="npy"):
+        FeaturesConfig.model_validate({"encoder": ["npy", "motion"]})

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import ExportConfig, NetworkConfig, Recipe, SamplerConfig
+from pipeline.config import ExportConfig, LossConfig, NetworkConfig, Recipe, SamplerConfig
 from pipeline.errors import DataError, SetupError
 from pipeline.features.base import open_features
 from pipeline.records import NORMAL, FeatureFile, Glance, Video, digest
 from pipeline.sampler import data, training
 from pipeline.sampler.data import Batches, FeatureSource, LabelledVideo, load_corpus
+from pipeline.sampler.heads import HEADS, Rows
 from pipeline.sampler.inputs import arrange, scaled, segment_bounds, to_segments
 from pipeline.sampler.model_io import load_sampler, read_out_of_fold, score_with, weights_digest
 from pipeline.sampler.recipes import candidate_recipes
@@ -236,7 +237,7 @@ def test_recipes_that_validate_alike_speak_together(filled: Workspace, monkeypat
     other = RECIPE.model_copy(update={"steps": RECIPE.steps + 1})
     hopeless = RECIPE.model_copy(update={"steps": 1, "learning_rate": 1e-9})
     monkeypatch.setattr(training, "candidate_recipes", lambda *_: [RECIPE, other, hopeless])
-    monkeypatch.setattr(training, "_INDISTINCT", 0.05)
+    monkeypatch.setattr(training, "_chance", lambda *_: 0.05)
     sampler = train_sampler(filled, CONFIG)
     tried = sampler.validation["tried"]
     assert [row["used"] for row in tried] == [True, True, False]
@@ -342,14 +343,54 @@ def test_theta_stands_between_clicked_events_and_normal_videos() -> None:
     assert choose_theta({"n": n, "m": m}, videos[1:]) is None
 
 
-def test_few_videos_bring_small_recipes_and_many_the_configured_one() -> None:
-    small = candidate_recipes(SamplerConfig(), "motion", 8)
+def test_simple_heads_and_small_networks_compete_and_the_configured_recipe_where_asked() -> None:
+    small = candidate_recipes(SamplerConfig(), "motion + efficientnet-lite0")
+    assert {recipe.head for recipe in small} == {"linear", "trees", "neighbours", "network"}
     assert {recipe.supervision for recipe in small} == {"regions", "video-label"}
-    assert {recipe.pooling for recipe in small} == {"positions"}
+    assert {(recipe.pooling, recipe.unit_length) for recipe in small} == {("positions", False)}
     assert {recipe.context for recipe in small} == {"none", "video"}
-    assert candidate_recipes(SamplerConfig(), "motion", 1600) == [Recipe()]
-    only = candidate_recipes(SamplerConfig(recipe=Recipe(supervision="video-label")), "clip", 8)
-    assert {(recipe.supervision, recipe.pooling) for recipe in only} == {("video-label", "none")}
+    assert candidate_recipes(SamplerConfig(search="full"), "motion")[-1] == Recipe()
+    only = candidate_recipes(SamplerConfig(recipe=Recipe(supervision="video-label")), "clip")
+    assert {(recipe.supervision, recipe.pooling, recipe.unit_length) for recipe in only} == {
+        ("video-label", "none", True)
+    }
+
+
+def test_trees_do_not_compete_without_scikit_learn(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pipeline.sampler.recipes.trees_available", lambda: False)
+    assert "trees" not in {recipe.head for recipe in candidate_recipes(SamplerConfig(), "motion")}
+    assert "scikit-learn" in caplog.text
+
+
+@pytest.mark.parametrize("head", ["linear", "trees", "neighbours"])
+def test_simple_heads_find_the_event_and_live_on_disk(filled: Workspace, head: str) -> None:
+    recipe = Recipe(
+        head=head, supervision="regions", standardise=True, weight_decay=0.03, loss=LossConfig(positive_s=2)
+    )
+    config = CONFIG.model_copy(update={"recipe": recipe})
+    sampler = train_sampler(filled, config)
+    features = np.random.default_rng(0).normal(size=(1, 32, DIM)).astype(np.float16)
+    features[:, EVENT.start : EVENT.stop, 0] += 4
+    scores = sampler.score(features, 1.0)
+    outside = np.delete(scores, np.arange(EVENT.start - 2, EVENT.stop + 2))
+    assert scores[EVENT.start + 2 : EVENT.stop - 2].min() > outside.max()
+    again = load_sampler(filled.storage.local_path("models/sampler"))
+    np.testing.assert_array_equal(again.score(features, 1.0), scores)
+    np.testing.assert_array_equal(train_sampler(filled, config).score(features, 1.0), scores)
+
+
+def test_exported_trees_say_what_scikit_learn_says() -> None:
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(200, DIM)).astype(np.float32)
+    rows = Rows(values, values[:, 0] + values[:, 1] > 0.5, np.ones(200, dtype=np.float32))
+    head = HEADS["trees"].fit(rows, Recipe(head="trees"), 3)
+    model = ExtraTreesClassifier(100, min_samples_leaf=2, random_state=3).fit(rows.values, rows.abnormal)
+    asked = rng.normal(size=(50, DIM)).astype(np.float32)
+    np.testing.assert_allclose(head.rate(torch.from_numpy(asked)), model.predict_proba(asked)[:, 1], atol=1e-6)
 
 
 def test_clicks_fall_into_the_segment_that_holds_them(workspace: Workspace) -> None:
