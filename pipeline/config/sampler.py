@@ -40,7 +40,7 @@ class FeaturesConfig(Section):
     pooling: Literal["class", "mean"] = Field("class", description="vision model: class token, or mean of the patches")
     fit: Literal["model", "letterbox", "stretch", "tiles", "crop"] = Field(
         "model",
-        description="vision model: how the picture meets its square: as the model's own processor has it, letterbox for "
+        description="vision model: how the picture meets its square: as its own processor has it, letterbox for "
         "efficientnet-lite; whole with margins; whole and stretched; squares side by side, averaged; its middle",
     )
     batch_size: int = operational(32, ge=1, description="vision model: frames per batch")
@@ -190,7 +190,7 @@ class SamplerConfig(Section):
         5.0,
         ge=0,
         description="on CPU: what all training steps may cost, in minutes of two cores, counted by sizes, not by the "
-        "clock; larger recipes get smaller batches, a narrower network, fewer steps, fewer rows; 0: trained as configured",
+        "clock; larger recipes get smaller batches, a narrower network, fewer steps or rows; 0: trained as configured",
     )
 
     def identity(self) -> dict[str, Any]:

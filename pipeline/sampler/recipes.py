@@ -108,4 +108,4 @@ def _simple(recipe: Recipe, encoder: str, head: str) -> list[Recipe]:
 
 def _is_motion(encoder: str) -> bool:
     # Where several encoders are taken together, motion comes first.
-    return encoder.split(" + ")[0] == MotionEncoder.name
+    return encoder.partition(" + ")[0] == MotionEncoder.name
