@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.section import Fraction, Seconds, Section, operational
+from pipeline.config.section import Fraction, Seconds, Section, added, operational
 
+_AND = " + "  # between the names of several encoders
 Combine = Literal["refuse", "concatenate"]
 
 
@@ -16,8 +17,9 @@ class FeaturesConfig(Section):
 
     encoder: str = Field(
         "motion",
-        description="motion: measured, no model; npy: others' features from files; package:name: an encoder of another "
-        "package; else a vision model's id or folder",
+        description="motion: measured, no model; efficientnet-lite0, -lite1, -lite2: from holmes-engine[vision], no "
+        "download; npy: others' features from files; package:name: an encoder of another package; else a vision "
+        "model's id or folder; several, such as [motion, efficientnet-lite0], are put side by side",
     )
     stride_frames: int = Field(16, ge=1, le=4096, description="frames per snippet; use 8 for 10 fps video")
     options: dict[str, Any] = Field({}, description="package:name: settings of that encoder")
@@ -36,11 +38,34 @@ class FeaturesConfig(Section):
     )
     revision: str | None = Field(None, description="vision model: its revision")
     pooling: Literal["class", "mean"] = Field("class", description="vision model: class token, or mean of the patches")
+    fit: Literal["model", "letterbox", "stretch", "tiles", "crop"] = Field(
+        "model",
+        description="vision model: how the picture meets its square: as its own processor has it, letterbox for "
+        "efficientnet-lite; whole with margins; whole and stretched; squares side by side, averaged; its middle",
+    )
     batch_size: int = operational(32, ge=1, description="vision model: frames per batch")
     device: str = operational("auto", description="vision model: auto, cpu, cuda, cuda:1, ...")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="vision model: auto is bfloat16 on GPU"
     )
+
+    @field_validator("encoder", mode="before")
+    @classmethod
+    def _join(cls, value: object) -> object:
+        given = value if isinstance(value, list) else [value]
+        if not given or not all(isinstance(name, str) and name for name in given):
+            return value
+        names = [name for several in given for name in several.split(_AND)]
+        # Motion first, where the sampler looks for it.
+        ordered = sorted(dict.fromkeys(names), key=lambda name: name != "motion")
+        if len(ordered) > 1 and "npy" in ordered:
+            raise ValueError("npy cannot be combined; use features.combine to put folders side by side")
+        return _AND.join(ordered)
+
+    @property
+    def encoders(self) -> list[str]:
+        """Names of the encoders whose features are put side by side, one as a rule."""
+        return self.encoder.split(_AND)
 
     @model_validator(mode="after")
     def _rows(self) -> FeaturesConfig:
@@ -94,6 +119,11 @@ class LossConfig(Section):
 class Recipe(Section):
     """Everything that decides one network; the defaults are GlanceVAD's on UCF-Crime."""
 
+    head: Literal["network", "linear", "trees", "neighbours"] = added(
+        "network",
+        description="network: UR-DMU; linear: logistic regression; trees: extremely randomised, grown by scikit-learn; "
+        "neighbours: distance to normal snippets; the last three take regions around clicks, or video-label",
+    )
     supervision: Literal["clicks", "video-label", "regions"] = Field(
         "clicks",
         description="clicks: mined and rendered; video-label: no clicks; regions: near clicks, far from them, unknown",
@@ -104,29 +134,34 @@ class Recipe(Section):
     context: Literal["none", "video"] = Field(
         "none", description="video: add how each feature differs from the video's own calm quarter"
     )
+    unit_length: bool = added(False, description="scale every snippet's features to length 1 first")
     standardise: bool = Field(False, description="take signed roots and scale features by the training videos")
     network: NetworkConfig = Field(NetworkConfig(), description="size of the network")
     loss: LossConfig = Field(LossConfig(), description="loss terms")
     segments: int = Field(200, ge=2, description="longest training sequence; longer videos are averaged down to it")
     batch_videos: int = Field(64, ge=1, description="normal videos per step, and as many abnormal ones")
     crops: int = Field(0, ge=0, description="random crops of a video per step; 0: all")
+    most_rows: int = added(
+        0, ge=0, description="other heads than network: at most so many snippets, drawn at random, fit it; 0: all"
+    )
     steps: int = Field(1500, ge=1, description="maximum number of training steps")
     learning_rate: float = Field(1e-4, gt=0, description="learning rate of Adam")
-    weight_decay: float = Field(5e-5, ge=0, description="weight decay of Adam")
+    weight_decay: float = Field(5e-5, ge=0, description="weight decay of Adam; linear: penalty on squared weights")
 
 
 class SamplerConfig(Section):
     """How the temporal sampler is trained, chosen and applied."""
 
     weights: str | None = Field(None, description="folder of a trained sampler; null: train one on this workspace")
-    search: Literal["auto", "off"] = Field(
+    search: Literal["auto", "full", "off"] = Field(
         "auto",
-        description="auto: with few training videos, small recipes compete on validation; off: use `recipe`",
+        description="auto: with few training videos, small recipes compete on validation; full: all heads compete; "
+        "off: use `recipe`",
     )
     small_below: int = Field(
         100, ge=0, description="number of training videos below which search=auto tries small recipes"
     )
-    recipe: Recipe = Field(Recipe(), description="the network and its training")
+    recipe: Recipe = Field(Recipe(), description="the head and its training")
     folds: int = Field(
         0,
         ge=0,
@@ -155,5 +190,9 @@ class SamplerConfig(Section):
         5.0,
         ge=0,
         description="on CPU: what all training steps may cost, in minutes of two cores, counted by sizes, not by the "
-        "clock; larger recipes get smaller batches, a narrower network, fewer steps; 0: trained as configured",
+        "clock; larger recipes get smaller batches, a narrower network, fewer steps or rows; 0: trained as configured",
     )
+
+    def identity(self) -> dict[str, Any]:
+        """Return the settings that decide the sampler."""
+        return super().identity() | {"recipe": self.recipe.identity()}

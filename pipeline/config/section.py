@@ -30,16 +30,24 @@ def operational(default: Any, **kwargs: Any) -> Any:
     return Field(default, json_schema_extra={"operational": True}, **kwargs)
 
 
+def added(default: Any, **kwargs: Any) -> Any:
+    """Declare a setting that its section did not always have: at its default it stays out of the fingerprint.
+
+    What was made before there was such a setting is then up to date.
+    """
+    return Field(default, json_schema_extra={"added": True}, **kwargs)
+
+
 class Section(BaseModel):
     """A part of the configuration."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
     def identity(self) -> dict[str, Any]:
-        """Return the settings that decide what a stage makes, without the operational ones."""
-        kept = {
-            name
-            for name, field in type(self).model_fields.items()
-            if not (isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("operational"))
-        }
+        """Return the settings that decide what a stage makes: not the operational ones, nor added ones at defaults."""
+        kept = set()
+        for name, field in type(self).model_fields.items():
+            marks = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+            if not (marks.get("operational") or (marks.get("added") and getattr(self, name) == field.default)):
+                kept.add(name)
         return self.model_dump(mode="json", include=kept)

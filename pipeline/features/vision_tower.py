@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from pipeline.devices import pick_device, pick_dtype
 from pipeline.errors import RecordError, SetupError
 from pipeline.features.base import EncodedVideo, EncoderBackend, FeatureJob, Floats, num_snippets, write_features
 from pipeline.features.language_bind import load_time_tower
+from pipeline.features.packaged import SIDES, load_packaged
+from pipeline.features.picture_fit import Fit, fit_picture
 from pipeline.models.hf.model import model_identity
 from pipeline.models.hf.torchvision_mend import mend_torchvision
 from pipeline.video.pool import VideoPool
@@ -58,6 +60,8 @@ class VisionTowerEncoder:
             "revision": self._config.revision,
             "pooling": self._config.pooling,
             "dtype": self._config.dtype,
+            # What was made before there was a choice is up to date.
+            **({} if self._config.fit == "model" else {"fit": self._config.fit}),
         }
 
     def encode(self, jobs: Iterable[FeatureJob]) -> Iterator[EncodedVideo | RecordError]:
@@ -205,8 +209,11 @@ class VisionTower:
         name, revision = config.encoder, config.revision
         self.window_frames = 1
         try:
-            over_time = load_time_tower(name, revision, self._dtype)
-            if over_time is not None:
+            over_time = None if name in SIDES else load_time_tower(name, revision, self._dtype)
+            if name in SIDES:
+                model, self._processor = load_packaged(name)
+                model = model.to(self._dtype)
+            elif over_time is not None:
                 model, self._processor, self.window_frames = (
                     over_time.model, over_time.processor, over_time.window_frames,
                 )  # fmt: skip
@@ -216,6 +223,7 @@ class VisionTower:
         except (OSError, ValueError, ImportError, KeyError, RuntimeError) as fault:
             lines = str(fault).strip().splitlines() or [type(fault).__name__]
             raise SetupError(f"features.encoder={name}: cannot be loaded: {lines[0]}") from None
+        self._fit: Fit | Literal["model"] = "letterbox" if name in SIDES and config.fit == "model" else config.fit
         self._tower: Any = _vision_part(model).to(self._device).eval()
         side = getattr(self._tower.config, "image_size", 224)
         self.side: int = side if isinstance(side, int) else min(side)
@@ -242,11 +250,24 @@ class VisionTower:
             batch = list(frames[first : first + size])
             count = len(batch)
             batch += batch[-1:] * (-count % window)  # the last frame fills the last window
-            pixels = self._processor(images=batch, return_tensors="pt")["pixel_values"]
-            with self._torch.inference_mode():
-                output = self._tower(pixel_values=pixels.to(self._device, dtype=self._dtype))
-            parts.append(self._pooled(output.last_hidden_state)[:count].float().cpu().numpy())
+            parts.append(self._seen(batch)[:count].float().cpu().numpy())
         return np.concatenate(parts)
+
+    def _seen(self, frames: list[NDArray[np.uint8]]) -> Any:
+        """Return the features of frames as they meet the tower, shape (n, dim)."""
+        if self._fit == "model":
+            return self._run(self._processor(images=frames, return_tensors="pt"))
+        squares = [fit_picture(frame, self.side, self._fit) for frame in frames]
+        tiles = [
+            self._run(self._processor(images=list(tile), return_tensors="pt", do_resize=False, do_center_crop=False))
+            for tile in zip(*squares, strict=True)
+        ]
+        return self._torch.stack(tiles).mean(dim=0)
+
+    def _run(self, prepared: Any) -> Any:
+        pixels = prepared["pixel_values"].to(self._device, dtype=self._dtype)
+        with self._torch.inference_mode():
+            return self._pooled(self._tower(pixel_values=pixels).last_hidden_state)
 
     def _pooled(self, hidden: Any) -> Any:
         """Reduce (n, tokens, dim) or, of convolutional towers, (n, dim, h, w), to (n, dim)."""

@@ -15,7 +15,16 @@ from pipeline.config import Recipe
 from pipeline.errors import DataError
 from pipeline.features.base import open_features, snippet_edges, snippet_s
 from pipeline.records import NORMAL
-from pipeline.sampler.inputs import Floats, InputScale, arrange, measure_scale, scaled, segment_bounds, to_segments
+from pipeline.sampler.inputs import (
+    Floats,
+    InputScale,
+    arrange,
+    arranged_dim,
+    measure_scale,
+    scaled,
+    segment_bounds,
+    to_segments,
+)
 from pipeline.sampler.losses import Targets
 from pipeline.workspace import Workspace
 
@@ -136,15 +145,16 @@ class FeatureSource:
     """Features of labelled videos, arranged and scaled as a recipe says; small sets stay in memory."""
 
     _KEEP_VALUES = 1 << 27  # float32 values, half a gigabyte
+    _KEEP_ARRANGED = 1 << 29  # of those that cost time to arrange
 
     def __init__(self, videos: Sequence[LabelledVideo], recipe: Recipe, scale: InputScale | None = None) -> None:
         self.recipe = recipe
         self.scale = scale
         self._kept: dict[str, Floats] = {}
-        self._keeps = recipe.pooling != "none" or recipe.standardise or recipe.context != "none"
-        if not self._keeps:
-            stored = sum(open_features(video.path).size for video in videos)
-            self._keeps = stored < self._KEEP_VALUES
+        shapes = [open_features(video.path).shape for video in videos]
+        values = sum(crops * count for crops, count, _ in shapes) * arranged_dim(shapes[0][2], recipe)
+        arranges = recipe.pooling != "none" or recipe.standardise or recipe.unit_length or recipe.context != "none"
+        self._keeps = values < (self._KEEP_ARRANGED if arranges else self._KEEP_VALUES)
 
     def arranged(self, video: LabelledVideo) -> Floats:
         """Return a video's features before scaling, shape (crops, T, D)."""
@@ -162,7 +172,7 @@ class FeatureSource:
     def fit(self, videos: Sequence[LabelledVideo]) -> None:
         """Measure the scale over training videos, where the recipe asks for one."""
         if self.recipe.standardise:
-            self.scale = measure_scale([self.arranged(video) for video in videos])
+            self.scale = measure_scale(lambda: map(self.arranged, videos))
 
 
 @dataclass(frozen=True, slots=True)

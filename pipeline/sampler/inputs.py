@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Recipe
-from pipeline.features.motion import pool_positions
+from pipeline.features.motion import DIM, pool_positions
 
 Floats = NDArray[np.float32]
 
 _CALM_QUANTILE = 0.25
 _POOLED_AT_ONCE = 4096  # snippets
+_SHORTEST = 1e-6
 _CLIP = 4.0  # standard deviations; a rare extreme must not outweigh everything else
 
 
@@ -30,7 +32,7 @@ def arrange(features: NDArray[np.floating], recipe: Recipe) -> Floats:
 
     Args:
         features: of one video, shape (crops, T, dim).
-        recipe: pooling, context and standardise are read.
+        recipe: pooling, unit_length, context and standardise are read.
 
     Returns:
         Shape (crops, T, D).
@@ -38,12 +40,14 @@ def arrange(features: NDArray[np.floating], recipe: Recipe) -> Floats:
     if recipe.pooling == "positions":
         # Pooled, a video of hours fits into memory easily; as it is stored, it need not.
         parts = [
-            pool_positions(np.asarray(features[:, first : first + _POOLED_AT_ONCE], dtype=np.float32))
+            _pooled(np.asarray(features[:, first : first + _POOLED_AT_ONCE], dtype=np.float32))
             for first in range(0, features.shape[1], _POOLED_AT_ONCE)
         ]
         values = np.concatenate(parts, axis=1)
     else:
         values = np.asarray(features, dtype=np.float32)
+    if recipe.unit_length:
+        values = values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), _SHORTEST)
     if recipe.standardise:
         values = np.sign(values) * np.sqrt(np.abs(values))
     if recipe.context == "video":
@@ -53,11 +57,21 @@ def arrange(features: NDArray[np.floating], recipe: Recipe) -> Floats:
     return values
 
 
-def measure_scale(videos: list[Floats]) -> InputScale:
-    """Measure the scale of arranged features, each of shape (crops, T, D)."""
-    count = sum(video.shape[0] * video.shape[1] for video in videos)
-    mean = sum(video.sum(axis=(0, 1), dtype=np.float64) for video in videos) / count
-    variance = sum(np.square(video - mean).sum(axis=(0, 1)) for video in videos) / count
+def _pooled(features: Floats) -> Floats:
+    """Pool motion, which comes first, and keep what another encoder put beside it."""
+    return np.concatenate([pool_positions(features[..., :DIM]), features[..., DIM:]], axis=-1)
+
+
+def arranged_dim(dim: int, recipe: Recipe) -> int:
+    """Return how many values `arrange` makes of a snippet's `dim` features."""
+    return arrange(np.zeros((1, 1, dim), dtype=np.float32), recipe).shape[2]
+
+
+def measure_scale(videos: Callable[[], Iterable[Floats]]) -> InputScale:
+    """Measure the scale of arranged features, each of shape (crops, T, D), in memory for one of them at a time."""
+    count = sum(video.shape[0] * video.shape[1] for video in videos())
+    mean = sum(video.sum(axis=(0, 1), dtype=np.float64) for video in videos()) / count
+    variance = sum(np.square(video - mean).sum(axis=(0, 1)) for video in videos()) / count
     deviation = np.sqrt(variance)
     # A feature that never changes says nothing and must not be blown up where it does.
     return InputScale(mean.astype(np.float32), np.where(deviation > 1e-6, deviation, np.inf).astype(np.float32))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipeline.config import Recipe
 from pipeline.errors import SetupError
+from pipeline.sampler.heads import SnippetHead, restore_head
 from pipeline.sampler.inputs import Floats, InputScale, arrange, scaled
 from pipeline.sampler.network import UrDmu
 from pipeline.sampler.sampling import THETA
@@ -35,7 +36,7 @@ _MARGIN = 64  # snippets of context on either side of a window, whose scores are
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainedRecipe:
-    """The networks of one recipe, one a fold; what they say together is their mean.
+    """The networks or other heads of one recipe, one a fold; what they say together is their mean.
 
     Attributes:
         recipe: how they were trained.
@@ -45,7 +46,7 @@ class TrainedRecipe:
     """
 
     recipe: Recipe
-    networks: Sequence[UrDmu]
+    networks: Sequence[UrDmu | SnippetHead]
     scales: Sequence[InputScale | None]
     smoothing_s: float
 
@@ -125,7 +126,6 @@ class TrainedSampler:
             "recipes": [
                 {
                     "networks": len(trained.networks),
-                    "input_dim": trained.networks[0].embed.in_channels,
                     "smoothing_s": trained.smoothing_s,
                     "recipe": trained.recipe.model_dump(mode="json"),
                 }
@@ -203,9 +203,7 @@ def _load_recipe(entry: dict[str, Any], tensors: dict[str, Tensor], prefix: str,
         scales.append(
             None if mean is None or deviation is None else InputScale(mean.cpu().numpy(), deviation.cpu().numpy())
         )
-        network = UrDmu(entry["input_dim"], recipe.network)
-        network.load_state_dict(own)
-        networks.append(network.to(device).eval())
+        networks.append(restore_head(recipe, own).to(device))
     return TrainedRecipe(recipe=recipe, networks=networks, scales=scales, smoothing_s=entry["smoothing_s"])
 
 
@@ -225,8 +223,8 @@ def weights_digest(folder: Path) -> str:
 
 
 @torch.inference_mode()
-def score_with(network: UrDmu, features: Floats, device: str) -> Floats:
-    """Score one video by one network, long videos in windows with context, shape (T,).
+def score_with(network: UrDmu | SnippetHead, features: Floats, device: str) -> Floats:
+    """Score one video by one network or other head, long videos in windows with context, shape (T,).
 
     Args:
         network: in evaluation mode.

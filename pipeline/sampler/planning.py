@@ -6,16 +6,17 @@ every machine, however fast. A clock serves the expected minutes alone.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from pipeline.config import Recipe, SamplerConfig
 from pipeline.sampler.data import Corpus
-from pipeline.sampler.inputs import arrange
+from pipeline.sampler.heads import ITERATIONS, MOST_NORMAL, TREES
+from pipeline.sampler.inputs import arranged_dim
 
 NOMINAL_FLOPS = 20e9
 """Operations a second of the processor whose minutes `sampler.cpu_minutes` counts: two busy cores of a small server."""
@@ -25,20 +26,26 @@ _FEWEST_VIDEOS = 16  # of each kind in a step
 _NARROWEST = 32
 _PER_STEP = 0.2e9  # what a step costs beside its products: 10 ms of the nominal processor
 _HEAD_DIM = 128
+_FEWEST_ROWS = 256  # of those that a simple head is fitted to
+_EACH_SPLIT = 350.0  # what a tree costs a row at a level for each feature tried, in operations of that processor
+_EACH_NODE = 1000.0
+_TREE_LEVELS = 25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingPlan:
-    """The recipes as they are trained, one network a fold each.
+    """The recipes as they are trained, one network or other head a fold each.
 
     Attributes:
         recipes: as configured, or reduced to what a CPU is to spend.
+        steps_each: of one network of each recipe; of a head that takes none, as many as cost as much.
         networks: of each recipe.
         operations: floating-point operations of all together.
         reduced: what was reduced, for people; empty where nothing was.
     """
 
     recipes: tuple[Recipe, ...]
+    steps_each: tuple[int, ...]
     networks: int
     operations: float
     reduced: tuple[str, ...]
@@ -46,7 +53,7 @@ class TrainingPlan:
     @property
     def steps(self) -> int:
         """Steps of all networks."""
-        return sum(recipe.steps for recipe in self.recipes) * self.networks
+        return sum(self.steps_each) * self.networks
 
     def __str__(self) -> str:
         size = f"{len(self.recipes)} recipe(s) of {self.networks} network(s), {self.steps} steps in all"
@@ -60,8 +67,9 @@ def plan_training(
 ) -> TrainingPlan:
     """Return what is trained: on a CPU the recipes, their steps together costing at most `config.cpu_minutes`.
 
-    A recipe that is too large takes fewer videos and one crop a step, then a narrower network, then fewer steps.
-    Validation, which scores what is held out, comes on top.
+    A network that is too large takes fewer videos and one crop a step, then a narrower network, then fewer steps. Heads
+    without steps get at most half of it beside networks, and are fitted to fewer rows. Validation, which scores what is
+    held out, comes on top.
 
     Args:
         recipes: that compete.
@@ -69,22 +77,85 @@ def plan_training(
         crops: of their features.
         networks: folds, each with a network of every recipe.
         config: cpu_minutes, of a nominal processor and 0 for no bound, and evaluate_every are read.
-        on_cpu: whether that is where it is trained.
+        on_cpu: whether that is where networks are trained; other heads are always fitted there.
     """
-    # What takes a single step is fitted in seconds and needs no share.
-    sharing = max(1, sum(recipe.steps > 1 for recipe in recipes))
-    bound = config.cpu_minutes * 60 * NOMINAL_FLOPS / (sharing * networks)
-    fitted = [fit(recipe, corpus, crops, bound) if on_cpu and bound else recipe for recipe in recipes]
+    bound = config.cpu_minutes * 60 * NOMINAL_FLOPS
+    sharing = sum(recipe.head == "network" for recipe in recipes)
+    fitted = list(recipes)
+    simple = sorted(
+        (place for place, recipe in enumerate(recipes) if recipe.head != "network"),
+        key=lambda place: head_operations(recipes[place], corpus, crops),
+    )
+    spent, most = 0.0, bound / 2 if sharing else bound
+    # The cheap ones first: what they leave of their share is for the others.
+    for done, place in enumerate(simple):
+        if bound:
+            share = (most - spent) / ((len(simple) - done) * networks)
+            fitted[place] = _fit_rows(recipes[place], corpus, crops, share)
+        spent += networks * head_operations(fitted[place], corpus, crops)
+    if on_cpu and bound:
+        share = max(0.0, bound - spent) / (max(1, sharing) * networks)
+        fitted = [fit(recipe, corpus, crops, share) if recipe.head == "network" else recipe for recipe in fitted]
     reduced = dict.fromkeys(text for pair in zip(recipes, fitted, strict=True) for text in _differences(*pair))
-    held_out = sum(video.num_snippets for video in corpus.videos) * crops
-    cost = 0.0
-    for recipe in fitted:
-        looks = recipe.steps // max(1, min(config.evaluate_every, recipe.steps // 10)) + 1
-        # Folds share out what is held out; a single one holds a part of it.
-        share = 1.0 if networks > 1 else config.validation_fraction
-        cost += networks * recipe.steps * step_operations(recipe, corpus, crops)
-        cost += looks * share * held_out * 2 * sum(_products(recipe, corpus.dim, _longest(recipe, corpus)))
-    return TrainingPlan(recipes=tuple(fitted), networks=networks, operations=cost, reduced=tuple(reduced))
+    return TrainingPlan(
+        recipes=tuple(fitted),
+        steps_each=tuple(_steps(recipe, corpus, crops) for recipe in fitted),
+        networks=networks,
+        operations=sum(_operations(recipe, corpus, crops, networks, config) for recipe in fitted),
+        reduced=tuple(reduced),
+    )
+
+
+def _operations(recipe: Recipe, corpus: Corpus, crops: int, networks: int, config: SamplerConfig) -> float:
+    """Return about how many operations a recipe costs with all its networks and their validation."""
+    # Folds share out what is held out; a single one holds a part of it.
+    share = 1.0 if networks > 1 else config.validation_fraction
+    held_out = share * crops * sum(video.num_snippets for video in corpus.videos)
+    if recipe.head != "network":
+        rows, dim = _rows(recipe, corpus, crops), arranged_dim(corpus.dim, recipe)
+        each = {
+            "linear": 2 * dim,
+            "trees": TREES * _TREE_LEVELS * _EACH_NODE,
+            "neighbours": 2 * dim * min(rows, MOST_NORMAL),
+        }
+        return networks * head_operations(recipe, corpus, crops) + held_out * each[recipe.head]
+    looks = recipe.steps // max(1, min(config.evaluate_every, recipe.steps // 10)) + 1
+    look = looks * held_out * 2 * sum(_products(recipe, corpus.dim, _longest(recipe, corpus)))
+    return networks * recipe.steps * step_operations(recipe, corpus, crops) + look
+
+
+def _steps(recipe: Recipe, corpus: Corpus, crops: int) -> int:
+    if recipe.head == "network":
+        return recipe.steps
+    return max(1, round(head_operations(recipe, corpus, crops) / _PER_STEP))
+
+
+def _fit_rows(recipe: Recipe, corpus: Corpus, crops: int, bound: float) -> Recipe:
+    """Return a recipe of another head than the network, fitted with at most `bound` operations: itself if it is."""
+    while head_operations(recipe, corpus, crops) > bound and (rows := _rows(recipe, corpus, crops)) > _FEWEST_ROWS:
+        recipe = recipe.model_copy(update={"most_rows": max(_FEWEST_ROWS, int(0.9 * rows))})
+    return recipe
+
+
+def head_operations(recipe: Recipe, corpus: Corpus, crops: int) -> float:
+    """Return about how many operations it costs at most to fit one head other than the network.
+
+    Args:
+        recipe: the head.
+        corpus: the training videos.
+        crops: of their features.
+    """
+    rows, dim = _rows(recipe, corpus, crops), arranged_dim(corpus.dim, recipe)
+    if recipe.head == "linear":
+        return 5.0 * ITERATIONS * rows * dim
+    if recipe.head == "trees":
+        return TREES * _EACH_SPLIT * rows * math.sqrt(dim) * math.log2(rows + 1)
+    return 2.0 * rows * min(rows, MOST_NORMAL) * dim
+
+
+def _rows(recipe: Recipe, corpus: Corpus, crops: int) -> int:
+    rows = crops * sum(video.num_snippets for video in corpus.videos)
+    return min(rows, recipe.most_rows) if recipe.most_rows else rows
 
 
 def fit(recipe: Recipe, corpus: Corpus, crops: int, bound: float) -> Recipe:
@@ -128,7 +199,7 @@ def _products(recipe: Recipe, dim: int, count: int) -> tuple[float, float]:
     """Return the multiplications for one snippet of a sequence of `count`: of the embedding, and of what follows."""
     network = recipe.network
     width, inner, slots = network.hidden_dim, network.heads * network.head_dim, network.memory_slots
-    given = arrange(np.zeros((1, 1, dim), dtype=np.float32), recipe).shape[2]
+    given = arranged_dim(dim, recipe)
     layer = width * (3 * inner + width) + inner * width + 2 * width * width + count * (2 * inner + width)
     memory = 4 * slots * width + _HEAD_DIM * (width + 2 * slots)
     # Two thirds of a convolution of width 3: UrDmu._encode.
@@ -141,6 +212,7 @@ def _differences(before: Recipe, after: Recipe) -> list[str]:
         ("crops", before.crops, after.crops),
         ("hidden_dim", before.network.hidden_dim, after.network.hidden_dim),
         ("steps", before.steps, after.steps),
+        ("most_rows", before.most_rows or "all", after.most_rows or "all"),
     )
     return [f"{name} {old} -> {new}" for name, old, new in pairs if old != new]
 

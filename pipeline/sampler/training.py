@@ -2,9 +2,9 @@
 
 Each candidate recipe is trained once per fold, on the videos outside of the fold, and the folds together validate it.
 With one recipe they choose the number of steps and the smoothing; with one fold that is the usual choice of a
-checkpoint. Where recipes compete, videos are few, and a handful of clicks can choose neither a step nor the best of
+checkpoint. Where networks compete, videos are few, and a handful of clicks can choose neither a step nor the best of
 several good recipes: all train to the end, and the sampler is the mean of those that do about as well as the best. What
-is held out takes no part in any of it.
+is held out takes no part in any of it. Other heads than the network take no steps: they are fitted once a fold.
 
 A step is a function of seed and step number alone, so that an interrupted training ends, on a CPU, at the same bits as
 one that was not.
@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,9 +30,11 @@ from torch import Tensor
 
 from pipeline.config import Recipe, SamplerConfig
 from pipeline.devices import pick_device
+from pipeline.errors import DataError
 from pipeline.features.base import open_features
 from pipeline.records import digest
 from pipeline.sampler.data import Batch, Batches, Corpus, FeatureSource, LabelledVideo, load_corpus
+from pipeline.sampler.heads import HEADS, collect_rows, restore_head
 from pipeline.sampler.inputs import Floats, InputScale
 from pipeline.sampler.model_io import TrainedRecipe, TrainedSampler, read_config, score_with
 from pipeline.sampler.network import UrDmu
@@ -51,7 +54,9 @@ logger = logging.getLogger(__name__)
 MODEL_FOLDER = "models/sampler"
 _VERSION = 3
 _INDISTINCT = 0.01
-"""Difference in glance AUC up to which recipes count as equally good: a handful of clicks cannot tell them apart."""
+"""Difference in glance AUC up to which networks count as equally good: a handful of clicks cannot tell them apart."""
+_LEAST_VARIANCE = 0.02
+"""Of a share: that all were right in a handful of draws does not make it certain."""
 
 Keep = Literal["best", "all", "last"]
 """Which weights of a training may still be wanted: of the step that validates best, of every validated step because
@@ -146,26 +151,31 @@ def train_on(
     expected = f", about {max(0.1, expected_minutes(plan)):.1f} min on this CPU" if on_cpu else ""
     logger.info("train sampler: %d videos, %s%s", len(corpus.videos), plan, expected)
     recipes = list(plan.recipes)
-    keep: Keep = "last" if len(recipes) > 1 else "all" if len(folds) > 1 else "best"
+    several = sum(recipe.head == "network" for recipe in recipes) > 1
+    keep: Keep = "last" if several else "all" if len(folds) > 1 else "best"
     tried: list[tuple[Choice, list[FoldRun]]] = []
     done = 0
-    for number, recipe in enumerate(recipes):
+    for number, (recipe, steps) in enumerate(zip(recipes, plan.steps_each, strict=True)):
         trained = []
+        source = None if recipe.head == "network" else FeatureSource(corpus.videos, recipe)
         for place, fold in enumerate(folds):
-            trainer = _Trainer(corpus, fold, recipe, config, device, keep=keep)
-            with _board(folder / _LOG / f"recipe{number}-fold{place}") as board:
-                show = partial(_show, on_progress, done, plan.steps)
-                trained.append(trainer.run(folder / _RUNS / digest(trainer.identity())[:16], board, show))
-            done += recipe.steps
+            show = partial(_show, on_progress, done, plan.steps)
+            if source is not None:
+                trained.append(_fit(corpus, fold, source, config.seed))
+                show(steps)
+            else:
+                trainer = _Trainer(corpus, fold, recipe, config, device, keep=keep)
+                with _board(folder / _LOG / f"recipe{number}-fold{place}") as board:
+                    trained.append(trainer.run(folder / _RUNS / digest(trainer.identity())[:16], board, show))
+            done += steps
         choice = choose(recipe, trained, corpus.videos, config, keep)
         logger.info(
-            "recipe %d of %d: %s, context %s, events of %g s: glance AUC %.4f at step %d, smoothing %g s",
-            number + 1, len(recipes), recipe.supervision, recipe.context, recipe.loss.positive_s, choice.auc,
-            choice.step, choice.smoothing_s,
+            "recipe %d of %d: %s by %s, context %s, events of %g s: glance AUC %.4f, step %d, smoothing %g s",
+            number + 1, len(recipes), recipe.head, recipe.supervision, recipe.context, recipe.loss.positive_s,
+            choice.auc, choice.step, choice.smoothing_s,
         )  # fmt: skip
         tried.append((choice, trained))
-    best_auc = max(choice.auc for choice, _ in tried)
-    used = [choice.auc >= best_auc - _INDISTINCT for choice, _ in tried]
+    used, auc = agree(tried, corpus.videos)
     chosen = [pair for pair, is_used in zip(tried, used, strict=True) if is_used]
     out_of_fold = _out_of_fold(chosen, corpus.videos)
     theta = choose_theta(out_of_fold, [video for video in corpus.videos if video.video_id in out_of_fold])
@@ -176,7 +186,7 @@ def train_on(
         stride_frames=corpus.stride_frames,
         trained_on=training_key(corpus, config),
         validation={
-            "glance_auc": best_auc,
+            "glance_auc": auc,
             "theta": None if theta is None else round(theta, 3),
             "tried": [_told(choice, is_used) for (choice, _), is_used in zip(tried, used, strict=True)],
         },
@@ -184,6 +194,34 @@ def train_on(
         out_of_fold={v.content: out_of_fold[v.video_id] for v in corpus.videos if v.video_id in out_of_fold},
         device=device,
     )
+
+
+def agree(tried: Sequence[tuple[Choice, list[FoldRun]]], videos: tuple[LabelledVideo, ...]) -> tuple[list[bool], float]:
+    """Return which recipes are used together, and their glance AUC on held-out videos.
+
+    Those are used that do about as well as the best. Where heads of several kinds compete, their scores need not suit
+    each other: what they say together is measured as well, and the best is used alone where it does better.
+    """
+    aucs = [choice.auc for choice, _ in tried]
+    best = max(aucs)
+    if all(choice.recipe.head == "network" for choice, _ in tried):
+        return [auc >= best - _INDISTINCT for auc in aucs], best
+    used = [auc >= best - _chance(best, videos) for auc in aucs]
+    together = _out_of_fold([pair for pair, is_used in zip(tried, used, strict=True) if is_used], videos)
+    auc = glance_auc(together, [video for video in videos if video.video_id in together])
+    if auc is None or auc >= best:
+        return used, best if auc is None else auc
+    return [place == aucs.index(best) for place in range(len(aucs))], best
+
+
+def _chance(auc: float, videos: Sequence[LabelledVideo]) -> float:
+    """Return the difference in glance AUC up to which recipes count as equally good.
+
+    That is half the deviation of a share over as many draws as videos have clicks: a handful of clicks can tell hardly
+    any two recipes apart, and then the mean of several good ones is better than the luckiest.
+    """
+    clicked = sum(bool(video.glances) for video in videos)
+    return 0.5 * math.sqrt(max(auc * (1 - auc), _LEAST_VARIANCE) / max(1, clicked))
 
 
 def _show(on_progress: Progress | None, before: int, total: int, step: int) -> None:
@@ -225,12 +263,7 @@ def held_out_scores(
 
 
 def _assemble(choice: Choice, trained: list[FoldRun], device: str) -> TrainedRecipe:
-    networks = []
-    for run in trained:
-        state = run.states[choice.step]
-        network = UrDmu(state["embed.weight"].shape[1], choice.recipe.network)
-        network.load_state_dict(state)
-        networks.append(network.to(device).eval())
+    networks = [restore_head(choice.recipe, run.states[choice.step]).to(device) for run in trained]
     return TrainedRecipe(
         recipe=choice.recipe,
         networks=networks,
@@ -242,10 +275,33 @@ def _assemble(choice: Choice, trained: list[FoldRun], device: str) -> TrainedRec
 def _told(choice: Choice, is_used: bool) -> dict[str, Any]:
     recipe = choice.recipe
     return {
-        "supervision": recipe.supervision, "pooling": recipe.pooling, "context": recipe.context,
+        "head": recipe.head, "supervision": recipe.supervision, "pooling": recipe.pooling, "context": recipe.context,
         "positive_s": recipe.loss.positive_s, "mil_abnormal": recipe.loss.mil_abnormal, "glance_auc": choice.auc,
         "step": choice.step, "smoothing_s": choice.smoothing_s, "used": is_used,
     }  # fmt: skip
+
+
+def _fit(corpus: Corpus, fold: list[int], source: FeatureSource, seed: int) -> FoldRun:
+    """Fit a head that takes no steps, of the recipe of a source, to the videos outside of a fold.
+
+    Raises:
+        DataError: abnormal or normal snippets are missing among them.
+    """
+    held = set(fold)
+    training = [video for index, video in enumerate(corpus.videos) if index not in held]
+    held_out = [corpus.videos[index] for index in fold]
+    own = int(digest(seed, fold)[:8], 16)
+    recipe = source.recipe
+    source.fit(training)
+    rows = collect_rows(training, source, recipe, own)
+    if rows is None:
+        raise DataError(
+            f"of {len(training)} training videos, none has a normal snippet (a normal video, or more than "
+            f"{recipe.loss.negative_s:g} s from every click), or none an abnormal one"
+        )
+    head = HEADS[recipe.head].fit(rows, recipe, own)
+    scores = {video.video_id: score_with(head, source.read(video), "cpu") for video in held_out}
+    return FoldRun(scores={0: scores}, states={0: dict(head.state_dict())}, scale=source.scale)
 
 
 class _Trainer:
@@ -272,7 +328,7 @@ class _Trainer:
         """Return what the run's result depends on, for telling whether a checkpoint is of this run."""
         return {
             "version": _VERSION,
-            "recipe": self._recipe.model_dump(mode="json"),
+            "recipe": self._recipe.identity(),
             "seed": self._config.seed,
             "half_precision": self._half_precision,
             "snippets_at_once": self._snippets_at_once,

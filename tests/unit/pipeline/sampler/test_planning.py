@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipeline.config import NetworkConfig, Recipe, SamplerConfig
 from pipeline.sampler.data import Corpus, LabelledVideo
 from pipeline.sampler.network import UrDmu
-from pipeline.sampler.planning import NOMINAL_FLOPS, fit, plan_training, step_operations
+from pipeline.sampler.planning import NOMINAL_FLOPS, fit, head_operations, plan_training, step_operations
+from pipeline.sampler.recipes import candidate_recipes
 
 
 def corpus(videos: int = 200, snippets: int = 32, dim: int = 4096) -> Corpus:
@@ -68,3 +69,28 @@ def test_crops_and_videos_of_a_step_go_before_width_and_width_before_steps() -> 
     tenth = fit(Recipe(), size, 10, ample / 10)
     assert tenth.network.hidden_dim < 512
     assert tenth.steps >= 300
+
+
+@pytest.mark.parametrize("size", [corpus(2000, 200), corpus(40, 3000, 2048)])
+def test_simple_heads_and_networks_share_the_minutes(size: Corpus) -> None:
+    config = SamplerConfig(search="full")
+    tried = candidate_recipes(config, "npy", len(size.videos))
+    plan = plan_training(tried, size, 1, 2, config, on_cpu=True)
+    assert [recipe.head for recipe in plan.recipes] == [recipe.head for recipe in tried], "each in its place"
+    heads = [recipe for recipe in plan.recipes if recipe.head != "network"]
+    networks = [recipe for recipe in plan.recipes if recipe.head == "network"]
+    fits = 2 * sum(head_operations(recipe, size, 1) for recipe in heads)
+    steps = 2 * sum(recipe.steps * step_operations(recipe, size, 1) for recipe in networks)
+    bound = 5 * 60 * NOMINAL_FLOPS
+    assert fits <= bound / 2
+    assert fits + steps <= bound
+    assert max(recipe.most_rows for recipe in heads) > 1000
+    assert plan.operations > fits + steps, "validation comes on top"
+    assert plan.steps == 2 * sum(plan.steps_each) > 2 * sum(recipe.steps for recipe in networks)
+    simple = [recipe for recipe in tried if recipe.head != "network"]
+    alone = plan_training(simple, size, 1, 2, config, on_cpu=False)
+    assert bound / 2 < 2 * sum(head_operations(recipe, size, 1) for recipe in alone.recipes) <= bound
+    unbound = plan_training(tried, size, 1, 2, SamplerConfig(cpu_minutes=0), on_cpu=True)
+    assert unbound.recipes == tuple(tried)
+    small = corpus(dim=512)
+    assert {recipe.most_rows for recipe in plan_training(tried, small, 1, 2, config, on_cpu=True).recipes} == {0}

@@ -10,18 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import ExportConfig, NetworkConfig, Recipe, SamplerConfig
+from pipeline.config import ExportConfig, LossConfig, NetworkConfig, Recipe, SamplerConfig
 from pipeline.errors import DataError, SetupError
 from pipeline.features.base import open_features
 from pipeline.records import NORMAL, FeatureFile, Glance, Video, digest
 from pipeline.sampler import data, training
 from pipeline.sampler.data import Batches, FeatureSource, LabelledVideo, load_corpus
+from pipeline.sampler.heads import HEADS, Rows, collect_rows
 from pipeline.sampler.inputs import arrange, scaled, segment_bounds, to_segments
 from pipeline.sampler.model_io import load_sampler, read_out_of_fold, score_with, weights_digest
 from pipeline.sampler.recipes import candidate_recipes
 from pipeline.sampler.selection import choose_theta, glance_auc, make_folds, weighted_auc
 from pipeline.sampler.smoothing import smooth
-from pipeline.sampler.training import ensure_sampler, train_on, train_sampler
+from pipeline.sampler.training import Choice, FoldRun, agree, ensure_sampler, train_on, train_sampler
 from pipeline.stages.run import run_stage
 from pipeline.stages.score import ScoreStage
 from pipeline.stages.splits import SplitsStage
@@ -344,12 +345,118 @@ def test_theta_stands_between_clicked_events_and_normal_videos() -> None:
 
 def test_few_videos_bring_small_recipes_and_many_the_configured_one() -> None:
     small = candidate_recipes(SamplerConfig(), "motion", 8)
+    assert {recipe.head for recipe in small} == {"network"}
     assert {recipe.supervision for recipe in small} == {"regions", "video-label"}
     assert {recipe.pooling for recipe in small} == {"positions"}
     assert {recipe.context for recipe in small} == {"none", "video"}
     assert candidate_recipes(SamplerConfig(), "motion", 1600) == [Recipe()]
     only = candidate_recipes(SamplerConfig(recipe=Recipe(supervision="video-label")), "clip", 8)
     assert {(recipe.supervision, recipe.pooling) for recipe in only} == {("video-label", "none")}
+
+
+@pytest.mark.parametrize("videos", [8, 1600])
+def test_heads_compete_where_asked(videos: int) -> None:
+    networks = candidate_recipes(SamplerConfig(), "motion", videos)
+    every = candidate_recipes(SamplerConfig(search="full", recipe=Recipe(head="trees")), "motion", videos)
+    assert [recipe for recipe in every if recipe.head == "network"] == networks
+    assert {recipe.head for recipe in every} == {"linear", "trees", "neighbours", "network"}
+    trees = candidate_recipes(SamplerConfig(recipe=Recipe(head="trees")), "motion + clip", videos)
+    assert {(recipe.head, recipe.pooling, recipe.unit_length) for recipe in trees} == {("trees", "positions", False)}
+    tried = {(recipe.context, recipe.loss.positive_s) for recipe in trees}
+    assert tried == {("video", 1.0), ("video", 4.0), ("none", 1.0), ("none", 4.0)}
+    linear = Recipe(head="linear", supervision="video-label")
+    found = candidate_recipes(SamplerConfig(recipe=linear), "clip", videos)
+    seen = {(recipe.supervision, recipe.pooling, recipe.unit_length) for recipe in found}
+    assert seen == {("video-label", "none", True)}
+    assert candidate_recipes(SamplerConfig(search="off", recipe=linear), "clip", videos) == [linear]
+
+
+def test_trees_do_not_compete_without_scikit_learn(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pipeline.sampler.recipes.trees_available", lambda: False)
+    assert "trees" not in {recipe.head for recipe in candidate_recipes(SamplerConfig(search="full"), "motion", 8)}
+    assert "scikit-learn" in caplog.text
+
+
+def test_heads_together_are_never_worse_than_the_best_alone() -> None:
+    videos = (labelled("a", abnormal=True, glances=(15,)), labelled("n", abnormal=False))
+
+    def tried(head: str, near: float, rest: float, wrong: float, first: int) -> tuple[Choice, list[FoldRun]]:
+        scores = {"a": np.zeros(30, np.float32), "n": np.full(30, rest, np.float32)}
+        scores["a"][14:17], scores["n"][first : first + 9] = near, wrong
+        auc = glance_auc(scores, videos)
+        assert auc is not None
+        return Choice(recipe=Recipe(head=head), auc=auc, step=0, smoothing_s=0.0), [
+            FoldRun(scores={0: scores}, states={}, scale=None)
+        ]
+
+    trees = tried("trees", 0.5, 0.45, 0.6, 0)
+    used, auc = agree([tried("linear", 0.4, 0.35, 1.0, 10), trees], videos)
+    assert (sum(used), auc) == (1, trees[0].auc), "together they are wrong wherever one of them is"
+    used, auc = agree([tried("linear", 0.5, 0.0, 0.6, 10), tried("trees", 0.5, 0.0, 0.6, 0)], videos)
+    assert (used, auc) == ([True, True], 1.0), "where one is wrong the other is not"
+
+
+@pytest.mark.parametrize("head", ["linear", "trees", "neighbours"])
+def test_simple_heads_find_the_event_and_live_on_disk(filled: Workspace, head: str) -> None:
+    recipe = Recipe(
+        head=head, supervision="regions", standardise=True, weight_decay=0.03, loss=LossConfig(positive_s=2)
+    )
+    config = CONFIG.model_copy(update={"recipe": recipe})
+    sampler = train_sampler(filled, config)
+    features = np.random.default_rng(0).normal(size=(1, 32, DIM)).astype(np.float16)
+    features[:, EVENT.start : EVENT.stop, 0] += 4
+    scores = sampler.score(features, 1.0)
+    outside = np.delete(scores, np.arange(EVENT.start - 2, EVENT.stop + 2))
+    assert scores[EVENT.start + 2 : EVENT.stop - 2].min() > outside.max()
+    again = load_sampler(filled.storage.local_path("models/sampler"))
+    np.testing.assert_array_equal(again.score(features, 1.0), scores)
+    np.testing.assert_array_equal(train_sampler(filled, config).score(features, 1.0), scores)
+
+
+def test_all_heads_compete_for_a_sampler(filled: Workspace) -> None:
+    config = SamplerConfig(search="full", folds=2, recipe=Recipe(steps=3), device="cpu")
+    told: list[tuple[int, int]] = []
+    sampler = train_sampler(filled, config, lambda _, done, total: told.append((done, total)))
+    tried = sampler.validation["tried"]
+    assert {row["head"] for row in tried} == {"linear", "trees", "neighbours", "network"}
+    assert sampler.validation["glance_auc"] >= max(row["glance_auc"] for row in tried)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1][0] == told[-1][1]
+    assert sum(row["used"] for row in tried) == len(sampler.recipes)
+
+
+def test_exported_trees_say_what_scikit_learn_says() -> None:
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(200, DIM)).astype(np.float32)
+    rows = Rows(values, values[:, 0] + values[:, 1] > 0.5, np.ones(200, dtype=np.float32))
+    head = HEADS["trees"].fit(rows, Recipe(head="trees"), 3)
+    model = ExtraTreesClassifier(100, min_samples_leaf=2, random_state=3).fit(rows.values, rows.abnormal)
+    asked = rng.normal(size=(50, DIM)).astype(np.float32)
+    np.testing.assert_allclose(head.rate(torch.from_numpy(asked)), model.predict_proba(asked)[:, 1], atol=1e-6)
+
+
+def test_simple_heads_are_fitted_to_so_many_rows_at_most(filled: Workspace) -> None:
+    videos = load_corpus(filled).videos
+    recipe = Recipe(head="linear", supervision="regions", loss=LossConfig(positive_s=2, negative_s=3))
+    whole = collect_rows(videos, FeatureSource(videos, recipe), recipe, 0)
+    assert whole is not None
+    assert (whole.abnormal.sum(), len(whole.values)) == (4 * 5, 4 * 32 + 4 * (32 - 2))
+    assert whole.weights[whole.abnormal].sum() == pytest.approx(whole.weights[~whole.abnormal].sum())
+    fewer = recipe.model_copy(update={"most_rows": 30})
+    some = collect_rows(videos, FeatureSource(videos, fewer), fewer, 0)
+    assert some is not None
+    assert (some.abnormal.sum(), len(some.values), some.values.shape[1]) == (15, 30, DIM)
+    known = {row.tobytes(): bool(kind) for row, kind in zip(whole.values, whole.abnormal, strict=True)}
+    assert [known[row.tobytes()] for row in some.values] == some.abnormal.tolist()
+    again, other = (collect_rows(videos, FeatureSource(videos, fewer), fewer, seed) for seed in (0, 1))
+    assert again is not None
+    assert other is not None
+    np.testing.assert_array_equal(again.values, some.values)
+    assert (other.values != some.values).any()
 
 
 def test_clicks_fall_into_the_segment_that_holds_them(workspace: Workspace) -> None:

