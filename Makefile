@@ -23,7 +23,7 @@ $(SETUP): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(f"Python 3.11 or newer is needed, this is {v[0]}.{v[1]}; set PYTHON=" if v < (3, 11) else 0)'
 	@echo "setting up $(VENV): some minutes once, nothing when run again"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) --editable '.[train,serve]'
+	@$(PIP) --editable '.[train,serve,api]'
 	@touch $@
 
 $(DEV): $(SETUP)

@@ -121,16 +121,24 @@ class Intake:
 
     def _checked(self, path: Path, name: str, folder: Path) -> TakenVideo:
         self.limits.check_file(name, path.stat().st_size)
-        facts = _apart(probe, str(path), _PROBE_TIMEOUT_S)
-        if isinstance(facts, RecordError):
-            logger.info("%s refused: %s", path, facts)
-            raise DataError(f"{name}: {named(facts.detail, path, name)}")
-        minutes = facts.duration_s / 60
-        if minutes > self.limits.max_minutes:
-            raise DataError(
-                f"{name}: {minutes:.1f} minutes are more than the {self.limits.max_minutes:g} that are taken here"
-            )
+        facts = measured(path, name, self.limits)
         return TakenVideo(path=path, shown=_shown(path, facts, folder), name=name, facts=facts)
+
+
+def measured(path: Path, name: str, limits: Limits) -> VideoFacts:
+    """Measure a file in a process of its own.
+
+    Raises:
+        DataError: it is no video, or too long; the message can be shown to the person.
+    """
+    facts = apart(probe, str(path), _PROBE_TIMEOUT_S)
+    if isinstance(facts, RecordError):
+        logger.info("%s refused: %s", path, facts)
+        raise DataError(f"{name}: {named(facts.detail, path, name)}")
+    minutes = facts.duration_s / 60
+    if minutes > limits.max_minutes:
+        raise DataError(f"{name}: {minutes:.1f} minutes are more than the {limits.max_minutes:g} that are taken here")
+    return facts
 
 
 def named(message: str, path: Path, name: str) -> str:
@@ -138,7 +146,7 @@ def named(message: str, path: Path, name: str) -> str:
     return message.removeprefix(f"{path}: ").replace(str(path), name)
 
 
-def _apart(work: Callable[[str], Result], path: str, timeout_s: float) -> Result | RecordError:
+def apart(work: Callable[[str], Result], path: str, timeout_s: float) -> Result | RecordError:
     """Return what `work` makes of a file in a process of its own, which may hang or crash."""
     with VideoPool(1, timeout_s, _MEMORY_MB) as pool:
         [made] = pool.map(work, [path], timeout_s=timeout_s)
@@ -149,7 +157,7 @@ def _shown(path: Path, facts: VideoFacts, folder: Path) -> Path:
     if facts.codec in _SHOWN_CODECS and path.suffix.lower() in _SHOWN_SUFFIXES:
         return path
     preview = partial(_write_preview, num_frames=facts.num_frames, out=folder / "shown.mp4")
-    made = _apart(preview, str(path), _PREVIEW_TIMEOUT_S)
+    made = apart(preview, str(path), _PREVIEW_TIMEOUT_S)
     if isinstance(made, RecordError):
         # The frames may still be analysed: the player says that it cannot show them.
         logger.warning("%s: no copy that browsers play: %s", path, made)

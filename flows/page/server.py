@@ -16,6 +16,9 @@ from flows.page.visits import Visits
 from pipeline.errors import SetupError
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from flows.page.working import Worker
     from pipeline.infer.detector import Detector
 
 _STYLE = Path(__file__).with_name("page.css")
@@ -57,8 +60,16 @@ def require_gradio() -> None:
 
 
 @contextmanager
-def served(detector: Detector, settings: ServeSettings) -> Iterator[str]:
+def served(
+    detector: Detector, settings: ServeSettings, worker: Worker | None = None, api: ASGIApp | None = None
+) -> Iterator[str]:
     """Serve the page in the background and yield its address; at the end all uploads are removed.
+
+    Args:
+        detector: what the page works with.
+        settings: how it is served.
+        worker: who else works with the detector goes by the same one.
+        api: what answers below /v1, beside the page.
 
     Raises:
         SetupError: Gradio is not installed, the port is taken, or the folder of videos is not there.
@@ -72,7 +83,7 @@ def served(detector: Detector, settings: ServeSettings) -> Iterator[str]:
     folder_of_videos, max_minutes = settings.videos, settings.limits.max_minutes
     offered = [] if folder_of_videos is None else list_offered(folder_of_videos, max_minutes=max_minutes)
     with tempfile.TemporaryDirectory(prefix="holmes-page-", ignore_cleanup_errors=True) as folder, _uploads_in(folder):
-        visits = Visits(detector, Intake(Path(folder), settings.limits), offered)
+        visits = Visits(detector, Intake(Path(folder), settings.limits), offered, worker)
         text = PageText(
             model=settings.model, sampler=settings.sampler, limits=settings.limits, can_talk=detector.explains
         )
@@ -83,7 +94,7 @@ def served(detector: Detector, settings: ServeSettings) -> Iterator[str]:
                 server_port=settings.port,
                 allowed_paths=[str(video.path) for video in offered],
                 max_file_size=settings.limits.max_mb * MIB,
-                app_kwargs={"middleware": [Middleware(OwnFilesOnly)]},
+                app_kwargs={"middleware": [Middleware(_Beside, api=api), Middleware(OwnFilesOnly)]},
                 theme=_theme(),
                 css_paths=_STYLE,
                 prevent_thread_lock=True,
@@ -105,6 +116,18 @@ def served(detector: Detector, settings: ServeSettings) -> Iterator[str]:
             yield address
         finally:
             page.close(verbose=False)
+
+
+class _Beside:
+    """ASGI middleware that has the API answer what lies below its path, and the page everything else."""
+
+    def __init__(self, app: ASGIApp, api: ASGIApp | None) -> None:
+        self._page = app
+        self._api = api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_call = self._api is not None and scope["type"] == "http" and scope["path"].startswith("/v1/")
+        await (self._api if self._api is not None and is_call else self._page)(scope, receive, send)
 
 
 @contextmanager

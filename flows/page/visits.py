@@ -39,11 +39,13 @@ class Visit:
 class Visits:
     """Everything that visitors do; one model serves them all, one after the other."""
 
-    def __init__(self, detector: Detector, intake: Intake, offered: Sequence[OfferedVideo]) -> None:
+    def __init__(
+        self, detector: Detector, intake: Intake, offered: Sequence[OfferedVideo], worker: Worker | None = None
+    ) -> None:
         self._detector = detector
         self._intake = intake
         self._offered = offered
-        self._worker = Worker()
+        self._worker = worker or Worker()
         self._running: dict[str, threading.Event] = {}
 
     def check_file(self, name: str, num_bytes: int) -> None:

@@ -8,6 +8,7 @@ import ctypes
 import functools
 import multiprocessing
 import os
+import queue
 import signal
 import sys
 import threading
@@ -33,6 +34,7 @@ Result = TypeVar("Result")
 _ITEMS_AHEAD_PER_WORKER = 4
 _PR_SET_PDEATHSIG = 1
 _ACKNOWLEDGED_WITHIN_S = 2.0
+_STARTER = "video-pool-starter"
 
 
 class VideoPool:
@@ -77,6 +79,7 @@ class VideoPool:
             initargs=(self._memory_mb, os.getpid()),
         )
         pool._pool_manager = _PatientManager(pool._context, context)
+        _start_lasting(pool)
         return pool
 
     def submit(self, fn: Callable[[Item], Result], item: Item) -> Callable[[], Result | RecordError]:
@@ -139,6 +142,30 @@ class _PatientManager(PoolManager):
                 if time.monotonic() > deadline_s:
                     raise
             time.sleep(0.01)
+
+
+_to_start: queue.SimpleQueue[tuple[ProcessPool, threading.Event]] = queue.SimpleQueue()
+
+
+def _start_lasting(pool: ProcessPool) -> None:
+    """Start the workers of a pool from a thread that never ends.
+
+    Linux takes the end of the thread that made a worker for the end of its parent, and pools outlive their threads.
+    """
+    if not any(thread.name == _STARTER for thread in threading.enumerate()):
+        threading.Thread(target=_start_pools, name=_STARTER, daemon=True).start()
+    started = threading.Event()
+    _to_start.put((pool, started))
+    started.wait()
+
+
+def _start_pools() -> None:
+    while True:
+        pool, started = _to_start.get()
+        try:
+            _ = pool.active  # asked for the first time, a pool starts
+        finally:
+            started.set()
 
 
 _idle_pools: dict[tuple[int, int], ProcessPool] = {}

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,6 +118,21 @@ def test_items_are_taken_a_few_at_a_time(pool: VideoPool, ahead_max: int | None,
     assert taken < most_taken
     results.close()
     assert list(pool.map(eval, ["1"])) == [1]
+
+
+def test_workers_outlive_the_thread_that_asked_first() -> None:
+    pids: list[int] = []
+
+    def ask() -> None:
+        with VideoPool(1, 60, 2047) as pool:
+            pids.extend(pool.map(eval, ["__import__('os').getpid()"]))
+
+    for _ in range(2):
+        asking = threading.Thread(target=ask)
+        asking.start()
+        asking.join()
+        time.sleep(0.2)
+    assert pids[0] == pids[1]
 
 
 def test_zero_workers_means_one_per_core() -> None:
