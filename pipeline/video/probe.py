@@ -69,7 +69,7 @@ def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") ->
             height=height,
             codec=decoder.codec_name,
             sha256=_sha256(path),
-            remarks=(*_other_streams(decoder), *decoder.packets.remarks),
+            remarks=decoder.remarks,
             lost=lost_spans(decoder.timeline, lost),
             lost_share=len(lost) / num_frames,
         )
@@ -82,17 +82,6 @@ def _ends_well(decoder: PyavDecoder) -> bool:
     except LostFrameError:
         return False
     return True
-
-
-def _other_streams(decoder: PyavDecoder) -> list[str]:
-    streams = [stream for stream in decoder.stream.container.streams.video if stream.codec_context is not None]
-    if len(streams) < 2:
-        return []
-    width, height = decoder.coded_size
-    return [
-        f"of its {len(streams)} video streams the one with index {decoder.stream.index} is read: "
-        f"{decoder.codec_name}, {width}x{height}"
-    ]
 
 
 def _sha256(path: Path) -> str:
