@@ -51,7 +51,8 @@ def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") ->
 
     Args:
         path: the video file.
-        verify: packets reads every packet and decodes both ends of the video; decode decodes every frame once.
+        verify: packets reads every packet and decodes both ends of the video, and all of it where a packet is damaged;
+            decode decodes every frame once.
 
     Raises:
         RecordError: with a reason of its own for everything that keeps a file from being a complete video.
@@ -59,7 +60,8 @@ def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") ->
     path = Path(path)
     with closing(PyavDecoder(path, from_index=False)) as decoder:
         num_frames = decoder.timeline.num_frames
-        lost = lost_frames(decoder) if verify == "decode" or not _ends_well(decoder) else np.zeros(0, dtype=np.int64)
+        looks_at_all = verify == "decode" or decoder.packets.is_damaged or not _ends_well(decoder)
+        lost = lost_frames(decoder) if looks_at_all else np.zeros(0, dtype=np.int64)
         width, height = decoder.size
         return VideoFacts(
             fps=decoder.timeline.fps,

@@ -17,6 +17,7 @@ from pipeline.errors import RecordError
 from pipeline.records import Reason
 from pipeline.video.colour import check_matrix
 from pipeline.video.container import demux, open_video
+from pipeline.video.packet_damage import damage_check
 from pipeline.video.packets import PacketTable, read_packets
 from pipeline.video.timeline import timeline_of
 
@@ -54,6 +55,12 @@ def noting_damage() -> Iterator[set[Path]]:
         yield paths
     finally:
         _damaged.reset(token)
+
+
+def _note_damage(path: Path) -> None:
+    noted = _damaged.get()
+    if noted is not None:
+        noted.add(path)
 
 
 class LostFrameError(RecordError):
@@ -169,7 +176,7 @@ class PyavDecoder:
                 continue
         if got < len(wanted):
             self._is_damaged = True
-            self._note_damage()
+            _note_damage(self.path)
             raise LostFrameError(self.path, int(wanted[got]))
 
     def decode_what_is_there(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame | None]]:
@@ -244,13 +251,8 @@ class PyavDecoder:
         except av.error.MemoryError as fault:
             raise MemoryError(f"{self.path}: {fault}") from None
         except av.error.FFmpegError:
-            self._note_damage()
+            _note_damage(self.path)
             return []  # where a wanted frame is lost with the packet, the count tells
-
-    def _note_damage(self) -> None:
-        noted = _damaged.get()
-        if noted is not None:
-            noted.add(self.path)
 
 
 def pixel_aspect(stream: VideoStream) -> Fraction:
@@ -320,6 +322,8 @@ class _PacketCursor:
                 self._may_seek, self._next = False, None
                 raise _LostPlaceError
             self._next = position + 1
+            if self._is_damaged(packet):
+                _note_damage(self._path)
             if position >= start:
                 yield position, packet
             position += 1
@@ -329,6 +333,7 @@ class _PacketCursor:
 
     def _open(self) -> None:
         self._container, self.stream = self._file.enter_context(open_video(self._path))
+        self._is_damaged = damage_check(self.stream)
         self._packets: Iterator[Packet[Any]] = demux(self._container, self.stream)
 
     def _go_to(self, start: int) -> int:

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from odd_copies import copy_odd
+from odd_copies import copy_odd, zeros_at
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
@@ -150,3 +150,35 @@ def test_two_pictures_in_one_packet_are_counted_in_the_order_shown(film: Film, t
         assert decoder.packets.has_timestamps == is_told_apart_by_time
         assert np.diff(decoder.timeline.times_s) == pytest.approx(PER_FRAME_S)
         decoder.close()
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "hevc.mp4", "uneven.mkv", "mpeg4.avi"])
+@pytest.mark.parametrize("broken", ["zeros", "noise", "cut short"])
+def test_a_damaged_packet_is_seen_without_decoding(name: str, broken: str, film: Film, tmp_path: Path) -> None:
+    if broken != "zeros" and name == "mpeg4.avi":
+        pytest.skip("MPEG-4 part 2 has no units whose length would tell")
+    noise = np.random.default_rng(0)
+
+    def damage(place: int, content: bytes) -> bytes:
+        if place != 41:
+            return content
+        return {"zeros": bytes(len(content)), "noise": noise.bytes(len(content)), "cut short": content[:-9]}[broken]
+
+    path = copy_odd(film(name), tmp_path / name, change=damage)
+    for file, is_damaged in ((film(name), False), (path, True)):
+        decoder = PyavDecoder(file, from_index=False)
+        assert decoder.packets.is_damaged is is_damaged
+        decoder.close()
+
+
+def test_a_lost_frame_is_found_by_ingest_as_it_comes(film: Film, tmp_path: Path, number_of: NumberOf) -> None:
+    path = copy_odd(film("fast start.mp4"), tmp_path / "lost.mp4", change=zeros_at(range(99, 100)))
+    whole, facts = probe(film("fast start.mp4")), probe(path)
+    assert whole.lost == ()
+    assert facts.num_frames == 100
+    [(start_s, end_s)] = facts.lost
+    assert end_s - start_s == pytest.approx(PER_FRAME_S)
+    there = dict(_shown(path, number_of))
+    [lost] = set(range(100)) - there.keys()
+    assert start_s == pytest.approx(lost * PER_FRAME_S)
+    assert there == {number: pytest.approx(number * PER_FRAME_S) for number in range(100) if number != lost}
