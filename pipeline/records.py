@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -18,6 +18,8 @@ NORMAL = "Normal"
 
 ABNORMAL = "Abnormal"
 """The class of an event of which nobody has said what it is: a click without a class, in a video without one."""
+
+_SPANS_TOLD = 5
 
 
 class Reason(StrEnum):
@@ -145,6 +147,11 @@ class Video(Record):
     split: str | None
     source: str
     lost: str | None = None
+
+    @property
+    def lost_spans(self) -> tuple[tuple[float, float], ...]:
+        """What `lost` holds, in time order."""
+        return tuple((start_s, end_s) for start_s, end_s in json.loads(self.lost or "[]"))
 
     @property
     def has_footage(self) -> bool:
@@ -353,3 +360,10 @@ def count_by(values: Iterable[str]) -> dict[str, int]:
     for value in values:
         counts[value] = counts.get(value, 0) + 1
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def told_spans(spans: Sequence[tuple[float, float]]) -> str:
+    """Return stretches [start_s, end_s) for people: the first few, and how many more there are."""
+    listed = ", ".join(f"{start_s:.2f} s to {end_s:.2f} s" for start_s, end_s in spans[:_SPANS_TOLD])
+    more = len(spans) - _SPANS_TOLD
+    return f"{listed} and {more} more" if more > 0 else listed

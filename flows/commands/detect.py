@@ -13,6 +13,7 @@ import typer
 
 from flows.commands.model_options import AllowPickle, Device, Dtype, ModelBase, Theta, TrustRemoteCode
 from pipeline.errors import DataError, RecordError, SetupError
+from pipeline.records import told_spans
 
 if TYPE_CHECKING:
     from flows.notify import Tell
@@ -243,6 +244,8 @@ def _detect(detector: Detector, video: str, sheet: _Sheet | None, tell: Tell | N
         if sheet is not None:
             for span in found.spans:
                 sheet.line(str(span))
+    if sheet is not None and found.lost:
+        sheet.line(f"no picture: {told_spans(found.lost)}")
     if sheet is not None and not found.spans:
         highest = f"{found.scores.max():.2f}" if len(found.scores) else "unknown"
         calm = f"nothing abnormal: the highest score is {highest}, a span needs {detector.theta:g}"

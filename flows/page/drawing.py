@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from flows.page.gallery import OfferedVideo
 from flows.page.working import Step
-from pipeline.infer.detection import DetectedSpan, Detection, say_confidence
+from pipeline.infer.detection import CurvePart, DetectedSpan, Detection, say_confidence
 from pipeline.infer.judgement import is_denied
 from pipeline.questions import load_questions
-from pipeline.records import Task
+from pipeline.records import Task, told_spans
 from pipeline.report.charts import clock
 
 _POINTS_MAX = 900
@@ -184,28 +184,40 @@ def draw_subject(detection: Detection | None, selected: int | None) -> str:
 def _curve(detection: Detection) -> str:
     if not len(detection.scores):
         return '<p class="h-soft h-no-curve">No sampler: the parts of the video are judged one by one.</p>'
-    times_s, scores = _thinned(detection)
-    points = [
-        f"{1000 * time_s / detection.duration_s:.1f} {100 - 100 * score:.1f}"
-        for time_s, score in zip(times_s.tolist(), scores.tolist(), strict=True)
-    ]
-    first, last = points[0].split()[1], points[-1].split()[1]
-    line = f"M0 {first}L{'L'.join(points)}L1000 {last}"
+    lines = [_line(part, detection.duration_s) for part in detection.curve_parts()]
+    curves = "".join(f'<path class="area" d="{line}V100H{x0}Z"/><path class="line" d="{line}"/>' for x0, line in lines)
+    lost = "".join(
+        f'<rect class="lost" x="{1000 * start_s / detection.duration_s:.1f}" y="0" height="100"'
+        f' width="{max(2.0, 1000 * (end_s - start_s) / detection.duration_s):.1f}"/>'
+        for start_s, end_s in detection.lost
+    )
+    told = f", no picture {told_spans(detection.lost)}" if detection.lost else ""
     return (
         '<svg viewBox="0 0 1000 100" preserveAspectRatio="none" role="img"'
-        f' aria-label="Score curve, highest {scores.max():.2f}">'
-        '<path class="grid" d="M0 50H1000"/>'
-        f'<path class="area" d="{line}V100H0Z"/><path class="line" d="{line}"/></svg>'
+        f' aria-label="Score curve, highest {detection.scores.max():.2f}{told}">'
+        f'<path class="grid" d="M0 50H1000"/>{lost}{curves}</svg>'
     )
 
 
-def _thinned(detection: Detection) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+def _line(part: CurvePart, duration_s: float) -> tuple[str, str]:
+    """Return where the curve of a part begins, and its path from edge to edge."""
+    times_s, scores = _thinned(part)
+    points = [
+        f"{1000 * time_s / duration_s:.1f} {100 - 100 * score:.1f}"
+        for time_s, score in zip(times_s.tolist(), scores.tolist(), strict=True)
+    ]
+    first, last = points[0].split()[1], points[-1].split()[1]
+    start, end = (f"{1000 * edge_s / duration_s:g}" for edge_s in (part.edges_s[0], part.edges_s[-1]))
+    return start, f"M{start} {first}L{'L'.join(points)}L{end} {last}"
+
+
+def _thinned(part: CurvePart) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Return times and scores, of many neighbours the highest one: peaks stay."""
-    count = len(detection.scores)
+    count = len(part.scores)
     if count <= _POINTS_MAX:
-        return detection.times_s, detection.scores
+        return part.times_s, part.scores
     starts = np.linspace(0, count, _POINTS_MAX, endpoint=False).astype(np.int64)
-    return detection.times_s[starts], np.maximum.reduceat(detection.scores, starts)
+    return part.times_s[starts], np.maximum.reduceat(part.scores, starts)
 
 
 def _list(detection: Detection) -> str:

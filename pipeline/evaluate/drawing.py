@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,7 @@ MAX_POINTS = 4000
 """Points a line is drawn with: a video of hours has more frames than a picture has pixels."""
 
 _DPI = 110
+_LEAST_HATCH = 0.004  # of the width
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
@@ -41,6 +43,14 @@ def draw_theta(axes: Axes, theta: float) -> None:
     axes.axhline(theta, color=PALE, linestyle=":", linewidth=1)
     axes.annotate(f"θ={theta:g}", (1, theta), xycoords=("axes fraction", "data"), xytext=(4, 0),
                   textcoords="offset points", va="center", color=PALE, fontsize=8)  # fmt: skip
+
+
+def draw_lost(axes: Axes, spans: Iterable[tuple[float, float]], duration_s: float) -> None:
+    """Hatch the stretches [start_s, end_s) without a picture; even a single frame's can be seen."""
+    least_s = _LEAST_HATCH * duration_s
+    for start_s, end_s in spans:
+        more_s = max(0.0, least_s - (end_s - start_s)) / 2
+        axes.axvspan(start_s - more_s, end_s + more_s, facecolor="none", edgecolor=PALE, hatch="////", linewidth=0)
 
 
 def thinned(scores: Any, edges_s: Any) -> tuple[Any, Any]:

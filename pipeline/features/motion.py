@@ -50,13 +50,15 @@ STATISTICS = ORIENTATIONS + len(SPEED_EDGES) + len(SCALARS)
 FASTEST = ORIENTATIONS + len(SPEED_EDGES)  # index of the fastest patch's speed among the statistics of a cell
 DIM = STATISTICS * sum(rows * columns for rows, columns in GRIDS)
 
-_VERSION = 2
+_VERSION = 3
 _RATE_HZ = 8.0
 _LONG_SIDE = 240
 _PATCH_WIDTH, _PATCH_HEIGHT = 0.06, 0.1  # in picture widths
 _BACKGROUND_FRAMES = 31
 _BACKGROUND_EVERY = 8  # sampled frames
 _FOREGROUND_CONTRAST = 14.0  # grey levels; below it lie compression and shadows
+_GAP_S, _GAP_FRAMES = 2.0, 10
+"""Seconds, and sampled frames, without a picture after which nothing is known to have moved: the scene is another."""
 _MOVING = 0.02  # widths per second; below it lie noise and compression
 _BLOCK = 32  # snippets handed on at once
 
@@ -156,7 +158,9 @@ class LiveMotion:
         self.size = size
         self.step = max(1, min(round(fps / _RATE_HZ), stride_frames))
         self._stride_frames = stride_frames
+        self._gap_s = max(_GAP_S, _GAP_FRAMES * self.step / fps)
         self._meter = _MotionMeter(*size)
+        self._seen_s = 0.0
         self._gathered: list[Floats] = []
         self._finished = 0
         self._latest: Floats = np.zeros((GRIDS[0][0] * GRIDS[0][1], STATISTICS - 1), dtype=np.float32)
@@ -166,6 +170,9 @@ class LiveMotion:
 
     def add(self, index: int, frame: NDArray[np.uint8], time_s: float) -> list[Floats]:
         finished = self.finish(index // self._stride_frames)
+        if time_s - self._seen_s > self._gap_s:
+            self._meter = _MotionMeter(*self.size)
+        self._seen_s = time_s
         measured = self._meter.measure(frame, time_s)
         if measured is not None:
             self._gathered.append(measured)

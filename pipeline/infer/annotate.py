@@ -155,19 +155,21 @@ class _Panel:
         image = Image.new("RGB", (self._width, self.height), _BACKGROUND)
         draw = ImageDraw.Draw(image)
         top, bottom = self._pad, self._pad + self._curve_height
-        scores, times_s = self._detection.scores, self._detection.times_s
-        if len(scores):
+        if len(self._detection.scores):
             draw.rectangle((self._pad, top, self._pad + self._unit - 1, bottom - 1), fill=_TRACK)
             draw.rectangle((self._x(0), top, self._width - self._pad, bottom - 1), fill=_TRACK)
         for span in self._detection.spans:
             muted = tuple(int(c * 0.45 + t * 0.55) for c, t in zip(_colour(span), _TRACK, strict=True))
             draw.rectangle((self._x(span.start_s), top, self._x(span.end_s), bottom - 1), fill=muted)
-        points = [
-            (self._x(float(time_s)), bottom - 1 - float(score) * (self._curve_height - 2))
-            for time_s, score in zip(times_s, scores, strict=True)
-        ]
-        if len(points) > 1:
-            draw.line(points, fill=_CALM, width=2)
+        for start_s, end_s in self._detection.lost:
+            draw.rectangle((self._x(start_s), top, self._x(end_s), bottom - 1), fill=_BACKGROUND)
+        for part in self._detection.curve_parts():
+            points = [
+                (self._x(time_s), bottom - 1 - score * (self._curve_height - 2))
+                for time_s, score in zip(part.times_s.tolist(), part.scores.tolist(), strict=True)
+            ]
+            if len(points) > 1:
+                draw.line(points, fill=_CALM, width=2)
         return np.asarray(image)
 
     def _x(self, time_s: float) -> int:

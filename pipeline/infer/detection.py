@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,14 @@ class DetectedSpan:
         return f"[{self.start_s:.1f}s~{self.end_s:.1f}s] {self.answer or f'score {self.score:.2f}'}"
 
 
+class CurvePart(NamedTuple):
+    """The scores of a stretch without a loss: middles of its n snippets, scores, and edges, shape (n + 1,)."""
+
+    times_s: NDArray[np.float64]
+    scores: NDArray[np.float32]
+    edges_s: NDArray[np.float64]
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Detection:
     """The scores, the spans and the answer of one video.
@@ -52,8 +60,10 @@ class Detection:
         is_anomaly: the judgement; None where there is neither a sampler nor a video model.
         answer: about the whole video, None where there is no video model; `confidence`, `consistent` as of a span.
         spans: in time order.
-        times_s: middle of every scored snippet, shape (T,); empty without a sampler.
+        times_s: middle of every scored snippet, shape (T,); empty without a sampler. One of which no frame decodes is
+            left out.
         scores: anomaly score of every snippet, float32 in [0, 1], shape (T,).
+        lost: stretches [start_s, end_s) without a picture, in time order: of frames that do not decode, and pauses.
     """
 
     video: str
@@ -66,6 +76,26 @@ class Detection:
     scores: NDArray[np.float32]
     confidence: float | None = None
     consistent: bool = True
+    lost: tuple[tuple[float, float], ...] = ()
+
+    def curve_parts(self) -> list[CurvePart]:
+        """Return the scores in parts, with nothing in between where a loss is longer than a snippet."""
+        if not len(self.scores):
+            return []
+        usual_s = float(np.median(np.diff(self.times_s))) if len(self.times_s) > 1 else self.duration_s
+        wide = [span for span in self.lost if span[1] - span[0] > usual_s]
+        # The snippets at both sides of a loss may reach into it.
+        places = np.searchsorted(self.times_s, [(start_s + end_s) / 2 for start_s, end_s in wide]).tolist()
+        bounds = [0, *places, len(self.scores)]
+        starts_s, ends_s = [0.0, *(end_s for _, end_s in wide)], [*(start_s for start_s, _ in wide), self.duration_s]
+        parts = []
+        for first, last, start_s, end_s in zip(bounds[:-1], bounds[1:], starts_s, ends_s, strict=True):
+            if first < last:
+                times_s = np.clip(self.times_s[first:last], start_s, end_s)
+                between_s = (times_s[:-1] + times_s[1:]) / 2
+                edges_s = np.concatenate(([start_s], between_s, [end_s]))
+                parts.append(CurvePart(times_s, self.scores[first:last], edges_s))
+        return parts
 
     def as_json(self) -> dict[str, Any]:
         """Return what `holmes detect --json` prints for the video."""
@@ -78,6 +108,7 @@ class Detection:
             "confidence": _rounded(self.confidence),
             "consistent": self.consistent,
             "spans": [span.as_json() for span in self.spans],
+            "lost": [[round(start_s, 3), round(end_s, 3)] for start_s, end_s in self.lost],
             "scores": {
                 "times_s": np.round(self.times_s, 3).tolist(),
                 "values": np.round(self.scores.astype(np.float64), 4).tolist(),

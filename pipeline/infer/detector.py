@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import RecordError, SetupError
+from pipeline.features.base import num_snippets, snippet_edges
 from pipeline.infer.detection import DetectedSpan, Detection
-from pipeline.infer.frames import Footage, FrameSpan, choose_frames, open_footage
+from pipeline.infer.frames import Footage, FrameSpan, apart, choose_frames, open_footage
 from pipeline.infer.judgement import Judgement, judge, judge_video, leading_span
 from pipeline.infer.live import UNIFORM_SCORE, LiveTools, OnSpan, watch
 from pipeline.infer.scoring import VideoScorer
@@ -31,7 +32,10 @@ from pipeline.sampler.curve import ScoreCurve
 from pipeline.sampler.proposals import detect
 from pipeline.sampler.sampling import THETA
 from pipeline.video.live import is_live
+from pipeline.video.losses import Losses, find_losses
+from pipeline.video.pyav_decoder import noting_damage
 from pipeline.video.readers import FrameReader
+from pipeline.video.timeline import Timeline
 
 logger = logging.getLogger(__name__)
 
@@ -96,14 +100,21 @@ class Detector:
         """
         if is_live(str(video)):
             return self.watch(str(video))
-        footage = open_footage(Path(video), self.settings.reader)
-        curve = self._curve(footage, on_progress)
-        if curve is None:
-            frames = list(footage.parts(self.settings.window_s))
-        else:
-            found = detect(curve, self.theta, self.settings.proposal, min_s=self.settings.min_span_s)
-            frames = [(proposal.start_frame, proposal.end_frame) for proposal in found]
-        judged = self._judged(footage, curve, frames or [footage.whole], on_progress)
+        with noting_damage() as damaged:
+            footage = open_footage(Path(video), self.settings.reader)
+            curve = self._curve(footage, on_progress)
+            # Scoring reads the whole video, so that its damage is known; judging parts of it reads those.
+            losses = None if curve is None else _losses(footage, damaged)
+            if curve is None or losses is None:
+                frames = list(footage.parts(self.settings.window_s))
+            else:
+                frames = self._marked(curve, losses, footage.timeline)
+            said_of = self._judged(footage, curve, frames or [footage.whole], on_progress)
+            if curve is None:
+                frames = [span for span, said in zip(frames, said_of, strict=True) if said is not None]
+                said_of = [said for said in said_of if said is not None]
+            judged = [said or Judgement() for said in said_of]
+            losses = losses or _losses(footage, damaged)
         spans = [
             DetectedSpan(
                 start_s=start_s,
@@ -117,6 +128,7 @@ class Detector:
         ]
         timeline = footage.timeline
         is_anomaly, said, spans = judge_video(spans, judged, has_scores=curve is not None)
+        is_there = np.zeros(0, bool) if curve is None else _has_frames(curve, losses)
         return Detection(
             video=str(video),
             fps=timeline.fps,
@@ -126,8 +138,9 @@ class Detector:
             confidence=said.confidence,
             consistent=said.consistent,
             spans=tuple(spans),
-            times_s=_middles_s(footage, curve),
-            scores=np.zeros(0, np.float32) if curve is None else curve.scores.astype(np.float32),
+            times_s=np.zeros(0) if curve is None else _middles_s(footage.timeline, curve.edges)[is_there],
+            scores=np.zeros(0, np.float32) if curve is None else curve.scores.astype(np.float32)[is_there],
+            lost=losses.spans,
         )
 
     def watch(self, url: str, on_span: OnSpan | None = None) -> Detection:
@@ -179,11 +192,32 @@ class Detector:
         curve = None
         if detection is not None and self._scorer is not None and len(detection.scores):
             stride = self._scorer.sampler.stride_frames
-            curve = ScoreCurve(detection.scores, stride, footage.timeline.num_frames, footage.timeline.fps)
+            count = num_snippets(footage.timeline.num_frames, stride)
+            edges = snippet_edges(footage.timeline.num_frames, count, stride)
+            scores = np.interp(_middles_s(footage.timeline, edges), detection.times_s, detection.scores)
+            curve = ScoreCurve(scores, stride, footage.timeline.num_frames, footage.timeline.fps)
         if self._shown is None or self._shown[:2] != (name, frames):
             with footage.opened(self._max_side) as reader:
                 self._shown = name, frames, self._clip(reader, frames, curve)
         return self._chat.answer(self._shown[2], question, history)
+
+    def _marked(self, curve: ScoreCurve, losses: Losses, timeline: Timeline) -> list[FrameSpan]:
+        """Return the spans that the scores mark.
+
+        Like a dip of the scores, a loss parts a span from `proposal.gap_s` on; a part in which nothing reaches theta
+        was marked for what lies on the other side.
+        """
+        settings = self.settings
+        breaks = [
+            timeline.frame_range(start_s, end_s)
+            for start_s, end_s in losses.spans
+            if end_s - start_s >= settings.proposal.gap_s
+        ]
+        marked: list[FrameSpan] = []
+        for found in detect(curve, self.theta, settings.proposal, min_s=settings.min_span_s):
+            parts = apart((found.start_frame, found.end_frame), breaks)
+            marked += [part for part in parts if len(parts) == 1 or _highest(curve, part) >= self.theta]
+        return marked
 
     def _curve(self, footage: Footage, on_progress: Progress | None) -> ScoreCurve | None:
         if self._scorer is None:
@@ -193,15 +227,26 @@ class Detector:
 
     def _judged(
         self, footage: Footage, curve: ScoreCurve | None, frames: Sequence[FrameSpan], on_progress: Progress | None
-    ) -> list[Judgement]:
-        """Return what the model says of each stretch of frames; nothing where there is no model."""
+    ) -> list[Judgement | None]:
+        """Return what the model says of each stretch of frames, where there is one; None where too little decodes.
+
+        Raises:
+            RecordError: it cannot take a clip, or too little decodes anywhere.
+        """
         chat = self._chat
         if chat is None:
             return [Judgement()] * len(frames)
-        judged: list[Judgement] = []
+        judged: list[Judgement | None] = []
         with footage.opened(self._max_side) as reader:
             for span in frames:
-                clip = self._clip(reader, span, curve)
+                try:
+                    clip = self._clip(reader, span, curve)
+                except RecordError as fault:
+                    if fault.reason is not Reason.DECODE_FAILED or (span == frames[-1] and not any(judged)):
+                        raise
+                    logger.warning("%s: not judged between %.1f s and %.1f s", fault.detail, *footage.seconds_of(span))
+                    judged.append(None)
+                    continue
                 judged.append(self._judgement(chat, str(footage.path), clip, *footage.seconds_of(span)))
                 if on_progress is not None:
                     on_progress("explain", len(judged), len(frames))
@@ -244,10 +289,22 @@ def _highest(curve: ScoreCurve | None, span: FrameSpan) -> float:
     return float(curve.scores[first:last].max())
 
 
-def _middles_s(footage: Footage, curve: ScoreCurve | None) -> NDArray[np.float64]:
-    """Return the time in the middle of every snippet, shape (T,)."""
-    if curve is None:
-        return np.zeros(0)
-    bounds_s = np.append(footage.timeline.times_s[curve.edges[:-1]], footage.timeline.duration_s)
-    middles_s: NDArray[np.float64] = (bounds_s[:-1] + bounds_s[1:]) / 2
+def _losses(footage: Footage, damaged: set[Path]) -> Losses:
+    return find_losses(footage.path, footage.timeline, is_damaged=footage.path in damaged)
+
+
+def _has_frames(curve: ScoreCurve, losses: Losses) -> NDArray[np.bool_]:
+    """Return whether any frame of a snippet decodes, shape (T,)."""
+    lost = np.diff(np.searchsorted(losses.frames, curve.edges))
+    return np.asarray(lost < np.diff(curve.edges))
+
+
+def _middles_s(timeline: Timeline, edges: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the time in the middle of every snippet, of its middle frame where a pause lies inside: shape (T,)."""
+    starts_s = timeline.times_s[edges[:-1]]
+    ends_s = np.array([timeline.end_time_of(frame) for frame in (edges[1:] - 1).tolist()])
+    before = np.searchsorted(timeline.before_pauses, edges)
+    with_pause = np.flatnonzero(np.searchsorted(timeline.before_pauses, edges[1:] - 1) > before[:-1])
+    middles_s: NDArray[np.float64] = (starts_s + ends_s) / 2
+    middles_s[with_pause] = timeline.times_s[(edges[with_pause] + edges[with_pause + 1]) // 2]
     return middles_s

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
@@ -15,6 +16,8 @@ from pipeline.sampler.curve import ScoreCurve
 from pipeline.sampler.sampling import SamplingMethod, sample_frames
 from pipeline.video.readers import FrameReader, ReaderName, open_reader
 from pipeline.video.timeline import Timeline
+
+logger = logging.getLogger(__name__)
 
 FrameSpan = tuple[int, int]
 """First frame, and the frame after the last one."""
@@ -53,25 +56,40 @@ class Footage:
     def parts(self, length_s: float) -> Iterator[FrameSpan]:
         """Yield stretches of equal time and at most `length_s` that make up the video; those without a frame are none.
 
-        A video up to half as long again is one part.
+        What was recorded without a pause is one part up to half as long again.
         """
-        duration_s = self.timeline.duration_s
-        count = 1 if duration_s <= 1.5 * length_s else ceil(duration_s / length_s)
-        bounds_s = np.linspace(0.0, duration_s, count + 1)
-        starts = np.searchsorted(self.timeline.times_s, bounds_s[:-1], side="left").tolist()
-        for start, end in zip(starts, [*starts[1:], self.timeline.num_frames], strict=True):
-            if start < end:
-                yield start, end
+        for first, last in self.timeline.stretches():
+            start_s, end_s = self.seconds_of((first, last))
+            count = 1 if end_s - start_s <= 1.5 * length_s else ceil((end_s - start_s) / length_s)
+            bounds_s = np.linspace(start_s, end_s, count + 1)
+            starts = np.searchsorted(self.timeline.times_s, bounds_s[:-1], side="left").tolist()
+            for start, end in zip(starts, [*starts[1:], last], strict=True):
+                if start < end:
+                    yield start, end
 
 
 def open_footage(path: Path, reader: ReaderName) -> Footage:
-    """Open a video file and read the times of its frames.
+    """Open a video file and read the times of its frames; what of it is not used is told in the log.
 
     Raises:
         RecordError: where the file is no readable video.
     """
     with open_reader(path, reader) as opened:
+        for remark in opened.remarks:
+            logger.warning("%s: %s", path, remark)
         return Footage(path=path, timeline=opened.timeline, size=(opened.width, opened.height), reader=reader)
+
+
+def apart(span: FrameSpan, breaks: Sequence[FrameSpan]) -> list[FrameSpan]:
+    """Return what is left of a span on either side of each break, ascending frames [start, end) that may be empty."""
+    start, end = span
+    parts: list[FrameSpan] = []
+    for first, after in breaks:
+        if start < first < end:
+            parts.append((start, first))
+        if start <= after and first < end:
+            start = max(start, after)
+    return [*parts, (start, end)] if start < end else parts
 
 
 def choose_frames(

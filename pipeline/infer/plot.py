@@ -6,13 +6,22 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pipeline.evaluate.drawing import DETECTION, INK, PALE, SCORE, draw_theta, new_figure, save, style, thinned
+from pipeline.evaluate.drawing import (
+    DETECTION,
+    INK,
+    PALE,
+    SCORE,
+    draw_lost,
+    draw_theta,
+    new_figure,
+    save,
+    style,
+    thinned,
+)
 from pipeline.infer.detection import Detection
 from pipeline.infer.judgement import is_denied
 from pipeline.infer.subtitles import span_text
+from pipeline.records import told_spans
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,9 +48,10 @@ def draw_detection(detection: Detection, theta: float) -> Figure:
         axes.axvspan(span.start_s, span.end_s, color=DETECTION if is_denied(span) else _ALARM, alpha=0.2, linewidth=0)
         axes.annotate(f"{span.score:.2f}", ((span.start_s + span.end_s) / 2, 1.02), ha="center", va="bottom",
                       xycoords=("data", "axes fraction"), color=INK, fontsize=8, annotation_clip=False)  # fmt: skip
+    draw_lost(axes, detection.lost, detection.duration_s)
     if len(detection.scores):
-        edges_s = _edges_s(detection.times_s, detection.duration_s)
-        axes.stairs(*thinned(detection.scores, edges_s), color=SCORE, linewidth=1.6, baseline=None)
+        for part in detection.curve_parts():
+            axes.stairs(*thinned(part.scores, part.edges_s), color=SCORE, linewidth=1.6, baseline=None)
         draw_theta(axes, theta)
     else:
         axes.annotate("no sampler: no scores", (0.5, 0.5), xycoords="axes fraction", ha="center", color=PALE)
@@ -54,20 +64,15 @@ def draw_detection(detection: Detection, theta: float) -> Figure:
 
 
 def _told(detection: Detection) -> list[str]:
+    lost = _wrapped(f"No picture: {told_spans(detection.lost)}") if detection.lost else []
     if not detection.spans:
-        return _wrapped(detection.answer or "No span reaches the threshold.")
+        return [*_wrapped(detection.answer or "No span reaches the threshold."), *lost]
     lines = []
     for span in detection.spans[:_LISTED_SPANS]:
         lines += _wrapped(f"[{span.start_s:.1f}s~{span.end_s:.1f}s] {span_text(span)}")
     left = len(detection.spans) - _LISTED_SPANS
-    return [*lines, f"and {left} more"] if left > 0 else lines
+    return [*lines, *([f"and {left} more"] if left > 0 else []), *lost]
 
 
 def _wrapped(text: str) -> list[str]:
     return textwrap.wrap(text, _LINE_CHARACTERS, max_lines=_TEXT_LINES, placeholder=" ...", subsequent_indent="    ")
-
-
-def _edges_s(times_s: NDArray[np.float64], duration_s: float) -> NDArray[np.float64]:
-    """Return where snippets begin and end, from the times in their middles."""
-    between = (times_s[:-1] + times_s[1:]) / 2
-    return np.concatenate(([0.0], between, [duration_s]))

@@ -135,11 +135,8 @@ def read_clip(reader: FrameReader, indices: list[int], span: tuple[int, int]) ->
 def evenly_spaced(
     timeline: Timeline, start_frame: int, end_frame: int, num_frames: int, phase: float = 0.5
 ) -> list[int]:
-    """Return the frames shown at `phase` in [0, 1) of `num_frames` equal parts of [start_frame, end_frame) in time."""
-    start_s = timeline.time_of(start_frame)
-    end_s = timeline.end_time_of(end_frame - 1)
-    places_s = start_s + (np.arange(num_frames) + phase) * (end_s - start_s) / num_frames
-    return [min(max(timeline.frame_at(float(s)), start_frame), end_frame - 1) for s in places_s]
+    """Return the frames shown at `phase` in [0, 1) of equal parts of [start_frame, end_frame), see `Timeline`."""
+    return timeline.evenly_spaced(start_frame, end_frame, num_frames, phase)
 
 
 def bounded(width: int, height: int, max_side: int) -> tuple[int, int] | None:

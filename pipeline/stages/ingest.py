@@ -68,7 +68,7 @@ class IngestStage(Claiming):
         self._video = video
 
     def identity(self) -> Mapping[str, Any]:
-        return {"code": 3, **self._config.model_dump(include={"label_from_name", "verify", "max_lost"})}
+        return {"code": 4, **self._config.model_dump(include={"label_from_name", "verify", "max_lost"})}
 
     def units(self) -> Iterator[Unit[Source | BadSource]]:
         for source in list_sources(self._entries):

@@ -58,6 +58,7 @@ class DecordReader:
             )
         self._path = decoder.path
         self.timeline: Timeline = decoder.timeline
+        self.remarks = decoder.remarks
         self.width, self.height = size or decoder.size
         self._video = self._open()
 

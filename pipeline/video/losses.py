@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.video.pyav_decoder import LostFrameError, PyavDecoder
+from pipeline.video.pyav_decoder import PyavDecoder
 from pipeline.video.timeline import Timeline
 
 LostSpans = tuple[tuple[float, float], ...]
 """Stretches [start_s, end_s) in time order, none of which meet."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Losses:
+    """What of a video is lost.
+
+    Attributes:
+        frames: those that do not decode, ascending, int64.
+        spans: the stretches of these and of the pauses.
+    """
+
+    frames: NDArray[np.int64]
+    spans: LostSpans
+
+
+def find_losses(path: Path, timeline: Timeline, *, is_damaged: bool) -> Losses:
+    """Return what is lost of a video: its pauses, and where `is_damaged` what one decoding of it all does not give.
+
+    Raises:
+        RecordError: where the file cannot be read any further.
+    """
+    frames = np.zeros(0, dtype=np.int64)
+    if is_damaged:
+        with closing(PyavDecoder(path)) as decoder:
+            frames = lost_frames(decoder)
+    return Losses(frames, lost_spans(timeline, frames))
 
 
 def lost_frames(decoder: PyavDecoder) -> NDArray[np.int64]:
@@ -18,16 +48,8 @@ def lost_frames(decoder: PyavDecoder) -> NDArray[np.int64]:
     Raises:
         RecordError: where the file cannot be read any further.
     """
-    lost: list[int] = []
-    start, num_frames = 0, decoder.timeline.num_frames
-    while start < num_frames:
-        try:
-            for _ in decoder.decode(np.arange(start, num_frames, dtype=np.int64)):
-                pass
-            break
-        except LostFrameError as fault:
-            lost.append(fault.index)
-            start = fault.index + 1
+    every = np.arange(decoder.timeline.num_frames, dtype=np.int64)
+    lost = [index for index, frame in decoder.decode_what_is_there(every) if frame is None]
     return np.array(lost, dtype=np.int64)
 
 

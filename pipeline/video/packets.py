@@ -17,6 +17,7 @@ from pipeline.errors import RecordError
 from pipeline.records import Reason
 from pipeline.video import mp4
 from pipeline.video.container import demux
+from pipeline.video.packet_damage import damage_check
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -62,6 +63,7 @@ class PacketTable:
             up from what there is, in decode order, and frames can only be counted.
         is_seekable: the container has an index that leads to the key packets.
         remarks: what of the file is not used, for people.
+        is_damaged: some packet can be seen to be damaged; False where they were not looked at.
     """
 
     pts: NDArray[np.int64]
@@ -73,6 +75,7 @@ class PacketTable:
     has_timestamps: bool
     is_seekable: bool
     remarks: tuple[str, ...] = ()
+    is_damaged: bool = False
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
@@ -166,7 +169,8 @@ def _from_mp4_index(container: InputContainer, stream: VideoStream, path: Path) 
 def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> PacketTable:
     rows: list[_Row] = []
     ends: dict[int, int] = {}
-    is_cut_off = is_packed = False
+    is_cut_off = is_packed = is_damaged = False
+    check = damage_check(stream)
     last_byte = 0
     for packet in demux(container):
         duration = packet.duration or 0
@@ -176,6 +180,7 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
         if packet.stream_index == stream.index:
             rows.append((packet.pts, packet.dts, packet.is_keyframe, not packet.is_discard, duration))
             is_cut_off = packet.is_corrupt
+            is_damaged = is_damaged or check(packet)
         if packet.pts is not None:
             ends[packet.stream_index] = max(ends.get(packet.stream_index, 0), packet.pts + duration)
     _check_complete(container, stream, path, num_packets=len(rows), ends=ends, is_cut_off=is_cut_off)
@@ -204,6 +209,7 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
         has_timestamps=has_timestamps,
         is_seekable=has_timestamps and not _HAS_INDEX.isdisjoint(_formats(container)),
         remarks=tuple(remarks),
+        is_damaged=is_damaged,
     )
 
 

@@ -51,7 +51,8 @@ def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") ->
 
     Args:
         path: the video file.
-        verify: packets reads every packet and decodes both ends of the video; decode decodes every frame once.
+        verify: packets reads every packet and decodes both ends of the video, and all of it where a packet is damaged;
+            decode decodes every frame once.
 
     Raises:
         RecordError: with a reason of its own for everything that keeps a file from being a complete video.
@@ -59,7 +60,8 @@ def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") ->
     path = Path(path)
     with closing(PyavDecoder(path, from_index=False)) as decoder:
         num_frames = decoder.timeline.num_frames
-        lost = lost_frames(decoder) if verify == "decode" or not _ends_well(decoder) else np.zeros(0, dtype=np.int64)
+        looks_at_all = verify == "decode" or decoder.packets.is_damaged or not _ends_well(decoder)
+        lost = lost_frames(decoder) if looks_at_all else np.zeros(0, dtype=np.int64)
         width, height = decoder.size
         return VideoFacts(
             fps=decoder.timeline.fps,
@@ -69,7 +71,7 @@ def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") ->
             height=height,
             codec=decoder.codec_name,
             sha256=_sha256(path),
-            remarks=(*_other_streams(decoder), *decoder.packets.remarks),
+            remarks=decoder.remarks,
             lost=lost_spans(decoder.timeline, lost),
             lost_share=len(lost) / num_frames,
         )
@@ -82,17 +84,6 @@ def _ends_well(decoder: PyavDecoder) -> bool:
     except LostFrameError:
         return False
     return True
-
-
-def _other_streams(decoder: PyavDecoder) -> list[str]:
-    streams = [stream for stream in decoder.stream.container.streams.video if stream.codec_context is not None]
-    if len(streams) < 2:
-        return []
-    width, height = decoder.coded_size
-    return [
-        f"of its {len(streams)} video streams the one with index {decoder.stream.index} is read: "
-        f"{decoder.codec_name}, {width}x{height}"
-    ]
 
 
 def _sha256(path: Path) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -16,6 +17,7 @@ from pipeline.errors import RecordError
 from pipeline.records import Reason
 from pipeline.video.colour import check_matrix
 from pipeline.video.container import demux, open_video
+from pipeline.video.packet_damage import damage_check
 from pipeline.video.packets import PacketTable, read_packets
 from pipeline.video.timeline import timeline_of
 
@@ -36,6 +38,29 @@ _MAX_PIXEL_ASPECT = 4
 
 _SEEK_MARGINS_PACKETS = (0, 32, 256)
 """How far before a key packet to aim: an index holds decode times, which may lie before the presentation time."""
+
+
+_damaged: ContextVar[set[Path] | None] = ContextVar("damaged", default=None)
+
+
+@contextmanager
+def noting_damage() -> Iterator[set[Path]]:
+    """Give the set to which the paths of files are added, in this context, whose packets turn out to be damaged.
+
+    Encoders read videos by an interface that knows nothing of it.
+    """
+    paths: set[Path] = set()
+    token = _damaged.set(paths)
+    try:
+        yield paths
+    finally:
+        _damaged.reset(token)
+
+
+def _note_damage(path: Path) -> None:
+    noted = _damaged.get()
+    if noted is not None:
+        noted.add(path)
 
 
 class LostFrameError(RecordError):
@@ -108,6 +133,19 @@ class PyavDecoder:
         return self.stream.codec_context.codec.canonical_name
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What of the file is not used, for people."""
+        streams = [stream for stream in self.stream.container.streams.video if stream.codec_context is not None]
+        if len(streams) < 2:
+            return self.packets.remarks
+        width, height = self.coded_size
+        chosen = (
+            f"of its {len(streams)} video streams the one with index {self.stream.index} is read: "
+            f"{self.codec_name}, {width}x{height}"
+        )
+        return (chosen, *self.packets.remarks)
+
+    @property
     def size(self) -> tuple[int, int]:
         """Width and height as shown: upright, and of square pixels."""
         return shown_size(self.coded_size, self.pixel_aspect, self.quarter_turns)
@@ -138,7 +176,31 @@ class PyavDecoder:
                 continue
         if got < len(wanted):
             self._is_damaged = True
+            _note_damage(self.path)
             raise LostFrameError(self.path, int(wanted[got]))
+
+    def decode_what_is_there(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame | None]]:
+        """Yield the frames at `wanted`, strictly increasing indices, and None for each that does not come out."""
+        got = 0
+        try:
+            for index, frame in self.decode(wanted):
+                yield index, frame
+                got += 1
+        except LostFrameError:
+            # One pass over all that is left, in which what comes out tells what does not: looked for one by one, a
+            # long lost stretch would be gone through again and again.
+            try:
+                for index, frame in self._attempt(wanted[got:], thorough=False):
+                    while got < len(wanted) and wanted[got] < index:
+                        yield int(wanted[got]), None
+                        got += 1
+                    if got < len(wanted) and wanted[got] == index:
+                        yield index, frame
+                        got += 1
+            except _LostPlaceError:
+                pass
+            for index in wanted[got:].tolist():
+                yield index, None
 
     def _attempt(self, wanted: NDArray[np.int64], *, thorough: bool) -> Iterator[tuple[int, VideoFrame]]:
         if not self.packets.has_timestamps:
@@ -189,7 +251,8 @@ class PyavDecoder:
         except av.error.MemoryError as fault:
             raise MemoryError(f"{self.path}: {fault}") from None
         except av.error.FFmpegError:
-            return []  # a damaged packet: where a wanted frame is lost with it, the count tells
+            _note_damage(self.path)
+            return []  # where a wanted frame is lost with the packet, the count tells
 
 
 def pixel_aspect(stream: VideoStream) -> Fraction:
@@ -259,6 +322,8 @@ class _PacketCursor:
                 self._may_seek, self._next = False, None
                 raise _LostPlaceError
             self._next = position + 1
+            if self._is_damaged(packet):
+                _note_damage(self._path)
             if position >= start:
                 yield position, packet
             position += 1
@@ -268,6 +333,7 @@ class _PacketCursor:
 
     def _open(self) -> None:
         self._container, self.stream = self._file.enter_context(open_video(self._path))
+        self._is_damaged = damage_check(self.stream)
         self._packets: Iterator[Packet[Any]] = demux(self._container, self.stream)
 
     def _go_to(self, start: int) -> int:

@@ -15,7 +15,7 @@ from pipeline.errors import RecordError
 from pipeline.records import Reason
 from pipeline.video.colour import to_rgb
 from pipeline.video.decord_reader import DecordReader
-from pipeline.video.pyav_decoder import LostFrameError, PyavDecoder
+from pipeline.video.pyav_decoder import PyavDecoder
 from pipeline.video.selection import frame_indices, unique_frames
 from pipeline.video.timeline import Timeline
 
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 ReaderName = Literal["auto", "pyav", "decord"]
 
-_MAX_LOST_SHARE = 0.25
+MAX_LOST_SHARE = 0.25
 """Share of the frames asked for that may be lost: what is mostly missing must not pass for a still picture."""
 
 Size = tuple[int, int]
@@ -42,12 +42,14 @@ class FrameReader(Protocol):
     Attributes:
         name: the decoder, pyav or decord.
         timeline: the times of the frames.
+        remarks: what of the file is not used, for people.
         width: width of the frames given out: upright, of square pixels, scaled.
         height: height of the frames given out.
     """
 
     name: str
     timeline: Timeline
+    remarks: tuple[str, ...]
     width: int
     height: int
 
@@ -58,7 +60,8 @@ class FrameReader(Protocol):
 
         Raises:
             IndexError: for an index outside [0, num_frames).
-            RecordError: DECODE_FAILED where too many of them do not decode; for single ones a neighbour stands in.
+            RecordError: DECODE_FAILED where more than `MAX_LOST_SHARE` of them, and more than one, do not decode; for
+                fewer the one before stands in.
         """
 
     def iter_frames(
@@ -66,9 +69,11 @@ class FrameReader(Protocol):
     ) -> Iterator[tuple[int, RgbFrame]]:
         """Yield every `step`-th frame of [start_frame, end_frame) with its index, in memory that does not grow.
 
+        Those that do not decode are left out.
+
         Raises:
             IndexError: where the range leaves [0, num_frames].
-            RecordError: as `frames_at`.
+            RecordError: DECODE_FAILED where none of them decodes.
         """
 
 
@@ -104,14 +109,20 @@ class PyavReader:
         self._decoder = decoder
         self._reformatter = VideoReformatter()  # one for all frames: it keeps its scaler's tables
         self.timeline = decoder.timeline
+        self.remarks = decoder.remarks
         self.width, self.height = size or decoder.size
 
     def frames_at(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """See `FrameReader.frames_at`."""
         wanted, places = unique_frames(indices, self.timeline.num_frames)
         frames = np.empty((len(wanted), self.height, self.width, 3), dtype=np.uint8)
+        there = np.zeros(len(wanted), dtype=bool)
         for row, (_, frame) in enumerate(self._decoded(wanted)):
-            frames[row] = self._to_rgb(frame)
+            if frame is not None:
+                frames[row], there[row] = self._to_rgb(frame), True
+        if not there.all():
+            self._check_lost(wanted[~there].tolist(), len(wanted), max(1.0, MAX_LOST_SHARE * len(wanted)))
+            frames = frames[_stand_ins(there)]
         return frames if np.array_equal(places, np.arange(len(wanted))) else frames[places]
 
     def iter_frames(
@@ -119,43 +130,47 @@ class PyavReader:
     ) -> Iterator[tuple[int, RgbFrame]]:
         """See `FrameReader.iter_frames`."""
         wanted = frame_indices(self.timeline.num_frames, start_frame, end_frame, step)
-        for index, frame in self._decoded(wanted):
-            yield index, self._to_rgb(frame)
-
-    def _decoded(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame]]:
-        """Yield the frames at `wanted`; in the place of one that is lost stands its neighbour, as players show it."""
         lost: list[int] = []
-        shown: VideoFrame | None = None
-        got = 0
-        while got + (0 if shown else len(lost)) < len(wanted):
-            try:
-                for index, frame in self._decoder.decode(wanted[got if shown else len(lost) :]):
-                    while got < len(wanted) and wanted[got] < index:
-                        yield int(wanted[got]), frame  # lost ones at the start
-                        got += 1
-                    shown = frame
-                    yield index, frame
-                    got += 1
-            except LostFrameError as fault:
-                lost.append(fault.index)
-                if len(lost) == len(wanted) or len(lost) > max(1.0, _MAX_LOST_SHARE * len(wanted)):
-                    raise RecordError(
-                        Reason.DECODE_FAILED,
-                        f"{self._decoder.path}: {len(lost)} of {len(wanted)} frames do not decode, the first of them "
-                        f"frame {lost[0]} (limit {_MAX_LOST_SHARE:.0%})",
-                    ) from None
-                if shown is not None:
-                    yield fault.index, shown
-                    got += 1
+        for index, frame in self._decoded(wanted):
+            if frame is None:
+                lost.append(index)
+            else:
+                yield index, self._to_rgb(frame)
+        self._check_lost(lost, len(wanted), max(0, len(wanted) - 1))
+
+    def _decoded(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame | None]]:
+        """Yield the frames at `wanted`, None for each that is lost, and warn of those at the end."""
+        lost: list[int] = []
+        for index, frame in self._decoder.decode_what_is_there(wanted):
+            if frame is None:
+                lost.append(index)
+            yield index, frame
         if lost:
-            first_s, end_s = self.timeline.time_of(lost[0]), self.timeline.end_time_of(lost[-1])
             logger.warning(
-                "%s: %d of %d frames between %.1f s and %.1f s do not decode; those before them stand in",
-                self._decoder.path, len(lost), len(wanted), first_s, end_s,
+                "%s: %d of %d frames between %.1f s and %.1f s do not decode",
+                self._decoder.path, len(lost), len(wanted),
+                self.timeline.time_of(lost[0]), self.timeline.end_time_of(lost[-1]),
             )  # fmt: skip
+
+    def _check_lost(self, lost: Sequence[int], num_wanted: int, most: float) -> None:
+        if len(lost) > most:
+            raise RecordError(
+                Reason.DECODE_FAILED,
+                f"{self._decoder.path}: {len(lost)} of {num_wanted} frames do not decode, the first of them frame "
+                f"{lost[0]} at {self.timeline.time_of(lost[0]):.2f} s (limit {most:.0f})",
+            )
 
     def _to_rgb(self, frame: VideoFrame) -> RgbFrame:
         return shown(frame, self._reformatter, (self.width, self.height), self._decoder.quarter_turns)
+
+
+def _stand_ins(there: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return for each place the place of the frame shown in it: its own or, as players show it, the one before.
+
+    Before the first that is there, it is that one.
+    """
+    places = np.maximum.accumulate(np.where(there, np.arange(len(there)), -1))
+    return np.where(places < 0, int(there.argmax()), places)
 
 
 def shown(frame: VideoFrame, reformatter: VideoReformatter, size: Size, quarter_turns: int) -> RgbFrame:

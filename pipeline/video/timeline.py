@@ -39,7 +39,8 @@ class Timeline:
     Attributes:
         times_s: start of each frame in seconds, strictly increasing from 0.0, float64, shape (num_frames,).
         duration_s: end of the last frame.
-        fps: mean frame rate measured from the times; the nominal rate where the two cannot be told apart.
+        fps: mean frame rate measured from the times, pauses left out; the nominal rate where the two cannot be told
+            apart.
         tick_s: resolution of the container's clock.
         nominal_fps: the rate that the container declares; None where it declares none.
         start_s: when a player that starts the file at 0 shows the first frame: later than that where sound comes first.
@@ -95,9 +96,30 @@ class Timeline:
         pauses: list[int] = np.flatnonzero(np.diff(self.times_s) > self._pause_s).tolist()
         return pauses
 
+    def stretches(self) -> list[tuple[int, int]]:
+        """Return the frames [start_frame, end_frame) that were recorded without a pause, one after the other."""
+        starts = [frame + 1 for frame in self.before_pauses]
+        return list(zip([0, *starts], [*starts, self.num_frames], strict=True))
+
+    def evenly_spaced(self, start_frame: int, end_frame: int, count: int, phase: float = 0.5) -> list[int]:
+        """Return the frames shown at `phase` in [0, 1) of `count` equal parts of the recorded time of [start, end)."""
+        recorded_s = self._recorded_s[start_frame : end_frame + 1]
+        places_s = recorded_s[0] + (np.arange(count) + phase) * (recorded_s[-1] - recorded_s[0]) / count
+        found = np.searchsorted(recorded_s, places_s + self._slack_s, side="right") - 1
+        frames: list[int] = (start_frame + np.clip(found, 0, end_frame - start_frame - 1)).tolist()
+        return frames
+
+    @cached_property
+    def _recorded_s(self) -> NDArray[np.float64]:
+        """Seconds recorded before each frame and in all, shape (num_frames + 1,): times without the pauses."""
+        times_s = np.append(self.times_s, self.duration_s)
+        for frame in self.before_pauses:
+            times_s[frame + 1 :] -= self.times_s[frame + 1] - self.end_time_of(frame)
+        return times_s
+
     @cached_property
     def _pause_s(self) -> float:
-        return max(_PAUSE_S, _PAUSE_FRAMES * self._usual_s)
+        return _pause_s(self._usual_s)
 
     @cached_property
     def _usual_s(self) -> float:
@@ -129,14 +151,17 @@ def timeline_of(packets: PacketTable, name: str) -> Timeline:
         last_s = last_s or (float(1 / nominal) if nominal else _DEFAULT_FRAME_S)
         fps = 1 / last_s
     else:
-        span_s = float(times_s[-1])
+        intervals_s = np.diff(times_s)
+        usual_s = float(np.median(intervals_s))
+        pauses_s = intervals_s[intervals_s > _pause_s(usual_s)]
+        span_s = float(times_s[-1]) - float((pauses_s - usual_s).sum())
         fps = _mean_rate(len(times_s), span_s, nominal, tick_s)
-        if not 0 < last_s <= float(np.diff(times_s).max()):
+        if not 0 < last_s <= float(intervals_s.max()):
             last_s = span_s / (len(times_s) - 1)
     if not MIN_FPS <= fps <= MAX_FPS:
         raise RecordError(
             Reason.BAD_TIMESTAMPS,
-            f"{name}: the timestamps put {len(times_s)} frames into {float(times_s[-1]) + last_s:.6g} s, which is "
+            f"{name}: the timestamps put {len(times_s)} frames into {len(times_s) / fps:.6g} s, which is "
             f"{fps:.6g} frames per second (limits {MIN_FPS:g} and {MAX_FPS:g})",
         )
     return Timeline(
@@ -162,6 +187,10 @@ def read_timeline(path: str | Path) -> Timeline:
         if packets.has_timestamps and _BROWSER_FORMATS & set(container.format.name.split(",")):
             return replace(timeline, start_s=max(0.0, float(packets.frame_pts[0] * packets.time_base)))
         return timeline
+
+
+def _pause_s(usual_s: float) -> float:
+    return max(_PAUSE_S, _PAUSE_FRAMES * usual_s)
 
 
 def _mean_rate(num_frames: int, span_s: float, nominal: Fraction | None, tick_s: float) -> float:

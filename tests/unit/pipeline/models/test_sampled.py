@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+import numpy as np
 import pytest
 
 from pipeline.config import CaptionConfig, VideoConfig
@@ -14,6 +15,7 @@ from pipeline.models.factory import make_captioner
 from pipeline.models.sampled import SampledCaptioner, agree
 from pipeline.records import Caption, EventClip, Reason, Video
 from pipeline.schema import content_key
+from pipeline.video.timeline import Timeline
 from pipeline.workspace import Workspace
 
 WALK = "A man in a red jacket walks along the street."
@@ -96,24 +98,13 @@ def test_each_clip_is_asked_about_so_often_and_has_one_outcome() -> None:
 
 
 def test_samples_show_other_frames_the_first_those_of_a_single_look() -> None:
-    class Clock:
-        fps = 10.0
-
-        def time_of(self, frame: int) -> float:
-            return frame / 10
-
-        def end_time_of(self, frame: int) -> float:
-            return (frame + 1) / 10
-
-        def frame_at(self, time_s: float) -> int:
-            return int(time_s * 10 + 1e-6)
-
+    timeline = Timeline(times_s=np.arange(40) / 10, duration_s=4.0, fps=10.0, tick_s=0.001, nominal_fps=None)
     config = CaptionConfig(backend="hf", model="m", num_frames=4, samples=3)
     shown = []
     for number in range(3):
         one = request()
         job = frame_job(CaptionRequest(clip=one.clip, video=one.video, sample=number, samples=3), config, "pyav")
-        shown.append(evenly_spaced(Clock(), 0, 40, 4, job.phase))  # type: ignore[arg-type]
+        shown.append(evenly_spaced(timeline, 0, 40, 4, job.phase))
     assert shown == [[5, 15, 25, 35], [8, 18, 28, 38], [1, 11, 21, 31]]
 
 

@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from odd_copies import copy_odd, zeros_at
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
@@ -24,24 +25,6 @@ NumberOf = Callable[[NDArray[np.uint8]], int]
 PER_FRAME_S = 1 / 25
 
 
-def _copy(source: Path, target: Path, keep: Callable[[int], bool], change: Callable[[int, bytes], bytes]) -> Path:
-    """Copy the packets for whose place `keep` says so, at their own times, changed by `change`."""
-    with av.open(str(source)) as given, av.open(str(target), "w") as output:
-        stream = output.add_stream_from_template(given.streams.video[0])
-        for place, packet in enumerate(given.demux(given.streams.video[0])):
-            if packet.size and keep(place):
-                copy = av.Packet(change(place, bytes(packet)))
-                copy.pts, copy.dts, copy.time_base, copy.is_keyframe, copy.stream = (
-                    packet.pts, packet.dts, packet.time_base, packet.is_keyframe, stream,
-                )  # fmt: skip
-                output.mux(copy)
-    return target
-
-
-def _unchanged(_place: int, content: bytes) -> bytes:
-    return content
-
-
 def _shown(path: Path, number_of: NumberOf) -> list[tuple[int, float]]:
     """Return the number that each frame shows, and its time."""
     with open_reader(path) as reader:
@@ -49,7 +32,7 @@ def _shown(path: Path, number_of: NumberOf) -> list[tuple[int, float]]:
 
 
 def test_frames_that_a_recorder_dropped_are_no_missing_end(film: Film, tmp_path: Path, number_of: NumberOf) -> None:
-    path = _copy(film("mjpeg.avi"), tmp_path / "dropped.avi", lambda place: place % 10 != 7, _unchanged)
+    path = copy_odd(film("mjpeg.avi"), tmp_path / "dropped.avi", keep=lambda place: place % 10 != 7)
     facts = probe(path)
     assert (facts.num_frames, facts.duration_s) == (90, pytest.approx(4.0))
     expected = [(number, pytest.approx(number * PER_FRAME_S)) for number in range(100) if number % 10 != 7]
@@ -57,7 +40,7 @@ def test_frames_that_a_recorder_dropped_are_no_missing_end(film: Film, tmp_path:
 
 
 def test_a_segment_begins_with_its_first_complete_picture(film: Film, tmp_path: Path, number_of: NumberOf) -> None:
-    path = _copy(film("h264.ts"), tmp_path / "segment.ts", lambda place: place >= 15, _unchanged)
+    path = copy_odd(film("h264.ts"), tmp_path / "segment.ts", keep=lambda place: place >= 15)
     facts = probe(path)
     assert facts.num_frames == 70
     assert facts.remarks == ("15 frames before the first complete picture cannot be decoded and are left out",)
@@ -161,9 +144,41 @@ def test_two_pictures_in_one_packet_are_counted_in_the_order_shown(film: Film, t
         start = content.index(b"\0\0\1\xb6")
         return content[:start] + b"\0\0\1\xb2DivX503b1393p" + content[start:]
 
-    path = _copy(film("mpeg4.avi"), tmp_path / "packed.avi", lambda _: True, marked)
+    path = copy_odd(film("mpeg4.avi"), tmp_path / "packed.avi", change=marked)
     for file, is_told_apart_by_time in ((film("mpeg4.avi"), True), (path, False)):
         decoder = PyavDecoder(file, from_index=False)
         assert decoder.packets.has_timestamps == is_told_apart_by_time
         assert np.diff(decoder.timeline.times_s) == pytest.approx(PER_FRAME_S)
         decoder.close()
+
+
+@pytest.mark.parametrize("name", ["h264.mp4", "hevc.mp4", "uneven.mkv", "mpeg4.avi"])
+@pytest.mark.parametrize("broken", ["zeros", "noise", "cut short"])
+def test_a_damaged_packet_is_seen_without_decoding(name: str, broken: str, film: Film, tmp_path: Path) -> None:
+    if broken != "zeros" and name == "mpeg4.avi":
+        pytest.skip("MPEG-4 part 2 has no units whose length would tell")
+    noise = np.random.default_rng(0)
+
+    def damage(place: int, content: bytes) -> bytes:
+        if place != 41:
+            return content
+        return {"zeros": bytes(len(content)), "noise": noise.bytes(len(content)), "cut short": content[:-9]}[broken]
+
+    path = copy_odd(film(name), tmp_path / name, change=damage)
+    for file, is_damaged in ((film(name), False), (path, True)):
+        decoder = PyavDecoder(file, from_index=False)
+        assert decoder.packets.is_damaged is is_damaged
+        decoder.close()
+
+
+def test_a_lost_frame_is_found_by_ingest_as_it_comes(film: Film, tmp_path: Path, number_of: NumberOf) -> None:
+    path = copy_odd(film("fast start.mp4"), tmp_path / "lost.mp4", change=zeros_at(range(99, 100)))
+    whole, facts = probe(film("fast start.mp4")), probe(path)
+    assert whole.lost == ()
+    assert facts.num_frames == 100
+    [(start_s, end_s)] = facts.lost
+    assert end_s - start_s == pytest.approx(PER_FRAME_S)
+    there = dict(_shown(path, number_of))
+    [lost] = set(range(100)) - there.keys()
+    assert start_s == pytest.approx(lost * PER_FRAME_S)
+    assert there == {number: pytest.approx(number * PER_FRAME_S) for number in range(100) if number != lost}

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -211,10 +212,34 @@ def test_a_damaged_stretch_is_reported_with_the_count(film: Film, tmp_path: Path
     damaged = tmp_path / "damaged.mp4"
     damaged.write_bytes(content)
     with open_reader(damaged) as reader:
-        with pytest.raises(RecordError, match=r"26 of 100 frames do not decode, the first .* frame \d+") as caught:
-            list(reader.iter_frames())
+        there = [index for index, _ in reader.iter_frames()]
+        lost = sorted(set(range(100)) - set(there))
+        assert there
+        assert len(lost) > 25
+        with pytest.raises(RecordError, match=rf"{len(lost)} of 100 .* the first of them frame {lost[0]} at") as caught:
+            reader.frames_at(range(100))
         assert caught.value.reason is Reason.DECODE_FAILED
+        with pytest.raises(RecordError, match="3 of 3 frames do not decode"):
+            list(reader.iter_frames(97))
         assert len(reader.frames_at([0, 1])) == 2  # what is there is still read
+
+
+def test_a_long_lost_stretch_is_gone_through_once(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed, lost = PyavDecoder._feed, set(range(20, 80))
+    fed = 0
+
+    def lossy(self: PyavDecoder, packet: Any, *, skip: bool) -> list[Any]:
+        nonlocal fed
+        fed += 1
+        gone = self.packets.frame_pts[sorted(lost)]
+        return [frame for frame in feed(self, packet, skip=skip) if frame.pts not in gone]
+
+    for name in ("h264.mp4", "h264.ts"):
+        with open_reader(film(name)) as reader, monkeypatch.context() as damaged:
+            damaged.setattr(PyavDecoder, "_feed", lossy)
+            fed = 0
+            assert [index for index, _ in reader.iter_frames()] == sorted(set(range(100)) - lost)
+        assert fed < 400
 
 
 @pytest.mark.parametrize(
