@@ -109,6 +109,7 @@ class ResultAnswer(BaseModel):
     answer: str | None
     confidence: float | None
     consistent: bool
+    lost: list[tuple[float, float]] = Field(description="stretches [start, end) in seconds without a picture")
     spans: list[DetectedSpanAnswer]
     scores: Scores
 
