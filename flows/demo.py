@@ -43,9 +43,7 @@ LOOP_CONFIG = (
 # Clips from the scores of a sampler that is trained on the clicks, put into words by the video model that comes along.
 clips: {{method: sampler}}
 caption: {{backend: hf, model: holmes-tiny, batch_size: 8}}
-# The same model learns to judge. So few rows want more passes and higher rates than the papers' 50,000.
-lora: {{base: holmes-tiny, epochs: 36, batch_size: 16, micro_batch: 8, lr: 1.0e-3, projector_lr: 1.0e-4,
-  num_frames: 16, max_side: 320, gradient_checkpointing: false}}
+# The same model learns to judge: what is not set for LoRA is its recipe's.
 """
 )
 

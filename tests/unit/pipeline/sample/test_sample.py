@@ -19,7 +19,7 @@ from pipeline.errors import DataError, SetupError
 from pipeline.sample import FPS, make_sample
 from pipeline.sample.geometry import HEIGHT, WIDTH
 from pipeline.sample.layout import SceneKind
-from pipeline.sample.people import Person
+from pipeline.sample.people import Item, Person
 from pipeline.sample.plan import KINDS, VideoPlan, plan_world
 from pipeline.sample.pose import Action, joints, pose_of
 from pipeline.sample.render import Painter
@@ -282,3 +282,26 @@ def test_a_vehicle_brakes_waits_and_stays_or_is_gone() -> None:
         assert track.place(1.0) == pytest.approx((7.5, 8.0))
         assert track.place(2.5) == pytest.approx((10.0, 8.0))
         assert (track.place(9.0) is not None) is stays
+
+
+def test_ordinary_life_looks_like_more_than_it_is_now_and_then() -> None:
+    """Quarrels, bags that change hands, shoves, runners and rods, each in some of the videos and none an event."""
+    looked: Counter[str] = Counter()
+    for plan in plan_world(24, 5, (16.0, 24.0)):
+        people = [] if plan.categories else stage(plan).people
+        times_s = np.arange(0.0, plan.duration_s, 0.25).tolist()
+        done = {person.track.action(t) for person in people for t in times_s}
+        held = {item for person in people for item, _, _, end_s in person.carries if item is Item.ROD or end_s < 1e9}
+        looked.update(str(action) for action in done & {Action.ARGUE, Action.HAND_OVER, Action.STUMBLE, Action.RUN})
+        looked.update(str(item) for item in held)
+    assert set(looked) >= {"argue", "hand_over", "stumble", "run", "rod", "bag"}
+    assert max(looked.values()) < 12
+
+
+def test_a_bag_that_is_handed_over_is_carried_by_one_at_a_time() -> None:
+    for plan in plan_world(24, 5, (16.0, 24.0)):
+        people = stage(plan).people if not plan.categories else []
+        givers = [p for p in people for item, _, _, end_s in p.carries if item is Item.BAG and end_s < 1e9]
+        for giver in givers:
+            _, colour, _, given_s = giver.carries[0]
+            assert any(carried == (Item.BAG, colour, given_s, 1e9) for taker in people for carried in taker.carries)

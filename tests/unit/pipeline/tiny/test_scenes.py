@@ -15,6 +15,7 @@ from pipeline.sample.staging import stage
 from pipeline.tiny.lessons import teach, teach_words
 from pipeline.tiny.marks import GRID, MARKS, mark_frame
 from pipeline.tiny.scenes import NUM_FRAMES, SIDE, SceneClip, cut_clips
+from pipeline.tiny.words import without_colours
 
 PLANS = plan_world(28, 3, (16.0, 24.0))
 
@@ -73,6 +74,32 @@ def test_marks_stand_where_things_are() -> None:
             assert marks[row, column, MARKS.index(f"wears {person.look.colour}")]
             found += 1
     assert found > 5
+
+
+@pytest.mark.parametrize(
+    ("seen", "told"),
+    [
+        ("A man in an orange shirt sets fire to a red car.", "A man sets fire to a car."),
+        ("An orange van hits a woman in a red coat and throws her down.", "A van hits a woman and throws her down."),
+        (
+            "The clerk in red raises both hands before a man in a black hoodie.",
+            "The clerk raises both hands before a man.",
+        ),
+        (
+            "A man pours fuel from a white canister over an old car.",
+            "A man pours fuel from a canister over an old car.",
+        ),
+    ],
+)
+def test_by_night_no_colours_are_told(seen: str, told: str) -> None:
+    assert without_colours(seen) == told
+
+
+def test_spans_are_cut_as_the_engine_cuts_them(clips: list[SceneClip]) -> None:
+    events = sum(len(plan.categories) for plan in PLANS[:4])
+    assert sum(clip.facts["category"] is not None for clip in clips) == 3 * events
+    by_night = [clip for clip in clips if clip.facts["night"]]
+    assert all(without_colours(clip.facts["caption"]) == clip.facts["caption"] for clip in by_night)
 
 
 def test_lessons_ask_for_what_is_there_and_never_for_a_judgement(clips: list[SceneClip]) -> None:
