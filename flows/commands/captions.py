@@ -30,6 +30,8 @@ def eval_captions(
         raise SetupError("name the captions to measure: either --workspace W or --captions FILE")
     if captions is not None and not reference:
         raise SetupError("--captions needs --reference FILE, what is known of the videos")
+    if workspace is not None and "://" not in workspace and not Path(workspace).is_dir():
+        raise SetupError(f"{workspace}: no such folder")
 
     from flows.commands.caption_evaluation import CaptionReport, caption_table, captions_of_file, captions_of_workspace
 

@@ -143,7 +143,7 @@ def _colour_patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 def _number(text: str, about: str) -> int | None:
     """Return how many a text tells of, None where it does not say, or not exactly."""
-    singles, several, numbered = _number_patterns(about)
+    singles, known, several, numbered = _number_patterns(about)
     told = [
         next(number for number, words in _vocabulary().numbers.items() if match["number"].lower() in words)
         for match in numbered.finditer(text)
@@ -151,20 +151,29 @@ def _number(text: str, about: str) -> int | None:
     # Each is told of by its number, or was told of before: "the men".
     if len(several.findall(text)) > len(told):
         return None
-    mentions = len(singles.findall(text))
+    mentions = [match for match in singles.finditer(text) if not is_negated(text, *match.span())]
+    nouns = [match["noun"].lower() for match in mentions]
+    # "the man in grey" and "the clerk", of whom nothing was told before, are further ones.
+    if any(match["which"] or match["noun"].lower() not in nouns for match in known.finditer(text)):
+        return None
     if not told:
-        return mentions or None
-    return told[0] if len(told) == 1 and mentions in (0, told[0]) else None
+        # Who tells of "a man" does not say that nobody else is there; who tells of one does.
+        is_said = len(nouns) > 1 or any(match["how"].lower() == "one" for match in mentions)
+        return len(nouns) if is_said else None
+    return told[0] if len(told) == 1 and len(nouns) in (0, told[0]) else None
 
 
 @cache
-def _number_patterns(about: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
-    """Return what tells of one, of many without those that are told of again, and of a number."""
+def _number_patterns(about: str) -> tuple[re.Pattern[str], ...]:
+    """Return what tells of one, of one that is known, of many without those that are known, and of a number."""
     counted = _vocabulary().counted[about]
     one, many = "|".join(counted.one), "|".join(counted.many)
     numbers = "|".join(word for words in _vocabulary().numbers.values() for word in words)
     return (
-        re.compile(rf"\b(?:an?|another|one){_BETWEEN}(?:{one})\b", re.IGNORECASE),
+        re.compile(rf"\b(?P<how>an?|another|one){_BETWEEN}(?P<noun>{one})\b", re.IGNORECASE),
+        re.compile(
+            rf"\b(?:the|this|that){_BETWEEN}(?P<noun>{one})\b(?P<which>\s+(?:in|with|wearing|who)\b)?", re.IGNORECASE
+        ),
         re.compile(rf"(?<!\bthe )(?<!\bboth )(?<!\bthese )\b(?:{many})\b", re.IGNORECASE),
         re.compile(rf"\b(?P<number>{numbers}){_BETWEEN}(?:{many})\b", re.IGNORECASE),
     )

@@ -1,4 +1,4 @@
-"""The files beside the videos: manifest, clicks, a Label Studio export, ground truth and captions."""
+"""The files beside the videos: manifest, clicks, a Label Studio export, ground truth, captions and scenes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from typing import Any
 from pipeline.records import NORMAL
 from pipeline.sample.definitions import load
 from pipeline.sample.plan import FPS, VideoPlan
-from pipeline.sample.shot import Event
+from pipeline.sample.shot import Shot
+from pipeline.sample.words import place_and_light
 from pipeline.storage import write_atomically
 
 MANIFEST = "videos.csv"
@@ -25,7 +26,8 @@ LABEL_STUDIO = "label_studio.json"
 GLANCES = "glance_annotations.csv"
 GROUND_TRUTH = "ground_truth.csv"
 CAPTIONS = "captions.csv"
-TABLES = (MANIFEST, LABEL_STUDIO, GLANCES, GROUND_TRUTH, CAPTIONS)
+SCENES = "scenes.csv"
+TABLES = (MANIFEST, LABEL_STUDIO, GLANCES, GROUND_TRUTH, CAPTIONS, SCENES)
 
 _TEMPLATE = load("label_studio_task", dict[str, dict[str, Any]])
 _STARTED = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -44,16 +46,17 @@ class ClickedEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clicked:
-    """A video and its events."""
+    """A video, its events, and in a sentence its place, its light and who and what is there at some time."""
 
     plan: VideoPlan
     events: tuple[ClickedEvent, ...]
+    scene: str
 
     @classmethod
-    def of(cls, plan: VideoPlan, events: Iterable[Event], rng: Random) -> Clicked:
+    def of(cls, plan: VideoPlan, shot: Shot, rng: Random) -> Clicked:
         """Round events to frames and click on a random frame in each."""
         clicked = []
-        for event in events:
+        for event in shot.events:
             start, end = round(event.start_s * FPS), min(plan.num_frames, round(event.end_s * FPS))
             clicked.append(
                 ClickedEvent(
@@ -61,7 +64,11 @@ class Clicked:
                     glance_frame=rng.randrange(start, end), sentence=event.sentence,
                 )
             )  # fmt: skip
-        return cls(plan=plan, events=tuple(clicked))
+        scene = place_and_light(plan.kind, dark=bool(shot.night), indoor=shot.layout.indoor)
+        there = [one.look.words for one in shot.people] + [one.words for one in shot.vehicles]
+        if there:
+            scene += f" In it are the {', the '.join(dict.fromkeys(there))}."
+        return cls(plan=plan, events=tuple(clicked), scene=scene)
 
     @property
     def file(self) -> str:
@@ -95,6 +102,11 @@ def write_tables(out: Path, videos: Sequence[Clicked], seed: int) -> None:
         out / CAPTIONS,
         ("video_id", "start_s", "end_s", "sentence"),
         [(v.plan.video_id, e.start_frame / FPS, e.end_frame / FPS, e.sentence) for v, e in events],
+    )
+    _write_csv(
+        out / SCENES,
+        ("video_id", "start_s", "end_s", "sentence"),
+        [(v.plan.video_id, 0.0, v.plan.duration_s, v.scene) for v in videos],
     )
     export = json.dumps(label_studio_export(videos, seed), ensure_ascii=False, separators=(",", ":"))
     write_atomically(out / LABEL_STUDIO, export.encode())

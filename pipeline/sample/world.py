@@ -135,7 +135,7 @@ def _render_one(plan: VideoPlan, folder: Path) -> Clicked:
     part = folder / f"{plan.video_id}.mp4.part"
     encode(part, (painter.frame(i) for i in range(plan.num_frames)))
     part.replace(folder / f"{plan.video_id}.mp4")
-    return Clicked.of(plan, shot.events, Random(f"{plan.seed}:{plan.index}:clicks"))
+    return Clicked.of(plan, shot, Random(f"{plan.seed}:{plan.index}:clicks"))
 
 
 __all__ = ["DURATION_S", "FPS", "VIDEOS", "SampleSummary", "make_sample"]

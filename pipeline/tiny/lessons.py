@@ -23,9 +23,9 @@ from pipeline.questions import load_questions
 from pipeline.records import NORMAL, Caption, EventClip, Task
 from pipeline.sample.definitions import load
 from pipeline.sample.layout import SceneKind
+from pipeline.sample.words import PLACES
 from pipeline.taxonomy import describe_class
 from pipeline.tiny.marks import MARKS
-from pipeline.tiny.words import PLACES
 
 Turn = tuple[str, str]
 """A question and its answer."""

@@ -19,13 +19,8 @@ from pipeline.sample.people import Person
 from pipeline.sample.pose import Action
 from pipeline.sample.shot import Event, Shot
 from pipeline.sample.vehicles import Vehicle
-from pipeline.sample.words import with_article
+from pipeline.sample.words import place_and_light, with_article
 
-PLACES: dict[SceneKind, str] = {
-    SceneKind.STREET: "a street", SceneKind.PARKING: "a car park", SceneKind.ARCADE: "an arcade of shops",
-    SceneKind.ALLEY: "an alley", SceneKind.PLAZA: "a square", SceneKind.SHOP: "a shop",
-    SceneKind.PLATFORM: "a railway platform", SceneKind.FORECOURT: "a filling station",
-}  # fmt: skip
 _FEW = ("no one", "one person", "two people")
 """Numbers that are told; more are several."""
 
@@ -48,8 +43,7 @@ def describe(shot: Shot, kind: SceneKind, span_s: tuple[float, float], event: Ev
     happens = ordinary_life(shot, span_s, rng) if event is None else event.sentence
     if shot.night:
         happens = without_colours(happens)
-    light = "" if shot.layout.indoor else (" in the dark" if shot.night else " in daylight")
-    return f"{happens} The place is {PLACES[kind]}{light}."
+    return f"{happens} {place_and_light(kind, dark=bool(shot.night), indoor=shot.layout.indoor)}"
 
 
 def without_colours(text: str) -> str:

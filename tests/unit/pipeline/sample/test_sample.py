@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import DataError, SetupError
+from pipeline.quality.described import claims_of
 from pipeline.sample import FPS, make_sample
 from pipeline.sample.geometry import HEIGHT, WIDTH
 from pipeline.sample.layout import SceneKind
@@ -76,6 +77,7 @@ def test_the_files_are_the_promised_ones(world: Path) -> None:
         "glance_annotations.csv": "video-id,glance",
         "ground_truth.csv": "video_id,start_frame,end_frame_exclusive,category",
         "captions.csv": "video_id,start_s,end_s,sentence",
+        "scenes.csv": "video_id,start_s,end_s,sentence",
     }
 
 
@@ -127,6 +129,25 @@ def test_each_event_has_one_click_inside_it_and_one_sentence(world: Path) -> Non
         assert caption["sentence"][0].isupper()
         assert caption["sentence"].endswith(".")
         assert "{" not in caption["sentence"]
+
+
+def test_a_sentence_tells_what_is_true_of_each_whole_video(world: Path) -> None:
+    videos = _rows(world / "videos.csv")
+    scenes = {row["video_id"]: row for row in _rows(world / "scenes.csv")}
+    assert list(scenes) == [video["video_id"] for video in videos]
+    for video in videos:
+        scene = scenes[video["video_id"]]
+        assert (scene["start_s"], float(scene["end_s"])) == ("0.0", int(video["num_frames"]) / FPS)
+        said = claims_of(scene["sentence"])
+        assert len([claim for claim in said if claim.kind == "place"]) == 1, scene["sentence"]
+        assert len([claim for claim in said if claim.kind == "light"]) <= 1
+        # Who is there at some time says neither how many there are at once nor what they do.
+        assert not [claim for claim in said if claim.kind in ("number", "event")]
+    # The people and things of an event are among those of its video, as far as their colours are told.
+    for event in _rows(world / "captions.csv"):
+        dressed = {claim for claim in claims_of(event["sentence"]) if claim.about in ("clothes", "vehicles")}
+        told = {claim for claim in dressed if claim.kind == "colour"}
+        assert told <= claims_of(scenes[event["video_id"]]["sentence"]), event
 
 
 def test_the_export_holds_the_same_clicks_counted_from_one(world: Path) -> None:
