@@ -1,8 +1,9 @@
 """Every head on every encoder over real recordings, in folds by source: frame AUC, and AUC inside abnormal videos.
 
-Each head is trained as a sampler of its own on the clicks of the other folds, `auto` is the sampler as `holmes train
-sampler` makes it, and all are smoothed alike. `video-label` is what one gets by knowing which video holds an event, and
-nothing of where. The ranges are of bootstraps over videos: two figures within each other's range differ by chance.
+Each head is trained as a sampler of its own on the clicks of the other folds, all smoothed alike. `auto` and `full` are
+the samplers of that `sampler.search`, of networks alone and of all heads, smoothed as they choose. `video-label` is
+what one gets by knowing which video holds an event, and nothing of where. The ranges are of bootstraps over videos: two
+figures within each other's range differ by chance.
 
     python benchmarks/bench_real.py DATA [--sets ped2 fight upcam ucf_c3d] [--heads ...] [--encoder motion ...]
 """
@@ -31,7 +32,8 @@ from pipeline.sampler.smoothing import smooth
 from pipeline.sampler.training import train_on
 
 SETS = ("ped2", "fight", "upcam", "ucf_c3d")
-HEADS = ("video-label", "linear", "trees", "neighbours", "network", "auto")
+SEARCHES = ("auto", "full")
+HEADS = ("video-label", "linear", "trees", "neighbours", "network", *SEARCHES)
 SMOOTHING_S = 1.0
 _BOOTSTRAPS = 200
 
@@ -42,23 +44,25 @@ def score_set(real: RealSet, head: str, folder: Path) -> Scores:
     """Return scores by snippet of every video, by a sampler that was trained on the other folds."""
     if head == "video-label":
         return {v.video_id: np.full(v.num_snippets, float(v.is_abnormal)) for v in real.corpus.videos}
-    config = SamplerConfig() if head in ("auto", "full") else _config_of(real, head)
+    is_search = head in SEARCHES
+    config = SamplerConfig.model_validate({"search": head}) if is_search else _config_of(real, head)
     scores: dict[str, NDArray[np.floating]] = {}
     for fold in real.folds:
         rest = tuple(video for index, video in enumerate(real.corpus.videos) if index not in fold)
         sampler = train_on(dataclasses.replace(real.corpus, videos=rest), config, folder)
-        if head == "auto":
+        if is_search:
             used = [(t["head"], t["context"], t["positive_s"]) for t in sampler.validation["tried"] if t["used"]]
             print("   ", used, flush=True)
         for video in (real.corpus.videos[index] for index in fold):
             own = sampler.score(open_features(video.path), video.snippet_s)
-            scores[video.video_id] = own if head == "auto" else smooth(own, SMOOTHING_S / video.snippet_s)
+            scores[video.video_id] = own if is_search else smooth(own, SMOOTHING_S / video.snippet_s)
     return scores
 
 
 def _config_of(real: RealSet, head: str) -> SamplerConfig:
     """Return the settings of one head: compared to the video's calm moments, long regions around clicks."""
-    recipes = [recipe for recipe in candidate_recipes(SamplerConfig(), real.corpus.encoder) if recipe.head == head]
+    every = candidate_recipes(SamplerConfig(search="full"), real.corpus.encoder, 1)
+    recipes = [recipe for recipe in every if recipe.head == head]
     best = max(
         recipes, key=lambda recipe: (recipe.context == "video", recipe.supervision == "regions", recipe.loss.positive_s)
     )

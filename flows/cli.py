@@ -256,10 +256,13 @@ def train_sampler(config: ConfigOption = None, workspace: WorkspaceOption = None
     settings = _load(config, workspace, set_)
     with shown_progress() as show:
         folder, validation = train(settings, show)
-    typer.echo(f"{'supervision':<13}{'pooling':<11}{'context':<9}{'glance AUC':>10}{'step':>7}{'smoothing':>11}  used")
+    columns = f"{'head':<12}{'supervision':<13}{'pooling':<11}"
+    typer.echo(f"{columns}{'context':<9}{'glance AUC':>10}{'step':>7}{'smoothing':>11}  used")
     for tried in validation["tried"]:
         typer.echo(
-            f"{tried['supervision']:<13}{tried['pooling']:<11}{tried['context']:<9}{tried['glance_auc']:>10.4f}"
+            # Samplers trained before there were other heads name none.
+            f"{tried.get('head', 'network'):<12}{tried['supervision']:<13}{tried['pooling']:<11}{tried['context']:<9}"
+            f"{tried['glance_auc']:>10.4f}"
             f"{tried['step']:>7}{tried['smoothing_s']:>9.1f} s  {'yes' if tried['used'] else 'no'}"
         )
     typer.echo(f"sampler  {folder}")

@@ -52,7 +52,7 @@ class FeaturesConfig(Section):
     @field_validator("encoder", mode="before")
     @classmethod
     def _join(cls, value: object) -> object:
-        given = value if isinstance(value, list) else [value]
+        given: list[Any] = value if isinstance(value, list) else [value]
         if not given or not all(isinstance(name, str) and name for name in given):
             return value
         names = [name for several in given for name in several.split(_AND)]

@@ -34,7 +34,7 @@ class DetectSettings(ExplainerSettings):
         reconnect_s: seconds for which a stream that broke off is tried again; 0 ends there.
         question: what the model is asked about each span or part.
         reader: the decoder of video files.
-        features: of a vision model's features, what a sampler does not tell: pooling, precision, batch size.
+        features: of a vision model's features, what a sampler does not tell: pooling, fit, precision, batch size.
     """
 
     sampler: str | None = None

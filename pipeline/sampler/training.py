@@ -140,7 +140,8 @@ def train_on(
     """Train on a corpus and return the sampler; checkpoints and TensorBoard logs go to `folder`.
 
     Raises:
-        SetupError: if the device is not there.
+        DataError: if a simple head finds no normal or no abnormal snippets outside of a fold.
+        SetupError: if the device is not there, or a head's library.
     """
     folds = make_folds(corpus.videos, config)
     recipes = candidate_recipes(config, corpus.encoder, len(corpus.videos))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import BuildConfig, describe_config, load_config, parse_config
+from pipeline.config import BuildConfig, Recipe, SamplerConfig, describe_config, load_config, parse_config
 from pipeline.errors import ConfigError
 
 
@@ -103,3 +103,10 @@ def test_operational_settings_stay_out_of_the_identity() -> None:
     other = parse_config({"videos": ["a"], "synthesize": {"temperature": 0.5}})
     assert quick.synthesize.identity() == slow.synthesize.identity()
     assert quick.synthesize.identity() != other.synthesize.identity()
+
+
+def test_settings_added_later_stay_out_of_the_identity_at_their_defaults() -> None:
+    recipe = SamplerConfig().identity()["recipe"]
+    assert recipe.keys() == Recipe.model_fields.keys() - {"head", "unit_length", "most_rows"}
+    other = SamplerConfig(recipe=Recipe(head="trees")).identity()["recipe"]
+    assert other == recipe | {"head": "trees"}
