@@ -32,6 +32,7 @@ from pipeline.sampler.proposals import detect
 from pipeline.sampler.sampling import THETA
 from pipeline.video.live import is_live
 from pipeline.video.readers import FrameReader
+from pipeline.video.recorder import StreamRecorder
 
 logger = logging.getLogger(__name__)
 
@@ -130,8 +131,10 @@ class Detector:
             scores=np.zeros(0, np.float32) if curve is None else curve.scores.astype(np.float32),
         )
 
-    def watch(self, url: str, on_span: OnSpan | None = None) -> Detection:
+    def watch(self, url: str, on_span: OnSpan | None = None, recorder: StreamRecorder | None = None) -> Detection:
         """Find the abnormal spans of a stream as it comes, and explain them; `on_span` is told each when it is over.
+
+        A `recorder`, as of `pipeline.infer.live.recorder_for`, can then cut a clip of the span.
 
         Raises: as `detect`, and RecordError where the stream cannot be reached.
         """
@@ -143,7 +146,7 @@ class Detector:
             max_side=self._max_side,
             settings=self.settings,
         )
-        return watch(url, tools, on_span)
+        return watch(url, tools, on_span, recorder)
 
     def ask(
         self,
