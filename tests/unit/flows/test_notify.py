@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import email.parser
-import email.policy
 import io
-import json
 import logging
-import threading
+import re
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ import av
 import pytest
 from page_stub import save_video
 from PIL import Image
+from webhook_receiver import Receiver, event_of, parts_of, receiving
 
 from flows.notify import SECRET, notifying, sign
 from pipeline.errors import SetupError
@@ -27,59 +24,17 @@ from pipeline.video.recorder import StreamRecorder
 SPAN = DetectedSpan(start_s=1.0, end_s=2.5, score=0.9, answer="Yes, a fight.")
 
 
-class Receiver:
-    url: str
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[dict[str, str], bytes]] = []
-        self.answers: list[int] = []
-
-
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     monkeypatch.setattr("flows.notify.FIRST_WAIT_S", 0.01)
-    found = Receiver()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            found.calls.append((dict(self.headers), body))
-            self.send_response(found.answers.pop(0) if found.answers else 204)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None: ...
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    found.url = f"http://127.0.0.1:{server.server_port}/hook"
-    yield found
-    server.shutdown()
+    with receiving() as found:
+        yield found
 
 
 def post(url: str, recorder: StreamRecorder | None = None) -> None:
     with notifying(url) as tell:
         assert tell is not None
         tell("rtsp://admin:secret@cam/1", SPAN, recorder)
-
-
-def parts_of(headers: dict[str, str], body: bytes) -> dict[str, tuple[str, bytes]]:
-    """Read a form with the standard library, as a receiver would: type and content of each part by name."""
-    form = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(
-        f"Content-Type: {headers['Content-Type']}\r\n\r\n".encode() + body
-    )
-    return {
-        str(part.get_param("name", header="content-disposition")): (
-            part.get_content_type(),
-            part.get_payload(decode=True),
-        )
-        for part in form.iter_parts()
-    }
-
-
-def event_of(headers: dict[str, str], body: bytes) -> Any:
-    kind, content = parts_of(headers, body)["event"]
-    assert kind == "application/json"
-    return json.loads(content)
 
 
 def test_a_span_is_posted_signed_and_without_the_password(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +99,22 @@ def test_a_refusal_is_final_and_said(receiver: Receiver, caplog: pytest.LogCaptu
         post(receiver.url)
     assert len(receiver.calls) == 1
     assert "it answers 401" in caplog.text
+
+
+def test_the_receiver_of_the_guide_takes_what_is_signed_and_nothing_else(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guide = Path(__file__).parents[3] / "docs" / "guides" / "detect.md"
+    [source] = re.findall(r"```python\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
+    example: dict[str, Any] = {"__name__": "receiver"}
+    exec(source, example)  # noqa: S102 - our own guide
+    monkeypatch.setenv(SECRET, "key")
+    post(receiver.url)
+    [(headers, body)] = receiver.calls
+    assert example["is_ours"](headers, body)
+    assert not example["is_ours"](headers, body + b" ")
+    assert not example["is_ours"](headers | {"X-Holmes-Timestamp": "1"}, body)
+    assert example["parts"](headers, body)["event"].get_payload(decode=True) == parts_of(headers, body)["event"][1]
 
 
 def test_an_address_is_one_of_the_web() -> None:
