@@ -111,10 +111,11 @@ def _submit_routes(jobs: Jobs) -> APIRouter:
     )  # fmt: skip
     async def submit(request: Request, response: Response) -> answers.JobAnswer:
         """Send a file as the field `file` of a form, or `{"url": ...}` as JSON. After 429 wait for `Retry-After`."""
+        body = uploads.Body(request)
         try:
-            job = await _submitted(jobs, request)
+            job = await _submitted(jobs, request.headers.get("content-type", ""), body)
         except (ApiFault, HTTPException):
-            await uploads.drain(request)
+            await body.drain()
             raise
         response.headers["Location"] = f"{PREFIX}/jobs/{job.job_id}"
         return answers.job_answer(jobs, job)
@@ -175,17 +176,17 @@ def _read_routes(jobs: Jobs) -> APIRouter:
     return routes
 
 
-async def _submitted(jobs: Jobs, request: Request) -> Job:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+async def _submitted(jobs: Jobs, content_type: str, body: uploads.Body) -> Job:
+    kind = content_type.partition(";")[0].strip().lower()
     if kind not in ("multipart/form-data", "application/json"):
         message = f"Content-Type {kind or 'none'}: multipart/form-data or application/json is expected"
         raise ApiFault(415, "unsupported_type", message)
     job = jobs.admit()
     try:
         if kind == "multipart/form-data":
-            job.path, job.name = await uploads.receive_file(request, job.folder, jobs.settings.limits)
+            job.path, job.name = await body.file(job.folder, jobs.settings.limits)
         else:
-            job.url = _address_of(await uploads.receive_json(request))
+            job.url = _address_of(await body.json())
             # told at once; what counts is that it is asked again when the video is fetched
             await run_in_threadpool(
                 resolve, job.url, schemes=("http", "https"), allow_private=jobs.settings.allow_private

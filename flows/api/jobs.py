@@ -249,6 +249,7 @@ class Jobs:
         found = self._worker.do(detect)
         job.report("clips", 0, len(found.spans))
         job.clips = self._clips_of(job, path, found)
+        job.report("clips", len(found.spans), len(found.spans))
         # The path on this machine is nobody's business.
         job.result = dataclasses.replace(found, video=job.name).as_json()
 

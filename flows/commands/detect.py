@@ -33,7 +33,7 @@ def detect(
     *,
     videos: Annotated[
         list[str] | None,
-        typer.Argument(metavar="VIDEO...", help="files, folders, globs, manifests, or http(s) and rtsp streams"),
+        typer.Argument(metavar="VIDEO...", help="files, folders, globs, manifests, or http(s), rtsp(s), srt, tcp, udp"),
     ] = None,
     file: Annotated[list[str] | None, typer.Option("--file", help="the same as VIDEO")] = None,
     model_path: Annotated[
@@ -55,6 +55,9 @@ def detect(
     window_s: Annotated[
         float, typer.Option("--window", help="without a sampler: length of the parts judged, in seconds")
     ] = 60.0,
+    live: Annotated[
+        bool, typer.Option("--live", help="every VIDEO is a stream, read once as it comes: refuse anything else")
+    ] = False,
     reconnect_s: Annotated[
         float, typer.Option("--reconnect", metavar="S", help="seconds for which a broken stream is tried again")
     ] = 0.0,
@@ -72,7 +75,9 @@ def detect(
     notify: Annotated[
         str | None,
         typer.Option(
-            "--notify", metavar="URL", help="post each span of a stream there; signed by HOLMES_NOTIFY_SECRET"
+            "--notify",
+            metavar="URL",
+            help="post each span of a stream there with clip and picture; signed by HOLMES_NOTIFY_SECRET",
         ),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="longest answer in tokens")] = 128,
@@ -86,7 +91,7 @@ def detect(
     F is a file; for several videos it is a folder, or contains {name}.
     """
     from pipeline.infer.settings import DetectSettings
-    from pipeline.video.live import is_live
+    from pipeline.video.live import SCHEMES, is_live
 
     entries = [*(videos or []), *(file or [])]
     if not entries:
@@ -111,6 +116,9 @@ def detect(
         trust_remote_code=trust_remote_code,
         allow_pickle=allow_pickle,
     )
+    files = [entry for entry in entries if not is_live(entry)]
+    if live and files:
+        raise SetupError(f"--live {files[0]}: the address of a stream is expected: {', '.join(SCHEMES)}")
     found, faults = _listed(entries)
     for fault in faults:
         typer.echo(f"holmes: {fault}", err=True)
@@ -227,6 +235,7 @@ def _write(found: Detection, name: str, detector: Detector, outputs: _Outputs) -
 def _detect(detector: Detector, video: str, sheet: _Sheet | None, tell: Tell | None) -> Detection:
     """Detect in a video and print what was found: of a stream each span when it is over."""
     from flows.console import shown_progress
+    from pipeline.infer.live import recorder_for
     from pipeline.video.live import is_live
 
     if is_live(video):
@@ -235,9 +244,10 @@ def _detect(detector: Detector, video: str, sheet: _Sheet | None, tell: Tell | N
             if sheet is not None:
                 sheet.line(str(span))
             if tell is not None:
-                tell(video, span)
+                tell(video, span, recorder)
 
-        found = detector.watch(video, on_span)
+        recorder = None if tell is None else recorder_for(detector.settings)
+        found = detector.watch(video, on_span, recorder)
     else:
         with shown_progress() as show:
             found = detector.detect(video, show)

@@ -35,6 +35,7 @@ from pipeline.video.live import is_live
 from pipeline.video.losses import Losses, find_losses
 from pipeline.video.pyav_decoder import noting_damage
 from pipeline.video.readers import FrameReader
+from pipeline.video.recorder import StreamRecorder
 from pipeline.video.timeline import Timeline
 
 logger = logging.getLogger(__name__)
@@ -143,8 +144,10 @@ class Detector:
             lost=losses.spans,
         )
 
-    def watch(self, url: str, on_span: OnSpan | None = None) -> Detection:
+    def watch(self, url: str, on_span: OnSpan | None = None, recorder: StreamRecorder | None = None) -> Detection:
         """Find the abnormal spans of a stream as it comes, and explain them; `on_span` is told each when it is over.
+
+        A `recorder`, as of `pipeline.infer.live.recorder_for`, can then cut a clip of the span.
 
         Raises: as `detect`, and RecordError where the stream cannot be reached.
         """
@@ -156,7 +159,7 @@ class Detector:
             max_side=self._max_side,
             settings=self.settings,
         )
-        return watch(url, tools, on_span)
+        return watch(url, tools, on_span, recorder)
 
     def ask(
         self,

@@ -25,6 +25,7 @@ from pipeline.models.clip_frames import ClipFrames, bounded
 from pipeline.sampler.curve import ScoreCurve
 from pipeline.sampler.proposals import Proposal, detect
 from pipeline.video.live import LiveVideo, connections
+from pipeline.video.recorder import StreamRecorder
 
 SCORED_EVERY_S = 10.0
 """Seconds of a stream after which it is scored anew."""
@@ -74,14 +75,24 @@ class _Found:
     now_s: float = 0.0
 
 
-def watch(url: str, tools: LiveTools, on_span: OnSpan | None = None) -> Detection:
+def recorder_for(settings: DetectSettings) -> StreamRecorder:
+    """Return what keeps enough of a stream to cut the longest span from it when it is told."""
+    longest_s = max(settings.proposal.max_s, settings.window_s)
+    return StreamRecorder(longest_s + SETTLED_S + SCORED_EVERY_S)
+
+
+def watch(
+    url: str, tools: LiveTools, on_span: OnSpan | None = None, recorder: StreamRecorder | None = None
+) -> Detection:
     """Read a stream to its end, tell `on_span` every span when it is over, and return what was found in all.
+
+    While `on_span` is told, `recorder` still has the span.
 
     Raises:
         RecordError: nothing answers at the address, or the model cannot take its frames.
     """
     found: _Found | None = None
-    for live, frames in connections(url, tools.settings.reconnect_s):
+    for live, frames in connections(url, tools.settings.reconnect_s, recorder):
         found = found or _Found(on_span=on_span, pictures=LiveFrames(live.fps))
         _watch_connection(live, frames, tools, found)
     assert found is not None  # noqa: S101 - the first connection is there or has raised

@@ -1,4 +1,4 @@
-"""Video that comes over the network and can be read once, from where it is: HTTP(S) and RTSP."""
+"""Video that comes over the network and can be read once, from where it is: HTTP(S), RTSP, SRT, TCP or UDP."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pipeline.records import Reason
 from pipeline.video.colour import check_matrix
 from pipeline.video.pyav_decoder import pixel_aspect, shown_size
 from pipeline.video.readers import RgbFrame, Size, shown
+from pipeline.video.recorder import Shown, StreamRecorder
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SCHEMES = ("http://", "https://", "rtsp://", "rtsps://")
+SCHEMES = ("http://", "https://", "rtsp://", "rtsps://", "srt://", "tcp://", "udp://")
 TIMEOUT_S = 20.0
 """Seconds without an answer after which a stream counts as broken."""
 
@@ -44,9 +45,12 @@ class LiveVideo:
         broke_off: whether it ended because the connection did.
     """
 
-    def __init__(self, url: str, container: Any, stream: Any) -> None:
+    def __init__(self, url: str, container: Any, stream: Any, recorder: StreamRecorder | None = None) -> None:
         self.url = url
         self.broke_off = False
+        self._recorder = recorder
+        if recorder is not None:
+            recorder.begin(stream)
         self._frames = self._decoded(container, stream)
         try:
             self._first: VideoFrame = next(self._frames)
@@ -58,6 +62,8 @@ class LiveVideo:
         coded_size = (self._first.width, self._first.height)
         self.width, self.height = shown_size(coded_size, pixel_aspect(stream), self._turns)
         self._reformatters: dict[Size, VideoReformatter] = {}
+        if recorder is not None:
+            recorder.shows(Shown(fps=self.fps, quarter_turns=self._turns, pixel_aspect=pixel_aspect(stream)))
 
     def frames(self) -> Iterator[tuple[int, float, VideoFrame]]:
         """Yield index, time in seconds from the first one, and the frame as decoded, until the stream ends.
@@ -92,6 +98,8 @@ class LiveVideo:
                 self.broke_off = True
                 logger.warning("%s: broke off: %s", self.url, getattr(fault, "strerror", None) or fault)
                 return
+            if self._recorder is not None:
+                self._recorder.add(packet)
             try:
                 yield from packet.decode()
             except av.error.FFmpegError:
@@ -99,8 +107,8 @@ class LiveVideo:
 
 
 @contextmanager
-def open_live(url: str) -> Iterator[LiveVideo]:
-    """Open a stream.
+def open_live(url: str, recorder: StreamRecorder | None = None) -> Iterator[LiveVideo]:
+    """Open a stream, which `recorder` keeps for a while.
 
     Raises:
         RecordError: UNREADABLE where nothing answers or it is refused, NOT_A_VIDEO or NO_VIDEO_STREAM.
@@ -121,10 +129,12 @@ def open_live(url: str) -> Iterator[LiveVideo]:
         if stream.codec_context is None:
             raise RecordError(Reason.UNSUPPORTED_CODEC, f"{url}: no decoder for its codec")
         stream.codec_context.thread_count = 1
-        yield LiveVideo(url, container, stream)
+        yield LiveVideo(url, container, stream, recorder)
 
 
-def connections(url: str, reconnect_s: float) -> Iterator[tuple[LiveVideo, Iterator[tuple[float, VideoFrame]]]]:
+def connections(
+    url: str, reconnect_s: float, recorder: StreamRecorder | None = None
+) -> Iterator[tuple[LiveVideo, Iterator[tuple[float, VideoFrame]]]]:
     """Yield the connection to a stream with its frames, and a new one wherever it broke off; each is to be read.
 
     Frames come with seconds from the first one of the first connection: those between two connections count.
@@ -132,6 +142,7 @@ def connections(url: str, reconnect_s: float) -> Iterator[tuple[LiveVideo, Itera
     Args:
         url: the address.
         reconnect_s: seconds for which it is tried again; 0 tries once.
+        recorder: keeps the newest part of the connection that is being read.
 
     Raises:
         RecordError: as `open_live`, for the first connection.
@@ -143,11 +154,13 @@ def connections(url: str, reconnect_s: float) -> Iterator[tuple[LiveVideo, Itera
         nonlocal clock, last_s
         for _, time_s, frame in live.frames():
             last_s, clock = offset_s + time_s, time.monotonic()
+            if recorder is not None:
+                recorder.saw(frame, last_s)
             yield last_s, frame
 
     while True:
         try:
-            with open_live(url) as live:
+            with open_live(url, recorder) as live:
                 if last_s is not None:
                     offset_s = last_s + time.monotonic() - clock
                 yield live, frames(live)

@@ -84,6 +84,7 @@ def test_an_upload_becomes_a_result_with_clips_and_is_gone_when_deleted(
     job_id = send(client, video, "../../etc/cam 1.mp4")
     told = ended(client, job_id)
     assert (told["status"], told["video"], told["error"]) == ("done", "cam 1.mp4", None)
+    assert told["progress"] == {"step": "clips", "done": 2, "total": 2}
     assert told["expires_at"] > told["finished_at"] > told["created_at"]
     result = client.get(f"/v1/jobs/{job_id}/result").json()
     assert result["video"] == "cam 1.mp4"
@@ -134,6 +135,17 @@ def test_without_a_token_only_this_machine_is_answered(serve: Serve) -> None:
     assert client.get("/v1/jobs", headers={"Origin": "http://127.0.0.1"}).status_code == 200
     for headers in ({"Host": "rebound.example"}, {"Origin": "https://elsewhere.example"}, {"Origin": "null"}):
         assert code_of(client.get("/v1/jobs", headers=headers)) == (403, "foreign_site")
+
+
+def test_an_upload_of_unknown_length_ends_at_the_limit(serve: Serve) -> None:
+    def endless() -> Iterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n'
+        for _ in range(64):
+            yield b"\0" * (1 << 16)
+
+    reply = serve().post("/v1/jobs", content=endless(), headers={"Content-Type": "multipart/form-data; boundary=x"})
+    assert code_of(reply) == (413, "too_large")
+    assert "1 MB" in reply.json()["error"]["message"]
 
 
 def test_a_port_of_the_network_needs_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
