@@ -182,3 +182,24 @@ def test_a_lost_frame_is_found_by_ingest_as_it_comes(film: Film, tmp_path: Path,
     [lost] = set(range(100)) - there.keys()
     assert start_s == pytest.approx(lost * PER_FRAME_S)
     assert there == {number: pytest.approx(number * PER_FRAME_S) for number in range(100) if number != lost}
+
+
+@pytest.mark.parametrize(("suffix", "chosen"), [("mkv", 1), ("ts", 1), ("mp4", 0)])
+def test_of_two_streams_the_one_is_read_that_ffmpeg_reads(suffix: str, chosen: int, tmp_path: Path) -> None:
+    """An MP4 file marks one stream as default, which counts more than size; the other formats here mark none."""
+    path = tmp_path / f"sub_stream_first.{suffix}"
+    with av.open(str(path), "w") as output:
+        sizes = [(64, 48), (128, 96)]
+        streams = [output.add_stream("libx264", rate=25, options={"preset": "ultrafast"}) for _ in sizes]
+        for stream, (width, height) in zip(streams, sizes, strict=True):
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for stream, (width, height) in zip(streams, sizes, strict=True):
+            for index in range(30):
+                frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), 8 * index, np.uint8), format="rgb24")
+                frame.pts = index
+                output.mux(stream.encode(frame))
+            output.mux(stream.encode(None))
+    width, height = sizes[chosen]
+    facts = probe(path)
+    assert (facts.width, facts.height, facts.num_frames) == (width, height, 30)
+    assert facts.remarks == (f"of its 2 video streams the one with index {chosen} is read: h264, {width}x{height}",)
