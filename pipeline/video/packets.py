@@ -230,7 +230,7 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
 
 
 def _clock_starts(rows: Sequence[_Row], time_base: Fraction) -> list[int]:
-    """Return the positions of the packets at which a clock starts: the first, and that of each recording joined to it."""
+    """Return the positions of the packets at which a clock starts: the first, and those where recordings are joined."""
     dts = [row[1] for row in rows]
     back = _RESTART_S / time_base
     restarts = [
