@@ -41,6 +41,7 @@ def built(path: Path, folder: Path, frames: list[int], **manifest: str) -> Works
         }
     )
     workspace = Workspace(config.workspace)
+    workspace.write_json("run.json", {"config": config.model_dump(mode="json")})
     for step in ("ingest", "glances", "clips") if frames else ("ingest", "clips"):
         run_step(step, workspace, config)
     return workspace
