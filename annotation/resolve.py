@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -165,7 +164,7 @@ def _resolve_category(category: str | None, video: Video, index: VideoIndex, tax
 
 def _check_not_lost(time_s: float, video: Video) -> None:
     """Refuse a click where the recording has no picture: the nearest frame may be of quite another moment."""
-    for start_s, end_s in json.loads(video.lost or "[]"):
+    for start_s, end_s in video.lost_spans:
         if start_s <= time_s < end_s:
             raise RecordError(
                 Reason.FRAME_OUT_OF_RANGE,

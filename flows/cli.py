@@ -166,6 +166,7 @@ def status(
     """Show stages, counts, rejects by reason, and what would run."""
     from flows.plan import PLAN, read_run_config
     from flows.plan import status as read_status
+    from pipeline.records import told_spans
     from pipeline.workspace import Workspace
 
     _existing(Path(workspace))
@@ -187,6 +188,9 @@ def status(
         typer.echo(f"{stage.stage:<11}{stage.rows:>9}{sum(stage.rejected.values()):>10}  {to_do}")
         for reason, count in stage.rejected.items():
             typer.echo(f"{'':<11}{'':>9}{count:>10}  {reason}")
+    for video in opened.videos.records():
+        if video.lost:
+            typer.echo(f"{video.video_id}: no picture: {told_spans(video.lost_spans)}")
 
 
 @app.command()

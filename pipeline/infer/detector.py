@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pipeline.errors import RecordError, SetupError
 from pipeline.features.base import num_snippets, snippet_edges
 from pipeline.infer.detection import DetectedSpan, Detection
-from pipeline.infer.frames import Footage, FrameSpan, apart, choose_frames, open_footage
+from pipeline.infer.frames import Footage, choose_frames, open_footage
 from pipeline.infer.judgement import Judgement, judge, judge_video, leading_span
 from pipeline.infer.live import UNIFORM_SCORE, LiveTools, OnSpan, watch
 from pipeline.infer.scoring import VideoScorer
@@ -32,7 +32,7 @@ from pipeline.sampler.curve import ScoreCurve
 from pipeline.sampler.proposals import detect
 from pipeline.sampler.sampling import THETA
 from pipeline.video.live import is_live
-from pipeline.video.losses import Losses, find_losses
+from pipeline.video.losses import FrameSpan, Losses, apart, find_losses
 from pipeline.video.pyav_decoder import noting_damage
 from pipeline.video.readers import FrameReader
 from pipeline.video.recorder import StreamRecorder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
@@ -14,13 +14,11 @@ import numpy as np
 from pipeline.models.clip_frames import bounded, evenly_spaced
 from pipeline.sampler.curve import ScoreCurve
 from pipeline.sampler.sampling import SamplingMethod, sample_frames
+from pipeline.video.losses import FrameSpan
 from pipeline.video.readers import FrameReader, ReaderName, open_reader
 from pipeline.video.timeline import Timeline
 
 logger = logging.getLogger(__name__)
-
-FrameSpan = tuple[int, int]
-"""First frame, and the frame after the last one."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -78,18 +76,6 @@ def open_footage(path: Path, reader: ReaderName) -> Footage:
         for remark in opened.remarks:
             logger.warning("%s: %s", path, remark)
         return Footage(path=path, timeline=opened.timeline, size=(opened.width, opened.height), reader=reader)
-
-
-def apart(span: FrameSpan, breaks: Sequence[FrameSpan]) -> list[FrameSpan]:
-    """Return what is left of a span on either side of each break, ascending frames [start, end) that may be empty."""
-    start, end = span
-    parts: list[FrameSpan] = []
-    for first, after in breaks:
-        if start < first < end:
-            parts.append((start, first))
-        if start <= after and first < end:
-            start = max(start, after)
-    return [*parts, (start, end)] if start < end else parts
 
 
 def choose_frames(

@@ -21,7 +21,7 @@ import pipeline
 from pipeline.dataset import layout
 from pipeline.dataset.shortcuts import find_shortcuts
 from pipeline.errors import DataError, RecordError
-from pipeline.records import Rejected, count_by
+from pipeline.records import Rejected, count_by, told_spans
 from pipeline.report.charts import clock, draw_histogram
 from pipeline.report.checks import Check, check_dataset
 from pipeline.report.examples import Example, choose_examples
@@ -79,6 +79,7 @@ def write_build_report(workspace: Workspace, stage_reports: Sequence[StageReport
         "reviewers": reviewers,
         "reviews": asdict(review_statistics(review for _, review in stored_reviews(workspace))),
         "dataset_stats": stats,
+        "lost": {video.video_id: video.lost_spans for video in workspace.videos.records() if video.lost},
         "versions": _versions(),
         "config": config,
     }
@@ -100,7 +101,13 @@ def _render(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"clock": clock, "data_uri": _data_uri, "seconds": _seconds, "thousands": "{:,}".format}
+    environment.filters |= {
+        "clock": clock,
+        "data_uri": _data_uri,
+        "seconds": _seconds,
+        "thousands": "{:,}".format,
+        "told_spans": told_spans,
+    }
     environment.tests["fault"] = lambda picture: isinstance(picture, RecordError)
     stats = facts["dataset_stats"]
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
@@ -110,6 +117,7 @@ def _render(
         checks=checks,
         attention=sum(check.needs_attention for check in checks),
         rejects=rejects,
+        lost=facts["lost"],
         examples=examples,
         largest_class=max(counts["clips"] for counts in stats["labels"].values()),
         clip_lengths=_chart(stats["clip_length_s"], "Clip lengths", "seconds"),

@@ -97,10 +97,13 @@ class ClipPlanner:
         return ClipPlan(clips=tuple(clips), curve=self._curve(item))
 
     def draw_segments(self, video: Video, profile: LengthProfile) -> list[Span]:
-        """Return the segments of a normal video."""
+        """Return the segments of a normal video, drawn over the time of which there is a picture."""
         # Seeded by what the video is: its segments depend on the profile alone, whatever else is in the build.
         rng = random.Random(f"{self._config.seed}:{video.video_id}:{video.sha256}")
-        return profile.draw_segments(rng, video.duration_s, self._config)
+        lost = video.lost_spans
+        recorded_s = video.duration_s - sum(end_s - start_s for start_s, end_s in lost)
+        spans = profile.draw_segments(rng, recorded_s, self._config)
+        return [Span(_with_losses(span.start_s, lost), _with_losses(span.end_s, lost)) for span in spans]
 
     def _plan_windows(self, item: VideoGlances) -> ClipPlan:
         times_s = [glance.time_s for glance in item.glances]
@@ -165,6 +168,14 @@ class ClipPlanner:
 
     def _curve(self, item: VideoGlances) -> ScoreCurve | None:
         return None if item.scores is None else read_curve(self._storage, item.video, item.scores)
+
+
+def _with_losses(time_s: float, lost: Iterable[tuple[float, float]]) -> float:
+    """Return the time of a video at which `time_s` of it have been recorded, the time before a loss there."""
+    for start_s, end_s in lost:
+        if time_s > start_s:
+            time_s += end_s - start_s
+    return time_s
 
 
 def _place(video: Video, time_s: float) -> str:

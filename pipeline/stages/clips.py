@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import ClipsConfig, VideoConfig
 from pipeline.errors import RecordError
-from pipeline.records import EventClip, Glance, Reason, Scores, Video, digest, readable_id
+from pipeline.records import EventClip, Glance, Reason, Scores, Video, digest, told_spans
 from pipeline.schema import content_key
 from pipeline.stages.array_files import ArrayFiles
 from pipeline.stages.base import Outcome, Unit, in_step
-from pipeline.stages.clip_plan import ClipPlan, ClipPlanner, PlannedClip, Rejects, VideoGlances
+from pipeline.stages.clip_plan import ClipPlan, ClipPlanner, Rejects, VideoGlances
 from pipeline.stages.windows import LengthProfile
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
+    from pipeline.stages.clip_places import ClipPlaces
     from pipeline.video.timeline import Timeline
 
 _PROFILE = "tables/clips/_lengths.json"
@@ -30,11 +31,15 @@ _PROFILE = "tables/clips/_lengths.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CutJob:
-    """What a worker needs to make the clips of one video; `folder` is None where no files are wanted."""
+    """What a worker needs to make the clips of one video; `folder` is None where no files are wanted.
+
+    `min_s` is the least that a lost stretch may leave of a clip.
+    """
 
     video: Video
     plan: ClipPlan
     folder: Path | None
+    min_s: float
 
 
 class ClipsStage:
@@ -56,7 +61,7 @@ class ClipsStage:
 
     def identity(self) -> Mapping[str, Any]:
         return {
-            "code": 2,
+            "code": 3,
             **self._config.identity(),
             "unlabelled_is_normal": self._unlabelled_is_normal,
         }
@@ -86,7 +91,7 @@ class ClipsStage:
 
         def job(item: VideoGlances) -> CutJob:
             plan = self._planner.plan(item, profile)
-            return CutJob(video=item.video, plan=plan, folder=folder)
+            return CutJob(video=item.video, plan=plan, folder=folder, min_s=self._config.min_s)
 
         with VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool:
             for unit, made in in_step(units, lambda items: pool.map(make_clips, map(job, items))):
@@ -158,53 +163,38 @@ def make_clips(job: CutJob) -> tuple[list[EventClip], Rejects]:
     """
     from pipeline.video.timeline import read_timeline
 
-    rejected: Rejects = list(job.plan.rejected)
     if not job.plan.clips:
-        return [], rejected
+        return [], list(job.plan.rejected)
+    from pipeline.stages.clip_places import ClipPlaces
+
     timeline = read_timeline(job.video.path)
-    clips: list[EventClip] = []
-    for planned in job.plan.clips:
-        clip = _on_frames(job, planned, timeline)
-        if isinstance(clip, RecordError):
-            rejected.append((f"{job.video.video_id}@{planned.span.start_s:.2f}s", clip))
-        elif any(clip.clip_id == other.clip_id for other in clips):
-            fault = RecordError(Reason.DUPLICATE_GLANCE, f"{clip.label} at the same frames as another glance's clip")
-            rejected.append((f"{job.video.video_id}@{planned.glance_time_s or 0.0:.2f}s", fault))
-        else:
-            clips.append(clip)
-    if job.folder is None:
-        return clips, rejected
+    places = ClipPlaces(job.video, job.plan, timeline, job.min_s)
+    if job.folder is not None:
+        _cut(job, job.folder, places, timeline)
+    return list(places.clips.values()), places.rejected
+
+
+def _cut(job: CutJob, folder: Path, places: ClipPlaces, timeline: Timeline) -> None:
+    """Cut the files of the clips; those in which ingest overlooked a loss end there."""
     from pipeline.video.cut import ClipSpan, cut_clips
+    from pipeline.video.losses import find_losses
+    from pipeline.video.pyav_decoder import LostFrameError
 
-    spans = [
-        ClipSpan(start_frame=clip.start_frame, end_frame=clip.end_frame, path=job.folder / f"{clip.clip_id}.mp4")
-        for clip in clips
-    ]
-    faults = list(cut_clips(job.video.path, spans))
-    rejected += [(c.clip_id, fault) for c, fault in zip(clips, faults, strict=True) if isinstance(fault, RecordError)]
-    return [c for c, fault in zip(clips, faults, strict=True) if not isinstance(fault, RecordError)], rejected
+    def faults_of(clips: Iterable[EventClip]) -> dict[str, RecordError]:
+        spans = {
+            clip.clip_id: ClipSpan(clip.start_frame, clip.end_frame, folder / f"{clip.clip_id}.mp4") for clip in clips
+        }
+        outcomes = cut_clips(job.video.path, list(spans.values())) if spans else []
+        made = zip(spans, outcomes, strict=True)
+        return {clip_id: outcome for clip_id, outcome in made if isinstance(outcome, RecordError)}
 
-
-def _on_frames(job: CutJob, planned: PlannedClip, timeline: Timeline) -> EventClip | RecordError:
-    start_frame, end_frame = planned.frames or timeline.frame_range(planned.span.start_s, planned.span.end_s)
-    if end_frame <= start_frame:
-        return RecordError(
-            Reason.CLIP_TOO_SHORT, f"no frame between {planned.span.start_s:.3f} s and {planned.span.end_s:.3f} s"
-        )
-    start_s = timeline.time_of(start_frame)
-    end_s = timeline.end_time_of(end_frame - 1)
-    return EventClip(
-        # Two events of different classes may share a span: the label is part of what the clip is.
-        clip_id=readable_id(
-            f"{job.video.video_id}_{start_frame}_{end_frame}", job.video.video_id, job.video.sha256, planned.label
-        ),
-        video_id=job.video.video_id,
-        start_s=start_s,
-        end_s=end_s,
-        start_frame=start_frame,
-        end_frame=end_frame,
-        glance_time_s=planned.glance_time_s,
-        label=planned.label,
-        anomaly_score=None if job.plan.curve is None else job.plan.curve.mean(start_frame, end_frame),
-        method=planned.method,
-    )
+    faults = faults_of(places.clips.values())
+    unread = [clip_id for clip_id, fault in faults.items() if isinstance(fault, LostFrameError)]
+    if unread:
+        lost = find_losses(Path(job.video.path), timeline, is_damaged=True).spans
+        found = told_spans([span for span in lost if span not in job.video.lost_spans])
+        places.reject(job.video.video_id, RecordError(Reason.DECODE_FAILED, f"no picture: {found}; no clip holds that"))
+        again = faults_of(places.place_again(unread, lost))
+        faults = {clip_id: fault for clip_id, fault in faults.items() if clip_id not in unread} | again
+    for clip_id, fault in faults.items():
+        places.reject(clip_id, fault)

@@ -17,7 +17,7 @@ import fsspec
 
 from pipeline.config import IngestConfig, VideoConfig
 from pipeline.errors import RecordError
-from pipeline.records import NORMAL, Reason, Video, digest, readable_id
+from pipeline.records import NORMAL, Reason, Video, digest, readable_id, told_spans
 from pipeline.stages.base import Claiming, Outcome, Unit, in_step
 from pipeline.stages.listing import BadSource, Source, list_sources
 from pipeline.storage import TEMPORARY
@@ -137,8 +137,8 @@ class IngestStage(Claiming):
                 f"{source.place}: {facts.lost_share:.1%} of its {facts.num_frames} frames do not decode; "
                 f"ingest.max_lost={self._config.max_lost:g}",
             )
-        for start_s, end_s in facts.lost:
-            logger.warning("%s: no picture between %.2f s and %.2f s", source.place, start_s, end_s)
+        if facts.lost:
+            logger.warning("%s: no picture: %s", source.place, told_spans(facts.lost))
         video_id = source.video_id or readable_id(Path(source.name).stem, source.name, facts.sha256)
         path = source.path
         if path:

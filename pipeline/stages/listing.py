@@ -31,6 +31,14 @@ VIDEO_SUFFIXES = frozenset(
 _UNFINISHED_SUFFIXES = frozenset({".part", ".partial", ".filepart", ".crdownload", ".download", ".tmp", ".bak"})
 _FOREIGN_SUFFIXES = frozenset({".braw", ".r3d", ".sec", ".ave", ".g64", ".g64x", ".nvr", ".h64", ".bvr", ".swf"})
 """Of recorders and programs whose files FFmpeg does not read: to be exported by them first."""
+_NO_VIDEO_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".heic", ".avif", ".npy", ".npz", ".srt", ".vtt", ".txt", ".csv", ".json", ".jsonl"}
+    | {".xml", ".parquet", ".wav", ".mp3", ".m4a", ".m4b", ".mka", ".aac", ".md", ".yaml", ".yml", ".html", ".zip"}
+)
+"""Of files that lie beside videos and need not be opened to know that they are none."""
+
+_STILL_BRANDS = frozenset({b"heic", b"heix", b"mif1", b"avif", b"M4A ", b"M4B "})
+_TS_PACKET_BYTES, _TS_SYNC = 188, 0x47
 MANIFEST_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
 _NUMBERS = frozenset({"fps", "num_frames"})
 SPLITS = frozenset({"train", "validation", "test"})
@@ -161,12 +169,34 @@ def _walk(root: Path) -> Iterator[Source | BadSource]:
                 logger.warning(
                     "%s: looks like a video and is not taken: finish or export it first", Path(folder) / name
                 )
+            elif _begins_like_video(Path(folder) / name):
+                logger.warning(
+                    "%s: begins like a video and is not taken: give it the ending of one, or name the file itself",
+                    Path(folder) / name,
+                )
     yield from _unreadable_folders(faults)
 
 
 def _looks_like_video(name: str) -> bool:
     *before, last = ["", *(suffix.lower() for suffix in Path(name).suffixes)]
     return last in _FOREIGN_SUFFIXES or (last in _UNFINISHED_SUFFIXES and before[-1] in VIDEO_SUFFIXES)
+
+
+def _begins_like_video(path: Path) -> bool:
+    """Whether a file whose ending says nothing begins as videos do: MP4, Matroska, AVI, FLV, MPEG-PS, -TS or DHAV."""
+    if path.suffix.lower() in _NO_VIDEO_SUFFIXES:
+        return False
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            head = file.read(2 * _TS_PACKET_BYTES)
+    except OSError:
+        return False
+    is_ts = len(head) == 2 * _TS_PACKET_BYTES and head[0] == head[_TS_PACKET_BYTES] == _TS_SYNC
+    is_mp4 = head[4:8] == b"ftyp" and head[8:12] not in _STILL_BRANDS
+    is_avi = head[:4] == b"RIFF" and head[8:12] == b"AVI "
+    return is_ts or is_mp4 or is_avi or head.startswith((b"\x1aE\xdf\xa3", b"FLV\1", b"\0\0\1\xba", b"DHAV"))
 
 
 def _unreadable_folders(faults: list[OSError]) -> Iterator[BadSource]:

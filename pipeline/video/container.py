@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,9 @@ _VIDEO_FORMATS = (
 )
 _AUDIO_FORMATS = "mp3,wav,flac,aac,ac3,amr,aiff,w64,caf"
 _IMAGE_FORMATS = "image2,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,jpegls_pipe,j2k_pipe,svg_pipe,psd_pipe"
+
+_DEFAULT_WEIGHT = 5_000_000
+"""Pixels by which a stream that is marked as default may be smaller and still be chosen, as in `ffmpeg`."""
 
 _RESYNC_BYTES = 1 << 16
 """How far libavformat looks for the next packet of a transport stream before it gives notice."""
@@ -57,7 +60,7 @@ def check_file(path: Path) -> None:
 
 @contextmanager
 def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file and its video stream, of several the one that players choose, set to decode on one thread.
+    """Open a file and its video stream, of several the one that `best_stream` says, set to decode on one thread.
 
     Raises:
         RecordError: as `check_file`, and NOT_A_VIDEO, NO_VIDEO_STREAM, UNSUPPORTED_CODEC, TRUNCATED or UNREADABLE.
@@ -130,12 +133,25 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     if not streams:
         held = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
         raise RecordError(Reason.NO_VIDEO_STREAM, f"{path}: no video stream (streams: {held})")
-    # A preview picture or a small second stream may come first: FFmpeg's own choice stands, unless it is one picture.
-    films = [stream for stream in streams if stream.frames != 1] or streams
-    best = container.streams.best("video")
-    stream = next((stream for stream in films if best is not None and stream.index == best.index), films[0])
+    stream = best_stream(streams)
     if stream.codec_context is None:
         raise RecordError(Reason.UNSUPPORTED_CODEC, f"{path}: no decoder for the codec of stream {stream.index}")
     # Scale comes from one process per core; decoding threads only add to the CPU time of each file.
     stream.codec_context.thread_count = 1
     return stream
+
+
+def best_stream(streams: Sequence[VideoStream]) -> VideoStream:
+    """Return of several video streams the one that `ffmpeg` reads: what is marked as default, then the largest picture.
+
+    A single picture, as a preview is, comes after every film.
+    """
+    from av.stream import Disposition
+
+    def rank(stream: VideoStream) -> tuple[bool, int]:
+        codec = stream.codec_context
+        area = 0 if codec is None else codec.width * codec.height
+        is_default = bool(stream.disposition & Disposition.default)
+        return codec is not None and stream.frames != 1, area + _DEFAULT_WEIGHT * is_default
+
+    return max(streams, key=rank)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import RecordError
 from pipeline.records import Reason
 from pipeline.video.colour import check_matrix
+from pipeline.video.container import best_stream
 from pipeline.video.pyav_decoder import pixel_aspect, shown_size
 from pipeline.video.readers import RgbFrame, Size, shown
 from pipeline.video.recorder import Shown, StreamRecorder
@@ -125,7 +126,7 @@ def open_live(url: str, recorder: StreamRecorder | None = None) -> Iterator[Live
     with container:
         if not container.streams.video:
             raise RecordError(Reason.NO_VIDEO_STREAM, f"{url}: no video stream")
-        stream = container.streams.video[0]
+        stream = best_stream(container.streams.video)
         if stream.codec_context is None:
             raise RecordError(Reason.UNSUPPORTED_CODEC, f"{url}: no decoder for its codec")
         stream.codec_context.thread_count = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from pipeline.video.timeline import Timeline
 
 LostSpans = tuple[tuple[float, float], ...]
 """Stretches [start_s, end_s) in time order, none of which meet."""
+
+FrameSpan = tuple[int, int]
+"""First frame, and the frame after the last one."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -64,3 +68,15 @@ def lost_spans(timeline: Timeline, frames: NDArray[np.int64]) -> LostSpans:
         else:
             joined.append((start_s, end_s))
     return tuple(joined)
+
+
+def apart(span: FrameSpan, breaks: Sequence[FrameSpan]) -> list[FrameSpan]:
+    """Return what is left of a span on either side of each break, ascending frames [start, end) that may be empty."""
+    start, end = span
+    parts: list[FrameSpan] = []
+    for first, after in breaks:
+        if start < first < end:
+            parts.append((start, first))
+        if start <= after and first < end:
+            start = max(start, after)
+    return [*parts, (start, end)] if start < end else parts

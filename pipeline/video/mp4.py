@@ -50,6 +50,14 @@ def is_cut_off(path: Path) -> bool:
         return any(end > size for _, _, end in _file_boxes(file, size))
 
 
+def bytes_of_second_file(path: Path) -> int:
+    """Return how many bytes at the end of an MP4 file are another one; 0 where there is none."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        starts = [start - 8 for kind, start, _ in _file_boxes(file, size) if kind == b"ftyp"]
+    return size - starts[1] if len(starts) > 1 else 0
+
+
 def _read_moov(path: Path) -> memoryview | None:
     """Return the content of the moov box, wherever it stands; None where there is none or the file has fragments."""
     moov = None
@@ -57,7 +65,7 @@ def _read_moov(path: Path) -> memoryview | None:
         for kind, start, end in _file_boxes(file, path.stat().st_size):
             if kind == b"moof":
                 return None
-            if kind == b"moov" and end - start <= _MAX_INDEX_BYTES:
+            if kind == b"moov" and moov is None and end - start <= _MAX_INDEX_BYTES:
                 file.seek(start)
                 moov = memoryview(file.read(end - start))
     return moov

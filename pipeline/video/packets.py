@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,9 @@ _DURATION_SLACK_S = 0.5
 _PROMISES_NOTHING = frozenset({"mpegts", "mpeg"})
 """Formats of recorders, which may end anywhere."""
 
+_RESTART_S = Fraction(1, 2)
+"""Seconds by which decode times have to go back where a clock starts anew: less is a slip of the recorder."""
+
 _MAX_PADDING_BYTES = 1 << 14
 
 _PACKED = re.compile(rb"DivX\d+(?:Build|b)\d+p")
@@ -64,6 +68,8 @@ class PacketTable:
         is_seekable: the container has an index that leads to the key packets.
         remarks: what of the file is not used, for people.
         is_damaged: some packet can be seen to be damaged; False where they were not looked at.
+        shifts: ticks by which `pts` is later than the packet in the file says, int64, shape (P,): of joined recordings
+            whose clock starts anew; None where none is.
     """
 
     pts: NDArray[np.int64]
@@ -76,6 +82,7 @@ class PacketTable:
     is_seekable: bool
     remarks: tuple[str, ...] = ()
     is_damaged: bool = False
+    shifts: NDArray[np.int64] | None = None
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
@@ -188,15 +195,23 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     time_base, rate = _time_base(stream), _nominal_rate(stream)
     if is_packed:
         rows = [(None, *row[1:]) for row in rows]
-    pts, has_timestamps = _presentation_times(rows, max(1, int(1 / ((rate or _DEFAULT_RATE) * time_base))), path)
+    frame_ticks = max(1, int(1 / ((rate or _DEFAULT_RATE) * time_base)))
+    starts = [0] if _PROMISES_NOTHING.isdisjoint(_formats(container)) else _clock_starts(rows, time_base)
     is_key = np.array([row[2] for row in rows], dtype=bool)
+    # A segment of a longer recording: what comes before its first key packet needs pictures that are elsewhere.
+    is_headless = _is_headless(rows, is_key, starts)
+    rows, shifts = _with_one_clock(rows, starts, is_headless, frame_ticks)
     is_shown = np.array([row[3] for row in rows], dtype=bool)
+    pts, has_timestamps = _presentation_times(rows, is_shown & ~is_headless, frame_ticks, path)
     remarks = []
-    first_key = int(is_key.argmax()) if is_key.any() else 0
-    if first_key and has_timestamps:
-        # A segment of a longer recording: what comes before its first key packet needs pictures that are elsewhere.
-        is_shown &= (np.arange(len(rows)) >= first_key) & (pts >= pts[first_key])
-        remarks.append(f"{first_key} frames before the first complete picture cannot be decoded and are left out")
+    if has_timestamps and is_headless.any():
+        is_shown &= ~is_headless
+        remarks.append(f"{is_headless.sum()} frames before a complete picture cannot be decoded and are left out")
+    for start in starts[1:]:
+        at_s = float((pts[start:][is_shown[start:]].min() - pts[is_shown].min()) * time_base)
+        remarks.append(f"joined recordings: the clock starts anew at {at_s:.2f} s, and the times go on")
+    if "mp4" in _formats(container) and (behind := mp4.bytes_of_second_file(path)):
+        remarks.append(f"its last {behind} bytes are a second MP4 file, which players do not show: split the two")
     if not _PROMISES_NOTHING.isdisjoint(_formats(container)) and container.size - last_byte > _MAX_PADDING_BYTES:
         remarks.append(f"its last {container.size - last_byte} bytes hold no video")
     return PacketTable(
@@ -207,13 +222,61 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
         last_duration=rows[-1][4] if rows else 0,
         nominal_rate=rate,
         has_timestamps=has_timestamps,
+        shifts=shifts if has_timestamps else None,
         is_seekable=has_timestamps and not _HAS_INDEX.isdisjoint(_formats(container)),
         remarks=tuple(remarks),
         is_damaged=is_damaged,
     )
 
 
-def _presentation_times(rows: Sequence[_Row], frame_ticks: int, path: Path) -> tuple[NDArray[np.int64], bool]:
+def _clock_starts(rows: Sequence[_Row], time_base: Fraction) -> list[int]:
+    """Return the positions of the packets at which a clock starts: the first, and those where recordings are joined."""
+    dts = [row[1] for row in rows]
+    back = _RESTART_S / time_base
+    restarts = [
+        place
+        for place, (before, after) in enumerate(pairwise(dts), start=1)
+        if before is not None and after is not None and after < before - back
+    ]
+    return [0, *restarts]
+
+
+def _with_one_clock(
+    rows: list[_Row], starts: Sequence[int], is_headless: NDArray[np.bool_], frame_ticks: int
+) -> tuple[list[_Row], NDArray[np.int64] | None]:
+    """Return the packets with the clock of the first recording going on through all, and what was added to each."""
+    if len(starts) == 1 or any(row[0] is None or row[1] is None for row in rows):
+        return rows, None
+    pts = np.array([row[0] for row in rows], dtype=np.int64)
+    shifts = np.zeros(len(rows), dtype=np.int64)
+    is_timed = ~is_headless
+    for start, stop in pairwise([*starts[1:], len(rows)]):
+        if is_timed[:start].any() and is_timed[start:stop].any():
+            end = int((pts + shifts)[:start][is_timed[:start]].max()) + frame_ticks
+            shifts[start:stop] = end - int(pts[start:stop][is_timed[start:stop]].min())
+    # Frames are told apart by their times: those that are not shown get times that no other has.
+    hidden = np.flatnonzero(is_headless)
+    shifts[hidden] = int((pts + shifts)[is_timed].min(initial=0)) - 1 - hidden - pts[hidden]
+    moved = zip(rows, (pts + shifts).tolist(), shifts.tolist(), strict=True)
+    return [(time, (row[1] or 0) + shift, *row[2:]) for row, time, shift in moved], shifts
+
+
+def _is_headless(rows: Sequence[_Row], is_key: NDArray[np.bool_], starts: Sequence[int]) -> NDArray[np.bool_]:
+    """Return which packets need a picture that stands before the first key packet of their recording, shape (P,)."""
+    headless = np.zeros(len(rows), dtype=bool)
+    if any(row[0] is None for row in rows):
+        return headless
+    pts = np.array([row[0] for row in rows], dtype=np.int64)
+    for start, stop in pairwise([*starts, len(pts)]):
+        keys = start + np.flatnonzero(is_key[start:stop])
+        if len(keys) and keys[0] > start:
+            headless[start:stop] = (np.arange(start, stop) < keys[0]) | (pts[start:stop] < pts[keys[0]])
+    return headless
+
+
+def _presentation_times(
+    rows: Sequence[_Row], is_shown: NDArray[np.bool_], frame_ticks: int, path: Path
+) -> tuple[NDArray[np.int64], bool]:
     """Return the pts of packets and whether each is its own; made up from dts, or from the frame rate, where not.
 
     In AVI files and bare streams a packet may have no pts, in damaged recordings two packets may share one. Decode
@@ -224,7 +287,7 @@ def _presentation_times(rows: Sequence[_Row], frame_ticks: int, path: Path) -> t
     if None in times:
         return np.arange(len(rows), dtype=np.int64) * frame_ticks, False
     ticks = np.array(times, dtype=np.int64)
-    shown = ticks[[row[3] for row in rows]]
+    shown = ticks[is_shown]
     _check_order(shown, path)
     if times is pts and len(np.unique(shown)) == len(shown):
         return ticks, True

@@ -297,6 +297,8 @@ class _PacketCursor:
             self.close()
             raise
         self._pts: list[int] = self.table.pts.tolist()
+        shifts = self.table.shifts
+        self._file_pts = self._pts if shifts is None else (self.table.pts - shifts).tolist()
         self._may_seek = self.table.is_seekable
         self._next: int | None = None  # position of the packet that comes next; None: nowhere known
 
@@ -318,9 +320,11 @@ class _PacketCursor:
         position = self._go_to(start)
         self.stream.codec_context.flush_buffers()
         for packet in self._packets:
-            if self.table.has_timestamps and (position >= len(self._pts) or packet.pts != self._pts[position]):
+            if self.table.has_timestamps and (position >= len(self._pts) or packet.pts != self._file_pts[position]):
                 self._may_seek, self._next = False, None
                 raise _LostPlaceError
+            if self.table.shifts is not None:
+                packet.pts = self._pts[position]
             self._next = position + 1
             if self._is_damaged(packet):
                 _note_damage(self._path)

@@ -42,6 +42,32 @@ def test_recorders_files_are_taken_and_what_else_looks_like_video_is_named(
     assert named == ["e.mp4.part", "f.g64"]
 
 
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("clip.1", b"\0\0\0\x20ftypisom"),
+        ("clip", b"\x1aE\xdf\xa3"),
+        ("clip.dat", b"RIFF\0\0\0\0AVI LIST"),
+        ("clip.rec", (b"G" + bytes(187)) * 2),
+        ("clip.bin", b"DHAV\xfd"),
+    ],
+)
+def test_a_video_under_another_ending_is_named(
+    name: str, head: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / name).write_bytes(head)
+    for other, content in {
+        "a.heic": head,
+        "song": b"\0\0\0\x20ftypM4A ",
+        "empty": b"",
+        "note": b"Good morning",
+    }.items():
+        (tmp_path / other).write_bytes(content)
+    assert list(list_sources([str(tmp_path)])) == []
+    [record] = caplog.records
+    assert record.getMessage().startswith(f"{tmp_path / name}: begins like a video and is not taken")
+
+
 def test_equal_names_in_two_folders_keep_different_names(tmp_path: Path) -> None:
     for name in ("a/x.mp4", "b/x.mp4"):
         touch(tmp_path / name)

@@ -43,7 +43,7 @@ def test_a_segment_begins_with_its_first_complete_picture(film: Film, tmp_path: 
     path = copy_odd(film("h264.ts"), tmp_path / "segment.ts", keep=lambda place: place >= 15)
     facts = probe(path)
     assert facts.num_frames == 70
-    assert facts.remarks == ("15 frames before the first complete picture cannot be decoded and are left out",)
+    assert facts.remarks == ("15 frames before a complete picture cannot be decoded and are left out",)
     assert _shown(path, number_of) == [
         (30 + index, pytest.approx(index * PER_FRAME_S, abs=1e-4)) for index in range(70)
     ]
@@ -182,3 +182,70 @@ def test_a_lost_frame_is_found_by_ingest_as_it_comes(film: Film, tmp_path: Path,
     [lost] = set(range(100)) - there.keys()
     assert start_s == pytest.approx(lost * PER_FRAME_S)
     assert there == {number: pytest.approx(number * PER_FRAME_S) for number in range(100) if number != lost}
+
+
+@pytest.mark.parametrize(("suffix", "chosen"), [("mkv", 1), ("ts", 1), ("mp4", 0)])
+def test_of_two_streams_the_one_is_read_that_ffmpeg_reads(suffix: str, chosen: int, tmp_path: Path) -> None:
+    """An MP4 file marks one stream as default, which counts more than size; the other formats here mark none."""
+    path = tmp_path / f"sub_stream_first.{suffix}"
+    with av.open(str(path), "w") as output:
+        sizes = [(64, 48), (128, 96)]
+        streams = [output.add_stream("libx264", rate=25, options={"preset": "ultrafast"}) for _ in sizes]
+        for stream, (width, height) in zip(streams, sizes, strict=True):
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for stream, (width, height) in zip(streams, sizes, strict=True):
+            for index in range(30):
+                frame = av.VideoFrame.from_ndarray(np.full((height, width, 3), 8 * index, np.uint8), format="rgb24")
+                frame.pts = index
+                output.mux(stream.encode(frame))
+            output.mux(stream.encode(None))
+    width, height = sizes[chosen]
+    facts = probe(path)
+    assert (facts.width, facts.height, facts.num_frames) == (width, height, 30)
+    assert facts.remarks == (f"of its 2 video streams the one with index {chosen} is read: h264, {width}x{height}",)
+
+
+def test_joined_recordings_whose_clock_starts_anew_go_on(film: Film, tmp_path: Path, number_of: NumberOf) -> None:
+    path = tmp_path / "joined.ts"
+    path.write_bytes(film("h264.ts").read_bytes() * 2)
+    facts = probe(path)
+    assert (facts.num_frames, facts.fps) == (200, pytest.approx(25.0, rel=1e-3))
+    assert facts.lost == ()
+    assert facts.duration_s == pytest.approx(8.0, abs=1e-3)
+    assert facts.remarks == ("joined recordings: the clock starts anew at 4.00 s, and the times go on",)
+    assert _shown(path, number_of) == [
+        (index % 100, pytest.approx(index * PER_FRAME_S, abs=1e-3)) for index in range(200)
+    ]
+    with open_reader(path) as reader:
+        assert [number_of(picture) for picture in reader.frames_at([150, 3, 99, 100])] == [50, 3, 99, 0]
+    [clip] = cut_clips(path, [ClipSpan(90, 110, tmp_path / "clip.mp4")])
+    assert isinstance(clip, Path)
+    assert [number for number, _ in _shown(clip, number_of)] == [*range(90, 100), *range(10)]
+
+
+def test_a_recording_joined_between_two_key_frames_goes_on_with_its_first_picture(
+    film: Film, tmp_path: Path, number_of: NumberOf
+) -> None:
+    second = copy_odd(film("h264.ts"), tmp_path / "second.ts", keep=lambda place: place >= 15)
+    path = tmp_path / "joined.ts"
+    path.write_bytes(film("h264.ts").read_bytes() + second.read_bytes())
+    facts = probe(path)
+    assert facts.num_frames == 170
+    assert "15 frames before a complete picture" in facts.remarks[0]
+    numbers = [*range(100), *range(30, 100)]
+    assert _shown(path, number_of) == [
+        (number, pytest.approx(index * PER_FRAME_S, abs=1e-3)) for index, number in enumerate(numbers)
+    ]
+
+
+def test_of_two_mp4_files_in_one_the_first_is_read(film: Film, tmp_path: Path, number_of: NumberOf) -> None:
+    for name in ("h264.mp4", "fast start.mp4"):
+        path = tmp_path / name
+        second = film("rotated.mp4").read_bytes()
+        path.write_bytes(film(name).read_bytes() + second)
+        facts = probe(path)
+        assert facts.num_frames == 100
+        assert facts.remarks == (
+            f"its last {len(second)} bytes are a second MP4 file, which players do not show: split the two",
+        )
+        assert [number for number, _ in _shown(path, number_of)] == list(range(100))
