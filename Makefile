@@ -15,7 +15,7 @@ SETUP := $(VENV)/.setup
 DEV   := $(VENV)/.setup-dev
 DOCS  := $(VENV)/.setup-docs
 
-.PHONY: setup demo test test-all check docs label-studio label-studio-install clean
+.PHONY: setup demo test test-all check docs label-studio label-studio-install llm llm-serve test-llm clean
 
 setup: $(SETUP)  ## make .venv with the `holmes` command in it
 
@@ -43,7 +43,7 @@ test: $(DEV)  ## the unit tests, one process per core
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-all: $(DEV)  ## the unit tests, and the tests against real servers
-	@$(BIN)/python -m pytest -m "not gpu"
+	@$(BIN)/python -m pytest -m "not gpu and not llm"
 
 check: $(DEV)  ## lint, format, types and the direction of imports
 	@$(BIN)/ruff check .
@@ -79,6 +79,25 @@ $(STUDIO)/.setup:
 	@echo "setting up $(STUDIO): some minutes and 1 GB once"
 	@$(PYTHON) -m venv $(STUDIO)
 	@$(STUDIO)/bin/pip install --quiet --disable-pip-version-check label-studio==1.23.2
+	@touch $@
+
+LLM      := .venv-llm
+LLM_HOME := .llm
+LLM_PORT ?= 8001
+
+llm: $(LLM)/.setup  ## fetch a small language model and a server for it, 1.1 GB once; starts nothing
+	@$(LLM)/bin/python tests/helpers/llama_model.py fetch $(LLM_HOME)
+
+llm-serve: llm  ## serve that model on the loopback: an OpenAI-compatible endpoint without a key
+	@$(LLM)/bin/python tests/helpers/llama_model.py serve $(LLM_HOME) --port $(LLM_PORT)
+
+test-llm: $(DEV) llm  ## a build and a judge with that model, some minutes
+	@$(BIN)/python -m pytest -m llm -s
+
+# for tests and trials alone: no dependency of ours
+$(LLM)/.setup:
+	@$(PYTHON) -m venv $(LLM)
+	@$(LLM)/bin/pip install --quiet --disable-pip-version-check xllamacpp==2026.10.11549
 	@touch $@
 
 clean:  ## remove what was set up and the demo's output

@@ -130,6 +130,20 @@ def check_answer(
     return None
 
 
+def find_slip(answer: str, task: Task, label: str, caption: Caption) -> RecordError | None:
+    """Return the first slip of wording for which `check_answer` would drop an answer, whatever its settings, or None.
+
+    These are the slips that a writer can mend: words of the prompt, a writer who speaks, a verdict against the label,
+    repetition.
+    """
+    pair = InstructionPair(
+        pair_id="", clip_id=caption.clip_id, task=task.value, question="", answer=answer, label=label, llm="",
+        prompt_hash="", raw_response="",
+    )  # fmt: skip
+    faults = (check(pair, caption, _ANY_SETTINGS) for check in _MENDABLE)
+    return next((fault for fault in faults if fault is not None), None)
+
+
 def near_duplicates(pairs: Iterable[InstructionPair], config: FilterConfig) -> dict[str, RecordError]:
     """Find the answers of one video that say what an earlier kept answer to the same task says, by pair id.
 
@@ -224,6 +238,9 @@ def _check_repetition(pair: InstructionPair, caption: Caption | None, config: Fi
 _CHECKS: Sequence[_Check] = (
     _check_refusal, _check_leak, _check_language, _check_speaker, _check_length, _check_verdict, _check_repetition,
 )  # fmt: skip
+
+_MENDABLE: Sequence[_Check] = (_check_leak, _check_speaker, _check_verdict, _check_repetition)
+_ANY_SETTINGS = FilterConfig()
 
 
 def stated_verdicts(text: str) -> set[str]:

@@ -1,7 +1,8 @@
-"""Asking for a JSON object, with one second chance where the reply cannot be read."""
+"""Asking for a JSON object, with one second chance where the reply cannot be read or used."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 from pydantic import BaseModel
@@ -23,8 +24,17 @@ REPAIR = "repair"
 _MAX_REFUSED_CHARS = 8000
 
 
-async def ask_for(kind: type[M], chat: Chat, asked: ChatRequest, settings: ChatSettings) -> tuple[M, Completion]:
+async def ask_for(
+    kind: type[M],
+    chat: Chat,
+    asked: ChatRequest,
+    settings: ChatSettings,
+    find_slip: Callable[[M], RecordError | None] | None = None,
+) -> tuple[M, Completion]:
     """Return the object that `asked` brings, and the reply that it stood in; asked once more with the fault quoted.
+
+    `find_slip` tells what is wrong with an object that can be read: it is asked for once more as well, and the second
+    one stands as it is.
 
     Raises:
         RecordError: neither reply can be read, or there is none.
@@ -32,7 +42,10 @@ async def ask_for(kind: type[M], chat: Chat, asked: ChatRequest, settings: ChatS
     """
     completion = await chat.complete(asked)
     try:
-        return parse_object(kind, answer_of(completion, settings)), completion
+        found = parse_object(kind, answer_of(completion, settings))
+        if find_slip is None or (slip := find_slip(found)) is None:
+            return found, completion
+        raise ReplyError(f"{slip.reason.value}: {slip.detail}")
     except ReplyError as fault:
         completion = await chat.complete(_repair(asked, completion, fault, settings))
     try:

@@ -13,8 +13,9 @@ from pipeline.models.base import Draft, SynthesisRequest
 from pipeline.models.chat.asking import REPAIR, ask_for, in_full
 from pipeline.models.chat.messages import Chat, ChatRequest
 from pipeline.models.chat.settings import ChatSettings
-from pipeline.models.replies import REPLIES, check_verdict, expected_judgement, quote, response_format
+from pipeline.models.replies import REPLIES, Reply, check_verdict, expected_judgement, quote, response_format
 from pipeline.prompts import Message, Prompt, load_prompt
+from pipeline.quality.rules import find_slip
 from pipeline.records import NORMAL, Reason, Task
 from pipeline.taxonomy import describe_class
 
@@ -61,6 +62,8 @@ class Drafter:
     async def draft(self, chat: Chat, request: SynthesisRequest) -> Draft | RecordError:
         """Return the draft of one request, or why there is none.
 
+        A slip of wording for which the filter would drop the answer is given the second chance too.
+
         Raises:
             SetupError: from the chat.
         """
@@ -68,8 +71,15 @@ class Drafter:
             return RecordError(Reason.EMPTY_TEXT, f"clip {request.clip.clip_id}: the caption is empty")
         prompt, messages = write_messages(request)
         asked = ChatRequest(messages=messages, response_format=response_format(request.task))
+
+        def slip_of(reply: Reply) -> RecordError | None:
+            # to judge against the label is no slip of wording
+            if reply.verdict not in (None, expected_judgement(request.clip.label)):
+                return None
+            return find_slip(reply.answer(), request.task, request.clip.label, request.caption)
+
         try:
-            reply, completion = await ask_for(REPLIES[request.task], chat, asked, self._settings)
+            reply, completion = await ask_for(REPLIES[request.task], chat, asked, self._settings, slip_of)
             check_verdict(reply, request.clip.label, f"{quote(completion.text)}{in_full(completion)}")
         except RecordError as fault:
             return fault

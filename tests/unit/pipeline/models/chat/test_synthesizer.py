@@ -232,6 +232,36 @@ def test_a_broken_reply_is_repaired_once_with_the_fault_quoted() -> None:
     assert "no complete JSON object" in repair["content"]
 
 
+@pytest.mark.parametrize(
+    ("slip", "named"),
+    [
+        ({"analysis": GOOD["description"]}, "repetition: a sentence stands there 2 times"),
+        ({"analysis": "The caption does not say who began."}, "leaked_prompt: 'The caption does'"),
+        ({"analysis": "I see that both men can be injured."}, "first_person"),
+    ],
+    ids=["repetition", "leak", "speaker"],
+)
+def test_an_answer_that_the_filter_would_drop_for_its_words_is_mended_once(slip: dict[str, str], named: str) -> None:
+    spoilt = json.dumps({**GOOD, **slip})
+    with serving(lambda body, number: spoilt if number == 0 else json.dumps(GOOD)) as server:
+        draft = only(ask(server, [request()]))
+    assert isinstance(draft, Draft)
+    assert draft.answer == ANSWER
+    assert named in server.bodies[1]["messages"][-1]["content"]
+    with serving(lambda body, number: spoilt) as server:
+        stubborn = only(ask(server, [request()]))
+    assert isinstance(stubborn, Draft), "the filter decides about what is not mended"
+    assert len(server.bodies) == 2
+
+
+def test_an_analysis_against_its_own_verdict_is_mended_once() -> None:
+    replies = [{"judgement": "abnormal", "analysis": text} for text in ("The video is normal.", "The car burns.")]
+    with serving(lambda body, number: json.dumps(replies[number])) as server:
+        draft = only(ask(server, [request(task=Task.ANALYSIS)]))
+    assert isinstance(draft, Draft)
+    assert draft.answer == "The car burns."
+
+
 def test_a_cut_off_reply_is_asked_to_be_brief() -> None:
     def respond(body: dict[str, Any], number: int) -> Any:
         return (200, {}, completion('{"judgement": "abn', "length")) if number == 0 else json.dumps(GOOD)
@@ -269,6 +299,7 @@ def test_a_judgement_against_the_label_is_rejected() -> None:
     assert isinstance(fault, RecordError)
     assert fault.reason is Reason.WRONG_VERDICT
     assert "judged abnormal, the label is Normal" in fault.detail
+    assert len(server.bodies) == 1
 
 
 def test_an_empty_caption_costs_no_request() -> None:
