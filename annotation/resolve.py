@@ -190,18 +190,17 @@ def _resolve_frame(foreign: ForeignGlance, video: Video, timeline: Timeline) -> 
     """
     frame, rate = foreign.frame_index, foreign.frame_rate
     size = f"{video.video_id}, a video of {timeline.num_frames} frames ({timeline.duration_s:.2f} s)"
+    late_s = timeline.start_s if foreign.by_player else 0.0
     if frame is None:
         time_s = foreign.time_s
         if time_s is None:
             raise RecordError(Reason.MALFORMED_ROW, "the click has neither a frame nor a time")
-        if time_s >= 0 and foreign.by_player:
-            time_s = max(0.0, time_s - timeline.start_s)
-        if not 0 <= time_s < timeline.duration_s:
-            raise RecordError(Reason.FRAME_OUT_OF_RANGE, f"time {foreign.time_s:g} s is outside {size}")
+        if not 0 <= time_s < late_s + timeline.duration_s:
+            raise RecordError(Reason.FRAME_OUT_OF_RANGE, f"time {time_s:g} s is outside {size}")
+        time_s = max(0.0, time_s - late_s)
         _check_not_lost(time_s, video)
         return timeline.frame_at(time_s)
     last = foreign.last_frame
-    late_s = timeline.start_s if foreign.by_player else 0.0
     if last is not None and last / (rate or video.fps) > late_s + timeline.duration_s + SPAN_SLACK_S:
         # its middle may well lie inside, and would be a click on a frame that nobody chose
         raise RecordError(Reason.FRAME_OUT_OF_RANGE, f"the range ends at frame {last}, past the end of {size}")

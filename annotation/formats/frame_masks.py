@@ -1,8 +1,8 @@
 """Read the frame labels of UBnormal, ShanghaiTech and Avenue: one .npy a video, not 0 where a frame is abnormal.
 
 The array has one number a frame, or one mask of pixels a frame, frames first, for every frame of the video. The file is
-called as the video is, with or without `_gt`, `_mask`, `_label` and their like behind it. There is no class: the event is
-abnormal and no more. The files of a folder are read as one.
+called as the video is, with or without `_gt`, `_mask`, `_label` and their like behind it. There is no class: the event
+is abnormal and no more. The files of a folder are read as one.
 
 Source: https://github.com/lilygeorgescu/UBnormal, https://svip-lab.github.io/dataset/campus_dataset.html (the folder
 test_frame_mask) and http://www.cse.cuhk.edu.hk/leojia/projects/detectabnormal/dataset.html.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import re
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -63,7 +64,8 @@ def read_frame_masks(source: Source) -> Import:
         raise DataError(f"{source.path}: not one NumPy array (.npy)")
     try:
         mask = np.load(io.BytesIO(source.path.read_bytes()), allow_pickle=False)
-    except (OSError, ValueError) as fault:
+    except (OSError, ValueError, MemoryError, TokenError) as fault:
+        # a header that is no Python reaches NumPy's tokenizer, and one that is damaged may ask for any size
         raise DataError(f"{source.path}: not a readable array: {fault}") from None
     if mask.ndim == 2 and 1 in mask.shape:
         mask = mask.reshape(-1)

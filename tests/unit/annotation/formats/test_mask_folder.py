@@ -18,8 +18,8 @@ from pipeline.records import Video
 
 def video(name: str, num_frames: int = 100) -> Video:
     return Video(
-        video_id=name, path=f"/films/{name}.mp4", sha256="", fps=25.0, num_frames=num_frames, duration_s=num_frames / 25,
-        width=64, height=48, codec="h264", label=None, split=None, source="test",
+        video_id=name, path=f"/films/{name}.mp4", sha256="", fps=25.0, num_frames=num_frames,
+        duration_s=num_frames / 25, width=64, height=48, codec="h264", label=None, split=None, source="test",
     )  # fmt: skip
 
 
@@ -59,9 +59,9 @@ SPANS = [(10, 20), (50, 51)]
 
 def test_ground_truth_of_a_folder(folder: Path, index: VideoIndex) -> None:
     truth = read_ground_truth(folder, index)
-    assert {name: [(event.start_frame, event.end_frame) for event in events] for name, events in truth.events.items()} == {
-        "fight": SPANS
-    }
+    assert {
+        name: [(event.start_frame, event.end_frame) for event in events] for name, events in truth.events.items()
+    } == {"fight": SPANS}
     assert truth.normal == {"calm"}
     assert truth.incomplete == {"short", "calm_too_long", "damaged"}
     said = "\n".join(truth.faults)
