@@ -64,16 +64,19 @@ def read_ground_truth(path: Path, index: VideoIndex) -> GroundTruth:
     ]
     timelines = timelines_of(video for video, span in placed if _needs_timeline(span))
     for video, span in placed:
-        if span.kind is SpanKind.EVENT:
-            try:
-                event = _in_frames(span, video, index, timelines.get(video.video_id))
-            except RecordError as fault:
-                truth.faults.append(f"{span.place}: {fault}")
-                truth.incomplete.add(video.video_id)
-            else:
-                truth.events.setdefault(video.video_id, []).append(event)
-        elif span.category is not None and canonical(span.category) == NORMAL:
+        is_normal = span.kind is SpanKind.VIDEO and canonical(span.category or "") == NORMAL
+        if span.kind is SpanKind.VIDEO and not is_normal:
+            continue
+        try:
+            event = _in_frames(span, video, index, timelines.get(video.video_id))
+        except RecordError as fault:
+            truth.faults.append(f"{span.place}: {fault}")
+            truth.incomplete.add(video.video_id)
+            continue
+        if is_normal:
             truth.normal.add(video.video_id)
+        else:
+            truth.events.setdefault(video.video_id, []).append(event)
     return truth
 
 

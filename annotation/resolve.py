@@ -53,12 +53,14 @@ def resolve_glance(
             of the only taxonomy to accept.
 
     Raises:
-        RecordError: the video is missing or ambiguous, the click lies outside it or is counted at a frame rate that
-            contradicts its length, the class is unknown, or the video is labelled Normal.
+        RecordError: the video is missing or ambiguous, or not as long as the source says it is; the click lies outside
+            it or is counted at a frame rate that contradicts its length, the class is unknown, or the video is labelled
+            Normal.
     """
     video = index.find(foreign.video, foreign.paths)
     category = _resolve_category(foreign.category, video, index, taxonomy)
     timeline = timeline_of(video) if timeline_of else constant_rate(video)
+    _check_length(foreign, video, timeline)
     frame_index = _resolve_frame(foreign, video, timeline)
     rate = foreign.frame_rate
     # another rate is placed by time, as the annotator saw it, and stays visible in the table
@@ -102,9 +104,11 @@ def resolve_span(foreign: ForeignSpan, index: VideoIndex, timeline_of: TimelineO
     timeline = timeline_of(video) if timeline_of else constant_rate(video)
     _check_length(foreign, video, timeline)
 
+    late_s = timeline.start_s if foreign.by_player else 0.0
+
     def bound(frame: int | None, time_s: float | None, default_s: float) -> float:
         if frame is None:
-            return default_s if time_s is None else time_s
+            return default_s if time_s is None else max(0.0, time_s - late_s)
         rate = foreign.frame_rate or video.fps
         if not _same_rate(rate, video.fps):
             return frame / rate
@@ -129,9 +133,14 @@ def resolve_span(foreign: ForeignSpan, index: VideoIndex, timeline_of: TimelineO
     )
 
 
-def _check_length(foreign: ForeignSpan, video: Video, timeline: Timeline) -> None:
-    """Refuse a span of a file that is much longer or shorter than the one ingested: another cut, or another rate."""
+def _check_length(foreign: ForeignSpan | ForeignGlance, video: Video, timeline: Timeline) -> None:
+    """Refuse what is said of a file much longer or shorter than the one ingested: another cut, or another rate."""
     if foreign.num_frames is None:
+        return
+    if foreign.is_exact:
+        if foreign.num_frames != timeline.num_frames:
+            detail = f"{foreign.num_frames} frames are labelled; {video.video_id} has {timeline.num_frames}"
+            raise RecordError(Reason.FRAME_RATE_CONFLICT, detail)
         return
     rate = foreign.frame_rate or video.fps
     length_s = foreign.num_frames / rate
@@ -180,16 +189,17 @@ def _resolve_frame(foreign: ForeignGlance, video: Video, timeline: Timeline) -> 
     """
     frame, rate = foreign.frame_index, foreign.frame_rate
     size = f"{video.video_id}, a video of {timeline.num_frames} frames ({timeline.duration_s:.2f} s)"
+    late_s = timeline.start_s if foreign.by_player else 0.0
     if frame is None:
         time_s = foreign.time_s
         if time_s is None:
             raise RecordError(Reason.MALFORMED_ROW, "the click has neither a frame nor a time")
-        if not 0 <= time_s < timeline.duration_s:
+        if not 0 <= time_s < late_s + timeline.duration_s:
             raise RecordError(Reason.FRAME_OUT_OF_RANGE, f"time {time_s:g} s is outside {size}")
+        time_s = max(0.0, time_s - late_s)
         _check_not_lost(time_s, video)
         return timeline.frame_at(time_s)
     last = foreign.last_frame
-    late_s = timeline.start_s if foreign.by_player else 0.0
     if last is not None and last / (rate or video.fps) > late_s + timeline.duration_s + SPAN_SLACK_S:
         # its middle may well lie inside, and would be a click on a frame that nobody chose
         raise RecordError(Reason.FRAME_OUT_OF_RANGE, f"the range ends at frame {last}, past the end of {size}")

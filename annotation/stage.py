@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from annotation.formats.foreign import ForeignGlance, Viewing
+from annotation.formats.foreign import ForeignGlance, Import, SpanKind, Viewing
 from annotation.formats.registry import read_annotations
 from annotation.resolve import resolve_glances
 from annotation.timeline import ConstantRate, constant_rate
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NAMED = 10
+_NO_EVENTS = frozenset({SpanKind.CAPTION, SpanKind.CLIP})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ class GlancesStage(TableOnly):
         self._items: list[ForeignGlance | Viewing | BadAnnotation] | None = None
 
     def identity(self) -> Mapping[str, Any]:
-        return {"code": 4, **self._config.identity()}
+        return {"code": 5, **self._config.identity()}
 
     def units(self) -> Iterator[Unit[VideoClicks | BadAnnotation]]:
         index = self._videos()
@@ -157,15 +158,24 @@ class GlancesStage(TableOnly):
             middles = [click for span in found.spans if (click := span.middle())]
             if self._config.spans == "middle":
                 yield from middles
-            elif found.spans and not found.glances:
-                detail = f"{name}: {len(found.spans)} spans of format {found.format}: not single-frame annotations"
-                if middles:
-                    detail += "; glance.spans=middle clicks on the middle of each event"
-                yield BadAnnotation(place=name, fault=RecordError(Reason.MALFORMED_ROW, detail))
+            if detail := self._left_out(found, middles):
+                if found.glances:
+                    logger.warning("%s: %s", name, detail)
+                else:
+                    yield BadAnnotation(place=name, fault=RecordError(Reason.MALFORMED_ROW, f"{name}: {detail}"))
             yield from found.glances
             yield from found.viewings
             for bad in found.faults:
                 yield BadAnnotation(place=bad.place, fault=RecordError(bad.reason, bad.detail))
+
+    def _left_out(self, found: Import, middles: Sequence[ForeignGlance]) -> str | None:
+        """Return what is said of spans that give no click, None where there are none or they need give none."""
+        detail = f"{len(found.spans)} spans of format {found.format}: not single-frame annotations"
+        if self._config.spans == "ignore":
+            hint = "; glance.spans=middle clicks on the middle of each event" if middles else ""
+            return detail + hint if found.spans else None
+        # that a video is normal is no click either, but nothing that was left out
+        return detail if not middles and any(span.kind in _NO_EVENTS for span in found.spans) else None
 
 
 def read_timelines(paths: Iterable[str | None], reading: VideoConfig) -> Iterator[Timeline | RecordError]:

@@ -218,7 +218,7 @@ def validate(path: Annotated[Path, typer.Argument(help="workspace or dataset fol
 @app.command("import")
 def import_(
     format_: Annotated[str, typer.Argument(metavar="FORMAT", help="auto, or the name of a format")],
-    file: Annotated[Path, typer.Argument(help="annotation file")],
+    file: Annotated[Path, typer.Argument(help="annotation file, or folder of frame masks")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Parquet file to write")],
     frame_rate: Annotated[
         float | None, typer.Option("--frame-rate", help="frame rate of a Label Studio project whose tasks lack it")
@@ -277,7 +277,10 @@ def eval_detector(
     *,
     workspace: Annotated[str, typer.Option("--workspace", help="workspace with scores")],
     ground_truth: Annotated[
-        Path, typer.Option("--ground-truth", help="file of events, in any format that `import` reads")
+        Path,
+        typer.Option(
+            "--ground-truth", help="file of events in any format that `import` reads, or folder of frame masks"
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object instead of a table")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="folder for curves and score plots")] = None,

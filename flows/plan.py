@@ -166,7 +166,8 @@ def check_inputs(config: BuildConfig) -> None:
             raise ConfigError("caption.backend=human needs caption.files: UCA, HIVAU-70k or CSV sentences")
     for setting, names in files.items():
         for name in names:
-            if not Path(name).is_file():
+            is_folder = setting == "glances" and Path(name).is_dir()
+            if not Path(name).is_file() and not is_folder:
                 raise ConfigError(f"{setting}: {name}: no such file")
     if config.caption.backend == "hf" and not config.caption.model:
         raise ConfigError("caption.backend=hf needs caption.model: a model id or folder")

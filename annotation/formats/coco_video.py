@@ -40,10 +40,9 @@ def read_coco_video(source: Source) -> Import:
         )
     payload, found = source.json, Import(format="coco-video")
     videos = {
-        one.get("id"): str(one.get("name") or one.get("file_name") or _folder(one))
-        for one in _objects(payload, "videos")
+        one["id"]: str(one.get("name") or one.get("file_name") or _folder(one)) for one in _objects(payload, "videos")
     }
-    classes = {one.get("id"): str(one.get("name")) for one in _objects(payload, "categories")}
+    classes = {one["id"]: str(one.get("name")) for one in _objects(payload, "categories")}
     images: dict[Any, tuple[str, int]] = {}
     looked_at: defaultdict[str, set[int]] = defaultdict(set)
     for number, image in enumerate(_objects(payload, "images")):
@@ -53,7 +52,7 @@ def read_coco_video(source: Source) -> Import:
         except ValueError as fault:
             found.fault(f"{source.name}: $.images[{number}]", None, Reason.MALFORMED_ROW, fault)
             continue
-        images[image.get("id")] = video, frame
+        images[image["id"]] = video, frame
         looked_at[video].add(frame)
     marked: _Marked = defaultdict(set)
     for number, mark in enumerate(_objects(payload, "annotations")):
@@ -76,8 +75,10 @@ def read_coco_video(source: Source) -> Import:
 
 
 def _objects(payload: dict[str, Any], part: str) -> list[dict[str, Any]]:
+    """Return the objects of a part that have an id by which others can name them."""
     entries = payload.get(part)
-    return [one for one in entries if isinstance(one, dict)] if isinstance(entries, list) else []
+    objects = [one for one in entries if isinstance(one, dict)] if isinstance(entries, list) else []
+    return [one for one in objects if isinstance(one.get("id"), int | str)]
 
 
 def _known(known: dict[Any, Any], entry: dict[str, Any], key: str) -> Any:

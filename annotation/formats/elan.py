@@ -92,6 +92,7 @@ def _take(found: Import, names: tuple[str, ...], bounds_s: tuple[float, float], 
             end_s=end_s,
             category=said,
             kind=SpanKind.EVENT,
+            by_player=True,
             place=place,
         )
     )

@@ -35,8 +35,9 @@ class ForeignGlance:
 
     `video` is the name as written; `paths` are further names of the same file, the most telling first. `frame_index`
     is 0-based and counted at `frame_rate` frames a second; a `frame_rate` of None means frames as a decoder puts them
-    out. `by_player` says that the frames are those of Label Studio's player, which seeks by time. `last_frame` ends the
-    range of which `frame_index` is the middle, None for a click on one frame.
+    out. `by_player` says that the frames or times are those of a player that starts the file at 0, as Label Studio's
+    does, which seeks by time. `last_frame` ends the range of which `frame_index` is the middle, None for a click on one
+    frame. `num_frames` and `is_exact` are as in `ForeignSpan`.
     """
 
     video: str
@@ -46,6 +47,8 @@ class ForeignGlance:
     last_frame: int | None = None
     frame_rate: float | None = None
     by_player: bool = False
+    num_frames: int | None = None
+    is_exact: bool = False
     category: str | None = None
     annotator: str | None = None
     place: str
@@ -76,7 +79,9 @@ class Viewing:
 class ForeignSpan:
     """A half-open span, in frames (0-based, [start_frame, end_frame)) or in seconds ([start_s, end_s)).
 
-    `num_frames` and `frame_rate` are what the source says of the video as a whole, None where it is silent.
+    `num_frames` and `frame_rate` are what the source says of the video as a whole, None where it is silent. `is_exact`
+    says that the source has an entry for each of the `num_frames`, so that a video of one frame more is another.
+    `by_player` says that the seconds are those of a player that starts the file at 0, be it with sound alone.
     """
 
     video: str
@@ -90,6 +95,8 @@ class ForeignSpan:
     kind: SpanKind
     frame_rate: float | None = None
     num_frames: int | None = None
+    is_exact: bool = False
+    by_player: bool = False
     place: str
 
     def middle(self) -> ForeignGlance | None:
@@ -101,6 +108,9 @@ class ForeignSpan:
             paths=self.paths,
             category=self.category,
             frame_rate=self.frame_rate,
+            num_frames=self.num_frames,
+            is_exact=self.is_exact,
+            by_player=self.by_player,
             place=f"{self.place} (middle)",
         )
         if self.start_frame is not None and self.end_frame is not None:

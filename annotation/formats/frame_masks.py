@@ -1,7 +1,8 @@
 """Read the frame labels of UBnormal, ShanghaiTech and Avenue: one .npy a video, not 0 where a frame is abnormal.
 
-The array has one number a frame, or one mask of pixels a frame, frames first. The file is called as the video is, with
-or without `_gt`, `_mask` or `_tracks` behind it. There is no class: the event is abnormal and no more.
+The array has one number a frame, or one mask of pixels a frame, frames first, for every frame of the video. The file is
+called as the video is, with or without `_gt`, `_mask`, `_label` and their like behind it. There is no class: the event
+is abnormal and no more. The files of a folder are read as one.
 
 Source: https://github.com/lilygeorgescu/UBnormal, https://svip-lab.github.io/dataset/campus_dataset.html (the folder
 test_frame_mask) and http://www.cse.cuhk.edu.hk/leojia/projects/detectabnormal/dataset.html.
@@ -11,6 +12,8 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -18,10 +21,37 @@ from annotation.formats.base import Format
 from annotation.formats.foreign import ForeignSpan, Import, SpanKind
 from annotation.source import Source
 from pipeline.errors import DataError
-from pipeline.records import ABNORMAL, NORMAL
+from pipeline.records import ABNORMAL, NORMAL, Reason
 from pipeline.sampler.intervals import runs
 
-_ENDING = re.compile(r"_(?:gt|mask|tracks?)$", re.IGNORECASE)
+SUFFIX = ".npy"
+_ENDING = re.compile(r"(?:_(?:gt|frame|pixel|mask|label|track)s?)+$", re.IGNORECASE)
+_NAMED = 5
+
+
+def read_mask_folder(folder: Path) -> Import:
+    """Read every mask of a folder, in the order of names; a file that is none is a fault and the rest goes on.
+
+    Raises:
+        DataError: the folder holds no .npy file, or cannot be read.
+    """
+    try:
+        files = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as fault:
+        raise DataError(f"{folder}: cannot be read: {fault.strerror}") from None
+    masks = [path for path in files if path.suffix.lower() == SUFFIX and path.is_file()]
+    if not masks:
+        raise DataError(f"{folder}: a folder without frame masks: one {SUFFIX} per video is expected in it")
+    found = Import(format="frame-masks")
+    for path in masks:
+        try:
+            found.spans.extend(read_frame_masks(Source(path)).spans)
+        except DataError as fault:
+            found.fault(path.name, _video(path)[0], Reason.MALFORMED_ROW, fault)
+    if others := [path.name for path in files if path not in masks]:
+        listed = ", ".join(others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
+        found.notes.append(f"{len(others)} other file(s) of the folder were not read: {listed}")
+    return found
 
 
 def read_frame_masks(source: Source) -> Import:
@@ -34,7 +64,8 @@ def read_frame_masks(source: Source) -> Import:
         raise DataError(f"{source.path}: not one NumPy array (.npy)")
     try:
         mask = np.load(io.BytesIO(source.path.read_bytes()), allow_pickle=False)
-    except (OSError, ValueError) as fault:
+    except (OSError, ValueError, MemoryError, TokenError) as fault:
+        # a header that is no Python reaches NumPy's tokenizer, and one that is damaged may ask for any size
         raise DataError(f"{source.path}: not a readable array: {fault}") from None
     if mask.ndim == 2 and 1 in mask.shape:
         mask = mask.reshape(-1)
@@ -44,23 +75,28 @@ def read_frame_masks(source: Source) -> Import:
         )
     is_abnormal = (mask != 0).reshape(len(mask), -1).any(axis=1)
     found = Import(format="frame-masks")
-    name = source.path.stem
-    video = _ENDING.sub("", name)
-    paths = (name,) if name != video else ()
+    video, paths = _video(source.path)
     if not is_abnormal.any():
         found.take(
             ForeignSpan(
-                video=video, paths=paths, category=NORMAL, kind=SpanKind.VIDEO, num_frames=len(mask), place=source.name
+                video=video, paths=paths, category=NORMAL, kind=SpanKind.VIDEO, num_frames=len(mask), is_exact=True,
+                place=source.name,
             )
-        )
+        )  # fmt: skip
     for start, end in runs(is_abnormal).tolist():
         found.take(
             ForeignSpan(
                 video=video, paths=paths, start_frame=start, end_frame=end, category=ABNORMAL, kind=SpanKind.EVENT,
-                num_frames=len(mask), place=f"{source.name}: frames {start} to {end - 1}",
+                num_frames=len(mask), is_exact=True, place=f"{source.name}: frames {start} to {end - 1}",
             )
         )  # fmt: skip
     return found
+
+
+def _video(path: Path) -> tuple[str, tuple[str, ...]]:
+    """Return the name of a mask's video, and what the file itself is called where that may be one too."""
+    name = _ENDING.sub("", path.stem)
+    return (name, (path.stem,)) if name and name != path.stem else (path.stem, ())
 
 
 FRAME_MASKS = Format(

@@ -54,11 +54,16 @@ def import_to_parquet(
                 pq.write_table(table, file, compression="zstd")
         except OSError as fault:
             raise SetupError(f"{out}: cannot be written: {fault.strerror or fault}") from None
+    notes = list(found.notes)
+    if found.glances and found.spans:
+        notes.append(
+            f"{len(found.spans)} span(s) beside the clicks are not in the table: give the file itself for those"
+        )
     return ImportSummary(
         format=found.format,
         holds="glances" if found.glances else "spans",
         rows=table.num_rows,
         videos=len(found.videos),
         faults=found.faults,
-        notes=found.notes,
+        notes=notes,
     )

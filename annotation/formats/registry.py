@@ -6,11 +6,13 @@ from pathlib import Path
 
 from annotation.formats.base import Format
 from annotation.formats.foreign import Import
+from annotation.formats.frame_masks import read_mask_folder
 from annotation.source import Source
 from pipeline.errors import ConfigError, DataError
 from pipeline.plugins import ANNOTATION_FORMATS, find_plugin, plugins
 
 AUTO = "auto"
+MASKS = "frame-masks"
 
 
 def annotation_formats() -> dict[str, Format]:
@@ -22,7 +24,7 @@ def read_annotations(path: Path | str, format: str = AUTO, *, frame_rate: float 
     """Read an annotation file of any format; its bad parts become faults and the rest goes on.
 
     Args:
-        path: the file.
+        path: the file, or a folder of frame masks.
         format: the name of a format, or `auto` to tell it from the content.
         frame_rate: frames a second at which Label Studio counted, for tasks whose data does not record it. The frames
             of all other formats are the decoder's own.
@@ -31,6 +33,8 @@ def read_annotations(path: Path | str, format: str = AUTO, *, frame_rate: float 
         DataError: the file as a whole is unusable: missing, no text, truncated, of another kind, or empty.
         ConfigError: no such format.
     """
+    if format in {AUTO, MASKS} and Path(path).is_dir():
+        return read_mask_folder(Path(path))
     if format != AUTO:
         try:
             known: Format = find_plugin(ANNOTATION_FORMATS, format).load()

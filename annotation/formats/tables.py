@@ -30,6 +30,8 @@ GLANCE_SCHEMA = pa.schema(
         ("frame_rate", pa.float64()),
         ("by_player", pa.bool_()),
         ("last_frame", pa.int64()),
+        ("num_frames", pa.int64()),
+        ("is_exact", pa.bool_()),
         ("paths", pa.list_(pa.string())),
     ]
 )
@@ -46,6 +48,8 @@ SPAN_SCHEMA = pa.schema(
         ("origin", pa.string()),
         ("frame_rate", pa.float64()),
         ("num_frames", pa.int64()),
+        ("is_exact", pa.bool_()),
+        ("by_player", pa.bool_()),
         ("paths", pa.list_(pa.string())),
     ]
 )
@@ -92,8 +96,10 @@ def read_holmes(source: Source) -> Import:
         else:
             said = {name: row.get(name) for name in schema.names if name not in _NAMES}
             said |= {"video": row["video_id"], "paths": tuple(row.get("paths") or ()), "place": place}
+            # older tables lack these columns
+            said |= {name: bool(row.get(name)) for name in ("by_player", "is_exact")}
             if is_glances:
-                found.take(ForeignGlance(**said | {"by_player": bool(row.get("by_player"))}))
+                found.take(ForeignGlance(**said))
             else:
                 found.take(ForeignSpan(**said | {"kind": SpanKind(kind)}))
     return found

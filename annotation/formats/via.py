@@ -45,13 +45,17 @@ def read_via(source: Source) -> Import:
             times = [seconds(time) for time in entry["z"]]
             category = _class(project, entry)
             if len(times) == 1:
-                found.take(ForeignGlance(video=video, paths=paths, time_s=times[0], category=category, place=place))
+                found.take(
+                    ForeignGlance(
+                        video=video, paths=paths, time_s=times[0], by_player=True, category=category, place=place
+                    )
+                )  # fmt: skip
             elif len(times) == 2:
                 start_s, end_s = times
                 found.take(
                     ForeignSpan(
                         video=video, paths=paths, start_s=start_s, end_s=end_s, category=category,
-                        kind=SpanKind.EVENT, place=place,
+                        kind=SpanKind.EVENT, by_player=True, place=place,
                     )
                 )  # fmt: skip
             elif times:

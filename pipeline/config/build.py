@@ -25,7 +25,9 @@ class BuildConfig(Section):
     """A build: videos and glances in, an instruction dataset in the workspace out."""
 
     videos: list[str] = Field([], description="folders, globs, files, CSV/JSONL manifests or fsspec URLs")
-    glances: list[str] = Field([], description="annotation files with clicks; the format is detected")
+    glances: list[str] = Field(
+        [], description="annotation files with clicks, or folders of frame masks; the format is detected"
+    )
     workspace: str = Field("runs/build", description="folder of everything that the build makes")
     shard_rows: int = operational(512, ge=1, description="units of work committed together")
     video: VideoConfig = Field(VideoConfig(), description="reading of video files")

@@ -17,7 +17,11 @@ from pipeline.spreadsheet import decode, read_cells
 
 Row = Mapping[str, Any]
 
-_DOTTED = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?:,? (\d\d?)(:\d\d(?::\d\d)?))?")
+_CLOCK = r"(?:,? (?P<hour>\d\d?)(?P<rest>:\d\d(?::\d\d)?))?"
+_DATES = (
+    re.compile(r"(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})" + _CLOCK),
+    re.compile(r"(?P<year>\d{4})/(?P<month>\d{1,2})/(?P<day>\d{1,2})" + _CLOCK),
+)
 _OLDEST = datetime.min.replace(tzinfo=UTC)
 
 
@@ -68,15 +72,16 @@ def text_of(row: Row, key: str) -> str | None:
 
 
 def time_of(place: str, row: Row) -> str | None:
-    """Return `reviewed_at` of a row as it stands there; dates with dots, which spreadsheets write, in ISO 8601.
+    """Return `reviewed_at` of a row as it stands there; `31.1.2026` and `2026/1/31` of spreadsheets in ISO 8601.
 
     Raises:
         RecordError: if it is no date or time, or `1/2/2026`, which means two days.
     """
     reviewed_at = text_of(row, "reviewed_at")
-    if dotted := _DOTTED.fullmatch((reviewed_at or "").strip()):
-        day, month, year, hour, rest = dotted.groups()
-        reviewed_at = f"{year}-{month:0>2}-{day:0>2}" + (f"T{hour:0>2}{rest}" if hour else "")
+    for form in _DATES:
+        if date := form.fullmatch((reviewed_at or "").strip()):
+            reviewed_at = f"{date['year']}-{date['month']:0>2}-{date['day']:0>2}"
+            reviewed_at += f"T{date['hour']:0>2}{date['rest']}" if date["hour"] else ""
     try:
         decided_at(reviewed_at)
     except ValueError:

@@ -249,6 +249,8 @@ def test_parquet_columns(tmp_path: Path) -> None:
         "frame_rate": None,
         "by_player": False,
         "last_frame": None,
+        "num_frames": None,
+        "is_exact": False,
         "paths": ["folder/Abuse001_x264.mp4"],
     }
 

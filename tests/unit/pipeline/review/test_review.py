@@ -330,14 +330,16 @@ def test_a_table_that_a_spreadsheet_saved_is_read(space: Workspace, tmp_path: Pa
     rows[0] |= {"decision": "Accept ", "rating": "4,0", "lead_time_s": "12,5", "reviewed_at": "31.01.2026 9:30"}
     rows[1] |= {"decision": "edit", "edited_answer": "Yes, a für; a Schlägerei.", "reviewed_at": "1.2.2026"}
     rows[2] |= {"decision": "reject", "reviewed_at": "1/2/2026"}
+    rows[3] |= {"decision": "accept", "reviewed_at": "2026/01/01 10:00"}
     delimiter, encoding = EXCEL_FORMS[form]
     path = tmp_path / "back.csv"
     pd.DataFrame(rows).to_csv(path, index=False, sep=delimiter, encoding=encoding, lineterminator="\r\n")
     done = imported(space, path)
-    assert (done.added, done.undecided, len(done.faults)) == (2, len(rows) - 3, 1)
+    assert (done.added, done.undecided, len(done.faults)) == (3, len(rows) - 4, 1)
     assert "reviewed_at='1/2/2026' is no ISO 8601 time" in done.faults[0].detail
     stored = {review.pair_id: review for _, review in stored_reviews(space)}
     first, second = stored[rows[0]["pair_id"]], stored[rows[1]["pair_id"]]
+    assert stored[rows[3]["pair_id"]].reviewed_at == "2026-01-01T10:00"
     assert (first.rating, first.lead_time_s, first.reviewed_at) == (4, 12.5, "2026-01-31T09:30")
     assert (second.edited_answer, second.reviewed_at) == ("Yes, a für; a Schlägerei.", "2026-02-01")
 
