@@ -1,7 +1,7 @@
 """What holmes-tiny sees in scenes that it was not trained on, clip by clip as the engine cuts them.
 
 Of generated worlds every clip is shown: windows around clicks, spans that miss a part of their event, calm segments.
-Right is an answer that claims what happened and nothing else, or nothing where nothing did; colours and numbers are
+Right is an answer that claims what happened and nothing else, or nothing where nothing did; colours that are said are
 held against what stands in the scene. Beside it stands who always says the most frequent answer. Seeds that are looked
 at once measure; seeds that anything was chosen by do not.
 
@@ -37,8 +37,7 @@ from pipeline.tiny.scenes import NUM_FRAMES, SceneClip, cut_clips
 
 DURATION_S = (15.0, 40.0)
 BATCH = 8
-QUESTIONS = {"event": "What happens, in a few words?", "people": "How many people are there?"}
-NUMBERS = ("Nobody", "One person", "Two people")
+EVENT = "What happens, in a few words?"
 
 
 def asked(model: VideoModel, clips: Sequence[SceneClip], frames: int) -> Iterator[str]:
@@ -92,9 +91,7 @@ def main() -> None:
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         clips = [clip for of_video in pool.map(cut_clips, plans, chunksize=4) for clip in of_video]
     categories: list[Any] = [clip.facts["category"] for clip in clips]
-    prompts = {"caption": load_prompt("caption").render()} | {
-        name: [{"role": "user", "content": question}] for name, question in QUESTIONS.items()
-    }
+    prompts = {"caption": load_prompt("caption").render(), "event": [{"role": "user", "content": EVENT}]}
     said: dict[str, list[str]] = {}
     for name, prompt in prompts.items():
         model = VideoModel(find_source(args.model), "cpu", prompt, Generation(max_new_tokens=80))
@@ -110,11 +107,7 @@ def main() -> None:
     print(f"always {'nothing' if commonest is None else commonest!r}: right of all {count / len(clips):.3f}")
     marks = [marks_of(clip) for clip in clips]
     colours = [mark in there for text, there in zip(said["caption"], marks, strict=True) for mark in colours_said(text)]
-    numbers = [
-        text.startswith(NUMBERS[clip.facts["people"]] if clip.facts["people"] < len(NUMBERS) else "Several people")
-        for text, clip in zip(said["people"], clips, strict=True)
-    ]
-    print(f"colours  right {told(colours)}\nnumbers  right {told(numbers)}\n")
+    print(f"colours  right {told(colours)}\n")
     confusion = Counter(
         (category or "nothing", ", ".join(sorted(claimed_families(text))) or "nothing")
         for text, category in zip(said["event"], categories, strict=True)

@@ -35,11 +35,17 @@ _WORDS = 0.15  # of the steps are text alone
 
 @torch.inference_mode()
 def see_all(model: Any, scenes: Scenes, path: Path, on_progress: Progress) -> NDArray[np.float16]:
-    """Write what the tower makes of every frame to a file, float16 (clips, NUM_FRAMES, patches, width), and map it."""
+    """Write what the tower makes of every frame to a file, float16 (clips, NUM_FRAMES, patches, width), and map it.
+
+    A file that an earlier run has finished is taken as it is.
+    """
+    if path.is_file():
+        return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
     tower, clips = model.model.vision_tower, len(scenes.frames)
+    partial = path.with_suffix(".part")
     patches = (tower.config.image_size // tower.config.patch_size) ** 2
     seen: NDArray[np.float16] = open_memmap(  # type: ignore[no-untyped-call]
-        path, "w+", np.float16, (clips, NUM_FRAMES, patches, tower.config.hidden_size)
+        partial, "w+", np.float16, (clips, NUM_FRAMES, patches, tower.config.hidden_size)
     )
     for begin in range(0, clips, 8):
         frames = np.array(scenes.frames[begin : begin + 8])
@@ -49,6 +55,8 @@ def see_all(model: Any, scenes: Scenes, path: Path, on_progress: Progress) -> ND
         seen[begin : begin + 8] = hidden.reshape(len(frames), NUM_FRAMES, patches, -1).numpy()
         if begin % 800 == 0:
             on_progress("features", begin, clips)
+    seen.flush()
+    partial.replace(path)
     return seen
 
 

@@ -33,8 +33,7 @@ Turn = tuple[str, str]
 _PRESENCE = load("presence", dict[str, tuple[str, str, str]])
 """By mark: the question whether it is there, and what is so where it is and where it is not."""
 
-_NUMBERS = ("Nobody is", "One person is", "Two people are")
-_ASKED = ("event", "event", "presence", "presence", "presence", "place", "light", "people")
+_ASKED = ("event", "event", "presence", "presence", "presence", "place", "light")
 _CAPTION_FIRST = 0.75
 _ABNORMAL_LABELS = ("Arson", "Explosion", "Fighting", "RoadAccidents", "Robbery", "Shooting", "Vandalism")
 _NORMAL_LABEL = 0.5  # as many answers of either verdict
@@ -104,10 +103,6 @@ def _ask(what: str, clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random)
             return "What place is this?", f"It is {PLACES[SceneKind(clip['place'])]}."
         case "light":
             return "Is it dark?", "Yes, it is dark." if clip["night"] else "No, it is not dark."
-        case "people":
-            count = clip["people"]
-            who = _NUMBERS[count] if count < len(_NUMBERS) else "Several people are"
-            return "How many people are there?", f"{who} there."
         case _:
             return _presence(marks, rng)
 

@@ -20,7 +20,7 @@ from pipeline.sample.render import Painter
 from pipeline.sample.shot import Event, Shot
 from pipeline.sample.staging import stage
 from pipeline.tiny.marks import mark_frame
-from pipeline.tiny.words import count_people, describe
+from pipeline.tiny.words import describe
 
 SIDE = 160
 """Side of the square frames in pixels."""
@@ -44,7 +44,7 @@ class SceneClip:
         frames: RGB uint8, shape (NUM_FRAMES, SIDE, SIDE, 3), in time order.
         marks: packed bits of what each cell holds, uint8, shape (NUM_FRAMES, GRID, GRID, ceil(len(MARKS) / 8)).
         facts: its caption (what happens and where), the category of its event (None for ordinary life), and the
-            place, night and people of the scene.
+            place and night of the scene.
     """
 
     frames: NDArray[np.uint8]
@@ -96,7 +96,7 @@ def _clip(
         marks=np.stack([np.packbits(mark_frame(shot, index / FPS), axis=-1) for index in indices]),
         facts={
             "caption": describe(shot, plan.kind, span_s, event, rng), "category": event and event.category,
-            "place": plan.kind.value, "night": shot.night > 0, "people": count_people(shot, span_s),
+            "place": plan.kind.value, "night": shot.night > 0,
         },
     )  # fmt: skip
 

@@ -33,7 +33,7 @@ class Scenes:
     Attributes:
         frames: RGB uint8, shape (clips, NUM_FRAMES, SIDE, SIDE, 3).
         marks: packed bits, uint8, shape (clips, NUM_FRAMES, GRID, GRID, ceil(len(MARKS) / 8)).
-        clips: caption, category, place, night and people of each clip.
+        clips: caption, category, place and night of each clip.
     """
 
     frames: NDArray[np.uint8]

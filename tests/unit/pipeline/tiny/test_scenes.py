@@ -91,15 +91,14 @@ def test_marks_stand_where_things_are() -> None:
         ),
     ],
 )
-def test_by_night_no_colours_are_told(seen: str, told: str) -> None:
+def test_no_colours_are_told(seen: str, told: str) -> None:
     assert without_colours(seen) == told
 
 
 def test_spans_are_cut_as_the_engine_cuts_them(clips: list[SceneClip]) -> None:
     events = sum(len(plan.categories) for plan in PLANS[:4])
     assert sum(clip.facts["category"] is not None for clip in clips) == 3 * events
-    by_night = [clip for clip in clips if clip.facts["night"]]
-    assert all(without_colours(clip.facts["caption"]) == clip.facts["caption"] for clip in by_night)
+    assert all(without_colours(clip.facts["caption"]) == clip.facts["caption"] for clip in clips)
 
 
 def test_lessons_ask_for_what_is_there_and_never_for_a_judgement(clips: list[SceneClip]) -> None:
