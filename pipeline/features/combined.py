@@ -140,7 +140,8 @@ def _alike(name: str, features: NDArray[np.floating]) -> Floats:
     values: Floats = np.asarray(features, dtype=np.float32)
     if name == MotionEncoder.name:
         return values
-    return values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), _SHORTEST)
+    of_length_1: Floats = values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), _SHORTEST)
+    return of_length_1
 
 
 def _part_job(place: int, job: FeatureJob) -> FeatureJob:

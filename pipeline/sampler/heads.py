@@ -103,7 +103,7 @@ class SnippetHead(nn.Module):
         """Return scores in [0, 1], mean over crops, shape (B, T), of features of shape (B, crops, T, D)."""
         videos, crops, count, dim = features.shape
         rows = features.reshape(-1, dim)
-        scores = torch.cat([self.rate(part) for part in rows.split(_AT_ONCE)])
+        scores = torch.cat([self.rate(part) for part in torch.split(rows, _AT_ONCE)])
         return scores.view(videos, crops, count).mean(dim=1)
 
     def rate(self, rows: Tensor) -> Tensor:
