@@ -188,9 +188,7 @@ async def _submitted(jobs: Jobs, content_type: str, body: uploads.Body) -> Job:
         else:
             job.url = _address_of(await body.json())
             # told at once; what counts is that it is asked again when the video is fetched
-            await run_in_threadpool(
-                resolve, job.url, schemes=("http", "https"), allow_private=jobs.settings.allow_private
-            )
+            await run_in_threadpool(resolve, job.url, allow_private=jobs.settings.allow_private)
             job.name = shown(job.url)
     except BaseException:
         jobs.drop(job)
