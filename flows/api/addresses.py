@@ -32,13 +32,13 @@ SILENCE_S = 20.0
 FETCH_S = 1800.0
 """Longest time in seconds for one video."""
 
-_PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}
+_PORTS = {"http": 80, "https": 443}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-def resolve(url: str, *, schemes: tuple[str, ...], allow_private: bool) -> str:
+def resolve(url: str, *, allow_private: bool) -> str:
     """Return the address of the host that a URL names, as it is written in a URL.
 
     Raises:
@@ -51,8 +51,8 @@ def resolve(url: str, *, schemes: tuple[str, ...], allow_private: bool) -> str:
         host, port = parts.hostname, parts.port
     except ValueError as fault:
         raise ApiFault(400, "invalid_url", f"url: {fault}") from None
-    if parts.scheme not in schemes or not host or any(character <= " " for character in url):
-        raise ApiFault(400, "invalid_url", f"url: an address of {' or '.join(schemes)} is expected")
+    if parts.scheme not in _PORTS or not host or any(character <= " " for character in url):
+        raise ApiFault(400, "invalid_url", "url: an address of http or https is expected")
     try:
         found = socket.getaddrinfo(host, port or _PORTS[parts.scheme], type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as fault:
@@ -93,7 +93,7 @@ def fetch(url: str, out: Path, *, max_mb: int, allow_private: bool, on_progress:
     try:
         with httpx2.Client(timeout=SILENCE_S, trust_env=False) as client:
             for _ in range(REDIRECTS_MAX + 1):
-                address = resolve(url, schemes=("http", "https"), allow_private=allow_private)
+                address = resolve(url, allow_private=allow_private)
                 with _opened(client, url, address) as answer:
                     if answer.is_redirect:
                         url = urljoin(url, answer.headers["location"])

@@ -6,7 +6,7 @@ import hmac
 import logging
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, Request, Response, Security
@@ -27,6 +27,9 @@ from flows.api.settings import LOOPBACK_HOSTS
 logger = logging.getLogger(__name__)
 
 PREFIX = "/v1"
+
+_Answers = dict[int | str, dict[str, Any]]
+"""What is said of answers in the description, by status."""
 
 _ABOUT = """Finds anomalies in videos and explains them. Send a video, or where it can be fetched, as a job; ask for the
 job until its status is `done`; then take its result, its spans and their clips. Whatever is no success is answered
@@ -70,7 +73,7 @@ def make_api(jobs: Jobs) -> FastAPI:
     return api
 
 
-def _faults(*statuses: int) -> dict[int | str, dict[str, object]]:
+def _faults(*statuses: int) -> _Answers:
     return {status: {"model": answers.FaultAnswer, "description": HTTPStatus(status).phrase} for status in statuses}
 
 
@@ -157,8 +160,8 @@ def _read_routes(jobs: Jobs) -> APIRouter:
             raise ApiFault(404, "no_clip", f"span {number}: its clip could not be cut; the server's log says why")
         return FileResponse(clip.with_suffix(suffix), media_type=media_type)
 
-    mp4 = {200: {"content": {"video/mp4": {}}, "description": "H.264 without sound"}, **_faults(409)}
-    jpeg = {200: {"content": {"image/jpeg": {}}, "description": "the middle of the span"}, **_faults(409)}
+    mp4: _Answers = {200: {"content": {"video/mp4": {}}, "description": "H.264 without sound"}, **_faults(409)}
+    jpeg: _Answers = {200: {"content": {"image/jpeg": {}}, "description": "the middle of the span"}, **_faults(409)}
 
     @routes.get(
         "/{job_id}/spans/{number}/clip.mp4", summary="A span as a clip", response_class=FileResponse, responses=mp4
@@ -188,9 +191,7 @@ async def _submitted(jobs: Jobs, content_type: str, body: uploads.Body) -> Job:
         else:
             job.url = _address_of(await body.json())
             # told at once; what counts is that it is asked again when the video is fetched
-            await run_in_threadpool(
-                resolve, job.url, schemes=("http", "https"), allow_private=jobs.settings.allow_private
-            )
+            await run_in_threadpool(resolve, job.url, allow_private=jobs.settings.allow_private)
             job.name = shown(job.url)
     except BaseException:
         jobs.drop(job)

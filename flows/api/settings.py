@@ -26,7 +26,6 @@ class ApiSettings:
         keep_s: seconds for which a finished job is kept.
         keep_jobs: finished jobs kept at most; beyond them the oldest one goes.
         allow_private: whether addresses of private networks and of this machine are fetched.
-        allow_rtsp: whether rtsp addresses are taken.
         token: what callers have to know; None asks for nothing, and then only this machine is answered.
     """
 
@@ -36,7 +35,6 @@ class ApiSettings:
     keep_s: float = 3600.0
     keep_jobs: int = 200
     allow_private: bool = False
-    allow_rtsp: bool = False
     token: str | None = None
 
 

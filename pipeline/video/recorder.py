@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
@@ -176,7 +176,7 @@ class Recording:
     def _decoded(self) -> Iterator[tuple[int, VideoFrame]]:
         import av
 
-        decoder = av.CodecContext.create(self.codec.name, "r")
+        decoder = cast("VideoCodecContext", av.CodecContext.create(self.codec.name, "r"))
         decoder.extradata = self.codec.extradata
         decoder.thread_count = 1
         _hand_numbers_on(decoder)
