@@ -70,6 +70,7 @@ class _Found:
     spans: list[DetectedSpan] = field(default_factory=list)
     times_s: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    lost: list[tuple[float, float]] = field(default_factory=list)
     num_frames: int = 0
     seen_s: float = 0.0
     now_s: float = 0.0
@@ -111,6 +112,7 @@ def watch(
         spans=tuple(spans),
         times_s=np.array(found.times_s),
         scores=np.array(found.scores, dtype=np.float32),
+        lost=tuple(found.lost),
     )
 
 
@@ -123,6 +125,8 @@ def _watch_connection(live: LiveVideo, frames: Iterator[tuple[float, Any]], tool
             watcher.finish()
             watcher = None
         if watcher is None:
+            if found.num_frames and time_s - found.now_s > gap_s:
+                found.lost.append((found.now_s, time_s))
             scorer = tools.scorer
             watcher = _ScoredWatch(live, tools, scorer, found) if scorer else _JudgedWatch(live, tools, found)
         watcher.see(time_s, frame)

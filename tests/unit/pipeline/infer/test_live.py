@@ -176,6 +176,7 @@ def test_an_event_ends_where_a_connection_fell_silent(
         pytest.approx((43.1, 48), abs=0.5),
     ]
     assert found.spans[0].end_s <= 13.2
+    assert found.lost == (pytest.approx((13.1, 43.1), abs=0.2),)
     assert found.duration_s == pytest.approx(54, abs=0.2)
     assert (np.diff(found.times_s) > 0).all()
     assert found.fps == pytest.approx(len(found.scores) * 8 / 24, rel=0.1)

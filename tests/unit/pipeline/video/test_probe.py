@@ -104,12 +104,6 @@ def test_absurd_timestamps_are_refused_with_the_limit(ticks: int, rate: str, tmp
     assert caught.value.reason is Reason.BAD_TIMESTAMPS
 
 
-def test_recordings_joined_without_remuxing_are_refused(film: Film, tmp_path: Path) -> None:
-    joined = tmp_path / "joined.ts"
-    joined.write_bytes(film("h264.ts").read_bytes() * 2)
-    _expect(joined, Reason.BAD_TIMESTAMPS, "timestamps jump")
-
-
 def _expect(path: Path, reason: Reason, text: str) -> None:
     for verify in ("packets", "decode"):
         with pytest.raises(RecordError) as caught:
