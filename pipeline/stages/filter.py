@@ -93,7 +93,7 @@ class FilterStage(TableOnly):
     def identity(self) -> Mapping[str, Any]:
         # The files of verdicts are no setting that decides: what they say of a pair is part of its unit's key.
         settings = self._config.model_dump(mode="json", exclude={"verdicts", "judge"})
-        return {"code": 5, **settings, "judge": None if self._judge is None else self._judge.identity()}
+        return {"code": 6, **settings, "judge": None if self._judge is None else self._judge.identity()}
 
     def spent(self) -> Spending | None:
         """Return what the judge has cost, None where there is none."""
