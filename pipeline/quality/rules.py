@@ -35,6 +35,7 @@ _QUOTED = re.compile(r"\"[^\"]*\"|(?<!\w)'[^']+'(?!\w)")
 
 # The comma matters: "No one is seen" judges nothing.
 _OPENING_VERDICT = re.compile(r"(yes|no)\s*[,.:;!-]", re.IGNORECASE)
+_BARE_VERDICT = re.compile(r"^\s*(?:yes|no),\s+", re.IGNORECASE)
 
 _SAYS_ABNORMAL = _any(r"\b(?:abnormal(?:ity)?|anomal(?:y|ies|ous)|unusual|suspicious|out of the ordinary)\b")
 _SAYS_NORMAL = _any(
@@ -221,7 +222,9 @@ def _check_verdict(pair: InstructionPair, caption: Caption | None, config: Filte
 
 
 def _check_repetition(pair: InstructionPair, caption: Caption | None, config: FilterConfig) -> RecordError | None:  # noqa: ARG001
-    sentences = Counter(tuple(words_of(sentence)) for sentence in _SENTENCE_END.split(pair.answer))
+    # "Yes, the video shows ..." is the same sentence as "The video shows ..."
+    answer = _BARE_VERDICT.sub("", pair.answer)
+    sentences = Counter(tuple(words_of(sentence)) for sentence in _SENTENCE_END.split(answer))
     for sentence, count in sentences.items():
         if count > 1 and len(sentence) >= _SAME_SENTENCE_WORDS:
             return RecordError(Reason.REPETITION, f"a sentence stands there {count} times: {' '.join(sentence)!r}")

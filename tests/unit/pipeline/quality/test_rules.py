@@ -211,6 +211,12 @@ def test_loops_go(text: str) -> None:
     assert reason_of(text, task=Task.CAPTION) is Reason.REPETITION
 
 
+def test_a_sentence_after_yes_is_the_same_as_without_it() -> None:
+    sentence = "the video shows two men hitting each other."
+    assert reason_of(f"Yes, {sentence} {sentence.capitalize()}") is Reason.REPETITION
+    assert reason_of(f"Yes, {sentence} A third man watches. This is abnormal because both can be injured.") is None
+
+
 @pytest.mark.parametrize(
     "text",
     [
