@@ -101,24 +101,16 @@ class Source:
     def json(self) -> Any:
         """The content as JSON. Raises DataError, naming line and column, where it is not valid or cut short."""
         try:
-            value = json.loads(self.text)
+            return load_json(self.text)
         except json.JSONDecodeError as fault:
             at_end = fault.pos >= len(self.text.rstrip()) or fault.msg.startswith("Unterminated string")
             cut = "; the file ends there: is it truncated?" if at_end else ""
             where = f"{self.path}:{fault.lineno}:{fault.colno}"
             raise DataError(f"{where}: not valid JSON: {fault.msg}{cut}") from None
-        except (ValueError, RecursionError) as fault:
-            raise DataError(f"{self.path}: not usable JSON: {fault}") from None
-        if _LONE_SURROGATE.search(self.text):
-            self._check_surrogates(value)
-        return value
-
-    def _check_surrogates(self, value: Any) -> None:
-        # half a surrogate pair is valid JSON, but no file name, Parquet table or terminal takes it
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError as fault:
             raise DataError(f"{self.path}: not usable JSON: {fault.reason}") from None
+        except (ValueError, RecursionError) as fault:
+            raise DataError(f"{self.path}: not usable JSON: {fault}") from None
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Yield the lines that hold something, with their numbers from 1."""
@@ -155,6 +147,19 @@ class Source:
     @cached_property
     def _delimiter(self) -> str:
         return delimiter_of(self.text)
+
+
+def load_json(text: str) -> Any:
+    """Return the value of JSON text.
+
+    Raises:
+        ValueError: no JSON, or half a surrogate pair in it: no file name, Parquet table or terminal takes that.
+        RecursionError: too deep.
+    """
+    value = json.loads(text)
+    if _LONE_SURROGATE.search(text):
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def show(value: object) -> str:

@@ -85,7 +85,7 @@ def _frame(item: dict[str, Any]) -> int:
     named = _FRAME_NAME.search(str(item.get("id")))
     if named is None:
         raise ValueError(f"id {show(item.get('id'))} is no frame of a video: attr.frame or frame_000000 is expected")
-    return int(named[1])
+    return frame_number(named[1])
 
 
 def _video(item: dict[str, Any], source: Source) -> str:

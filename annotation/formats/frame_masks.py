@@ -27,6 +27,10 @@ from pipeline.sampler.intervals import runs
 SUFFIX = ".npy"
 _ENDING = re.compile(r"(?:_(?:gt|frame|pixel|mask|label|track)s?)+$", re.IGNORECASE)
 _NAMED = 5
+_OF_HEADER = (
+    OSError, ValueError, TypeError, SyntaxError, ArithmeticError, EOFError, MemoryError, TokenError,
+)  # fmt: skip
+"""What NumPy lets through of a damaged header, which is Python text and may ask for any size."""
 
 
 def read_mask_folder(folder: Path) -> Import:
@@ -64,8 +68,7 @@ def read_frame_masks(source: Source) -> Import:
         raise DataError(f"{source.path}: not one NumPy array (.npy)")
     try:
         mask = np.load(io.BytesIO(source.path.read_bytes()), allow_pickle=False)
-    except (OSError, ValueError, MemoryError, TokenError) as fault:
-        # a header that is no Python reaches NumPy's tokenizer, and one that is damaged may ask for any size
+    except _OF_HEADER as fault:
         raise DataError(f"{source.path}: not a readable array: {fault}") from None
     if mask.ndim == 2 and 1 in mask.shape:
         mask = mask.reshape(-1)

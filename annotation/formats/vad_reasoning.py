@@ -7,13 +7,12 @@ Source: https://github.com/wbfwonderful/Vad-R1 (Vad-Reasoning, 2025).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from annotation.formats.base import Format
 from annotation.formats.foreign import ForeignSpan, Import, SpanKind
-from annotation.source import Source, clock_seconds, frame_number, show
+from annotation.source import Source, clock_seconds, frame_number, load_json, show
 from pipeline.errors import DataError
 from pipeline.records import NORMAL, Reason
 from pipeline.taxonomy import canonical
@@ -72,7 +71,7 @@ def _entries(source: Source) -> Iterator[tuple[str, Any]]:
         return
     for line, text in source.lines():
         try:
-            entry = json.loads(text)
+            entry = load_json(text)
         except (ValueError, RecursionError):
             entry = text
         yield f"{source.name}:{line}", entry

@@ -28,6 +28,7 @@ from tool_files import (
 
 from annotation.formats.foreign import ForeignGlance, Import
 from annotation.formats.registry import AUTO, read_annotations
+from annotation.formats.tables import to_table
 from annotation.ground_truth import read_ground_truth
 from annotation.resolve import resolve_glance, resolve_span
 from annotation.video_index import VideoIndex
@@ -116,6 +117,8 @@ def test_damaged(tmp_path: Path, name: str) -> None:
     for attempt in range(ROUNDS):
         path.write_bytes(damaged(rng, content))
         found = read(path, AUTO if attempt % 2 else name.split(maxsplit=1)[0])
+        to_table(found)
+        "".join(map(str, found.faults)).encode()
         for click in clicks(found):
             with suppress(RecordError):
                 glance = resolve_glance(click, index)

@@ -221,7 +221,7 @@ def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
         read_annotations(path)
     with pytest.raises(DataError, match="no such annotation file"):
         read_annotations(tmp_path / "missing.json")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="a folder without frame masks"):
         read_annotations(tmp_path)
 
 
