@@ -39,7 +39,7 @@ def find_losses(path: Path, timeline: Timeline, *, is_damaged: bool) -> Losses:
     Raises:
         RecordError: where the file cannot be read any further.
     """
-    frames = np.zeros(0, dtype=np.int64)
+    frames: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
     if is_damaged:
         with closing(PyavDecoder(path)) as decoder:
             frames = lost_frames(decoder)

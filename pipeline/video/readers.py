@@ -115,7 +115,7 @@ class PyavReader:
     def frames_at(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """See `FrameReader.frames_at`."""
         wanted, places = unique_frames(indices, self.timeline.num_frames)
-        frames = np.empty((len(wanted), self.height, self.width, 3), dtype=np.uint8)
+        frames: NDArray[np.uint8] = np.empty((len(wanted), self.height, self.width, 3), dtype=np.uint8)
         there = np.zeros(len(wanted), dtype=bool)
         for row, (_, frame) in enumerate(self._decoded(wanted)):
             if frame is not None:
