@@ -44,7 +44,7 @@ def see_all(model: Any, scenes: Scenes, path: Path, on_progress: Progress) -> ND
     tower, clips = model.model.vision_tower, len(scenes.frames)
     partial = path.with_suffix(".part")
     patches = (tower.config.image_size // tower.config.patch_size) ** 2
-    seen: NDArray[np.float16] = open_memmap(  # type: ignore[no-untyped-call]
+    seen: np.memmap[Any, np.dtype[np.float16]] = open_memmap(  # type: ignore[no-untyped-call]
         partial, "w+", np.float16, (clips, NUM_FRAMES, patches, tower.config.hidden_size)
     )
     for begin in range(0, clips, 8):

@@ -75,11 +75,11 @@ def _batch(scenes: Scenes, batch: int, rng: np.random.Generator) -> tuple[Tensor
     """Return pixels, marks, places and darkness of frames drawn by chance."""
     clips, frames = scenes.marks.shape[:2]
     which, when = rng.integers(clips, size=batch), rng.integers(frames, size=batch)
-    frames = np.stack([scenes.frames[c, f] for c, f in zip(which, when, strict=True)])
+    pictures = np.stack([scenes.frames[c, f] for c, f in zip(which, when, strict=True)])
     packed = np.stack([scenes.marks[c, f] for c, f in zip(which, when, strict=True)])
     if rng.random() < _MIRRORED:
-        frames, packed = frames[:, :, ::-1].copy(), packed[:, :, ::-1]
-    pixels = scaled(frames).contiguous(memory_format=torch.channels_last)
+        pictures, packed = pictures[:, :, ::-1].copy(), packed[:, :, ::-1]
+    pixels = scaled(pictures).contiguous(memory_format=torch.channels_last)
     marks = torch.from_numpy(np.unpackbits(packed, axis=-1)[..., : len(MARKS)]).float().flatten(1, 2)
     places = torch.tensor([_PLACES.index(scenes.clips[c]["place"]) for c in which])
     dark = torch.tensor([float(scenes.clips[c]["night"]) for c in which])
