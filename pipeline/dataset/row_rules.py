@@ -54,6 +54,10 @@ def _is_null(name: str) -> Callable[[pa.Table], Any]:
     return lambda rows: pc.is_null(rows.column(name))
 
 
+def _is_no_share(name: str) -> Callable[[pa.Table], Any]:
+    return lambda rows: _is_outside(rows.column(name), 0.0, 1.0)
+
+
 def _is_no_hash(name: str, digits: int) -> Callable[[pa.Table], Any]:
     return lambda rows: pc.invert(pc.match_substring_regex(rows.column(name), rf"^[0-9a-f]{{{digits}}}$"))
 
@@ -150,10 +154,7 @@ def _rules() -> Iterator[_Rule]:
         ("verdict", "original_answer"),
     )  # fmt: skip
     for name in ("anomaly_score", "caption_agreement"):
-        yield _Rule(
-            "score", f"{name} must lie in [0, 1]",
-            lambda rows, name=name: _is_outside(rows.column(name), 0.0, 1.0), (name,),
-        )  # fmt: skip
+        yield _Rule("score", f"{name} must lie in [0, 1]", _is_no_share(name), (name,))
     for name, digits in (("fingerprint", 16), ("prompt_hash", 32)):
         yield _Rule("hash", f"{name} must be {digits} hexadecimal digits", _is_no_hash(name, digits), (name,))
     yield _Rule("video", "video must hold a path or bytes", _no_video, ("source_video",))
