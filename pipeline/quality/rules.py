@@ -52,7 +52,7 @@ _SAYS_ORDINARY_SCENE = _any(
     r"|\b(?:is|are|isn't|aren't|remains?|it's|looks|seems|appears|shows?|depicts?|captures?|records?|presents?|contains?|sees?))"
     r"[\s:]*(?:(?:not|no|nothing|but|only|just|simply|clearly|thus|therefore|an?|the|what|looks|like|to|be"
     r"|other|more|than|entirely|completely|perfectly|quite|very|otherwise)\s+)*"
-    r"(?P<what>(?:normal|ordinary|everyday|routine|usual)(?: [\w-]+){0,2}?"
+    r"(?P<what>(?:normal|ordinary|everyday|routine|usual)(?: (?!(?:in|on|at|for|of|to)\b)[\w-]+){0,2}?"
     r" (?:scenes?|activity|activities|day|life|situation|behaviou?r|traffic|footage|recording|video|clip))\b"
     r"(?![^.;]*\b(?:until|when|but|then|suddenly|interrupt\w*|disrupt\w*|disturb\w*|turns? (?:into|violent))\b)"
 )

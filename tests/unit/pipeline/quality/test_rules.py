@@ -95,6 +95,7 @@ def test_answers_against_their_label_go(answer: str, label: str, task: Task) -> 
         ("Not an everyday scene.", "abnormal"),
         ("Such treatment has no place in everyday life.", None),
         ("This departs from everyday activity.", None),
+        ("One of them moves much faster than is usual in this video.", None),
         ("An explosion appears in an otherwise ordinary traffic scene.", None),
         ("The video shows a normal scene until two men fight.", None),
         ("Normal traffic is disrupted by a crash.", None),
