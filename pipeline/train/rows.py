@@ -27,6 +27,9 @@ _COLUMNS = ("id", "video", "start_s", "end_s", "label", "is_anomaly", "task", "q
 _MEASURED = ("video.path", "source_video", "start_s", "end_s", "is_anomaly", "task", "question", "answer")
 
 
+_DAMAGE = (OSError, KeyError, ValueError, pa.ArrowException)
+"""What reading raises where bytes were changed: names that are no text, columns of another type or name."""
+
 Kind = tuple[str, bool]
 """The task of a row, and whether it is abnormal."""
 
@@ -166,28 +169,38 @@ def _measure(
     """Yield the row groups that have rows of the tasks, with the clips of these, their lengths and their kinds."""
     metadata = _read_metadata(shard)
     for number in range(metadata.num_row_groups):
-        table = _read_group(shard, number, _MEASURED)
-        kept = np.arange(table.num_rows)
-        if tasks is not None:
-            kept = np.flatnonzero(pc.is_in(table.column("task"), value_set=pa.array(list(tasks))).to_numpy())
-        if not len(kept):
-            continue
-        table = table.take(kept)
-        sizes = pc.add(*(pc.fill_null(pc.utf8_length(table.column(name)), 0) for name in ("question", "answer")))
-        # Where bytes are embedded the path may be missing: two cameras have clips of the same seconds.
-        file = pc.coalesce(pc.struct_field(table.column("video"), "path"), table.column("source_video"))
-        span = [pc.cast(table.column(name), pa.string()) for name in ("start_s", "end_s")]
-        clips = pc.binary_join_element_wise(file, *span, "|", null_handling="replace")
-        size = metadata.row_group(number).total_byte_size
-        group = _Group(shard=shard, number=number, num_bytes=size, kept=kept)
-        kinds = zip(*(table.column(name).to_pylist() for name in ("task", "is_anomaly")), strict=True)
-        yield group, clips, sizes.to_numpy().astype(np.int32), list(kinds)
+        try:
+            measured = _measure_group(shard, number, metadata.row_group(number).total_byte_size, tasks)
+        except _DAMAGE as fault:
+            raise DataError(f"{shard.path}: row group {number} cannot be read: {fault}") from None
+        if measured is not None:
+            yield measured
+
+
+def _measure_group(
+    shard: DataShard, number: int, num_bytes: int, tasks: Sequence[str] | None
+) -> tuple[_Group, pa.ChunkedArray, NDArray[np.int32], list[Kind]] | None:
+    table = _read_group(shard, number, _MEASURED)
+    kept = np.arange(table.num_rows)
+    if tasks is not None:
+        kept = np.flatnonzero(pc.is_in(table.column("task"), value_set=pa.array(list(tasks))).to_numpy())
+    if not len(kept):
+        return None
+    table = table.take(kept)
+    sizes = pc.add(*(pc.fill_null(pc.utf8_length(table.column(name)), 0) for name in ("question", "answer")))
+    # Where bytes are embedded the path may be missing: two cameras have clips of the same seconds.
+    file = pc.coalesce(pc.struct_field(table.column("video"), "path"), table.column("source_video"))
+    span = [pc.cast(table.column(name), pa.string()) for name in ("start_s", "end_s")]
+    clips = pc.binary_join_element_wise(file, *span, "|", null_handling="replace")
+    group = _Group(shard=shard, number=number, num_bytes=num_bytes, kept=kept)
+    kinds = zip(*(table.column(name).to_pylist() for name in ("task", "is_anomaly")), strict=True)
+    return group, clips, sizes.to_numpy().astype(np.int32), list(kinds)
 
 
 def _read_metadata(shard: DataShard) -> Any:
     try:
         return pq.read_metadata(shard.path)
-    except (OSError, pa.ArrowException) as fault:
+    except _DAMAGE as fault:
         raise DataError(f"{shard.path}: not a readable Parquet file: {fault}") from None
 
 
@@ -197,7 +210,7 @@ def _read_group(shard: DataShard, number: int, columns: Sequence[str]) -> pa.Tab
             table = file.read_row_group(number, columns=list(columns), use_threads=False)
         # Damage may leave pages that decompress: to texts that are none, and to places outside of them.
         table.validate(full=True)
-    except (OSError, pa.ArrowException, KeyError) as fault:
+    except _DAMAGE as fault:
         raise DataError(f"{shard.path}: row group {number} cannot be read: {fault}") from None
     return table
 

@@ -76,7 +76,7 @@ def test_the_answer_of_the_strongest_span_speaks_for_the_video(
     assert [span.answer for span in found.spans] == [found.answer]
     calm = detector.detect(calm_video)
     assert (calm.is_anomaly, calm.answer, calm.spans) == (False, "No, nothing moves.", ())
-    assert [len(clip.frames) for clip, _, _ in scripted.asked] == [8, 8]
+    assert [len(clip.frames) for clip, _, _ in scripted.asked] == [16, 16]
 
 
 def test_a_span_that_the_model_denies_is_listed_and_does_not_count(
@@ -152,7 +152,7 @@ def test_the_samplers_own_theta_holds_where_none_is_given(sampler_folder: Path, 
 
 def test_one_frame_is_a_video(film: Any, sampler_folder: Path, scripted: Any) -> None:
     found = Detector(settings(sampler_folder, model_path="model")).detect(film("one_frame.mp4"))
-    assert (found.is_anomaly, len(found.scores), len(scripted.asked[0][0].frames)) == (False, 1, 8)
+    assert (found.is_anomaly, len(found.scores), len(scripted.asked[0][0].frames)) == (False, 1, 16)
 
 
 @pytest.mark.parametrize(

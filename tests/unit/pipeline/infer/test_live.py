@@ -202,7 +202,7 @@ def test_without_a_sampler_windows_are_judged(served: tuple[Path, str], scripted
     assert [(span.start_s, span.end_s) for span in found.spans] == [(5.0, 10.0)]
     assert found.is_anomaly
     clips: list[ClipFrames] = [clip for clip, _, _ in scripted.asked]
-    assert [len(clip.frames) for clip in clips] == [8] * 4
+    assert [len(clip.frames) for clip in clips] == [16] * 4
 
 
 def test_what_cannot_be_streamed_is_named(served: tuple[Path, str], sampler_folder: Path) -> None:

@@ -260,9 +260,11 @@ def test_nobody_walks_through_anybody_in_ordinary_life() -> None:
 
 
 def _closest(shot: Shot) -> float:
+    times_s = np.arange(0, shot.duration_s, 0.25).tolist()
+    apart = [p for p in shot.people if all(p.track.action(time) is not Action.STUMBLE for time in times_s)]
     gaps = [9.0]
     for time in np.arange(0, shot.duration_s, 1.0):
-        places = [p for p in (person.place(float(time)) for person in shot.people) if p is not None]
+        places = [p for p in (person.place(float(time)) for person in apart) if p is not None]
         gaps += [float(np.hypot(a[0] - b[0], a[1] - b[1])) for i, a in enumerate(places) for b in places[:i]]
     return min(gaps)
 
@@ -308,15 +310,16 @@ def test_a_vehicle_brakes_waits_and_stays_or_is_gone() -> None:
 def test_ordinary_life_looks_like_more_than_it_is_now_and_then() -> None:
     """Quarrels, bags that change hands, shoves, runners and rods, each in some of the videos and none an event."""
     looked: Counter[str] = Counter()
-    for plan in plan_world(24, 5, (16.0, 24.0)):
-        people = [] if plan.categories else stage(plan).people
+    plans = [plan for plan in plan_world(64, 5, (16.0, 24.0)) if not plan.categories]
+    for plan in plans:
+        people = stage(plan).people
         times_s = np.arange(0.0, plan.duration_s, 0.25).tolist()
         done = {person.track.action(t) for person in people for t in times_s}
         held = {item for person in people for item, _, _, end_s in person.carries if item is Item.ROD or end_s < 1e9}
         looked.update(str(action) for action in done & {Action.ARGUE, Action.HAND_OVER, Action.STUMBLE, Action.RUN})
         looked.update(str(item) for item in held)
     assert set(looked) >= {"argue", "hand_over", "stumble", "run", "rod", "bag"}
-    assert max(looked.values()) < 12
+    assert max(looked.values()) < len(plans)
 
 
 def test_a_bag_that_is_handed_over_is_carried_by_one_at_a_time() -> None:

@@ -461,6 +461,7 @@ def test_every_setting_of_the_result_makes_another_training(
         "revision": "other", "rank": 5, "alpha": 9, "dropout": 0.2, "target_modules": ["q_proj"], "lr": 1e-3,
         "projector_lr": 1e-4, "warmup": 0.1, "weight_decay": 0.1, "max_grad_norm": 2.0, "epochs": 3, "batch_size": 8,
         "num_frames": 3, "max_side": 64, "tasks": ["judge_explain"], "dtype": "bf16", "quantize": "4bit", "seed": 1,
+        "validate_every": 1, "judged_rows": 1, "judged_tokens": 1,
     }  # fmt: skip
     assert training_key(site, config(**{settings: others[settings]}), VIDEO) != training_key(site, config(), VIDEO)
 

@@ -288,7 +288,7 @@ def test_the_command_probes_every_clip_of_a_known_class_once(
     assert [probe["happens"] for probe in probes] == ["yes", "no", "no", "no"]
     assert probes[0]["question"] == "Does this video show a fight between people? Answer Yes or No."
     fresh = VideoChat(find_source(video_model("llava_onevision")), "cpu", 4)
-    job = ClipJob(file=tmp_path / names[0], content=None, span_s=None, num_frames=8, max_side=448, reader="auto")
+    job = ClipJob(file=tmp_path / names[0], content=None, span_s=None, num_frames=16, max_side=448, reader="auto")
     odds = fresh.odds(read_file_clip(job), probes[1]["question"])
     assert (float(probes[1]["yes"]), float(probes[1]["no"])) == pytest.approx(odds, abs=1e-4)
     with pytest.raises(SetupError, match="--probes asks a model"):
