@@ -20,8 +20,6 @@ from concurrent.futures import ProcessPoolExecutor
 from random import Random
 from typing import Any
 
-import numpy as np
-
 from pipeline.evaluate.shares import share_of
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.hf.model import VideoModel, find_source
@@ -32,12 +30,12 @@ from pipeline.sample.people import CLOTHES
 from pipeline.sample.plan import plan_world
 from pipeline.sample.vehicles import PAINTS
 from pipeline.taxonomy import family_of
-from pipeline.tiny.marks import MARKS
+from pipeline.tiny.lessons import EVENT_QUESTION
+from pipeline.tiny.marks import held_marks
 from pipeline.tiny.scenes import NUM_FRAMES, SceneClip, cut_clips
 
 DURATION_S = (15.0, 40.0)
 BATCH = 8
-EVENT = "What happens, in a few words?"
 
 
 def asked(model: VideoModel, clips: Sequence[SceneClip], frames: int) -> Iterator[str]:
@@ -52,12 +50,6 @@ def asked(model: VideoModel, clips: Sequence[SceneClip], frames: int) -> Iterato
             for clip in clips[begin : begin + BATCH]
         ]  # fmt: skip
         yield from map(str, model.answer(shown))
-
-
-def marks_of(clip: SceneClip) -> set[str]:
-    """Return what stands in any frame of a clip."""
-    held = np.unpackbits(clip.marks, axis=-1).reshape(-1, clip.marks.shape[-1] * 8).max(axis=0)
-    return {name for name, there in zip(MARKS, held, strict=False) if there}
 
 
 def colours_said(text: str) -> list[str]:
@@ -91,7 +83,7 @@ def main() -> None:
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         clips = [clip for of_video in pool.map(cut_clips, plans, chunksize=4) for clip in of_video]
     categories: list[Any] = [clip.facts["category"] for clip in clips]
-    prompts = {"caption": load_prompt("caption").render(), "event": [{"role": "user", "content": EVENT}]}
+    prompts = {"caption": load_prompt("caption").render(), "event": [{"role": "user", "content": EVENT_QUESTION}]}
     said: dict[str, list[str]] = {}
     for name, prompt in prompts.items():
         model = VideoModel(find_source(args.model), "cpu", prompt, Generation(max_new_tokens=80))
@@ -105,7 +97,7 @@ def main() -> None:
             print(f"{name:<8} right of {side:<9} {told(right)}")
     commonest, count = Counter(categories).most_common(1)[0]
     print(f"always {'nothing' if commonest is None else commonest!r}: right of all {count / len(clips):.3f}")
-    marks = [marks_of(clip) for clip in clips]
+    marks = [held_marks(clip.marks) for clip in clips]
     colours = [mark in there for text, there in zip(said["caption"], marks, strict=True) for mark in colours_said(text)]
     print(f"colours  right {told(colours)}\n")
     confusion = Counter(

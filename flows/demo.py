@@ -17,8 +17,7 @@ from pipeline.dataset.validate import validate_dataset
 from pipeline.errors import DataError
 from pipeline.evaluate.detector import TrueEvent
 from pipeline.records import NORMAL, Task, Video
-from pipeline.sample import make_sample
-from pipeline.sample.world import DURATION_S
+from pipeline.sample import DURATION_S, make_sample
 from pipeline.stages.run import Progress
 from pipeline.workspace import Workspace
 

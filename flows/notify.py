@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pipeline.errors import RecordError, SetupError
+from pipeline.video.live import without_password
 
 if TYPE_CHECKING:
     import httpx2
@@ -98,9 +99,8 @@ class _Notifier:
     def tell(self, stream: str, span: DetectedSpan, recorder: StreamRecorder | None = None) -> None:
         """Have a span posted."""
         # Streams may carry a password, which is nobody's business.
-        source = urlsplit(stream)
-        named = source._replace(netloc=source.netloc.rpartition("@")[2]).geturl()
-        event = _Event(content={"id": uuid.uuid4().hex, "stream": named, "span": span.as_json(), "clip": None})
+        source = without_password(stream)
+        event = _Event(content={"id": uuid.uuid4().hex, "stream": source, "span": span.as_json(), "clip": None})
         if recorder is not None and self._uncut.qsize() < UNCUT_MAX:
             event.recording = recorder.cut(span.start_s, span.end_s)
         elif recorder is not None:

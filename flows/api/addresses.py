@@ -18,6 +18,7 @@ from urllib.parse import urljoin, urlsplit
 
 from flows.api.faults import ApiFault
 from flows.page.intake import MIB
+from pipeline.video.live import without_password
 
 if TYPE_CHECKING:
     import httpx2
@@ -99,19 +100,15 @@ def fetch(url: str, out: Path, *, max_mb: int, allow_private: bool, on_progress:
                         url = urljoin(url, answer.headers["location"])
                         continue
                     if not answer.is_success:
-                        raise ApiFault(502, "fetch_failed", f"{shown(url)}: the server answers {answer.status_code}")
+                        raise ApiFault(
+                            502, "fetch_failed", f"{without_password(url)}: the server answers {answer.status_code}"
+                        )
                     _save(answer, out, max_mb, deadline, on_progress)
                     return
     except (httpx2.HTTPError, httpx2.InvalidURL) as fault:
         detail = str(fault) or type(fault).__name__
-        raise ApiFault(502, "fetch_failed", f"{shown(url)}: {detail}") from None
-    raise ApiFault(502, "fetch_failed", f"{shown(url)}: more than {REDIRECTS_MAX} redirects")
-
-
-def shown(url: str) -> str:
-    """Return a URL without its password."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        raise ApiFault(502, "fetch_failed", f"{without_password(url)}: {detail}") from None
+    raise ApiFault(502, "fetch_failed", f"{without_password(url)}: more than {REDIRECTS_MAX} redirects")
 
 
 @contextmanager

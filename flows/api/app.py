@@ -19,10 +19,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from flows.api import answers, uploads
-from flows.api.addresses import resolve, shown
+from flows.api.addresses import resolve
 from flows.api.faults import ApiFault
 from flows.api.jobs import Job, Jobs, State
 from flows.api.settings import LOOPBACK_HOSTS
+from pipeline.video.live import without_password
 
 logger = logging.getLogger(__name__)
 
@@ -192,7 +193,7 @@ async def _submitted(jobs: Jobs, content_type: str, body: uploads.Body) -> Job:
             job.url = _address_of(await body.json())
             # told at once; what counts is that it is asked again when the video is fetched
             await run_in_threadpool(resolve, job.url, allow_private=jobs.settings.allow_private)
-            job.name = shown(job.url)
+            job.name = without_password(job.url)
     except BaseException:
         jobs.drop(job)
         raise

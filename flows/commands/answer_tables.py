@@ -62,12 +62,9 @@ def answer_table(metrics: Metrics) -> Iterator[str]:
 
 def explanation_lines(explanation: Metrics) -> Iterator[str]:
     """Yield how much of what answers tell is true, which class is taken for which, and the worst answers."""
-    yield ""
-    yield f"{'explanations':<30}{'of':>6}{'count':>8}{'share':>10}   95% interval"
-    for title, key in _EXPLANATION_ROWS:
-        yield share_line(title, explanation[key])
-    for label, share in explanation["per_class"].items():
-        yield share_line(f"  true, {label}", share)
+    rows = {title: explanation[key] for title, key in _EXPLANATION_ROWS}
+    rows |= {f"  true, {label}": share for label, share in explanation["per_class"].items()}
+    yield from share_table("explanations", rows)
     if explanation["not_judged"]:
         yield f"{explanation['not_judged']} answers about classes whose words are not known: only verdicts are judged"
     confusion = explanation["confusion"]
@@ -86,15 +83,20 @@ def explanation_lines(explanation: Metrics) -> Iterator[str]:
 
 def probe_lines(probes: Metrics) -> Iterator[str]:
     """Yield how far a model tells events that happen from those that do not."""
+    rows = {title: probes[key] for title, key in _PROBE_ROWS}
+    rows |= {f"  both right, {label}": share for label, share in probes["per_class"].items()}
+    yield from share_table("paired probes", rows)
+
+
+def share_table(title: str, rows: Mapping[str, Metrics | None], width: int = 30) -> Iterator[str]:
+    """Yield a table of shares with their intervals, an empty line before it."""
     yield ""
-    yield f"{'paired probes':<30}{'of':>6}{'count':>8}{'share':>10}   95% interval"
-    for title, key in _PROBE_ROWS:
-        yield share_line(title, probes[key])
-    for label, share in probes["per_class"].items():
-        yield share_line(f"  both right, {label}", share)
+    yield f"{title:<{width}}{'of':>6}{'count':>8}{'share':>10}   95% interval"
+    for name, share in rows.items():
+        yield _share_line(name, share, width)
 
 
-def share_line(title: str, share: Metrics | None, width: int = 30) -> str:
+def _share_line(title: str, share: Metrics | None, width: int) -> str:
     """Say a share with its interval in a line of a table; None is a dash."""
     if share is None:
         return f"{title:<{width}}{'-':>6}"
@@ -186,9 +188,7 @@ def _compared_shares(title: str, runs: Mapping[str, Metrics], part: str, key: st
     """Yield a table of one share of the runs that have it: older ones were not measured so."""
     measured = {name: run[part] for name, run in runs.items() if run.get(part)}
     if measured:
-        yield ""
-        yield f"{title:<{width}}{'of':>6}{'count':>8}{'share':>10}   95% interval"
-        yield from (share_line(name, found[key], width) for name, found in measured.items())
+        yield from share_table(title, {name: found[key] for name, found in measured.items()}, width)
 
 
 _TEXT_COLUMNS = (

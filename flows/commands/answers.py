@@ -49,7 +49,7 @@ def eval_answers(
         Path | None, typer.Option("--out", help="folder for metrics.json, answers.csv and a model's predictions.jsonl")
     ] = None,
     num_frames: Annotated[
-        int | None, typer.Option("--num-frames", min=1, help="frames shown; default: as in training, else 8")
+        int | None, typer.Option("--num-frames", min=1, help="frames shown; default: as in training, else 16")
     ] = None,
     max_side: Annotated[
         int | None,

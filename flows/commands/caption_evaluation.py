@@ -17,7 +17,7 @@ from annotation.formats.foreign import ForeignSpan, SpanKind
 from annotation.formats.registry import read_annotations
 from annotation.sentences import read_sentences
 from annotation.video_index import video_name
-from flows.commands.answer_tables import METRICS, Metrics, share_line
+from flows.commands.answer_tables import METRICS, Metrics, share_table
 from pipeline.errors import DataError
 from pipeline.evaluate.captions import (
     CaptionedClip,
@@ -180,16 +180,14 @@ def _named(claims: Iterable[Claim]) -> list[str]:
 def caption_table(metrics: Metrics) -> Iterator[str]:
     """Yield the lines of a table, for people."""
     yield f"{metrics['num']} captions compared; of {metrics['without_reference']} clips nothing is known"
-    yield ""
-    yield f"{'captions':<30}{'of':>6}{'count':>8}{'share':>10}   95% interval"
-    yield share_line("without a false claim", metrics["faultless"])
-    yield share_line("event invented in calm clips", metrics["invented"])
-    yield share_line("event of a clip passed over", metrics["silent"])
+    rows = {
+        "without a false claim": metrics["faultless"],
+        "event invented in calm clips": metrics["invented"],
+        "event of a clip passed over": metrics["silent"],
+    }
+    yield from share_table("captions", rows)
     for title, key in (("claims that are true", "right"), ("what is known that is told", "told")):
-        yield ""
-        yield f"{title:<30}{'of':>6}{'count':>8}{'share':>10}   95% interval"
-        for kind, measured in metrics["kinds"].items():
-            yield share_line(f"  {kind}", measured[key])
+        yield from share_table(title, {f"  {kind}": measured[key] for kind, measured in metrics["kinds"].items()})
     wrong = {kind: measured["wrong"] for kind, measured in metrics["kinds"].items() if measured["wrong"]}
     if wrong:
         yield ""

@@ -50,7 +50,7 @@ def detect(
         typer.Option("--sampling", help="frames of a span to show"),
     ] = "uniform",
     num_frames: Annotated[
-        int | None, typer.Option("--num-frames", help="frames shown; default: as in the adapter's training, else 8")
+        int | None, typer.Option("--num-frames", help="frames shown; default: as in the adapter's training, else 16")
     ] = None,
     window_s: Annotated[
         float, typer.Option("--window", help="without a sampler: length of the parts judged, in seconds")

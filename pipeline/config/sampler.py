@@ -12,6 +12,11 @@ _AND = " + "  # between the names of several encoders
 Combine = Literal["refuse", "concatenate"]
 
 
+def encoder_names(encoder: str) -> list[str]:
+    """Return the names of the encoders that `features.encoder` holds, motion first where it is one of them."""
+    return encoder.split(_AND)
+
+
 class FeaturesConfig(Section):
     """What the sampler sees of a video."""
 
@@ -55,7 +60,7 @@ class FeaturesConfig(Section):
         given: list[Any] = value if isinstance(value, list) else [value]
         if not given or not all(isinstance(name, str) and name for name in given):
             return value
-        names = [name for several in given for name in several.split(_AND)]
+        names = [name for several in given for name in encoder_names(several)]
         # Motion first, where the sampler looks for it.
         ordered = sorted(dict.fromkeys(names), key=lambda name: name != "motion")
         if len(ordered) > 1 and "npy" in ordered:
@@ -65,7 +70,7 @@ class FeaturesConfig(Section):
     @property
     def encoders(self) -> list[str]:
         """Names of the encoders whose features are put side by side, one as a rule."""
-        return self.encoder.split(_AND)
+        return encoder_names(self.encoder)
 
     @model_validator(mode="after")
     def _rows(self) -> FeaturesConfig:

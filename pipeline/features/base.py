@@ -27,6 +27,8 @@ from pipeline.video.readers import ReaderName
 Features = NDArray[np.float16]
 Floats = NDArray[np.float32]
 
+_SHORTEST = 1e-6
+
 _LARGEST = float(np.finfo(np.float16).max)
 
 
@@ -117,6 +119,12 @@ class EncoderBackend:
 
     make_encoder: Callable[[FeaturesConfig, VideoConfig], FeatureEncoder]
     make_stream: Callable[[FeaturesConfig], FeatureStream]
+
+
+def of_unit_length(features: Floats) -> Floats:
+    """Return features scaled to length 1 along the last axis; those of length 0 stay."""
+    scaled: Floats = features / np.maximum(np.linalg.norm(features, axis=-1, keepdims=True), _SHORTEST)
+    return scaled
 
 
 def num_snippets(num_frames: int, stride_frames: int) -> int:

@@ -24,6 +24,7 @@ from pipeline.features.base import (
     Floats,
     LiveFeatures,
     num_snippets,
+    of_unit_length,
     open_features,
     write_features,
 )
@@ -31,7 +32,6 @@ from pipeline.features.motion import MotionEncoder
 from pipeline.video.readers import ReaderName
 
 _BLOCK = 32  # snippets
-_SHORTEST = 1e-6
 
 
 class CombinedEncoder:
@@ -140,8 +140,7 @@ def _alike(name: str, features: NDArray[np.floating]) -> Floats:
     values: Floats = np.asarray(features, dtype=np.float32)
     if name == MotionEncoder.name:
         return values
-    of_length_1: Floats = values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), _SHORTEST)
-    return of_length_1
+    return of_unit_length(values)
 
 
 def _part_job(place: int, job: FeatureJob) -> FeatureJob:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipeline.sample.geometry import Place
-from pipeline.sample.life import flee, stroll
+from pipeline.sample.life import flee, some_way, spot_in_view, stroll
 from pipeline.sample.people import CLOTHES, Item, Person, random_look
 from pipeline.sample.pose import Action
 from pipeline.sample.shot import Shot
@@ -59,7 +59,7 @@ def _handing_over(shot: Shot) -> bool:
 def _shove(shot: Shot) -> bool:
     """Two people who walk towards each other bump shoulders, stumble and go on."""
     rng = shot.rng
-    spot = _spot(shot)
+    spot = spot_in_view(shot)
     if spot is None:
         return False
     meet_s = rng.uniform(1, shot.duration_s - 2)
@@ -76,9 +76,7 @@ def _shove(shot: Shot) -> bool:
 
 def _runner(shot: Shot) -> bool:
     """Somebody runs through, with a bag now and then."""
-    path = list(shot.rng.choice(shot.layout.walks))
-    if shot.rng.random() < 0.5:
-        path.reverse()
+    path = some_way(shot)
     track = stroll(path, shot.rng.uniform(-1, shot.duration_s - 3), Action.RUN, shot.rng.uniform(0.8, 1.0), 0.0)
     runner = Person(random_look(shot.rng), track)
     if shot.rng.random() < 0.5:
@@ -88,9 +86,7 @@ def _runner(shot: Shot) -> bool:
 
 def _carrier(shot: Shot) -> bool:
     """Somebody carries a rod as long as an arm span over the shoulder."""
-    path = list(shot.rng.choice(shot.layout.walks))
-    if shot.rng.random() < 0.5:
-        path.reverse()
+    path = some_way(shot)
     start_s = shot.rng.uniform(-4, shot.duration_s - 4)
     carrier = Person(random_look(shot.rng), stroll(path, start_s, Action.WALK, shot.rng.uniform(0.8, 1.1), 0.0))
     carrier.hold(Item.ROD, _ROD)
@@ -103,14 +99,9 @@ _ACTS: tuple[tuple[float, Callable[[Shot], bool]], ...] = (
 """Each with the share of the shots that it is tried in."""
 
 
-def _spot(shot: Shot) -> Place | None:
-    spots = [spot for spot in shot.layout.spots if shot.camera.sees(spot, 0.1)]
-    return shot.rng.choice(spots) if spots else None
-
-
 def _meeting(shot: Shot, apart_m: float) -> tuple[Place, PersonTrack, PersonTrack] | None:
     """Return a place in view and two people who come to it from either side, None where no place is in view."""
-    spot = _spot(shot)
+    spot = spot_in_view(shot)
     if spot is None:
         return None
     meet_s = shot.rng.uniform(-1, max(0.0, shot.duration_s - 8))
@@ -132,7 +123,4 @@ def _admit(shot: Shot, a: PersonTrack, b: PersonTrack, *people: Person) -> bool:
 def _take(shot: Shot, people: list[Person]) -> bool:
     for person in people:
         flee(shot, person)
-    clear = all(shot.fits(person) for person in people)
-    if clear:
-        shot.add(*people)
-    return clear
+    return shot.admit(*people)

@@ -50,9 +50,7 @@ def populate(shot: Shot) -> None:
 def _walkers(shot: Shot) -> bool:
     """Try to add one to four people who go the same way; tell whether they fitted."""
     rng = shot.rng
-    path = list(rng.choice(shot.layout.walks))
-    if rng.random() < 0.5:
-        path.reverse()
+    path = some_way(shot)
     action = Action.JOG if not shot.layout.indoor and rng.random() < 0.12 else Action.WALK
     pace = rng.uniform(0.82, 1.2)
     size = 1 if action is Action.JOG else rng.choices((1, 2, 3, 4), (70, 20, 7, 3))[0]
@@ -69,6 +67,20 @@ def _walkers(shot: Shot) -> bool:
         if not shot.admit(person):
             return i > 0
     return True
+
+
+def some_way(shot: Shot) -> list[Place]:
+    """Draw one of the ways through a place, in either direction."""
+    path = list(shot.rng.choice(shot.layout.walks))
+    if shot.rng.random() < 0.5:
+        path.reverse()
+    return path
+
+
+def spot_in_view(shot: Shot) -> Place | None:
+    """Draw a place to stop at that the camera sees; None where it sees none."""
+    spots = [spot for spot in shot.layout.spots if shot.camera.sees(spot, 0.1)]
+    return shot.rng.choice(spots) if spots else None
 
 
 def stroll(path: list[Place], start_s: float, action: Action, pace: float, pause_s: float) -> PersonTrack:
@@ -106,10 +118,9 @@ def flee(shot: Shot, person: Person) -> None:
 
 def _chatting_pair(shot: Shot) -> None:
     rng = shot.rng
-    spots = [s for s in shot.layout.spots if shot.camera.sees(s, 0.1)]
-    if not spots:
+    spot = spot_in_view(shot)
+    if spot is None:
         return
-    spot = rng.choice(spots)
     meet_s = rng.uniform(-4, 0.5 * shot.duration_s)
     talk_s = rng.uniform(6, 16)
     pair = []
@@ -121,8 +132,7 @@ def _chatting_pair(shot: Shot) -> None:
         person = Person(random_look(rng), track)
         flee(shot, person)
         pair.append(person)
-    if all(shot.fits(person) for person in pair):
-        shot.add(*pair)
+    shot.admit(*pair)
 
 
 def _browser(shot: Shot, place: Place, face: Place) -> None:

@@ -68,11 +68,11 @@ class Shot:
             vehicle.lamps = False
             self.add(vehicle)
 
-    def admit(self, actor: Person | Vehicle) -> bool:
-        """Put an actor on the stage if it keeps clear of all others at all times; tell whether it does."""
-        clear = self.fits(actor)
+    def admit(self, *actors: Person | Vehicle) -> bool:
+        """Put actors on the stage if each keeps clear of all others at all times; tell whether they do."""
+        clear = all(self.fits(actor) for actor in actors)
         if clear:
-            self.add(actor)
+            self.add(*actors)
         return clear
 
     def fits(self, actor: Person | Vehicle) -> bool:

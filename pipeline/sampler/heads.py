@@ -8,6 +8,7 @@ called like the network; scikit-learn grows the trees and is not needed to use t
 from __future__ import annotations
 
 import importlib.util
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -96,7 +97,7 @@ def _draw(truth: NDArray[np.bool_], known: NDArray[np.bool_], most: int, seed: i
     return taken
 
 
-class SnippetHead(nn.Module):
+class SnippetHead(nn.Module, ABC):
     """Scores every snippet by itself."""
 
     def forward(self, features: Tensor) -> Tensor:
@@ -106,9 +107,9 @@ class SnippetHead(nn.Module):
         scores = torch.cat([self.rate(part) for part in torch.split(rows, _AT_ONCE)])
         return scores.view(videos, crops, count).mean(dim=1)
 
+    @abstractmethod
     def rate(self, rows: Tensor) -> Tensor:
         """Return the scores of rows, shape (N,), of shape (N, D)."""
-        raise NotImplementedError
 
     def set_state(self, state: Mapping[str, Tensor]) -> SnippetHead:
         """Take tensors by name as buffers, and return the head."""

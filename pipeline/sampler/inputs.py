@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Recipe
+from pipeline.features.base import of_unit_length
 from pipeline.features.motion import DIM, pool_positions
 
 Floats = NDArray[np.float32]
 
 _CALM_QUANTILE = 0.25
 _POOLED_AT_ONCE = 4096  # snippets
-_SHORTEST = 1e-6
 _CLIP = 4.0  # standard deviations; a rare extreme must not outweigh everything else
 
 
@@ -47,7 +47,7 @@ def arrange(features: NDArray[np.floating], recipe: Recipe) -> Floats:
     else:
         values = np.asarray(features, dtype=np.float32)
     if recipe.unit_length:
-        values = values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), _SHORTEST)
+        values = of_unit_length(values)
     if recipe.standardise:
         values = np.sign(values) * np.sqrt(np.abs(values))
     if recipe.context == "video":

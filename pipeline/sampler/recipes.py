@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from pipeline.config import LossConfig, NetworkConfig, Recipe, SamplerConfig
+from pipeline.config.sampler import encoder_names
 from pipeline.features.motion import MotionEncoder
 from pipeline.sampler.heads import HEADS, trees_available
 
@@ -107,5 +108,4 @@ def _simple(recipe: Recipe, encoder: str, head: str) -> list[Recipe]:
 
 
 def _is_motion(encoder: str) -> bool:
-    # Where several encoders are taken together, motion comes first.
-    return encoder.partition(" + ")[0] == MotionEncoder.name
+    return encoder_names(encoder)[0] == MotionEncoder.name

@@ -81,13 +81,14 @@ def train_language(
             every = 2 if rng.random() < _FEWER else 1
             features = torch.from_numpy(seen[chosen, ::every].astype(np.float32)).to(device)
             texts = turns_of.batch(lessons, features.shape[1])
-        ids, labels = (part.to(device) for part in texts[:2])
+        ids, labels = (part.to(device) for part in texts)
+        wanted = labels[:, 1:] != _IGNORED
         with torch.autocast(device.type, torch.bfloat16):
             embeds = embed(model, ids, features)
             # padding is on the right, where a causal model needs no mask; words are scored where answers stand alone
             hidden = model.model.language_model(inputs_embeds=embeds).last_hidden_state[:, :-1]
-            said = model.lm_head(hidden[labels[:, 1:] != _IGNORED])
-        return cross_entropy(said.float(), labels[:, 1:][labels[:, 1:] != _IGNORED])
+            said = model.lm_head(hidden[wanted])
+        return cross_entropy(said.float(), labels[:, 1:][wanted])
 
     model.model.vision_tower.requires_grad_(False)
     model.train()
@@ -133,16 +134,15 @@ class LessonWriter:
         self._tokenizer = processor.tokenizer
         self._tokens = math.ceil(math.sqrt(processor.num_image_tokens) / 2) ** 2
 
-    def batch(self, lessons: list[list[Turn]], frames: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Return ids, labels and attention mask, padded on the right; with no frames it is text alone."""
+    def batch(self, lessons: list[list[Turn]], frames: int) -> tuple[Tensor, Tensor]:
+        """Return ids and labels, padded on the right; with no frames it is text alone."""
         visual = "<video>" * (self._tokens * frames + 1) if frames else ""
         rows = [self._row(turns, visual) for turns in lessons]
         ids, labels = (
             pad_sequence([torch.tensor(row[kind]) for row in rows], batch_first=True, padding_value=filler)
             for kind, filler in ((0, self._tokenizer.pad_token_id), (1, _IGNORED))
         )
-        lengths = torch.tensor([len(own) for own, _ in rows])
-        return ids, labels, (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+        return ids, labels
 
     def _row(self, turns: list[Turn], visual: str) -> tuple[list[int], list[int]]:
         ids: list[int] = []

@@ -25,7 +25,7 @@ from pipeline.sample.definitions import load
 from pipeline.sample.layout import SceneKind
 from pipeline.sample.words import PLACES
 from pipeline.taxonomy import describe_class
-from pipeline.tiny.marks import MARKS
+from pipeline.tiny.marks import held_marks
 
 Turn = tuple[str, str]
 """A question and its answer."""
@@ -33,6 +33,7 @@ Turn = tuple[str, str]
 _PRESENCE = load("presence", dict[str, tuple[str, str, str]])
 """By mark: the question whether it is there, and what is so where it is and where it is not."""
 
+EVENT_QUESTION = "What happens, in a few words?"
 _ASKED = ("event", "event", "presence", "presence", "presence", "place", "light")
 _CAPTION_FIRST = 0.75
 _ABNORMAL_LABELS = ("Arson", "Explosion", "Fighting", "RoadAccidents", "Robbery", "Shooting", "Vandalism")
@@ -98,7 +99,7 @@ def _ask(what: str, clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random)
     match what:
         case "event":
             phrase = describe_class(clip["category"] or NORMAL).phrase
-            return "What happens, in a few words?", f"{phrase[0].upper()}{phrase[1:]}."
+            return EVENT_QUESTION, f"{phrase[0].upper()}{phrase[1:]}."
         case "place":
             return "What place is this?", f"It is {PLACES[SceneKind(clip['place'])]}."
         case "light":
@@ -108,8 +109,8 @@ def _ask(what: str, clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random)
 
 
 def _presence(marks: NDArray[np.uint8], rng: Random) -> Turn:
-    held = np.unpackbits(marks, axis=-1).reshape(-1, marks.shape[-1] * 8).max(axis=0)
-    there = {name: bool(held[MARKS.index(name)]) for name in _PRESENCE}
+    held = held_marks(marks)
+    there = {name: name in held for name in _PRESENCE}
     # as many answers of either kind, as far as there are
     wanted = rng.random() < 0.5
     name = rng.choice([name for name, is_there in there.items() if is_there == wanted] or list(there))

@@ -74,6 +74,12 @@ def mark_frame(shot: Shot, time_s: float) -> NDArray[np.bool_]:
     return marks
 
 
+def held_marks(packed: NDArray[np.uint8]) -> set[str]:
+    """Return the marks that any cell of any frame holds, of packed bits of shape (..., ceil(len(MARKS) / 8))."""
+    held = np.unpackbits(packed, axis=-1).reshape(-1, packed.shape[-1] * 8).max(axis=0)
+    return {name for name, is_there in zip(MARKS, held, strict=False) if is_there}
+
+
 def _names(element: Element, time_s: float) -> list[str]:
     if isinstance(element, Person):
         action = element.track.action(time_s)

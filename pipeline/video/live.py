@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
@@ -33,6 +34,12 @@ _RETRY_EVERY_S = 1.0
 def is_live(video: str) -> bool:
     """Whether a name is the address of a stream."""
     return video.lower().startswith(SCHEMES)
+
+
+def without_password(url: str) -> str:
+    """Return an address without user and password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 class LiveVideo:

@@ -63,12 +63,12 @@ def test_training_sees_what_the_network_sees_in_use() -> None:
         [turns], tokenize=True, return_dict=True, return_tensors="pt",
         processor_kwargs={"do_sample_frames": False, "video_metadata": [meta]},
     )  # fmt: skip
-    ids, labels, mask = LessonWriter(processor).batch([[("What is there?", "A man walks along.")]], 8)
+    ids, labels = LessonWriter(processor).batch([[("What is there?", "A man walks along.")]], 8)
     assert torch.equal(ids, inputs["input_ids"])
     assert tokenizer.decode(ids[labels != -100]) == "A man walks along.<|end|>"
     with torch.no_grad():
         hidden = model.model.vision_tower(pixel_values=scaled(frames), output_hidden_states=True).hidden_states[-1]
-        cached = model(inputs_embeds=embed(model, ids, hidden[None]), attention_mask=mask).logits
+        cached = model(inputs_embeds=embed(model, ids, hidden[None]), attention_mask=torch.ones_like(ids)).logits
         assert torch.allclose(cached, model(**inputs).logits, atol=1e-4)
 
 
@@ -78,7 +78,7 @@ def test_text_alone_holds_no_video() -> None:
 
     tokenizer = make_tokenizer(["A man walks along.", "What is there?"])
     model = make_model(tokenizer)
-    ids, labels, _ = LessonWriter(make_processor(tokenizer)).batch([[("What is there?", "A man walks along.")]], 0)
+    ids, labels = LessonWriter(make_processor(tokenizer)).batch([[("What is there?", "A man walks along.")]], 0)
     assert tokenizer.decode(ids[0]) == "<|user|>What is there?<|end|><|assistant|>A man walks along.<|end|>"
     assert tokenizer.decode(ids[labels != -100]) == "A man walks along.<|end|>"
     assert embed(model, ids, None).shape == (1, ids.shape[1], model.config.text_config.hidden_size)
