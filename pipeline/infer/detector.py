@@ -1,15 +1,17 @@
 """Finds the abnormal spans of videos by a trained sampler, and has a video model judge and explain them.
 
-With spans, the model is asked about each of them. A span that it says No to stays listed with that answer, but does
-not count: the video is abnormal where any other is left, and the highest one speaks for it. Without a span the model is
-asked about the whole video, and the video is what the model says; without a sampler it is asked about every part, and
-those that it answers Yes to are the spans. So `is_anomaly` never contradicts the answer.
+With spans, the model is asked about each of them, and about each part of one in which the scores dip: parts of which it
+says the same are one span. A span that it says No to stays listed with that answer, but does not count: the video is
+abnormal where any other is left, and the highest one speaks for it. Without a span the model is asked about the highest
+scores, which become one where it says Yes, then about the whole video, and the video is what the model says; without a
+sampler it is asked about every part, and those that it answers Yes to are the spans. So `is_anomaly` never contradicts
+the answer.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from pipeline.infer.detection import DetectedSpan, Detection
 from pipeline.infer.frames import Footage, choose_frames, open_footage
 from pipeline.infer.judgement import Judgement, judge, judge_video, leading_span
 from pipeline.infer.live import UNIFORM_SCORE, LiveTools, OnSpan, watch
+from pipeline.infer.parts import JudgedPart, unite
 from pipeline.infer.scoring import VideoScorer
 from pipeline.infer.settings import DetectSettings, default_question
 from pipeline.models.clip_frames import ClipFrames, read_clip
@@ -29,7 +32,7 @@ from pipeline.models.hf.chat import VideoChat
 from pipeline.prompts import Message
 from pipeline.records import Reason
 from pipeline.sampler.curve import ScoreCurve
-from pipeline.sampler.proposals import detect
+from pipeline.sampler.proposals import detect, part_at_dips
 from pipeline.sampler.sampling import THETA
 from pipeline.video.live import is_live
 from pipeline.video.losses import FrameSpan, Losses, apart, find_losses
@@ -42,6 +45,9 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
+
+_SMALLER = 0.5
+"""Fraction of a video that a part must not exceed to be looked at for itself."""
 
 _LIVE_CLIPS = 16
 """Spans of streams whose frames are kept for further questions."""
@@ -107,14 +113,11 @@ class Detector:
             # Scoring reads the whole video, so that its damage is known; judging parts of it reads those.
             losses = None if curve is None else _losses(footage, damaged)
             if curve is None or losses is None:
-                frames = list(footage.parts(self.settings.window_s))
+                windows = list(footage.parts(self.settings.window_s))
+                said_of = zip(windows, self._judged(footage, None, windows, on_progress), strict=True)
+                told, whole = [(span, said) for span, said in said_of if said is not None], Judgement()
             else:
-                frames = self._marked(curve, losses, footage.timeline)
-            said_of = self._judged(footage, curve, frames or [footage.whole], on_progress)
-            if curve is None:
-                frames = [span for span, said in zip(frames, said_of, strict=True) if said is not None]
-                said_of = [said for said in said_of if said is not None]
-            judged = [said or Judgement() for said in said_of]
+                told, whole = self._told(footage, curve, losses, on_progress)
             losses = losses or _losses(footage, damaged)
         spans = [
             DetectedSpan(
@@ -125,9 +128,11 @@ class Detector:
                 confidence=said.confidence,
                 consistent=said.consistent,
             )
-            for span, (start_s, end_s), said in zip(frames, map(footage.seconds_of, frames), judged, strict=False)
+            for span, said in told
+            for start_s, end_s in [footage.seconds_of(span)]
         ]
         timeline = footage.timeline
+        judged = [said for _, said in told] or [whole]
         is_anomaly, said, spans = judge_video(spans, judged, has_scores=curve is not None)
         is_there = np.zeros(0, bool) if curve is None else _has_frames(curve, losses)
         return Detection(
@@ -204,6 +209,40 @@ class Detector:
                 self._shown = name, frames, self._clip(reader, frames, curve)
         return self._chat.answer(self._shown[2], question, history)
 
+    def _told(
+        self, footage: Footage, curve: ScoreCurve, losses: Losses, on_progress: Progress | None
+    ) -> tuple[list[tuple[FrameSpan, Judgement]], Judgement]:
+        """Return the spans with what the model says of each, and what it says of the whole video where there is none.
+
+        Where the scores dip, the parts of a span are judged one by one. Where nothing reaches theta, the model sees the
+        highest scores before the whole: what it says Yes to there is a span all the same.
+        """
+        marked = self._marked(curve, losses, footage.timeline)
+        if self._chat is None:
+            return [(span, Judgement()) for span in marked], Judgement()
+        if marked:
+            parts = [(part, number) for number, span in enumerate(marked) for part in self._parted(curve, span)]
+            judged = self._judged(footage, curve, [part for part, _ in parts], on_progress)
+            said_of = zip(parts, judged, strict=True)
+            return unite(JudgedPart(part, number, said or Judgement()) for (part, number), said in said_of), Judgement()
+        looked_at = [*self._highest_part(curve), footage.whole]
+        said: Judgement | None = None
+        for span, said in zip(looked_at, self._judged(footage, curve, looked_at, on_progress), strict=True):
+            if span != footage.whole and said is not None and said.verdict:
+                return [(span, said)], Judgement()
+        return [], said or Judgement()
+
+    def _parted(self, curve: ScoreCurve, span: FrameSpan) -> list[FrameSpan]:
+        return part_at_dips(curve, span, self.settings.proposal, min_s=self.settings.min_span_s)
+
+    def _highest_part(self, curve: ScoreCurve) -> list[FrameSpan]:
+        """Return the span around the highest score; none where the scores single out no smaller part of the video."""
+        settings = self.settings
+        top = float(curve.smoothed(settings.proposal.smooth_s).max())
+        highest = max(detect(curve, top, settings.proposal, min_s=settings.min_span_s), key=lambda found: found.score)
+        span = highest.start_frame, highest.end_frame
+        return [span] if span[1] - span[0] <= _SMALLER * curve.num_frames else []
+
     def _marked(self, curve: ScoreCurve, losses: Losses, timeline: Timeline) -> list[FrameSpan]:
         """Return the spans that the scores mark.
 
@@ -230,30 +269,31 @@ class Detector:
 
     def _judged(
         self, footage: Footage, curve: ScoreCurve | None, frames: Sequence[FrameSpan], on_progress: Progress | None
-    ) -> list[Judgement | None]:
-        """Return what the model says of each stretch of frames, where there is one; None where too little decodes.
+    ) -> Iterator[Judgement | None]:
+        """Yield what the model says of each stretch of frames, where there is one; None where too little decodes.
 
         Raises:
             RecordError: it cannot take a clip, or too little decodes anywhere.
         """
         chat = self._chat
         if chat is None:
-            return [Judgement()] * len(frames)
-        judged: list[Judgement | None] = []
+            yield from (Judgement() for _ in frames)
+            return
+        is_any = False
         with footage.opened(self._max_side) as reader:
-            for span in frames:
+            for number, span in enumerate(frames, 1):
                 try:
                     clip = self._clip(reader, span, curve)
                 except RecordError as fault:
-                    if fault.reason is not Reason.DECODE_FAILED or (span == frames[-1] and not any(judged)):
+                    if fault.reason is not Reason.DECODE_FAILED or (span == frames[-1] and not is_any):
                         raise
                     logger.warning("%s: not judged between %.1f s and %.1f s", fault.detail, *footage.seconds_of(span))
-                    judged.append(None)
+                    yield None
                     continue
-                judged.append(self._judgement(chat, str(footage.path), clip, *footage.seconds_of(span)))
+                is_any = True
+                yield self._judgement(chat, str(footage.path), clip, *footage.seconds_of(span))
                 if on_progress is not None:
-                    on_progress("explain", len(judged), len(frames))
-        return judged
+                    on_progress("explain", number, len(frames))
 
     def _judgement(self, chat: VideoChat, video: str, clip: ClipFrames, start_s: float, end_s: float) -> Judgement:
         return judge(chat, clip, self.question, f"{video}: {start_s:.1f} s to {end_s:.1f} s")

@@ -15,6 +15,7 @@ from pipeline.evaluate.answers_verdict import read_verdict
 from pipeline.infer.detection import DetectedSpan
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.hf.chat import VideoChat
+from pipeline.quality.claims import find_contradiction
 from pipeline.quality.rules import stated_verdicts
 from pipeline.questions import load_questions
 from pipeline.records import Reason, Task
@@ -78,9 +79,13 @@ def _said(chat: VideoChat, clip: ClipFrames, question: str, opening: str, where:
 
 
 def contradicts(answer: str, verdict: bool) -> bool:
-    """Whether an answer opens with the opposite of a verdict, or says it anywhere."""
-    opposite = "normal" if verdict else "abnormal"
-    return read_verdict(answer) is (not verdict) or opposite in stated_verdicts(answer)
+    """Whether an answer opens with the opposite of a verdict, says it anywhere, or denies and tells of an event."""
+    opposite, stated = "normal" if verdict else "abnormal", stated_verdicts(answer)
+    return (
+        read_verdict(answer) is (not verdict)
+        or opposite in stated
+        or find_contradiction(answer, stated, verdict) is not None
+    )
 
 
 def judgement_of(answer: str | None, confidence: float | None = None) -> bool | None:

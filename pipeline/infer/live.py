@@ -19,12 +19,14 @@ from pipeline.features.base import stored
 from pipeline.infer.detection import DetectedSpan, Detection
 from pipeline.infer.judgement import Judgement, judge_video
 from pipeline.infer.live_frames import LiveFrames
+from pipeline.infer.parts import JudgedPart, unite
 from pipeline.infer.scoring import VideoScorer
 from pipeline.infer.settings import DetectSettings
 from pipeline.models.clip_frames import ClipFrames, bounded
 from pipeline.sampler.curve import ScoreCurve
-from pipeline.sampler.proposals import Proposal, detect
+from pipeline.sampler.proposals import Proposal, detect, part_at_dips
 from pipeline.video.live import LiveVideo, connections
+from pipeline.video.losses import FrameSpan
 from pipeline.video.recorder import StreamRecorder
 
 SCORED_EVERY_S = 10.0
@@ -288,12 +290,12 @@ class _ScoredWatch(_Watch):
         found = detect(curve, self.tools.theta, settings.proposal, min_s=settings.min_span_s)
         needed = settled
         for proposal in found:
-            needed = min(needed, self._tell_if_over(proposal, lead, settled, scores))
+            needed = min(needed, self._tell_if_over(proposal, lead, settled, curve))
         until = -(-settled // stride) if settled == held_until else settled // stride
         self._scores += [float(score) for score in scores[len(self._scores) - self._first : until - self._first]]
         self._forget(needed)
 
-    def _tell_if_over(self, found: Proposal, lead: int, settled: int, scores: NDArray[np.float32]) -> int:
+    def _tell_if_over(self, found: Proposal, lead: int, settled: int, curve: ScoreCurve) -> int:
         """Tell a span that is over, or a longest part of one that is not, and return the first frame still needed."""
         settings, fps = self.tools.settings, self.live.fps
         start, end = max(found.start_frame + lead, self._told_until), found.end_frame + lead
@@ -303,11 +305,19 @@ class _ScoredWatch(_Watch):
         end = min(end, settled)
         # What is left of a span that was told before, its end having moved, is no span.
         if end - start >= max(1, round(settings.min_span_s * fps)) or not self._told_until:
-            stride = self.stride_frames
-            highest = float(scores[start // stride - self._first : -(-end // stride) - self._first].max())
-            self.tell(start, end, highest, self.judge(start, end))
+            for (first, last), said in self._judged(curve, (start - lead, end - lead), lead):
+                highest = float(curve.scores[first // curve.stride_frames : -(-last // curve.stride_frames)].max())
+                self.tell(first + lead, last + lead, highest, said)
             self._told_until = end
         return settled
+
+    def _judged(self, curve: ScoreCurve, span: FrameSpan, lead: int) -> list[tuple[FrameSpan, Judgement]]:
+        """Return a span, or what it parts into where a model tells different things of it, in frames of the curve."""
+        if self.tools.judge is None:
+            return [(span, Judgement())]
+        settings = self.tools.settings
+        parts = part_at_dips(curve, span, settings.proposal, min_s=settings.min_span_s)
+        return unite(JudgedPart(part, 0, self.judge(part[0] + lead, part[1] + lead)) for part in parts)
 
     def _forget(self, needed: int) -> None:
         context = round(CONTEXT_S / self._snippet_s)

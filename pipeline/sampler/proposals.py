@@ -23,6 +23,9 @@ RANKED_THETAS = tuple(np.round(np.arange(0.1, 1.0, 0.1), 1).tolist())
 MAX_OVERLAP = 0.5
 """tIoU above which the lower ranked of two proposals is dropped."""
 
+DIP = 0.8
+"""Fraction of the way from the calm level to the lower of two peaks below which the scores between them dip."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GlanceMark:
@@ -99,6 +102,19 @@ def detect(curve: ScoreCurve, theta: float, config: ProposalConfig, *, min_s: fl
     return _spans(curve, mask, config, min_s)
 
 
+def part_at_dips(
+    curve: ScoreCurve, span: tuple[int, int], config: ProposalConfig, *, min_s: float
+) -> list[tuple[int, int]]:
+    """Return the parts of a span between which its smoothed scores dip below `DIP`, deepest dip first, in time order.
+
+    As around a glance, each reaches as far as the scores stay above the fraction `low` of the way from the video's calm
+    level to its own peak. A part shorter than `min_s` is not parted off. A span without a dip is returned as it is.
+    """
+    support = _Support(curve, config)
+    parts = support.parts(*span, max(1, round(min_s * curve.fps)))
+    return [support.trimmed(*part) for part in parts] if len(parts) > 1 else parts
+
+
 def rank_proposals(curve: ScoreCurve, config: ProposalConfig, *, min_s: float) -> list[Proposal]:
     """Return proposals without glances at many thresholds, best first; here `score` is the outer-inner contrast.
 
@@ -168,6 +184,25 @@ class _Support:
             start - (int(before.argmax()) if before.any() else len(before)),
             end + (int(after.argmax()) if after.any() else len(after)),
         )
+
+    def parts(self, start: int, end: int, min_frames: int) -> list[tuple[int, int]]:
+        """Return [start, end) parted at every dip that leaves `min_frames` on either side."""
+        scores = self.smooth[start:end]
+        before = np.maximum.accumulate(scores)
+        after = np.maximum.accumulate(scores[::-1])[::-1]
+        lower_peak = np.minimum(before, after) - self._level
+        depth = (scores - self._level) - DIP * lower_peak
+        inner = depth[min_frames : len(scores) - min_frames]
+        if not len(inner) or inner.min() >= 0:
+            return [(start, end)]
+        dip = start + min_frames + middle(inner <= inner.min() + 1e-9)
+        return [*self.parts(start, dip, min_frames), *self.parts(dip, end, min_frames)]
+
+    def trimmed(self, start: int, end: int) -> tuple[int, int]:
+        """Return the stretch of [start, end) from the first to the last frame above the fraction `low` of its peak."""
+        scores = self.smooth[start:end]
+        above = np.flatnonzero(scores >= self._threshold(self.config.low, float(scores.max())))
+        return start + int(above[0]), start + int(above[-1]) + 1
 
     def _threshold(self, fraction: float, peak: float) -> float:
         return min(self._level + fraction * (peak - self._level), self.config.alpha * peak)

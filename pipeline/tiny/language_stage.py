@@ -73,7 +73,7 @@ def train_language(
         chosen = _chosen(len(seen), step, batch, seed)
         features = None
         if rng.random() < _WORDS:
-            texts = turns_of.batch([teach_words(scenes.clips[clip]["caption"], rng) for clip in chosen], 0)
+            texts = turns_of.batch([teach_words(scenes.clips[clip], rng) for clip in chosen], 0)
         else:
             # all of a batch or none: the long prompt would pad the others
             prompted = rng.random() < _PROMPTED

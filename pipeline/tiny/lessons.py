@@ -1,8 +1,8 @@
-"""Conversations about clips: a caption, a description, and questions about what can be seen. None of them judges.
+"""Conversations about clips: a caption, a description, questions about what can be seen, and reports to a label.
 
-The words of a verdict are learned as any language model learns them, from text: an analysis is written from a label and
-a caption. The label is drawn by chance, so that what is seen says nothing of it, and nobody asks whether anything is
-abnormal: to tell that by sight, and to say Yes or No, is what a LoRA has to teach.
+The words of a verdict are learned from requests that give the label away: a report is written from a label and the
+clip, or from a label and a caption without any clip, where the label is often another one than the caption's. Nobody
+asks whether anything is abnormal without saying it: to tell that by sight is what a LoRA has to teach.
 """
 
 from __future__ import annotations
@@ -36,13 +36,16 @@ _PRESENCE = load("presence", dict[str, tuple[str, str, str]])
 EVENT_QUESTION = "What happens, in a few words?"
 _ASKED = ("event", "event", "presence", "presence", "presence", "place", "light")
 _CAPTION_FIRST = 0.75
+_REPORTED = 0.6
+_REPORT_FIRST = 0.6
+_REPORTS = (Task.JUDGE_EXPLAIN, Task.JUDGE_EXPLAIN, Task.JUDGE_EXPLAIN, Task.DESCRIPTION, Task.ANALYSIS)
 _ABNORMAL_LABELS = ("Arson", "Explosion", "Fighting", "RoadAccidents", "Robbery", "Shooting", "Vandalism")
-_NORMAL_LABEL = 0.5  # as many answers of either verdict
+_OTHER_LABEL = 0.3
 _TEMPLATE = TemplateSynthesizer(SynthesizeConfig())
 
 
 def teach(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random, *, prompted: bool) -> list[Turn]:
-    """Return a conversation of four to six turns about a clip.
+    """Return a conversation of four to seven turns about a clip.
 
     Args:
         clip: its facts, as `Scenes.clips`.
@@ -52,22 +55,33 @@ def teach(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random, *, prompt
     """
     caption = (_captioners_prompt(), clip["caption"]) if prompted else _description(clip, rng)
     asked = [_ask(what, clip, marks, rng) for what in rng.sample(_ASKED, rng.randint(3, 5))]
-    return [caption, *asked] if rng.random() < _CAPTION_FIRST else [asked[0], caption, *asked[1:]]
+    turns = [caption, *asked] if rng.random() < _CAPTION_FIRST else [asked[0], caption, *asked[1:]]
+    if prompted or rng.random() >= _REPORTED:
+        return turns
+    report = _report(clip["category"] or NORMAL, clip["caption"], "", rng)
+    return [report, *turns] if rng.random() < _REPORT_FIRST else [*turns, report]
 
 
-def teach_words(caption: str, rng: Random) -> list[Turn]:
-    """Return a request to put label and caption into an analysis, and the analysis; no video belongs to it."""
-    label = NORMAL if rng.random() < _NORMAL_LABEL else rng.choice(_ABNORMAL_LABELS)
-    request = f"Label: {label}\nSeen: {caption}\nWrite an analysis that says both, with reasons."
-    return [(request, _answer(label, Task.ANALYSIS, request, caption, rng))]
+def teach_words(clip: dict[str, Any], rng: Random) -> list[Turn]:
+    """Return a request to put a label and the caption of a clip into a report, and the report; without the clip."""
+    label = clip["category"] or NORMAL
+    if rng.random() < _OTHER_LABEL:
+        label = rng.choice((NORMAL, *_ABNORMAL_LABELS))
+    return [_report(label, clip["caption"], f"Seen: {clip['caption']}\n", rng)]
 
 
-def corpus(captions: Sequence[str], rng: Random) -> list[str]:
+def _report(label: str, caption: str, seen: str, rng: Random) -> Turn:
+    task = rng.choice(_REPORTS)
+    request = f"Label: {label}\n{seen}{rng.choice(load_questions(task))}"
+    return request, _answer(label, task, request, caption, rng)
+
+
+def corpus(clips: Sequence[dict[str, Any]], rng: Random) -> list[str]:
     """Return the texts that the tokenizer is trained on: captions, lessons, questions and prompts."""
     pools = [question for task in Task for question in load_questions(task)]
     lessons = [text for texts in _PRESENCE.values() for text in texts]
-    words = [text for caption in captions for turn in teach_words(caption, rng) for text in turn]
-    return [*captions, *words, *pools * 20, *[_captioners_prompt()] * 20, *lessons * 20]
+    words = [text for clip in clips for turn in teach_words(clip, rng) for text in turn]
+    return [*[clip["caption"] for clip in clips], *words, *pools * 20, *[_captioners_prompt()] * 20, *lessons * 20]
 
 
 def _captioners_prompt() -> str:

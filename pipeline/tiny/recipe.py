@@ -73,7 +73,7 @@ def make_tiny(out: Path, recipe: Recipe, *, threads: int, device: str = "auto", 
 
     if threads:
         torch.set_num_threads(threads)
-    tokenizer = make_tokenizer(corpus([clip["caption"] for clip in scenes.clips], Random(f"{recipe.seed}:corpus")))
+    tokenizer = make_tokenizer(corpus(scenes.clips, Random(f"{recipe.seed}:corpus")))
     processor = make_processor(tokenizer)
     torch.manual_seed(recipe.seed)
     model = make_model(tokenizer).to(pick_device(device, "--device"))

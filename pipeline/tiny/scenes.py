@@ -33,6 +33,7 @@ _WINDOW_S = 10.0
 _MISSED = 0.35  # of an event, at either end of a span
 _WHOLE = 0.3  # of the calm clips are whole calm segments
 _CALM_CLIPS = 2
+_OVER_S = 0.5
 _JPEG = (45, 85)
 
 
@@ -53,7 +54,7 @@ class SceneClip:
 
 
 def cut_clips(plan: VideoPlan) -> list[SceneClip]:
-    """Return the clips of one video: three of every event, and two of ordinary life before or without events."""
+    """Return the clips of one video: three of every event, two of ordinary life before or without any, one after."""
     cv2.setNumThreads(1)
     shot = stage(plan)
     painter = Painter(shot, plan.seed * 1_000_003 + plan.index, f"CAM {plan.scene[5:]}-{plan.camera[3:]}")
@@ -62,7 +63,7 @@ def cut_clips(plan: VideoPlan) -> list[SceneClip]:
 
 
 def _spans(shot: Shot, rng: Random) -> Iterator[tuple[tuple[float, float], Event | None]]:
-    """Yield spans as the engine cuts them: windows around clicks, spans of a sampler, and calm segments."""
+    """Yield spans as the engine cuts them: windows around clicks, spans of a sampler right and wrong, calm segments."""
     for event in shot.events:
         click_s = rng.uniform(event.start_s, event.end_s)
         start_s = min(max(0.0, click_s - _WINDOW_S / 2), max(0.0, shot.duration_s - _WINDOW_S))
@@ -83,6 +84,12 @@ def _spans(shot: Shot, rng: Random) -> Iterator[tuple[tuple[float, float], Event
         if calm_s >= max(length_s, _NORMAL_S[0]):
             start_s = rng.uniform(0, calm_s - length_s)
             yield (start_s, start_s + length_s), None
+    # what a blow, a bat or a crash leaves behind is there to see when the event is over
+    over_s = max((event.end_s for event in shot.events), default=shot.duration_s) + _OVER_S
+    length_s = min(rng.uniform(*_NORMAL_S), shot.duration_s - over_s)
+    if length_s >= _NORMAL_S[0] / 2:
+        start_s = rng.uniform(over_s, shot.duration_s - length_s)
+        yield (start_s, start_s + length_s), None
 
 
 def _clip(

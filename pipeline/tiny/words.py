@@ -29,6 +29,7 @@ _DOES: dict[Action, tuple[str, str]] = {
     Action.JOG: ("jogs along", "jog along"), Action.RUN: ("runs", "run"),
     Action.CHAT: ("stands and talks", "stand and talk"), Action.ARGUE: ("argues", "argue"),
     Action.PHONE: ("looks at a phone", "look at a phone"), Action.STAND: ("stands still", "stand still"),
+    Action.LIE: ("lies on the ground", "lie on the ground"),
     Action.REACH: ("reaches for something on a shelf", "reach for things on a shelf"),
 }  # fmt: skip
 _STEPS_S = 0.5

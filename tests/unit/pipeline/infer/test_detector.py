@@ -15,9 +15,11 @@ from pipeline.infer.detection import DetectedSpan, Detection
 from pipeline.infer.detector import Detector
 from pipeline.infer.frames import choose_frames, open_footage
 from pipeline.infer.judgement import judgement_of, leading_span
+from pipeline.infer.scoring import VideoScorer
 from pipeline.infer.settings import DetectSettings
 from pipeline.records import Reason
 from pipeline.sampler.curve import ScoreCurve, read_curve
+from pipeline.video.timeline import Timeline
 from pipeline.workspace import Workspace
 
 
@@ -76,7 +78,8 @@ def test_the_answer_of_the_strongest_span_speaks_for_the_video(
     assert [span.answer for span in found.spans] == [found.answer]
     calm = detector.detect(calm_video)
     assert (calm.is_anomaly, calm.answer, calm.spans) == (False, "No, nothing moves.", ())
-    assert [len(clip.frames) for clip, _, _ in scripted.asked] == [16, 16]
+    # of the event, then of the highest scores of the calm video and of all of it
+    assert [len(clip.frames) for clip, _, _ in scripted.asked] == [16, 16, 16]
 
 
 def test_a_span_that_the_model_denies_is_listed_and_does_not_count(
@@ -86,6 +89,43 @@ def test_a_span_that_the_model_denies_is_listed_and_does_not_count(
     found = Detector(settings(sampler_folder, model_path="model")).detect(event_video)
     assert (found.is_anomaly, found.answer) == (False, "No, this is a game.")
     assert len(found.spans) == 1
+
+
+def test_what_lies_below_theta_is_a_span_where_the_model_says_yes_to_it(
+    event_video: Path, sampler_folder: Path, scripted: Any
+) -> None:
+    found = Detector(settings(sampler_folder, model_path="model", theta=1.0)).detect(event_video)
+    [span] = found.spans
+    assert overlap(span, 8.0, 12.0) > 0.7
+    assert (found.is_anomaly, len(scripted.asked)) == (True, 1)
+    scripted.say = staticmethod(lambda clip, question: "No, nothing moves.")
+    denied = Detector(settings(sampler_folder, model_path="model", theta=1.0)).detect(event_video)
+    # then the whole video is looked at, and what is said of that counts
+    assert (denied.is_anomaly, denied.spans, len(scripted.asked)) == (False, (), 3)
+    assert scripted.asked[-1][0].duration_s == pytest.approx(20)
+
+
+def test_two_events_in_one_hill_of_scores_are_two_spans(
+    event_video: Path, sampler_folder: Path, scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hill = np.repeat([0.0, 0.9, 0.5, 0.9, 0.0], 8)
+    monkeypatch.setattr(
+        VideoScorer, "score", lambda self, path, timeline, reader, on_progress: curve_of(hill, timeline)
+    )
+    told = iter(["Yes, a man punches another man.", "Yes, a bin is set on fire."])
+    answers: dict[bytes, str] = {}
+    scripted.say = staticmethod(lambda clip, question: answers.setdefault(clip.frames.tobytes(), next(told, "")))
+    found = Detector(settings(sampler_folder, model_path="model", theta=0.4)).detect(event_video)
+    assert [span.answer for span in found.spans] == list(answers.values())
+    first, second = found.spans
+    assert first.end_s <= second.start_s
+    scripted.say = staticmethod(lambda clip, question: "Yes, a man punches another man.")
+    [whole] = Detector(settings(sampler_folder, model_path="model", theta=0.4)).detect(event_video).spans
+    assert (whole.start_s, whole.end_s) == (first.start_s, second.end_s)
+
+
+def curve_of(scores: np.ndarray, timeline: Timeline) -> ScoreCurve:
+    return ScoreCurve(scores, 8, timeline.num_frames, timeline.fps)
 
 
 def test_a_model_that_says_nothing_leaves_the_spans_to_the_scores(

@@ -96,6 +96,7 @@ def test_what_contradicts() -> None:
     assert contradicts("Yes, but nothing unusual is seen.", verdict=True)
     assert not contradicts("Yes, a car hits a wall, which is abnormal.", verdict=True)
     assert not contradicts("No, nothing abnormal happens here.", verdict=False)
+    assert contradicts("No, this is everyday life. A man punches another man.", verdict=False)
 
 
 def test_the_verdict_counts_and_not_the_words(event_video: Path, sampler_folder: Path, scripted: Any) -> None:

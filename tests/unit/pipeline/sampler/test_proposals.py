@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.config import ProposalConfig
 from pipeline.sampler.curve import ScoreCurve
 from pipeline.sampler.intervals import join, runs, temporal_iou
-from pipeline.sampler.proposals import GlanceMark, Proposal, detect, propose_around, rank_proposals
+from pipeline.sampler.proposals import GlanceMark, Proposal, detect, part_at_dips, propose_around, rank_proposals
 
 FPS = 10.0
 RAW = ProposalConfig(smooth_s=0, peak_s=0, gap_s=0)
@@ -220,6 +220,20 @@ def test_detections_are_widened_and_joined_within_the_video() -> None:
     joined = RAW.model_copy(update={"gap_s": 1.0})
     assert spans(detect(curve, 0.8, joined, min_s=0.1)) == [(0, 12), (42, 43)]
     assert spans(detect(curve_of([0.9]), 0.8, RAW, min_s=5)) == [(0, 1)]
+
+
+def test_a_span_is_parted_where_its_scores_dip_between_two_peaks() -> None:
+    def parts(*levels: tuple[int, float], min_s: float = 1.0) -> list[tuple[int, int]]:
+        scores = steps((40, 0.0), *levels, (40, 0.0))
+        return part_at_dips(curve_of(scores), (40, len(scores) - 40), RAW, min_s=min_s)
+
+    assert parts((30, 0.9), (20, 0.5), (30, 0.7)) == [(40, 80), (80, 120)]
+    # less than half of the lower peak belongs to neither side
+    assert parts((30, 0.9), (20, 0.3), (30, 0.7)) == [(40, 70), (90, 120)]
+    # a lull of a tenth is no dip, and no part is shorter than asked for
+    assert parts((30, 0.9), (20, 0.8), (30, 0.9)) == [(40, 120)]
+    assert parts((30, 0.9), (20, 0.5), (30, 0.7), min_s=6.0) == [(40, 120)]
+    assert [start for start, _ in parts((20, 0.9), (10, 0.2), (20, 0.8), (10, 0.4), (20, 0.9))] == [40, 70, 100]
 
 
 def test_ranked_proposals_put_the_clearest_event_first() -> None:

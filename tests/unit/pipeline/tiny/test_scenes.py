@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.questions import load_questions
-from pipeline.records import Task
+from pipeline.records import NORMAL, Task
 from pipeline.sample.plan import plan_world
 from pipeline.sample.staging import stage
 from pipeline.tiny.lessons import teach, teach_words
@@ -17,6 +17,7 @@ from pipeline.tiny.marks import GRID, MARKS, mark_frame
 from pipeline.tiny.scenes import NUM_FRAMES, SIDE, SceneClip, cut_clips
 from pipeline.tiny.words import without_colours
 
+JUDGING = (Task.JUDGE_EXPLAIN, Task.ANALYSIS)
 PLANS = plan_world(28, 3, (16.0, 24.0))
 
 
@@ -102,14 +103,18 @@ def test_spans_are_cut_as_the_engine_cuts_them(clips: list[SceneClip]) -> None:
 
 
 def test_lessons_ask_for_what_is_there_and_never_for_a_judgement(clips: list[SceneClip]) -> None:
-    said = []
+    said, reported = [], []
     for clip in clips:
         for seed in range(20):
             turns = teach(clip.facts, clip.marks, Random(seed), prompted=seed % 2 == 0)
-            assert 4 <= len(turns) <= 6
+            assert 4 <= len(turns) <= 7
+            reports = [turn for turn in turns if turn[0].startswith("Label: ")]
+            turns = [turn for turn in turns if turn not in reports]
             # whole, or after an opening that takes its capital
             assert sum(clip.facts["caption"][1:] in answer for _, answer in turns) == 1
+            assert all(request.startswith(f"Label: {clip.facts['category'] or NORMAL}\n") for request, _ in reports)
             said += turns
+            reported += reports
             answers = dict(turns)
             held = marks_of(clip)[..., MARKS.index("fire")].any()
             if "Are there flames?" in answers:
@@ -119,20 +124,21 @@ def test_lessons_ask_for_what_is_there_and_never_for_a_judgement(clips: list[Sce
     questions = {question for question, _ in said}
     assert "Are there flames?" in questions
     assert not any("abnormal" in answer or "normal" in answer for _, answer in said)
+    assert not {question for task in JUDGING for question in load_questions(task)} & questions
+    assert any(answer.startswith(("Yes, ", "No, ")) for _, answer in reported)
 
 
-def test_verdicts_are_words_that_follow_the_label_and_not_what_is_seen() -> None:
-    seen = "A man knocks a woman to the ground. The place is an alley."
+def test_a_report_follows_its_label_and_not_what_is_seen() -> None:
+    clip = {"caption": "A man knocks a woman to the ground. The place is an alley.", "category": "Fighting"}
     labels = set()
-    for seed in range(60):
-        [(request, answer)] = teach_words(seen, Random(seed))
+    for seed in range(90):
+        [(request, answer)] = teach_words(clip, Random(seed))
         label, told, _ = request.split("\n")
-        assert told == f"Seen: {seen}"
+        assert told == f"Seen: {clip['caption']}"
         assert "he place is an alley." in answer
-        # a normal answer quotes no event
+        # a normal answer quotes no event, and only what is seen is told of
         assert ("knocks a woman to the ground." in answer) == (label != "Label: Normal")
-        assert ("abnormal" in answer) == (label != "Label: Normal")
-        assert not answer.startswith(("Yes", "No"))
-        assert not any(question in request for question in load_questions(Task.JUDGE_EXPLAIN))
+        assert not answer.startswith("No, " if label != "Label: Normal" else "Yes, ")
+        assert "fight" in answer or label != "Label: Fighting"
         labels.add(label)
     assert len(labels) > 5
