@@ -420,7 +420,7 @@ def test_a_packaged_encoder_sees_the_whole_picture(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch = pytest.importorskip("torch")
-    from pipeline.features.vision_tower import VisionTower
+    from pipeline.features.vision_tower import VisionTower, VisionTowerEncoder
 
     class Grey(torch.nn.Module):  # type: ignore[misc]
         """Tells how bright each quarter of the picture is."""
