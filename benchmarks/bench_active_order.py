@@ -27,7 +27,7 @@ import numpy as np
 
 from annotation.ground_truth import read_ground_truth
 from annotation.video_index import VideoIndex
-from pipeline.config import ProposalConfig, SamplerConfig
+from pipeline.config import ProposalConfig, Recipe, SamplerConfig
 from pipeline.evaluate.detector import EvaluatedVideo, rank_frames
 from pipeline.features.base import open_features
 from pipeline.records import Video
@@ -65,7 +65,7 @@ ORDERS: dict[str, Order] = {"random": lambda _sampler, _video: 0.0, "uncertain":
 
 def settings_for(corpus: Corpus, folds: int) -> SamplerConfig:
     """Return the first of the small recipes, without a search among them."""
-    recipe = candidate_recipes(SamplerConfig(), corpus.encoder, 1)[0]
+    recipe = candidate_recipes(SamplerConfig(recipe=Recipe(head="network")), corpus.encoder, 1)[0]
     return SamplerConfig(search="off", recipe=recipe, folds=folds, device="cpu")
 
 

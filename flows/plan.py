@@ -85,7 +85,7 @@ PLAN: tuple[Step, ...] = (
     ),
     Step(
         name="score",
-        make_stage=lambda workspace, config: ScoreStage(workspace, config.sampler),
+        make_stage=lambda workspace, config: ScoreStage(workspace, config.sampler, config.features),
         table=lambda workspace: workspace.scores,
         wanted=_wants_scores,
     ),
@@ -206,7 +206,7 @@ def train(config: BuildConfig, on_progress: Progress | None = None) -> tuple[Pat
     with workspace.locked():
         for name in _UP_TO_FEATURES:
             run_step(name, workspace, config, on_progress)
-        return ensure_sampler(workspace, config.sampler, on_progress)
+        return ensure_sampler(workspace, config.sampler, on_progress, features=config.features)
 
 
 def score(config: BuildConfig, on_progress: Progress | None = None) -> list[StageReport]:

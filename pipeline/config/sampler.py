@@ -42,11 +42,16 @@ class FeaturesConfig(Section):
         "order of the folders, such as RGB and flow",
     )
     revision: str | None = Field(None, description="vision model: its revision")
-    pooling: Literal["class", "mean"] = Field("class", description="vision model: class token, or mean of the patches")
-    fit: Literal["model", "letterbox", "stretch", "tiles", "crop"] = Field(
+    pooling: Literal["class", "mean", "max"] = Field(
+        "class",
+        description="vision model: class token, for efficientnet-lite max; mean of the patches; largest value of each "
+        "feature over the patches",
+    )
+    fit: Literal["model", "aspect", "letterbox", "stretch", "tiles", "crop"] = Field(
         "model",
-        description="vision model: how the picture meets its square: as its own processor has it, letterbox for "
-        "efficientnet-lite; whole with margins; whole and stretched; squares side by side, averaged; its middle",
+        description="vision model: how the picture meets its square: as its own processor has it, aspect for "
+        "efficientnet-lite; whole in its own shape, for convolutional models; whole with margins; whole and stretched; "
+        "squares side by side, pooled together; its middle",
     )
     batch_size: int = operational(32, ge=1, description="vision model: frames per batch")
     device: str = operational("auto", description="vision model: auto, cpu, cuda, cuda:1, ...")
@@ -71,6 +76,11 @@ class FeaturesConfig(Section):
     def encoders(self) -> list[str]:
         """Names of the encoders whose features are put side by side, one as a rule."""
         return encoder_names(self.encoder)
+
+    def seen(self) -> dict[str, Any]:
+        """Return the settings that decide how a video is seen, up to rounding."""
+        every = self.identity()
+        return {name: every[name] for name in ("encoder", "stride_frames", "options", "revision", "pooling", "fit")}
 
     @model_validator(mode="after")
     def _rows(self) -> FeaturesConfig:
@@ -124,10 +134,11 @@ class LossConfig(Section):
 class Recipe(Section):
     """Everything that decides one network; the defaults are GlanceVAD's on UCF-Crime."""
 
-    head: Literal["network", "linear", "trees", "neighbours"] = added(
-        "network",
-        description="network: UR-DMU; linear: logistic regression; trees: extremely randomised, grown by scikit-learn; "
-        "neighbours: distance to normal snippets; the last three take regions around clicks, or video-label",
+    head: Literal["auto", "network", "linear", "trees", "neighbours"] = added(
+        "auto",
+        description="auto: all compete, with sampler.search=off network; network: UR-DMU; linear: logistic regression; "
+        "trees: extremely randomised; neighbours: distance to normal snippets; the last three take regions around "
+        "clicks, or video-label",
     )
     supervision: Literal["clicks", "video-label", "regions"] = Field(
         "clicks",
@@ -160,18 +171,19 @@ class SamplerConfig(Section):
     weights: str | None = Field(None, description="folder of a trained sampler; null: train one on this workspace")
     search: Literal["auto", "full", "off"] = Field(
         "auto",
-        description="auto: with few training videos, small recipes compete on validation; full: all heads compete; "
-        "off: use `recipe`",
+        description="auto: recipes of `recipe.head`, by default of every head, compete by cross-validation over "
+        "videos; full: those of every head, with more networks; off: use `recipe`",
     )
     small_below: int = Field(
-        100, ge=0, description="number of training videos below which search=auto tries small recipes"
+        100, ge=0, description="number of training videos below which networks that compete are small"
     )
     recipe: Recipe = Field(Recipe(), description="the head and its training")
     folds: int = Field(
         0,
         ge=0,
         le=50,
-        description="networks, each validated on its own part of the videos; 0: up to 8 with few videos, otherwise 1",
+        description="parts of the videos, each of which validates what was trained on the others; 0: 8 with up to 100 "
+        "videos, fewer with more; 1 where many videos train a network alone",
     )
     validation_fraction: float = Field(
         0.2, gt=0, lt=1, description="share of the videos used to validate a single network"

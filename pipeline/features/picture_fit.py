@@ -1,4 +1,4 @@
-"""How a picture of any shape meets an encoder that sees squares."""
+"""How a picture of any shape meets an encoder that was trained on squares."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Fit = Literal["letterbox", "stretch", "tiles", "crop"]
+Fit = Literal["aspect", "letterbox", "stretch", "tiles", "crop"]
 Image = NDArray[np.uint8]
 
 _GREY = 127
+_GRID = 32  # pixels from one place of a convolutional network's last layer to the next
 
 
 def fit_picture(frame: Image, side: int, fit: Fit) -> list[Image]:
     """Return squares of `side` pixels: one, or several that cover the picture from end to end for `tiles`.
+
+    For `aspect` it is a rectangle whose shorter side is about `side`, both in whole steps of 32 pixels.
 
     Args:
         frame: RGB, shape (H, W, 3).
@@ -23,6 +26,9 @@ def fit_picture(frame: Image, side: int, fit: Fit) -> list[Image]:
     """
     height, width = frame.shape[:2]
     match fit:
+        case "aspect":
+            scale = side / min(height, width)
+            return [_resized(frame, _on_grid(width * scale), _on_grid(height * scale))]
         case "stretch":
             return [_resized(frame, side, side)]
         case "letterbox":
@@ -39,6 +45,10 @@ def fit_picture(frame: Image, side: int, fit: Fit) -> list[Image]:
     shares = [0.5] if count == 1 else np.linspace(0, 1, count).tolist()
     corners = [(round(room_y * share), round(room_x * share)) for share in shares]
     return [scaled[top : top + side, left : left + side] for top, left in corners]
+
+
+def _on_grid(length: float) -> int:
+    return max(1, round(length / _GRID)) * _GRID
 
 
 def _resized(frame: Image, width: int, height: int) -> Image:

@@ -56,7 +56,7 @@ class VisionTowerEncoder:
     def identity(self) -> Mapping[str, Any]:
         return {
             "encoder": model_identity(self.name),
-            "version": 1,
+            "version": 2 if self.name in SIDES else 1,
             "revision": self._config.revision,
             "pooling": self._config.pooling,
             "dtype": self._config.dtype,
@@ -223,7 +223,8 @@ class VisionTower:
         except (OSError, ValueError, ImportError, KeyError, RuntimeError) as fault:
             lines = str(fault).strip().splitlines() or [type(fault).__name__]
             raise SetupError(f"features.encoder={name}: cannot be loaded: {lines[0]}") from None
-        self._fit: Fit | Literal["model"] = "letterbox" if name in SIDES and config.fit == "model" else config.fit
+        self._fit: Fit | Literal["model"] = "aspect" if name in SIDES and config.fit == "model" else config.fit
+        self._pooling = "max" if name in SIDES and config.pooling == "class" else config.pooling
         self._tower: Any = _vision_part(model).to(self._device).eval()
         side = getattr(self._tower.config, "image_size", 224)
         self.side: int = side if isinstance(side, int) else min(side)
@@ -262,22 +263,29 @@ class VisionTower:
             self._run(self._processor(images=list(tile), return_tensors="pt", do_resize=False, do_center_crop=False))
             for tile in zip(*squares, strict=True)
         ]
-        return self._torch.stack(tiles).mean(dim=0)
+        together = self._torch.stack(tiles)
+        return together.amax(dim=0) if self._pooling == "max" else together.mean(dim=0)
 
     def _run(self, prepared: Any) -> Any:
         pixels = prepared["pixel_values"].to(self._device, dtype=self._dtype)
-        with self._torch.inference_mode():
-            return self._pooled(self._tower(pixel_values=pixels).last_hidden_state)
+        try:
+            with self._torch.inference_mode():
+                return self._pooled(self._tower(pixel_values=pixels).last_hidden_state)
+        except ValueError as fault:
+            if self._fit == "aspect":
+                raise SetupError(f"features.fit=aspect: {self._config.encoder} sees squares alone: {fault}") from None
+            raise
 
     def _pooled(self, hidden: Any) -> Any:
         """Reduce (n, tokens, dim) or, of convolutional towers, (n, dim, h, w), to (n, dim)."""
         if hidden.ndim == 4:
-            return hidden.mean(dim=(2, 3))
+            return hidden.amax(dim=(2, 3)) if self._pooling == "max" else hidden.mean(dim=(2, 3))
         # SigLIP has no class token: its first token is a patch like the others.
         has_class_token = any("class" in name or "cls" in name for name, _ in self._tower.named_parameters())
-        if self._config.pooling == "class" and has_class_token:
+        if self._pooling == "class" and has_class_token:
             return hidden[:, 0]
-        return hidden[:, int(has_class_token) :].mean(dim=1)
+        patches = hidden[:, int(has_class_token) :]
+        return patches.amax(dim=1) if self._pooling == "max" else patches.mean(dim=1)
 
 
 def _vision_part(model: Any) -> Any:

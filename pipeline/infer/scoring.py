@@ -20,15 +20,14 @@ class VideoScorer:
     """A trained sampler and what computes its features; the scores are those that a workspace's score stage writes."""
 
     def __init__(self, folder: Path, features: FeaturesConfig, device: str) -> None:
-        """Load the sampler, and the encoder of its features: name and stride are the sampler's, the rest is as given.
+        """Load the sampler, and the encoder of its features, which sees videos as it saw those of the training.
 
         Raises:
             SetupError: no sampler there, no such encoder or device.
         """
         device = pick_device(device, "device")
         self.sampler = load_sampler(folder, device)
-        own = {"encoder": self.sampler.encoder, "stride_frames": self.sampler.stride_frames, "device": device}
-        self.stream = make_stream(features.model_copy(update=own))
+        self.stream = make_stream(self.sampler.seen_by(features).model_copy(update={"device": device}))
 
     def score(
         self,

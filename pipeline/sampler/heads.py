@@ -2,12 +2,11 @@
 
 Each is fitted to snippets near clicks (abnormal) and snippets of normal videos or far from every click (normal), and
 scores one snippet at a time. All are modules whose buffers are their whole state, so that they are saved, loaded and
-called like the network; scikit-learn grows the trees and is not needed to use them.
+called like the network.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.config import Recipe
-from pipeline.errors import SetupError
 from pipeline.features.base import open_features
 from pipeline.sampler.data import FeatureSource, LabelledVideo
 from pipeline.sampler.inputs import Floats
@@ -30,11 +28,6 @@ _NEIGHBOURS = 3
 MOST_NORMAL = 2048  # rows that distances are measured to
 ITERATIONS = 200  # of L-BFGS
 _AT_ONCE = 4096  # snippets
-
-
-def trees_available() -> bool:
-    """Tell whether scikit-learn, which grows trees, is installed."""
-    return importlib.util.find_spec("sklearn") is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,13 +166,7 @@ class TreesHead(SnippetHead):
 
     @staticmethod
     def fit(rows: Rows, recipe: Recipe, seed: int) -> TreesHead:  # noqa: ARG004 - its settings are of other heads
-        """Grow trees.
-
-        Raises:
-            SetupError: scikit-learn is not installed.
-        """
-        if not trees_available():
-            raise SetupError("sampler.recipe.head=trees needs scikit-learn: pip install 'holmes-engine[train]'")
+        """Grow trees."""
         from sklearn.ensemble import ExtraTreesClassifier
 
         model = ExtraTreesClassifier(TREES, min_samples_leaf=2, random_state=seed % 2**32)
@@ -251,7 +238,7 @@ def restore_head(recipe: Recipe, state: Mapping[str, Tensor]) -> UrDmu | Snippet
     Raises:
         KeyError, RuntimeError: if the state is of another head.
     """
-    if recipe.head != "network":
+    if recipe.head in HEADS:
         return HEADS[recipe.head]().set_state(state).eval()
     network = UrDmu(state["embed.weight"].shape[1], recipe.network)
     network.load_state_dict(state)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from pipeline.config import Recipe
+from pipeline.config import FeaturesConfig, Recipe
 from pipeline.errors import SetupError
 from pipeline.sampler.heads import SnippetHead, restore_head
 from pipeline.sampler.inputs import Floats, InputScale, arrange, scaled
@@ -68,6 +68,7 @@ class TrainedSampler:
     Attributes:
         recipes: those that validation could not tell from the best; scores are their mean.
         encoder, dim, stride_frames: the features that they take.
+        features: how these were computed, as `FeaturesConfig.seen`; empty where that is not known.
         trained_on: hash of the videos, clicks and settings of the training.
         validation: what selection measured, for the record.
         contents: hashes of the videos that took part, each in the training of all networks but those of its fold.
@@ -82,6 +83,7 @@ class TrainedSampler:
     stride_frames: int
     trained_on: str
     validation: Mapping[str, Any]
+    features: Mapping[str, Any] = field(default_factory=dict)
     contents: Sequence[str] = ()
     out_of_fold: Mapping[str, Floats] = field(default_factory=dict)
     device: str = "cpu"
@@ -91,6 +93,11 @@ class TrainedSampler:
         """Return the score from which a peak is an event: what its validation chose, `THETA` where it chose none."""
         chosen = self.validation.get("theta")
         return THETA if chosen is None else float(chosen)
+
+    def seen_by(self, given: FeaturesConfig) -> FeaturesConfig:
+        """Return settings by which another video is seen as those of the training; where it runs is as given."""
+        own = {"encoder": self.encoder, "stride_frames": self.stride_frames}
+        return given.model_copy(update={**self.features, **own})
 
     def score(self, features: NDArray[np.floating], snippet_s: float) -> Floats:
         """Return the anomaly scores of a video's snippets, float32 in [0, 1], shape (T,).
@@ -123,6 +130,7 @@ class TrainedSampler:
             "encoder": self.encoder,
             "dim": self.dim,
             "stride_frames": self.stride_frames,
+            "features": dict(self.features),
             "recipes": [
                 {
                     "networks": len(trained.networks),
@@ -185,6 +193,7 @@ def load_sampler(folder: Path, device: str = "cpu") -> TrainedSampler:
             stride_frames=config["stride_frames"],
             trained_on=config["trained_on"],
             validation=config["validation"],
+            features=FeaturesConfig.model_validate(config["features"]).seen() if config.get("features") else {},
             device=device,
         )
     except FileNotFoundError as fault:

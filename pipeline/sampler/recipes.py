@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from pipeline.config import LossConfig, NetworkConfig, Recipe, SamplerConfig
 from pipeline.config.sampler import encoder_names
 from pipeline.features.motion import MotionEncoder
-from pipeline.sampler.heads import HEADS, trees_available
-
-logger = logging.getLogger(__name__)
+from pipeline.sampler.heads import HEADS
 
 _SMALL_NETWORK = {"hidden_dim": 32, "heads": 2, "head_dim": 16, "layers": 1, "memory_slots": 8, "shortcut": True}
 # A second around a click is event for certain, however short events are.
@@ -19,26 +16,31 @@ _SMALL_LOSS = {"shortcut": 0.1, "raw_steps": 20, "positive_s": 1.0}
 _SHORT = {"positive_s": 1.0, "negative_s": 5.0}
 _LONG = {"positive_s": 4.0, "negative_s": 10.0}
 _PENALTY = 0.03
+_FEW_NETWORKS = 2  # that compete with other heads unless asked for all: each costs as much as all of those
 
 
 def candidate_recipes(config: SamplerConfig, encoder: str, num_videos: int) -> list[Recipe]:
-    """Return the recipes to try.
+    """Return the recipes to try, each of a head by name.
 
-    Where search is off, that is the configured one; where it is full, all heads; otherwise those of the configured
-    head.
+    Where search is off, that is the configured one; where it is full, those of all heads; otherwise those of the
+    configured head, or of all with fewer networks.
     """
+    recipe = config.recipe
+    as_network = config.model_copy(update={"recipe": recipe.model_copy(update={"head": "network"})})
     if config.search == "off":
-        return [config.recipe]
-    if config.search == "auto":
-        if config.recipe.head == "network":
+        return [as_network.recipe if recipe.head == "auto" else recipe]
+    if not heads_compete(config):
+        if recipe.head == "network":
             return _networks(config, encoder, num_videos)
-        return _simple(config.recipe, encoder, config.recipe.head)
-    if not trees_available():
-        logger.warning("trees do not compete without scikit-learn: pip install 'holmes-engine[train]'")
-    heads = [head for head in HEADS if head != "trees" or trees_available()]
-    simple = [recipe for head in heads for recipe in _simple(config.recipe, encoder, head)]
-    network = config.model_copy(update={"recipe": config.recipe.model_copy(update={"head": "network"})})
-    return [*simple, *_networks(network, encoder, num_videos)]
+        return _simple(recipe, encoder, recipe.head)
+    simple = [other for head in HEADS for other in _simple(recipe, encoder, head)]
+    networks = _networks(as_network, encoder, num_videos)
+    return [*simple, *(networks if config.search == "full" else networks[:_FEW_NETWORKS])]
+
+
+def heads_compete(config: SamplerConfig) -> bool:
+    """Tell whether heads of several kinds compete."""
+    return config.search == "full" or (config.search == "auto" and config.recipe.head == "auto")
 
 
 def _networks(config: SamplerConfig, encoder: str, num_videos: int) -> list[Recipe]:

@@ -9,16 +9,18 @@ from numpy.typing import NDArray
 
 from pipeline.config import SamplerConfig
 from pipeline.sampler.data import LabelledVideo
+from pipeline.sampler.recipes import heads_compete
 
 _CERTAIN_S = 1.0  # this close to a click the event is certainly there
 _FAR_S = 10.0
 _FAR_WEIGHT = 0.3  # of snippets far from every click of an abnormal video: normal, most probably
 
-_MOST_FOLDS = 8  # with few videos: the more folds, the more each network is trained on
+_MOST_FOLDS = 8  # with few videos: the more folds, the more each is trained on
+_VALIDATED = 800  # videos divided by folds: a fold of hundreds tells recipes apart, and each fold is a training more
 
 
 def make_folds(videos: Sequence[LabelledVideo], config: SamplerConfig) -> list[list[int]]:
-    """Return which videos validate each network, as indices into `videos`; the others train it.
+    """Return which videos validate each network or other head, as indices into `videos`; the others train it.
 
     Where the manifest names a validation split, that is the only fold. Otherwise normal and abnormal videos are shared
     out alike, at random, copies together; at least one video of each kind always stays to train on.
@@ -32,8 +34,7 @@ def make_folds(videos: Sequence[LabelledVideo], config: SamplerConfig) -> list[l
     kinds: dict[bool, list[list[int]]] = {True: [], False: []}
     for same in copies.values():
         kinds[any(videos[index].is_abnormal for index in same)].append(same)
-    few = min(_MOST_FOLDS, max(2, len(kinds[True])))
-    count = config.folds or (few if len(videos) < config.small_below else 1)
+    count = config.folds or _count_folds(len(videos), len(kinds[True]), config)
     rng = np.random.default_rng((config.seed, 0))
     folds: list[list[int]] = [[] for _ in range(count)]
     for kind in kinds.values():
@@ -45,6 +46,13 @@ def make_folds(videos: Sequence[LabelledVideo], config: SamplerConfig) -> list[l
         for place, same in enumerate(shuffled):
             folds[place % count] += same
     return [sorted(fold) for fold in folds if fold]
+
+
+def _count_folds(num_videos: int, num_abnormal: int, config: SamplerConfig) -> int:
+    if num_videos >= config.small_below and not heads_compete(config):
+        return 1
+    most = max(1, min(_MOST_FOLDS, _VALIDATED // num_videos))
+    return min(most, max(2, num_abnormal))
 
 
 def glance_auc(scores: Mapping[str, NDArray[np.float32]], videos: Sequence[LabelledVideo]) -> float | None:

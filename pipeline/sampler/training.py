@@ -2,9 +2,9 @@
 
 Each candidate recipe is trained once per fold, on the videos outside of the fold, and the folds together validate it.
 With one recipe they choose the number of steps and the smoothing; with one fold that is the usual choice of a
-checkpoint. Where networks compete, videos are few, and a handful of clicks can choose neither a step nor the best of
-several good recipes: all train to the end, and the sampler is the mean of those that do about as well as the best. What
-is held out takes no part in any of it. Other heads than the network take no steps: they are fitted once a fold.
+checkpoint. Where networks compete, a handful of clicks can choose neither a step nor the best of several good recipes:
+all train to the end, and the sampler is the mean of those that do about as well as the best. What is held out takes no
+part in any of it. Other heads than the network take no steps: they are fitted once a fold.
 
 A step is a function of seed and step number alone, so that an interrupted training ends, on a CPU, at the same bits as
 one that was not.
@@ -16,10 +16,11 @@ import io
 import logging
 import math
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.config import Recipe, SamplerConfig
+from pipeline.config import FeaturesConfig, Recipe, SamplerConfig
 from pipeline.devices import pick_device
 from pipeline.errors import DataError
 from pipeline.features.base import open_features
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MODEL_FOLDER = "models/sampler"
-_VERSION = 3
+_VERSION = 4
 _INDISTINCT = 0.01
 """Difference in glance AUC up to which networks count as equally good: a handful of clicks cannot tell them apart."""
 _LEAST_VARIANCE = 0.02
@@ -62,6 +63,7 @@ Keep = Literal["best", "all", "last"]
 """Which weights of a training may still be wanted: of the step that validates best, of every validated step because
 other folds have a say in it, or of the last step."""
 
+_LOG_EVERY_S = 5.0
 _RUNS = "runs"
 _LOG = "tensorboard"
 
@@ -104,24 +106,42 @@ def training_key(corpus: Corpus, config: SamplerConfig) -> str:
 
 
 def ensure_sampler(
-    workspace: Workspace, config: SamplerConfig, on_progress: Progress | None = None
+    workspace: Workspace,
+    config: SamplerConfig,
+    on_progress: Progress | None = None,
+    *,
+    features: FeaturesConfig | None = None,
 ) -> tuple[Path, Mapping[str, Any]]:
     """Return the folder of the sampler of this workspace and what validation measured, training it if need be.
+
+    Args: as `train_sampler`.
 
     Raises: as `train_sampler`.
     """
     folder = workspace.storage.local_path(MODEL_FOLDER)
     known = read_config(folder)
     if known is None or known.get("trained_on") != training_key(load_corpus(workspace), config):
-        return folder, train_sampler(workspace, config, on_progress).validation
+        return folder, train_sampler(workspace, config, on_progress, features=features).validation
     logger.info("%s: up to date", folder)
     return folder, known["validation"]
 
 
-def train_sampler(workspace: Workspace, config: SamplerConfig, on_progress: Progress | None = None) -> TrainedSampler:
+def train_sampler(
+    workspace: Workspace,
+    config: SamplerConfig,
+    on_progress: Progress | None = None,
+    *,
+    features: FeaturesConfig | None = None,
+) -> TrainedSampler:
     """Train on the features and clicks of a workspace and leave the sampler in its `models/sampler`.
 
     A training that was interrupted goes on where it last validated.
+
+    Args:
+        workspace: with features, clicks and splits.
+        config: the recipes, and how they are tried.
+        on_progress: told the steps done; None logs them.
+        features: how the features were made, kept for those who see other videos by them.
 
     Raises:
         DataError: if there are no normal or no abnormal videos to train on.
@@ -129,6 +149,8 @@ def train_sampler(workspace: Workspace, config: SamplerConfig, on_progress: Prog
     """
     folder = workspace.storage.local_path(MODEL_FOLDER)
     sampler = train_on(load_corpus(workspace), config, folder, on_progress)
+    if features is not None:
+        sampler = replace(sampler, features=features.seen())
     sampler.save(folder)
     shutil.rmtree(folder / _RUNS, ignore_errors=True)
     return sampler
@@ -144,6 +166,7 @@ def train_on(
         SetupError: if the device is not there, or a head's library.
     """
     folds = make_folds(corpus.videos, config)
+    show_all = _logged() if on_progress is None else on_progress
     recipes = candidate_recipes(config, corpus.encoder, len(corpus.videos))
     device = pick_device(config.device, "sampler.device")
     crops = open_features(corpus.videos[0].path).shape[0]
@@ -160,7 +183,7 @@ def train_on(
         trained = []
         source = None if recipe.head == "network" else FeatureSource(corpus.videos, recipe)
         for place, fold in enumerate(folds):
-            show = partial(_show, on_progress, done, plan.steps)
+            show = partial(_show, show_all, done, plan.steps)
             if source is not None:
                 trained.append(_fit(corpus, fold, source, config.seed))
                 show(steps)
@@ -225,9 +248,22 @@ def _chance(auc: float, videos: Sequence[LabelledVideo]) -> float:
     return 0.5 * math.sqrt(max(auc * (1 - auc), _LEAST_VARIANCE) / max(1, clicked))
 
 
-def _show(on_progress: Progress | None, before: int, total: int, step: int) -> None:
-    if on_progress is not None:
-        on_progress("train sampler", before + step, total)
+def _show(on_progress: Progress, before: int, total: int, step: int) -> None:
+    on_progress("train sampler", before + step, total)
+
+
+def _logged() -> Progress:
+    """Return what logs progress every few seconds."""
+    shown_at = time.monotonic()
+
+    def show(name: str, done: int, total: int) -> None:
+        nonlocal shown_at
+        now = time.monotonic()
+        if now - shown_at >= _LOG_EVERY_S:
+            shown_at = now
+            logger.info("%s: %d of %d", name, done, total)
+
+    return show
 
 
 def choose(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import SamplerConfig
+from pipeline.config import FeaturesConfig, SamplerConfig
 from pipeline.devices import pick_device
 from pipeline.errors import RecordError, SetupError
 from pipeline.features.base import open_features, snippet_s
@@ -37,9 +37,11 @@ class ScoreStage:
     name = "score"
     record_type = Scores
 
-    def __init__(self, workspace: Workspace, config: SamplerConfig) -> None:
+    def __init__(self, workspace: Workspace, config: SamplerConfig, features: FeaturesConfig | None = None) -> None:
+        """Take the settings of the sampler, and of the features that it is trained on and scores, where known."""
         self._workspace = workspace
         self._config = config
+        self._features = features
         self._files = ArrayFiles(workspace, "scores")
 
     @cached_property
@@ -87,11 +89,26 @@ class ScoreStage:
 
         device = pick_device(self._config.device, "sampler.device")
         if self._config.weights is not None:
-            return load_sampler(Path(self._config.weights), device)
+            sampler = load_sampler(Path(self._config.weights), device)
+            self._check(sampler)
+            return sampler
         from pipeline.sampler.training import ensure_sampler
 
-        folder, _ = ensure_sampler(self._workspace, self._config)
+        folder, _ = ensure_sampler(self._workspace, self._config, features=self._features)
         return load_sampler(folder, device)
+
+    def _check(self, sampler: TrainedSampler) -> None:
+        """Compare how the training's videos were seen with how these are; width and rhythm are compared as they score.
+
+        Raises:
+            SetupError: a setting differs.
+        """
+        seen = {} if self._features is None else self._features.seen()
+        for name, value in sampler.features.items():
+            if seen.get(name, value) != value and name not in {"encoder", "stride_frames"}:
+                raise SetupError(
+                    f"the sampler was trained with features.{name}={value}; the features are made with {seen[name]}"
+                )
 
     def _score(self, sampler: TrainedSampler, video: Video, features: FeatureFile) -> Scores:
         scores = score_features(self._workspace, sampler, video, features)

@@ -399,6 +399,10 @@ def test_any_vision_tower(tmp_path: Path, kind: str) -> None:
         np.testing.assert_allclose(tower.encode(square), seen.setdefault("square", tower.encode(square)), atol=1e-5)
         identity = VisionTowerEncoder(config, VideoConfig()).identity()
         assert (identity == encoder.identity()) == (fit == "model")
+    aspect = VisionTower(FeaturesConfig(encoder=str(folder), fit="aspect"))
+    np.testing.assert_allclose(aspect.encode(square), seen["square"], atol=1e-5)
+    with pytest.raises(SetupError, match=r"features.fit=aspect: .* sees squares alone"):
+        aspect.encode(wide)
     del seen["square"]
     distinct = {values.tobytes() for values in seen.values()}
     # A processor either crops or stretches.
@@ -416,7 +420,7 @@ def test_a_packaged_encoder_sees_the_whole_picture(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch = pytest.importorskip("torch")
-    from pipeline.features.vision_tower import VisionTower
+    from pipeline.features.vision_tower import VisionTower, VisionTowerEncoder
 
     class Grey(torch.nn.Module):  # type: ignore[misc]
         """Tells how bright each quarter of the picture is."""
@@ -437,9 +441,11 @@ def test_a_packaged_encoder_sees_the_whole_picture(
         monkeypatch.setitem(sys.modules, name, module)  # type: ignore[arg-type]
     tower = VisionTower(FeaturesConfig(encoder="efficientnet-lite0", device="cpu"))
     assert (capsys.readouterr().out, tower.side) == ("", 224)
-    frame = np.full((224, 448, 3), 255, dtype=np.uint8)
-    # Half of the square is margin, which is nothing to the network.
-    np.testing.assert_allclose(tower.encode(frame[None]), np.full((1, 3), 0.5), atol=1e-6)
+    frame = np.full((224, 448, 3), 127, dtype=np.uint8)
+    frame[:, -112:] = 255
+    # What stands out at the end of a wide picture is neither cropped nor averaged away.
+    np.testing.assert_allclose(tower.encode(frame[None]), np.ones((1, 3)), atol=1e-6)
+    assert VisionTowerEncoder(FeaturesConfig(encoder="efficientnet-lite0"), VideoConfig()).identity()["version"] == 2
 
 
 def save_time_tower(folder: Path) -> dict[str, Any]:
@@ -548,6 +554,15 @@ def test_a_very_flat_video_is_measured() -> None:
         motion.add(index, rng.integers(0, 255, (height, width, 3), dtype=np.uint8), index / 8)
     [features] = motion.finish(1)
     assert np.isfinite(features).all()
+
+
+def test_a_picture_keeps_its_own_shape_in_whole_steps() -> None:
+    frame = np.zeros((40, 80, 3), dtype=np.uint8)
+    frame[:, :8], frame[:, -8:] = 200, 100
+    [seen] = fit_picture(frame, 60, "aspect")
+    assert seen.shape == (64, 128, 3)
+    assert (seen[:, 0] == 200).all()
+    assert (seen[:, -1] == 100).all()
 
 
 def test_a_whole_picture_meets_its_square() -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import ExportConfig, LossConfig, NetworkConfig, Recipe, SamplerConfig
+from pipeline.config import ExportConfig, FeaturesConfig, LossConfig, NetworkConfig, Recipe, SamplerConfig
 from pipeline.errors import DataError, SetupError
 from pipeline.features.base import open_features
+from pipeline.infer.scoring import VideoScorer
 from pipeline.records import NORMAL, FeatureFile, Glance, Video, digest
 from pipeline.sampler import data, training
 from pipeline.sampler.data import Batches, FeatureSource, LabelledVideo, load_corpus
@@ -105,6 +106,34 @@ def test_learns_from_one_click_an_event(filled: Workspace) -> None:
     assert 0 <= scores.min() <= scores.max() <= 1
     inside, outside = scores[EVENT.start : EVENT.stop], np.delete(scores, EVENT)
     assert inside.mean() > outside.mean() + 0.2
+
+
+def test_a_sampler_remembers_how_videos_were_seen(filled: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_sampler(filled, CONFIG, features=FeaturesConfig(fit="crop", pooling="max", folders=["private"]))
+    folder = filled.storage.local_path("models/sampler")
+    assert "private" not in (folder / "config.json").read_text()
+    asked: list[FeaturesConfig] = []
+    monkeypatch.setattr("pipeline.infer.scoring.make_stream", asked.append)
+    VideoScorer(folder, FeaturesConfig(encoder="clip", fit="tiles", batch_size=3), "cpu")
+    [seen] = asked
+    assert (seen.encoder, seen.fit, seen.pooling, seen.batch_size) == ("motion", "crop", "max", 3)
+    using = CONFIG.model_copy(update={"weights": str(folder)})
+    other = ScoreStage(filled, using, FeaturesConfig(fit="letterbox", pooling="max"))
+    with pytest.raises(SetupError, match=r"features.fit=crop; the features are made with letterbox"):
+        run_stage(other, filled.scores)
+    same = ScoreStage(filled, using, FeaturesConfig(fit="crop", pooling="max", stride_frames=STRIDE))
+    assert run_stage(same, filled.scores).rows == 8
+
+
+def test_a_training_tells_how_far_it_is(
+    filled: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pipeline.sampler.training._LOG_EVERY_S", 0.0)
+    with caplog.at_level("INFO"):
+        train_sampler(filled, CONFIG)
+    lines = [record.getMessage() for record in caplog.records]
+    expected = next(place for place, line in enumerate(lines) if "min on this CPU" in line)
+    assert expected < next(place for place, line in enumerate(lines) if line.startswith("train sampler: 1 of "))
 
 
 def test_the_same_seed_gives_the_same_bits(filled: Workspace) -> None:
@@ -343,20 +372,25 @@ def test_theta_stands_between_clicked_events_and_normal_videos() -> None:
     assert choose_theta({"n": n, "m": m}, videos[1:]) is None
 
 
-def test_few_videos_bring_small_recipes_and_many_the_configured_one() -> None:
-    small = candidate_recipes(SamplerConfig(), "motion", 8)
+def test_few_videos_bring_small_networks_and_many_the_configured_one() -> None:
+    network = SamplerConfig(recipe=Recipe(head="network"))
+    small = candidate_recipes(network, "motion", 8)
     assert {recipe.head for recipe in small} == {"network"}
     assert {recipe.supervision for recipe in small} == {"regions", "video-label"}
     assert {recipe.pooling for recipe in small} == {"positions"}
     assert {recipe.context for recipe in small} == {"none", "video"}
-    assert candidate_recipes(SamplerConfig(), "motion", 1600) == [Recipe()]
-    only = candidate_recipes(SamplerConfig(recipe=Recipe(supervision="video-label")), "clip", 8)
+    assert candidate_recipes(network, "motion", 1600) == [Recipe(head="network")]
+    by_label = Recipe(head="network", supervision="video-label")
+    only = candidate_recipes(SamplerConfig(recipe=by_label), "clip", 8)
     assert {(recipe.supervision, recipe.pooling) for recipe in only} == {("video-label", "none")}
 
 
 @pytest.mark.parametrize("videos", [8, 1600])
-def test_heads_compete_where_asked(videos: int) -> None:
-    networks = candidate_recipes(SamplerConfig(), "motion", videos)
+def test_heads_compete_unless_one_is_named(videos: int) -> None:
+    networks = candidate_recipes(SamplerConfig(recipe=Recipe(head="network")), "motion", videos)
+    default = candidate_recipes(SamplerConfig(), "motion", videos)
+    assert {recipe.head for recipe in default} == {"linear", "trees", "neighbours", "network"}
+    assert [recipe for recipe in default if recipe.head == "network"] == networks[:2]
     every = candidate_recipes(SamplerConfig(search="full", recipe=Recipe(head="trees")), "motion", videos)
     assert [recipe for recipe in every if recipe.head == "network"] == networks
     assert {recipe.head for recipe in every} == {"linear", "trees", "neighbours", "network"}
@@ -369,14 +403,17 @@ def test_heads_compete_where_asked(videos: int) -> None:
     seen = {(recipe.supervision, recipe.pooling, recipe.unit_length) for recipe in found}
     assert seen == {("video-label", "none", True)}
     assert candidate_recipes(SamplerConfig(search="off", recipe=linear), "clip", videos) == [linear]
+    assert candidate_recipes(SamplerConfig(search="off"), "clip", videos) == [Recipe(head="network")]
 
 
-def test_trees_do_not_compete_without_scikit_learn(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("pipeline.sampler.recipes.trees_available", lambda: False)
-    assert "trees" not in {recipe.head for recipe in candidate_recipes(SamplerConfig(search="full"), "motion", 8)}
-    assert "scikit-learn" in caplog.text
+def test_many_videos_are_shared_out_among_fewer_folds() -> None:
+    alone = SamplerConfig(recipe=Recipe(head="network"))
+    for count, folds in ((16, 8), (100, 8), (180, 4), (1600, 1)):
+        videos = [labelled(f"v{n}", abnormal=bool(n % 2)) for n in range(count)]
+        shared = make_folds(videos, SamplerConfig())
+        assert len(shared) == folds
+        assert folds == 1 or sorted(index for fold in shared for index in fold) == list(range(count))
+        assert len(make_folds(videos, alone)) == (8 if count < 100 else 1)
 
 
 def test_heads_together_are_never_worse_than_the_best_alone() -> None:
@@ -416,7 +453,7 @@ def test_simple_heads_find_the_event_and_live_on_disk(filled: Workspace, head: s
 
 
 def test_all_heads_compete_for_a_sampler(filled: Workspace) -> None:
-    config = SamplerConfig(search="full", folds=2, recipe=Recipe(steps=3), device="cpu")
+    config = SamplerConfig(folds=2, recipe=Recipe(steps=3), device="cpu")
     told: list[tuple[int, int]] = []
     sampler = train_sampler(filled, config, lambda _, done, total: told.append((done, total)))
     tried = sampler.validation["tried"]
