@@ -15,6 +15,8 @@ from pipeline.plugins import GROUPS, OURS, plugins
 
 PACKAGES = ("torch", "transformers", "av", "decord", "datasets", "openai", "prefect", "label-studio-sdk")
 LOW_DISK_GB = 5.0
+MANY_CLIPS = 10_000
+"""What speeds are told for: a dataset of the papers' size has some tens of thousands of clips."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,18 +29,23 @@ class Check:
     detail: str
 
 
-def examine(config: BuildConfig | None) -> Iterator[Check]:
-    """Yield the state of the packages, the device and the disk, then what `config` needs."""
+def examine(config: BuildConfig | None, *, probes: bool = True) -> Iterator[Check]:
+    """Yield the state of the packages, the device and the disk, then what `config` needs.
+
+    With `probes` the captioner describes a few clips of noise, to tell how long a build will take.
+    """
     for package in PACKAGES:
         yield _package(package)
     for group in GROUPS:
         yield from _plugins(group)
     yield _device()
+    yield _kernels()
     yield _disk(config)
     if config is not None:
         yield _inputs(config)
-        if config.caption.backend == "hf":
+        if config.caption.backend in ("hf", "vllm"):
             yield _local_model("caption.model", str(config.caption.model))
+            yield from _captioning(config, probes=probes)
         if config.caption.backend == "openai":
             yield _endpoint("caption", config.caption)
         if config.synthesize.backend == "openai":
@@ -79,6 +86,38 @@ def _device() -> Check:
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         return Check(name="device", ok=True, required=False, detail=names)
     return Check(name="device", ok=True, required=False, detail="no GPU: everything runs on the CPU")
+
+
+def _kernels() -> Check:
+    from pipeline.models.hf.outlook import kernels
+
+    there, missing = kernels()
+    detail = f"{', '.join(['sdpa of torch', *there])}; not installed: {', '.join(missing) or 'none'}"
+    return Check(name="kernels", ok=True, required=False, detail=detail)
+
+
+def _captioning(config: BuildConfig, *, probes: bool) -> Iterator[Check]:
+    """Yield whether the captioner fits into memory, and how fast it is."""
+    from pipeline.models.hf.outlook import caption_outlook
+
+    try:
+        outlook = caption_outlook(config.caption, probes=probes)
+    except HolmesError as fault:
+        yield Check(name="caption", ok=False, required=False, detail=str(fault))
+        return
+    yield Check(
+        name="caption memory",
+        ok=outlook.needed_gib <= outlook.free_gib,
+        required=False,
+        detail=f"{outlook.needed_gib:.1f} GiB needed at caption.batch_size={config.caption.batch_size}, "
+        f"{outlook.free_gib:.1f} GiB free on {outlook.device}; {outlook.dtype}, {outlook.attention}",
+    )
+    if outlook.clips_per_s is None:
+        yield Check(name="caption speed", ok=True, required=False, detail=f"not measured: {outlook.reason}")
+        return
+    hours = MANY_CLIPS / outlook.clips_per_s / 3600
+    detail = f"{outlook.clips_per_s:.2f} clips/s, measured just now: {MANY_CLIPS:,} clips in {hours:.1f} hours"
+    yield Check(name="caption speed", ok=True, required=False, detail=detail)
 
 
 def _disk(config: BuildConfig | None) -> Check:

@@ -90,6 +90,6 @@ def _asked() -> Sequence[ClipFrames]:
                 fps=16.0,
                 duration_s=4.0,
                 turns=(Message(role="user", content=question),),
-            )  # fmt: skip
+            )
         )
     return clips
