@@ -49,8 +49,8 @@ class CaptionConfig(EndpointConfig):
 
     backend: Annotated[str, plugin_name(CAPTIONERS)] = Field(
         "motion",
-        description="motion: measured facts, no model; human: sentences from files; hf: a video MLLM; vllm: the same in "
-        "vLLM's engine; openai: a vision model behind any OpenAI-compatible endpoint; package:name: a captioner of "
+        description="motion: measured facts, no model; human: sentences from files; hf: a video MLLM; vllm: the same "
+        "in vLLM's engine; openai: a vision model behind any OpenAI-compatible endpoint; package:name: a captioner of "
         "another package",
     )
     options: dict[str, Any] = Field(
