@@ -1,4 +1,4 @@
-"""The script that measures a GPU, rehearsed on a CPU as the GPU machine would run it: with few packages, uninstalled."""
+"""The script that measures a GPU, rehearsed on a CPU as a GPU machine would run it: with few packages."""
 
 from __future__ import annotations
 
