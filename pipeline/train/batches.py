@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -202,13 +203,16 @@ class TrainingBatches:
         left = islice(self._plan.deal(self._facts, self.epoch, self._rank), self.done, None)
         video = self._settings.video
         with VideoPool(video.workers, video.timeout_s, video.memory_mb) as pool:
-            made = self._make(left, pool)
             try:
-                for batch in _made_ahead(made, self._settings.prepared_ahead):
-                    self.done += 1
-                    yield batch
+                # The thread that makes batches has ended before what it makes them with is closed.
+                with (
+                    closing(self._make(left, pool)) as made,
+                    closing(_made_ahead(made, self._settings.prepared_ahead)) as batches,
+                ):
+                    for batch in batches:
+                        self.done += 1
+                        yield batch
             finally:
-                made.close()
                 # What the pool has not read by now it never will.
                 self._clips.forget_pending()
 
@@ -293,7 +297,7 @@ class _Begun:
     clips: list[PendingClip]
 
 
-def _made_ahead(made: Iterator[TrainingBatch], count: int) -> Iterator[TrainingBatch]:
+def _made_ahead(made: Iterator[TrainingBatch], count: int) -> Generator[TrainingBatch, None, None]:
     """Yield batches in their order, `count` of them made in a thread before they are asked for."""
     if not count:
         yield from made
