@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.config import BuildConfig, CaptionConfig, JudgeConfig, SynthesizeConfig
 from pipeline.errors import HolmesError, SetupError
 from pipeline.plugins import GROUPS, OURS, plugins
+
+if TYPE_CHECKING:
+    from pipeline.models.hf.outlook import Outlook
 
 PACKAGES = ("torch", "transformers", "av", "decord", "datasets", "openai", "prefect", "label-studio-sdk")
 LOW_DISK_GB = 5.0
@@ -45,7 +50,11 @@ def examine(config: BuildConfig | None, *, probes: bool = True) -> Iterator[Chec
         yield _inputs(config)
         if config.caption.backend in ("hf", "vllm"):
             yield _local_model("caption.model", str(config.caption.model))
+        if config.caption.backend == "hf":
             yield from _captioning(config, probes=probes)
+        if config.caption.backend == "vllm":
+            found = importlib.util.find_spec("vllm") is not None
+            yield Check(name="vLLM", ok=found, required=True, detail="installed" if found else "pip install vllm")
         if config.caption.backend == "openai":
             yield _endpoint("caption", config.caption)
         if config.synthesize.backend == "openai":
@@ -54,6 +63,7 @@ def examine(config: BuildConfig | None, *, probes: bool = True) -> Iterator[Chec
             yield _endpoint("filter.judge", config.filter.judge)
         if config.synthesize.backend == "hf":
             yield _local_model("synthesize.model", str(config.synthesize.model))
+        yield _training(config)
 
 
 def _package(name: str) -> Check:
@@ -105,19 +115,31 @@ def _captioning(config: BuildConfig, *, probes: bool) -> Iterator[Check]:
     except HolmesError as fault:
         yield Check(name="caption", ok=False, required=False, detail=str(fault))
         return
-    yield Check(
-        name="caption memory",
-        ok=outlook.needed_gib <= outlook.free_gib,
-        required=False,
-        detail=f"{outlook.needed_gib:.1f} GiB needed at caption.batch_size={config.caption.batch_size}, "
-        f"{outlook.free_gib:.1f} GiB free on {outlook.device}; {outlook.dtype}, {outlook.attention}",
-    )
+    yield _memory("caption memory", outlook, f"caption.batch_size={config.caption.batch_size}")
     if outlook.clips_per_s is None:
         yield Check(name="caption speed", ok=True, required=False, detail=f"not measured: {outlook.reason}")
         return
     hours = MANY_CLIPS / outlook.clips_per_s / 3600
     detail = f"{outlook.clips_per_s:.2f} clips/s, measured just now: {MANY_CLIPS:,} clips in {hours:.1f} hours"
     yield Check(name="caption speed", ok=True, required=False, detail=detail)
+
+
+def _training(config: BuildConfig) -> Check:
+    from pipeline.models.hf.outlook import training_outlook
+
+    try:
+        outlook = training_outlook(config.lora)
+    except HolmesError as fault:
+        return Check(name="lora", ok=True, required=False, detail=str(fault))
+    return _memory("lora memory", outlook, f"lora.micro_batch={config.lora.micro_batch}")
+
+
+def _memory(name: str, outlook: Outlook, setting: str) -> Check:
+    detail = (
+        f"{outlook.needed_gib:.1f} GiB needed at {setting}, {outlook.free_gib:.1f} GiB free on {outlook.device}; "
+        f"{outlook.dtype}, {outlook.attention}"
+    )
+    return Check(name=name, ok=outlook.needed_gib <= outlook.free_gib, required=False, detail=detail)
 
 
 def _disk(config: BuildConfig | None) -> Check:

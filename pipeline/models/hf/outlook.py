@@ -145,7 +145,7 @@ def kernels() -> tuple[list[str], list[str]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outlook:
-    """What captioning needs and how fast it is; `clips_per_s` is None where nothing was tried, for `reason`."""
+    """What a model needs and how fast it is; `clips_per_s` is None where nothing was tried, for `reason`."""
 
     device: str
     dtype: str
@@ -186,6 +186,30 @@ def caption_outlook(config: CaptionConfig, *, probes: bool) -> Outlook:
         free_gib=free_gib(device),
         clips_per_s=clips_per_s,
         reason=reason,
+    )
+
+
+def training_outlook(config: LoraConfig) -> Outlook:
+    """Return what a training of these settings needs on each device.
+
+    Raises:
+        SetupError: the base is not here.
+    """
+    source = find_source(
+        config.base, setting="lora.base", revision=config.revision, attention=config.attention,
+        trust_remote_code=config.trust_remote_code, allow_pickle=config.allow_pickle,
+    )  # fmt: skip
+    device = pick_device(config.device, "lora.device")
+    dtype = pick_dtype({"bf16": "bfloat16"}.get(config.dtype, config.dtype), device)
+    processor = ClipProcessor(source, load_prompt("caption").render())
+    of_row = processor.footprint(blank_clip(config.num_frames, config.max_side)).tokens + _ROW_ANSWER_TOKENS
+    tokens = config.micro_batch * of_row
+    return Outlook(
+        device=device,
+        dtype=str(dtype).removeprefix("torch."),
+        attention="sdpa" if config.attention == "auto" else config.attention,
+        needed_gib=training_gib(read_shape(source), config, tokens, dtype.itemsize),
+        free_gib=free_gib(device),
     )
 
 

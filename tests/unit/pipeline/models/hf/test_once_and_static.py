@@ -123,3 +123,27 @@ def test_training_memory_follows_what_is_chosen(video_model: Callable[[str], str
     assert gib(gradient_checkpointing=False) > gib() + 15
     assert gib(quantize="4bit") < 16
     assert gib(rank=128) > gib()
+
+
+def test_the_doctor_tells_what_captioning_and_training_need(
+    video_model: Callable[[str], str], tmp_path: Path, film: Callable[[str], Path]
+) -> None:
+    from flows.doctor import examine
+    from pipeline.config import BuildConfig
+
+    base = video_model("qwen2_5_vl")
+    config = BuildConfig.model_validate(
+        {
+            "videos": [str(film("h264.mp4"))], "glances": [], "workspace": str(tmp_path),
+            "caption": {"backend": "hf", "model": base, "num_frames": 4, "max_side": 64, "max_new_tokens": 4},
+            "lora": {"base": base, "num_frames": 4, "max_side": 64},
+        }
+    )  # fmt: skip
+    checks = {check.name: check for check in examine(config)}
+    assert checks["caption memory"].ok
+    assert "GiB needed at caption.batch_size=16, " in checks["caption memory"].detail
+    assert "clips/s, measured just now: 10,000 clips in " in checks["caption speed"].detail
+    assert "GiB needed at lora.micro_batch=4, " in checks["lora memory"].detail
+    assert checks["kernels"].detail.startswith("sdpa of torch")
+    unprobed = {check.name: check for check in examine(config, probes=False)}
+    assert unprobed["caption speed"].detail == "not measured: --no-probe"
