@@ -63,7 +63,8 @@ def examine(config: BuildConfig | None, *, probes: bool = True) -> Iterator[Chec
             yield _endpoint("filter.judge", config.filter.judge)
         if config.synthesize.backend == "hf":
             yield _local_model("synthesize.model", str(config.synthesize.model))
-        yield _training(config)
+        if "lora" in config.model_fields_set:
+            yield _training(config)
 
 
 def _package(name: str) -> Check:

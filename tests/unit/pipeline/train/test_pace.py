@@ -24,6 +24,7 @@ from pipeline.train.batches import DataSettings, TrainingBatches
 from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.conversation import TrainingProcessor
 from pipeline.train.frame_store import FrameStore
+from pipeline.train.order import BatchPlan, RowFacts
 from pipeline.train.pace import StepTime, pace_of
 
 SETTINGS = DataSettings(num_frames=2, max_side=64, video=VideoConfig(workers=1), window_rows=8)
@@ -133,3 +134,16 @@ def test_a_checkpoint_is_written_behind_and_holds_what_was_there(
     kept.write(2, {"step": 2})
     with pytest.raises(SetupError, match="checkpoint not written, the one of step 1 stays"):
         kept.finish()
+
+
+def test_rows_of_like_length_share_a_batch() -> None:
+    """Texts alone, whose lengths differ as those of HIVAU-70k: a median of 133 characters, 5% above 530."""
+    lengths = np.random.default_rng(0).lognormal(4.9, 0.85, 4000).astype(np.int32) + 60
+    facts = RowFacts(lengths=lengths, clips=np.arange(4000), group_ends=np.array([4000]), group_bytes=np.array([1]))
+    plan = BatchPlan(
+        batch_size=4, world_size=1, window_rows=8192, window_bytes=1 << 29, length_batches=16, shuffle=True, seed=0,
+        accumulate=8,
+    )  # fmt: skip
+    dealt = [lengths[rows] for rows in plan.deal(facts, 0, 0)]
+    places = sum(len(rows) * rows.max() for rows in dealt)
+    assert 1 - lengths.sum() / places < 0.05
