@@ -72,6 +72,7 @@ PARTS: dict[str, Part] = {
         function="caption", seconds=80, arguments=("video_llava",),
         least=(("times_the_loop", 4.0),), most=(("waiting_for_frames", 0.05),),
     ),
+    "caption-static": Part(function="caption_static", seconds=90, arguments=("qwen2_5_vl",)),
     "sampler": Part(function="step_sampler", seconds=40),
     "tests": Part(function="run_tests", seconds=90, most=(("failed", 0.0),)),
     "tiny": Part(function="train_tiny", seconds=60, open_ended=True),
