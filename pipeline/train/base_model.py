@@ -49,7 +49,9 @@ def load_base(source: ModelSource, config: LoraConfig, device: Any, dtype: Any) 
     if config.kernels == "liger" or (config.kernels == "auto" and device.type == "cuda" and has_liger()):
         use_liger(model)
     if config.gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        # older releases, 5.17 among them, know it by another name
+        named = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        named({"use_reentrant": False})
     return model
 
 
@@ -72,12 +74,13 @@ def use_liger(model: Any) -> None:
     )
 
     decoder = model.get_decoder()
-    kind = decoder.config.model_type
-    if kind not in MODEL_TYPE_TO_APPLY_LIGER_FN:
-        logger.info("%s: no Liger kernels for a language model of type %s", type(model).__name__, kind)
+    # Releases differ in whether they know a family by its language model, or only as a whole.
+    known = next((part for part in (decoder, model) if part.config.model_type in MODEL_TYPE_TO_APPLY_LIGER_FN), None)
+    if known is None:
+        logger.info("%s: no Liger kernels for %s", type(model).__name__, decoder.config.model_type)
         return
-    _apply_liger_kernel_to_instance(model=decoder, fused_linear_cross_entropy=False, cross_entropy=False)
-    logger.info("%s: Liger kernels in its language model", type(model).__name__)
+    _apply_liger_kernel_to_instance(model=known, fused_linear_cross_entropy=False, cross_entropy=False)
+    logger.info("%s: Liger kernels in its %s", type(model).__name__, type(known).__name__)
 
 
 def _read_quantized(source: ModelSource, device: Any, dtype: Any) -> Any:

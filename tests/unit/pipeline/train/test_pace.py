@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,9 @@ from pipeline.config import VideoConfig
 from pipeline.errors import SetupError
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.hf.loading import ModelSource
+from pipeline.models.hf.model import read_weights
+from pipeline.train import base_model, checkpoint
 from pipeline.train import batches as batches_module
-from pipeline.train import checkpoint
 from pipeline.train.batches import DataSettings, TrainingBatches
 from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.conversation import TrainingProcessor
@@ -147,3 +150,22 @@ def test_rows_of_like_length_share_a_batch() -> None:
     dealt = [lengths[rows] for rows in plan.deal(facts, 0, 0)]
     places = sum(len(rows) * rows.max() for rows in dealt)
     assert 1 - lengths.sum() / places < 0.05
+
+
+def test_liger_goes_into_the_language_model_and_leaves_the_loss(
+    video_model: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = read_weights(ModelSource(name=video_model("video_llava")), torch.float32)
+    given: list[dict[str, Any]] = []
+    patch = ModuleType("liger_kernel.transformers.monkey_patch")
+    patch.MODEL_TYPE_TO_APPLY_LIGER_FN = {"llama": None}  # type: ignore[attr-defined]
+    patch._apply_liger_kernel_to_instance = lambda **named: given.append(named)  # type: ignore[attr-defined]
+    for module in (ModuleType("liger_kernel"), ModuleType("liger_kernel.transformers"), patch):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    with pytest.raises(SetupError, match="pip install liger-kernel"):
+        base_model.use_liger(model)
+    monkeypatch.setattr(base_model, "has_liger", lambda: True)
+    base_model.use_liger(model)
+    patch.MODEL_TYPE_TO_APPLY_LIGER_FN = {}  # type: ignore[attr-defined]
+    base_model.use_liger(model)
+    assert given == [{"model": model.get_decoder(), "fused_linear_cross_entropy": False, "cross_entropy": False}]
