@@ -47,11 +47,15 @@ class ClipCache:
     def trim(self) -> None:
         """Forget what does not fit."""
         taken = sum(map(_nbytes, self._clips.values()))
-        while taken > self._most_bytes and len(self._clips) > 1:
-            clip, dropped = self._clips.popitem(last=False)
-            if self._store is not None and isinstance(dropped.clip, ClipFrames):
-                self._store.keep(clip, dropped.clip)
-            taken -= _nbytes(dropped)
+        for clip, pending in list(self._clips.items()):
+            if taken <= self._most_bytes or len(self._clips) == 1:
+                return
+            if pending.clip is None:
+                continue  # nobody has waited for it: there is nothing yet that could be kept
+            del self._clips[clip]
+            if self._store is not None and isinstance(pending.clip, ClipFrames):
+                self._store.keep(clip, pending.clip)
+            taken -= _nbytes(pending)
 
     def forget_pending(self) -> None:
         """Forget what nobody has waited for."""
