@@ -37,7 +37,7 @@ MOST_WHEEL_BYTES = 40_000_000
 _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
 BUDGET_S = 530
-"""All parts together; ten minutes are the longest that a machine is lent for one command."""
+"""All parts together: what fits into a slot of ten minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ def _options() -> argparse.Namespace:
 
 
 def fetch_wheels(folder: Path) -> None:
-    """Download the wheels for Python 3.12 on Linux, and refuse more bytes than a machine takes along."""
+    """Download the wheels for Python 3.12 on Linux, and refuse more than `MOST_WHEEL_BYTES`."""
     platforms = [word for platform in _PLATFORMS for word in ("--platform", platform)]
     command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", *platforms]
     versions = ["--python-version", "3.12", "--implementation", "cp"]
