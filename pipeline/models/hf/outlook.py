@@ -173,7 +173,8 @@ def caption_outlook(config: CaptionConfig, *, probes: bool) -> Outlook:
     rows = config.batch_size
     of_clip = processor.footprint(blank_clip(config.num_frames, config.max_side)).tokens
     tokens = min(rows * of_clip, max(config.batch_tokens, of_clip)) + rows * config.max_new_tokens
-    clips_per_s, reason = None, "--no-probe"
+    clips_per_s: float | None = None
+    reason = "--no-probe"
     if probes and device == "cpu" and shape.parameters > _MOST_ON_CPU:
         reason = f"{shape.parameters / 1e9:.1f} billion parameters on a CPU"
     elif probes:
