@@ -17,11 +17,11 @@ import json
 import logging
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import decord
 from random_7b import random_weights, save_processor
 from video_bench import FPS, HEIGHT, SEGMENT_S, WIDTH, video
 from video_models import save_video_model
@@ -63,7 +63,16 @@ def requests(path: Path, count: int) -> list[CaptionRequest]:
     ]  # fmt: skip
 
 
-def one_by_one(model: VideoModel, wanted: list[CaptionRequest], num_frames: int) -> tuple[dict[str, float], list[Any]]:
+def read_by_decord(path: str, indices: list[int]) -> Any:
+    """Return frames of a video as Holmes-VAD's command line reads them."""
+    import decord
+
+    return decord.VideoReader(path, num_threads=1).get_batch(indices).asnumpy()
+
+
+def one_by_one(
+    model: VideoModel, wanted: list[CaptionRequest], num_frames: int, read: Callable[[str, list[int]], Any]
+) -> tuple[dict[str, float], list[Any]]:
     """Describe clip after clip, decoding in line."""
     timeline = read_timeline(wanted[0].video.path)
     texts, decoding_s, tokens, started = [], 0.0, model.new_tokens, time.perf_counter()
@@ -71,7 +80,7 @@ def one_by_one(model: VideoModel, wanted: list[CaptionRequest], num_frames: int)
         opened = time.perf_counter()
         clip = request.clip
         indices = evenly_spaced(timeline, clip.start_frame, clip.end_frame, num_frames)
-        frames = decord.VideoReader(request.video.path, num_threads=1).get_batch(indices).asnumpy()
+        frames = read(request.video.path, indices)
         decoding_s += time.perf_counter() - opened
         shown = ClipFrames(
             frames=frames,
@@ -137,9 +146,9 @@ def main() -> None:
         with patch.object(hf_model, "load_weights", lambda *_: loaded):
             prompt = load_prompt(config.prompt).render()
             model = VideoModel(source, device, prompt, Generation(max_new_tokens=options.new_tokens))
-            one_by_one(model, wanted[:WARM_UP], options.num_frames)
+            one_by_one(model, wanted[:WARM_UP], options.num_frames, read_by_decord)
             batched(config, wanted[:WARM_UP])
-            alone, expected = one_by_one(model, wanted, options.num_frames)
+            alone, expected = one_by_one(model, wanted, options.num_frames, read_by_decord)
             together, texts = batched(config, wanted)
     ratio = together["clips_per_s"] / alone["clips_per_s"]
     target = TARGET_GPU if device.startswith("cuda") else TARGET_CPU

@@ -316,13 +316,17 @@ def config_() -> None:
 
 
 @app.command()
-def doctor(config: ConfigOption = None, set_: SetOption = None) -> None:
-    """Show what is installed and reachable, and what a config needs."""
+def doctor(
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    probe: Annotated[bool, typer.Option(help="caption a few clips of noise, to tell how long a build takes")] = True,
+) -> None:
+    """Show what is installed and reachable, what a config needs, and how fast its captioner is."""
     from flows.doctor import examine
 
     settings = _load(config, None, set_) if config or set_ else None
     healthy = True
-    for check in examine(settings):
+    for check in examine(settings, probes=probe):
         typer.echo(f"{'ok ' if check.ok else 'BAD'} {check.name:<25} {check.detail}")
         healthy = healthy and (check.ok or not check.required)
     if not healthy:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.config import BuildConfig, CaptionConfig, JudgeConfig, SynthesizeConfig
 from pipeline.errors import HolmesError, SetupError
 from pipeline.plugins import GROUPS, OURS, plugins
 
+if TYPE_CHECKING:
+    from pipeline.models.hf.outlook import Outlook
+
 PACKAGES = ("torch", "transformers", "av", "decord", "datasets", "openai", "prefect", "label-studio-sdk")
 LOW_DISK_GB = 5.0
+MANY_CLIPS = 10_000
+"""What speeds are told for: a dataset of the papers' size has some tens of thousands of clips."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,18 +34,27 @@ class Check:
     detail: str
 
 
-def examine(config: BuildConfig | None) -> Iterator[Check]:
-    """Yield the state of the packages, the device and the disk, then what `config` needs."""
+def examine(config: BuildConfig | None, *, probes: bool = True) -> Iterator[Check]:
+    """Yield the state of the packages, the device and the disk, then what `config` needs.
+
+    With `probes` the captioner describes a few clips of noise, to tell how long a build will take.
+    """
     for package in PACKAGES:
         yield _package(package)
     for group in GROUPS:
         yield from _plugins(group)
     yield _device()
+    yield _kernels()
     yield _disk(config)
     if config is not None:
         yield _inputs(config)
-        if config.caption.backend == "hf":
+        if config.caption.backend in ("hf", "vllm"):
             yield _local_model("caption.model", str(config.caption.model))
+        if config.caption.backend == "hf":
+            yield from _captioning(config, probes=probes)
+        if config.caption.backend == "vllm":
+            found = importlib.util.find_spec("vllm") is not None
+            yield Check(name="vLLM", ok=found, required=True, detail="installed" if found else "pip install vllm")
         if config.caption.backend == "openai":
             yield _endpoint("caption", config.caption)
         if config.synthesize.backend == "openai":
@@ -47,6 +63,8 @@ def examine(config: BuildConfig | None) -> Iterator[Check]:
             yield _endpoint("filter.judge", config.filter.judge)
         if config.synthesize.backend == "hf":
             yield _local_model("synthesize.model", str(config.synthesize.model))
+        if "lora" in config.model_fields_set:
+            yield _training(config)
 
 
 def _package(name: str) -> Check:
@@ -79,6 +97,50 @@ def _device() -> Check:
         names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         return Check(name="device", ok=True, required=False, detail=names)
     return Check(name="device", ok=True, required=False, detail="no GPU: everything runs on the CPU")
+
+
+def _kernels() -> Check:
+    from pipeline.models.hf.outlook import kernels
+
+    there, missing = kernels()
+    detail = f"{', '.join(['sdpa of torch', *there])}; not installed: {', '.join(missing) or 'none'}"
+    return Check(name="kernels", ok=True, required=False, detail=detail)
+
+
+def _captioning(config: BuildConfig, *, probes: bool) -> Iterator[Check]:
+    """Yield whether the captioner fits into memory, and how fast it is."""
+    from pipeline.models.hf.outlook import caption_outlook
+
+    try:
+        outlook = caption_outlook(config.caption, probes=probes)
+    except HolmesError as fault:
+        yield Check(name="caption", ok=False, required=False, detail=str(fault))
+        return
+    yield _memory("caption memory", outlook, f"caption.batch_size={config.caption.batch_size}")
+    if outlook.clips_per_s is None:
+        yield Check(name="caption speed", ok=True, required=False, detail=f"not measured: {outlook.reason}")
+        return
+    hours = MANY_CLIPS / outlook.clips_per_s / 3600
+    detail = f"{outlook.clips_per_s:.2f} clips/s, measured just now: {MANY_CLIPS:,} clips in {hours:.1f} hours"
+    yield Check(name="caption speed", ok=True, required=False, detail=detail)
+
+
+def _training(config: BuildConfig) -> Check:
+    from pipeline.models.hf.outlook import training_outlook
+
+    try:
+        outlook = training_outlook(config.lora)
+    except HolmesError as fault:
+        return Check(name="lora", ok=True, required=False, detail=str(fault))
+    return _memory("lora memory", outlook, f"lora.micro_batch={config.lora.micro_batch}")
+
+
+def _memory(name: str, outlook: Outlook, setting: str) -> Check:
+    detail = (
+        f"{outlook.needed_gib:.1f} GiB needed at {setting}, {outlook.free_gib:.1f} GiB free on {outlook.device}; "
+        f"{outlook.dtype}, {outlook.attention}"
+    )
+    return Check(name=name, ok=outlook.needed_gib <= outlook.free_gib, required=False, detail=detail)
 
 
 def _disk(config: BuildConfig | None) -> Check:

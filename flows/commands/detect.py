@@ -81,6 +81,9 @@ def detect(
         ),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="longest answer in tokens")] = 128,
+    engine: Annotated[
+        Literal["transformers", "vllm"], typer.Option("--engine", help="what runs the explaining model")
+    ] = "transformers",
     device: Device = "auto",
     dtype: Dtype = "auto",
     trust_remote_code: TrustRemoteCode = False,
@@ -111,6 +114,7 @@ def detect(
         reconnect_s=reconnect_s,
         question=question,
         max_new_tokens=max_new_tokens,
+        engine=engine,
         device=device,
         dtype=dtype,
         trust_remote_code=trust_remote_code,

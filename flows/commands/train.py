@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.model_options import AllowPickle, Dtype, ModelBase, TrustRemoteCode
+from flows.commands.model_options import AllowPickle, Device, Dtype, ModelBase, TrustRemoteCode
 
 ConfigOption = Annotated[Path | None, typer.Option("-c", "--config", help="YAML file of settings")]
 WorkspaceOption = Annotated[
@@ -41,6 +41,10 @@ def merge(
     adapter: Annotated[Path, typer.Argument(help="adapter folder made by train lora")],
     out: Annotated[Path, typer.Option("-o", "--out", help="folder to write")],
     model_base: ModelBase = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="then compare answers of adapter and merged model; exit 1 where they differ")
+    ] = False,
+    device: Device = "auto",
     dtype: Dtype = "auto",
     trust_remote_code: TrustRemoteCode = False,
     allow_pickle: AllowPickle = False,
@@ -52,3 +56,17 @@ def merge(
         str(adapter), model_base, out, dtype=dtype, trust_remote_code=trust_remote_code, allow_pickle=allow_pickle
     )
     typer.echo(f"model  {merged}")
+    if not check:
+        return
+    from pipeline.errors import DataError
+    from pipeline.models.hf.merge_check import MOST_DIFFERENCE, compare_merged
+    from pipeline.models.hf.model import find_source
+
+    source = find_source(
+        str(adapter), model_base, setting="ADAPTER", dtype=dtype, trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
+    )  # fmt: skip
+    compared = compare_merged(source, merged, device=device)
+    typer.echo(f"check  {compared}")
+    if not compared.is_alike:
+        raise DataError(f"{merged}: it judges otherwise than {adapter}: {compared} (at most {MOST_DIFFERENCE:g})")

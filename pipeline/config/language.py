@@ -49,10 +49,15 @@ class CaptionConfig(EndpointConfig):
 
     backend: Annotated[str, plugin_name(CAPTIONERS)] = Field(
         "motion",
-        description="motion: measured facts, no model; human: sentences from files; hf: a video MLLM; openai: a vision "
-        "model behind any OpenAI-compatible endpoint; package:name: a captioner of another package",
+        description="motion: measured facts, no model; human: sentences from files; hf: a video MLLM; vllm: the same "
+        "in vLLM's engine; openai: a vision model behind any OpenAI-compatible endpoint; package:name: a captioner of "
+        "another package",
     )
-    options: dict[str, Any] = Field({}, description="package:name: settings of that captioner")
+    options: dict[str, Any] = Field(
+        {},
+        description="package:name: settings of that captioner; vllm: arguments of its LLM, "
+        "e.g. {tensor_parallel_size: 2}",
+    )
     model: str | None = Field(
         None, description="hf: model id, folder, holmes-tiny, or folder of an adapter; openai: name of the model"
     )
@@ -86,6 +91,11 @@ class CaptionConfig(EndpointConfig):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="hf: auto is bfloat16 on GPU")
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"] = operational(
         "auto", description="hf: attention kernels; auto is sdpa wherever the model has it"
+    )
+    decoding: Literal["dynamic", "static"] = operational(
+        "dynamic",
+        description="hf: static fills batches up to few shapes and has decoding compiled into CUDA graphs: faster for "
+        "thousands of clips on a GPU, after a minute of compiling",
     )
     device: str = operational(
         "auto",

@@ -62,6 +62,17 @@ class LoraConfig(Section):
     gradient_checkpointing: bool = operational(
         True, description="recompute activations instead of storing them: less memory, about a third more time"
     )
+    kernels: Literal["auto", "torch", "liger"] = operational(
+        "auto",
+        description="norms, rotary positions and MLPs of the language model by fused kernels: auto is liger on a CUDA "
+        "device where liger-kernel is installed and knows the model, torch otherwise",
+    )
+    frames_gb: float = operational(
+        20.0,
+        ge=0,
+        description="disk for frames that do not fit into memory, in GiB, so that a later epoch decodes no clip again; "
+        "0: none",
+    )
     seed: int = Field(0, ge=0, description="seed of initial weights, row order and dropout")
     device: Literal["auto", "cpu"] = operational("auto", description="auto: the GPU if there is one")
     validate_every: int | None = Field(

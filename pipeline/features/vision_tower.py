@@ -201,6 +201,7 @@ class VisionTower:
         mend_torchvision()
         import torch
         from transformers import AutoImageProcessor, AutoModel
+        from transformers.image_processing_backends import TorchvisionBackend
 
         self._torch = torch
         self._config = config
@@ -223,6 +224,8 @@ class VisionTower:
         except (OSError, ValueError, ImportError, KeyError, RuntimeError) as fault:
             lines = str(fault).strip().splitlines() or [type(fault).__name__]
             raise SetupError(f"features.encoder={name}: cannot be loaded: {lines[0]}") from None
+        # Frames are scaled where the tower is, if their processor can.
+        self._where = {"device": self._device} if isinstance(self._processor, TorchvisionBackend) else {}
         self._fit: Fit | Literal["model"] = "aspect" if name in SIDES and config.fit == "model" else config.fit
         self._pooling = "max" if name in SIDES and config.pooling == "class" else config.pooling
         self._tower: Any = _vision_part(model).to(self._device).eval()
@@ -257,10 +260,14 @@ class VisionTower:
     def _seen(self, frames: list[NDArray[np.uint8]]) -> Any:
         """Return the features of frames as they meet the tower, shape (n, dim)."""
         if self._fit == "model":
-            return self._run(self._processor(images=frames, return_tensors="pt"))
+            return self._run(self._processor(images=frames, return_tensors="pt", **self._where))
         squares = [fit_picture(frame, self.side, self._fit) for frame in frames]
         tiles = [
-            self._run(self._processor(images=list(tile), return_tensors="pt", do_resize=False, do_center_crop=False))
+            self._run(
+                self._processor(
+                    images=list(tile), return_tensors="pt", do_resize=False, do_center_crop=False, **self._where
+                )
+            )
             for tile in zip(*squares, strict=True)
         ]
         together = self._torch.stack(tiles)

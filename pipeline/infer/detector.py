@@ -29,6 +29,7 @@ from pipeline.infer.scoring import VideoScorer
 from pipeline.infer.settings import DetectSettings, default_question
 from pipeline.models.clip_frames import ClipFrames, read_clip
 from pipeline.models.hf.chat import VideoChat
+from pipeline.models.hf.vllm_model import VllmChat
 from pipeline.prompts import Message
 from pipeline.records import Reason
 from pipeline.sampler.curve import ScoreCurve
@@ -79,7 +80,10 @@ class Detector:
             logger.info("no sampler: frames are sampled uniformly")
         if settings.model_path is not None:
             source = settings.source_of(settings.model_path)
-            self._chat = VideoChat(source, settings.device, settings.max_new_tokens)
+            if settings.engine == "vllm":
+                self._chat = VllmChat(source, settings.max_new_tokens)
+            else:
+                self._chat = VideoChat(source, settings.device, settings.max_new_tokens)
             adapter = source.adapter
         self._num_frames, self._max_side = settings.frames_shown(adapter)
         self.theta = _theta(settings, self._scorer)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from pipeline.config import FeaturesConfig, ProposalConfig
 from pipeline.errors import SetupError
+from pipeline.models.hf.devices import Engine
 from pipeline.models.hf.explainer import ExplainerSettings
 from pipeline.questions import load_questions
 from pipeline.records import Task
@@ -33,6 +34,7 @@ class DetectSettings(ExplainerSettings):
         window_s: without a sampler, length in seconds of the parts that are judged one by one.
         reconnect_s: seconds for which a stream that broke off is tried again; 0 ends there.
         question: what the model is asked about each span or part.
+        engine: what runs the video model.
         reader: the decoder of video files.
         features: of a vision model's features, what a sampler does not tell: pooling, fit, precision, batch size.
     """
@@ -46,6 +48,7 @@ class DetectSettings(ExplainerSettings):
     window_s: float = 60.0
     reconnect_s: float = 0.0
     question: str | None = None
+    engine: Engine = "transformers"
     reader: ReaderName = "auto"
     features: FeaturesConfig = field(default_factory=FeaturesConfig)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from typing import Any
 
 from pipeline.config import LoraConfig
@@ -10,6 +11,8 @@ from pipeline.errors import SetupError
 from pipeline.models.hf.loading import ModelSource, check_folder
 from pipeline.models.hf.model import find_source, read_weights
 from pipeline.models.hf.model_parts import modules_beside_language_model
+
+logger = logging.getLogger(__name__)
 
 
 def source_of_base(config: LoraConfig) -> ModelSource:
@@ -36,16 +39,48 @@ def load_base(source: ModelSource, config: LoraConfig, device: Any, dtype: Any) 
     """Return the model, without a gradient anywhere; `dtype` is that of weights that are not quantized.
 
     Raises:
-        SetupError: it cannot be loaded, or quantized here.
+        SetupError: it cannot be loaded, or quantized here, or liger is asked for and is not installed.
     """
     if config.quantize == "none":
         model = read_weights(source, dtype).to(device)
     else:
         model = _read_quantized(source, device, dtype)
     model.requires_grad_(requires_grad=False)
+    if config.kernels == "liger" or (config.kernels == "auto" and device.type == "cuda" and has_liger()):
+        use_liger(model)
     if config.gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        # older releases, 5.17 among them, know it by another name
+        named = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        named({"use_reentrant": False})
     return model
+
+
+def has_liger() -> bool:
+    """Whether Liger's kernels are installed."""
+    return importlib.util.find_spec("liger_kernel") is not None
+
+
+def use_liger(model: Any) -> None:
+    """Put Liger's kernels (arXiv 2410.10989) into the language model, as far as they know it; the loss stays ours.
+
+    Raises:
+        SetupError: they are not installed.
+    """
+    if not has_liger():
+        raise SetupError("lora.kernels=liger needs Liger: pip install liger-kernel")
+    from liger_kernel.transformers.monkey_patch import (
+        MODEL_TYPE_TO_APPLY_LIGER_FN,
+        _apply_liger_kernel_to_instance,
+    )
+
+    decoder = model.get_decoder()
+    # Releases differ in whether they know a family by its language model, or only as a whole.
+    known = next((part for part in (decoder, model) if part.config.model_type in MODEL_TYPE_TO_APPLY_LIGER_FN), None)
+    if known is None:
+        logger.info("%s: no Liger kernels for %s", type(model).__name__, decoder.config.model_type)
+        return
+    _apply_liger_kernel_to_instance(model=known, fused_linear_cross_entropy=False, cross_entropy=False)
+    logger.info("%s: Liger kernels in its %s", type(model).__name__, type(known).__name__)
 
 
 def _read_quantized(source: ModelSource, device: Any, dtype: Any) -> Any:

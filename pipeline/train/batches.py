@@ -9,7 +9,9 @@ from __future__ import annotations
 import functools
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -24,6 +26,7 @@ from pipeline.models.clip_frames import CLIPS_AHEAD_PER_WORKER, ClipFrames
 from pipeline.records import Reason, digest
 from pipeline.train.clip_cache import ClipCache, PendingClip
 from pipeline.train.conversation import Lesson, TrainingProcessor
+from pipeline.train.frame_store import FrameStore
 from pipeline.train.order import BatchPlan, Rows
 from pipeline.train.rows import SplitRows, TrainingRow
 from pipeline.video.pool import VideoPool
@@ -59,6 +62,9 @@ class DataSettings:
         cache_mb: memory for frames that are decoded and may be asked for again.
         video: how clips are read.
         max_bad_share: share of unreadable rows above which the dataset is at fault.
+        frames_folder: where frames are kept that leave the memory; None keeps none.
+        frames_mb: disk for them, in MiB.
+        prepared_ahead: batches that a thread makes ready while the model is at work on others.
     """
 
     num_frames: int = 8
@@ -70,6 +76,9 @@ class DataSettings:
     cache_mb: int = 1024
     video: VideoConfig = field(default_factory=VideoConfig)
     max_bad_share: float = 0.1
+    frames_folder: Path | None = None
+    frames_mb: int = 0
+    prepared_ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +159,9 @@ class TrainingBatches:
         facts = self.rows.facts
         self._facts = replace(facts, lengths=facts.lengths[self._chosen], clips=facts.clips[self._chosen])
         self._order_key = digest(str(self._plan), facts.lengths.tobytes().hex(), facts.clips.tobytes().hex())
-        self._clips = ClipCache(settings.cache_mb << 20)
+        folder = settings.frames_folder
+        store = None if folder is None else FrameStore(folder, (settings.frames_mb << 20) // world_size)
+        self._clips = ClipCache(settings.cache_mb << 20, store)
 
     def __len__(self) -> int:
         """Return the batches of an epoch, the same number on every rank and in every epoch."""
@@ -192,19 +203,28 @@ class TrainingBatches:
         left = islice(self._plan.deal(self._facts, self.epoch, self._rank), self.done, None)
         video = self._settings.video
         with VideoPool(video.workers, video.timeout_s, video.memory_mb) as pool:
-            ahead = max(_BATCHES_AHEAD, -(-CLIPS_AHEAD_PER_WORKER * pool.workers // self._plan.batch_size))
-            begun: deque[_Begun] = deque()
             try:
-                while True:
-                    begun.extend(self._begin(pool, planned) for planned in islice(left, ahead + 1 - len(begun)))
-                    if not begun:
-                        return
-                    batch = self._finish(begun.popleft())
-                    self.done += 1
-                    yield batch
+                # The thread that makes batches has ended before what it makes them with is closed.
+                with (
+                    closing(self._make(left, pool)) as made,
+                    closing(_made_ahead(made, self._settings.prepared_ahead)) as batches,
+                ):
+                    for batch in batches:
+                        self.done += 1
+                        yield batch
             finally:
                 # What the pool has not read by now it never will.
                 self._clips.forget_pending()
+
+    def _make(self, left: Iterator[Rows], pool: VideoPool) -> Generator[TrainingBatch, None, None]:
+        """Yield the batches of the rows that are left, the clips of the next ones being decoded."""
+        ahead = max(_BATCHES_AHEAD, -(-CLIPS_AHEAD_PER_WORKER * pool.workers // self._plan.batch_size))
+        begun: deque[_Begun] = deque()
+        while True:
+            begun.extend(self._begin(pool, planned) for planned in islice(left, ahead + 1 - len(begun)))
+            if not begun:
+                return
+            yield self._finish(begun.popleft())
 
     def _begin(self, pool: VideoPool, planned: Rows) -> _Begun:
         rows = self.rows.at(self._chosen[planned].tolist())
@@ -275,3 +295,21 @@ class _Begun:
 
     rows: list[TrainingRow]
     clips: list[PendingClip]
+
+
+def _made_ahead(made: Iterator[TrainingBatch], count: int) -> Generator[TrainingBatch, None, None]:
+    """Yield batches in their order, `count` of them made in a thread before they are asked for."""
+    if not count:
+        yield from made
+        return
+    begun: deque[Future[TrainingBatch | None]] = deque()
+    with ThreadPoolExecutor(1, "batches") as thread:
+        try:
+            while True:
+                begun.extend(thread.submit(next, made, None) for _ in range(count + 1 - len(begun)))
+                batch = begun.popleft().result()
+                if batch is None:
+                    return
+                yield batch
+        finally:
+            thread.shutdown(wait=True, cancel_futures=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import RecordError
 from pipeline.models.clip_frames import ClipFrames
+from pipeline.train.frame_store import FrameStore
 
 Wait = Callable[[], ClipFrames | RecordError]
 """Waits for the frames of a clip, or for what is wrong with it."""
@@ -28,25 +29,33 @@ class PendingClip:
 
 
 class ClipCache:
-    """Clips by number; the ones used longest ago leave first where they take too much memory."""
+    """Clips by number; the ones used longest ago leave first where they take too much memory, to the store if any."""
 
-    def __init__(self, most_bytes: int) -> None:
+    def __init__(self, most_bytes: int, store: FrameStore | None = None) -> None:
         self._most_bytes = most_bytes
+        self._store = store
         self._clips: OrderedDict[int, PendingClip] = OrderedDict()
 
     def get(self, clip: int, begin: Callable[[], Wait]) -> PendingClip:
         """Return a clip, beginning to decode it where it is not there."""
         if clip not in self._clips:
-            self._clips[clip] = PendingClip(begin())
+            stored = None if self._store is None else self._store.find(clip)
+            self._clips[clip] = PendingClip(lambda: stored, stored) if stored is not None else PendingClip(begin())
         self._clips.move_to_end(clip)
         return self._clips[clip]
 
     def trim(self) -> None:
         """Forget what does not fit."""
         taken = sum(map(_nbytes, self._clips.values()))
-        while taken > self._most_bytes and len(self._clips) > 1:
-            _, dropped = self._clips.popitem(last=False)
-            taken -= _nbytes(dropped)
+        for clip, pending in list(self._clips.items()):
+            if taken <= self._most_bytes or len(self._clips) == 1:
+                return
+            if pending.clip is None:
+                continue  # nobody has waited for it: there is nothing yet that could be kept
+            del self._clips[clip]
+            if self._store is not None and isinstance(pending.clip, ClipFrames):
+                self._store.keep(clip, pending.clip)
+            taken -= _nbytes(pending)
 
     def forget_pending(self) -> None:
         """Forget what nobody has waited for."""

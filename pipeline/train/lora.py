@@ -46,9 +46,12 @@ MODEL_FOLDER = "models/lora"
 TRAINING_FOLDER = "models/lora-training"
 REPORT = "reports/train-lora.json"
 _NEW, _OLD = "models/_tmp-lora", "models/_old-lora"
-_CHECKPOINTS = "checkpoints"
+_CHECKPOINTS, _FRAMES = "checkpoints", "frames"
 ENOUGH_JUDGED = 20
 """Judged validation rows from which on the adapter with the truest answers is kept; of fewer chance would choose."""
+
+_PREPARED_AHEAD = 2
+"""Batches whose pixels are made ready while a GPU works on others; on a CPU both would want the same cores."""
 
 _VERSION = 3
 
@@ -149,7 +152,7 @@ class _LoraTraining:
             batches,
             config,
             accelerator,
-            Checkpoints(checkpoints, config.keep),
+            Checkpoints(checkpoints, config.keep, is_behind=accelerator.device.type == "cuda"),
             half_precision=half_precision,
             chooses=len(self._judged) >= ENOUGH_JUDGED,
             on_progress=on_progress,
@@ -165,6 +168,7 @@ class _LoraTraining:
                 self._save(model, processor, facts)
                 self._report(trainer, batches, facts, time.monotonic() - started)
                 shutil.rmtree(checkpoints, ignore_errors=True)
+                shutil.rmtree(self._training_folder / _FRAMES, ignore_errors=True)
             accelerator.wait_for_everyone()
         finally:
             accelerator.end_training()
@@ -231,6 +235,10 @@ class _LoraTraining:
             shuffle=is_training,
             seed=config.seed,
             video=self._video,
+            # Whoever passes over the rows once asks for each clip within a short time.
+            frames_folder=self._training_folder / _FRAMES if is_training and (config.epochs or 1) > 1 else None,
+            frames_mb=round(config.frames_gb * 1024),
+            prepared_ahead=_PREPARED_AHEAD if self._accelerator.device.type == "cuda" else 0,
         )
         world = self._accelerator.num_processes
         return TrainingBatches(
@@ -347,6 +355,7 @@ class _LoraTraining:
                 "device": str(self._accelerator.device),
                 "seconds": round(seconds, 1),
                 "losses": trainer.losses,
+                "pace": trainer.pace(),
                 "metrics": facts.metrics,
                 "versions": facts.versions,
             },

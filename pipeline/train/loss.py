@@ -17,7 +17,8 @@ def answer_loss(model: Any, inputs: Mapping[str, Tensor]) -> tuple[Tensor, int]:
 
     A sum, because a step is the mean over the tokens of all its batches on all devices, whose answers differ in length.
     Logits are computed from the first answer token on: most of a row is video. Among the inputs are `labels`, shape
-    (rows, tokens), which are `IGNORED` outside of answers; the model may be wrapped for several devices.
+    (rows, tokens), which are `IGNORED` outside of answers; the model may be wrapped for several devices. Labels are
+    best left on the CPU: where they say how much there is, a GPU that holds them has to be waited for.
     """
     labels = inputs["labels"]
     is_answer = labels != IGNORED
@@ -30,8 +31,10 @@ def answer_loss(model: Any, inputs: Mapping[str, Tensor]) -> tuple[Tensor, int]:
         given["logits_to_keep"] = kept  # type: ignore[assignment]
     logits = model(**given, use_cache=False).logits[:, -kept:]
     wanted = is_answer[:, first:]
-    loss = cross_entropy(logits[:, :-1][wanted].float(), labels[:, first:][wanted], reduction="sum")
-    return loss, int(wanted.sum())
+    targets = labels[:, first:][wanted].to(logits.device, non_blocking=True)
+    rows, places = (index.to(logits.device, non_blocking=True) for index in wanted.nonzero(as_tuple=True))
+    loss = cross_entropy(logits[:, :-1][rows, places].float(), targets, reduction="sum")
+    return loss, len(targets)
 
 
 def _can_keep_some_logits(model: Any) -> bool:

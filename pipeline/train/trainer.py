@@ -25,6 +25,7 @@ from pipeline.train.batches import TrainingBatch, TrainingBatches
 from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.interruption import Interruption
 from pipeline.train.loss import answer_loss
+from pipeline.train.pace import StepTime, pace_of
 from pipeline.train.schedule import rate_factor
 
 logger = logging.getLogger(__name__)
@@ -47,11 +48,16 @@ class _EndWantedError(KeyboardInterrupt):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one step was made of, over all devices: the mean loss of a token, the gradient's length before clipping."""
+    """What one step was made of, over all devices: the mean loss of a token, the gradient's length before clipping.
+
+    `places` are those of tokens and padding; `waiting_s` is how long this device waited for its batches.
+    """
 
     loss: float
     grad_norm: float
     tokens: float
+    places: float
+    waiting_s: float
 
 
 class Trainer:
@@ -96,10 +102,12 @@ class Trainer:
         self._accelerator = accelerator
         self._checkpoints = checkpoints
         self._half_precision = half_precision
+        self._is_gpu = accelerator.device.type == "cuda"
         self._on_progress = on_progress
         self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._groups = _groups(self._trained, config)
-        self._optimizer = torch.optim.AdamW(self._groups)
+        # One kernel for all parameters instead of several for each; a CPU keeps the arithmetic that it has had.
+        self._optimizer = torch.optim.AdamW(self._groups, fused=True if self._is_gpu else None)
         self.bare_model = model
         self._model = accelerator.prepare_model(model)
         self._epoch_steps = len(batches) // self._accumulated
@@ -107,6 +115,7 @@ class Trainer:
         self.step = 0
         self.metrics: dict[str, float] = {}
         self.losses: list[float] = []
+        self._times: list[StepTime] = []
         self.is_alone = world == 1
         every = config.validate_every
         self._validate_every = (math.ceil(self.steps / _VALIDATIONS) if chooses else 0) if every is None else every
@@ -135,13 +144,12 @@ class Trainer:
                 self._end_interrupted()
                 raise
 
-    def check_interruption(self) -> None:
-        """End here if that is wanted, on any device.
+    def pace(self) -> dict[str, float]:
+        """Return how fast the steps taken here were, see `pace_of`; empty where none was."""
+        return pace_of(self._times) if self._times else {}
 
-        Raises:
-            KeyboardInterrupt: so.
-        """
-        if float(self.total(torch.tensor(float(self._interruption.is_wanted)))):
+    def _end_if_wanted(self) -> None:
+        if self._interruption.is_wanted:
             raise _EndWantedError
 
     def total(self, values: Tensor) -> Tensor:
@@ -152,13 +160,18 @@ class Trainer:
         return summed.cpu()
 
     def place(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return inputs on this process's device; a training that is alone can end here.
+        """Return inputs on this process's device, labels where they are; a training that is alone can end here.
 
         Devices may look at different numbers of rows of validation: they cannot agree on an end here.
         """
         if self.is_alone:
-            self.check_interruption()
-        return {name: value.to(self._accelerator.device, non_blocking=True) for name, value in inputs.items()}
+            self._end_if_wanted()
+        return {name: value if name == "labels" else self._moved(value) for name, value in inputs.items()}
+
+    def _moved(self, value: Tensor) -> Tensor:
+        # Only from pinned memory does a copy go on beside the work that the GPU has already been given.
+        pinned = value.pin_memory() if self._is_gpu else value
+        return pinned.to(self._accelerator.device, non_blocking=True)
 
     def precision(self) -> AbstractContextManager[Any]:
         """Compute in the training's precision within a block."""
@@ -189,12 +202,19 @@ class Trainer:
         started = 0.0
         for _ in range(2):  # the first pass makes kernels ready
             started = time.monotonic()
-            with _seeded(self._config.seed), self.precision():
+            with self._seeded(), self.precision():
                 loss, _ = answer_loss(self._model, self.place(batch.inputs))
             self._accelerator.backward(loss)
             self._optimizer.zero_grad(set_to_none=True)
             loss.item()
         return time.monotonic() - started
+
+    @contextmanager
+    def _seeded(self, *place: int) -> Iterator[None]:
+        """Draw random numbers from the seed and a place, and leave the generators outside as they were."""
+        with torch.random.fork_rng([self._accelerator.device] if self._is_gpu else []):
+            torch.manual_seed(hash((self._config.seed, *place)) & 0x7FFF_FFFF)
+            yield
 
     def _begin_learning(self) -> None:
         self._model.train()
@@ -208,7 +228,9 @@ class Trainer:
         step = self._take_step(batches)
         self.step += 1
         self.losses = [*self.losses[:1], step.loss]
-        self._log(step, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        self._times.append(StepTime(seconds=seconds, waiting_s=step.waiting_s, tokens=step.tokens, places=step.places))
+        self._log(step, seconds)
         self._state = self._snapshot()
         if self.step == self.steps or self._is_due(self._config.checkpoint_every):
             self._store()
@@ -222,26 +244,39 @@ class Trainer:
             group["lr"] = group["highest_lr"] * factor
         self._begin_learning()
         self._optimizer.zero_grad(set_to_none=True)
-        sums = torch.zeros(3, dtype=torch.float64)
+        sums = torch.zeros(4, dtype=torch.float64)
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self._accelerator.device)
         ids: list[str] = []
+        waiting_s = 0.0
         for place in range(self._accumulated):
+            started = time.monotonic()
             batch = next(batches)
+            waiting_s += time.monotonic() - started
             ids += batch.ids
             is_last = place == self._accumulated - 1
             with nullcontext() if is_last else self._accelerator.no_sync(self._model):
-                with _seeded(self._config.seed, self.step, place, self._accelerator.process_index), self.precision():
+                with self._seeded(self.step, place, self._accelerator.process_index), self.precision():
                     loss, answer_tokens = answer_loss(self._model, self.place(batch.inputs))
                 self._accelerator.backward(loss)
-            seen = int(batch.inputs["attention_mask"].sum())
-            sums += torch.tensor([loss.item(), answer_tokens, seen], dtype=torch.float64)
-            self.check_interruption()
-        loss_sum, answer_tokens, tokens = self.total(sums).tolist()
+            seen = batch.inputs["attention_mask"]
+            # Nothing is read off the device before the step's end: it need not stop between two micro-batches.
+            loss_sum += loss.detach()
+            sums += torch.tensor([0.0, answer_tokens, int(seen.sum()), seen.numel()], dtype=torch.float64)
+            if self.is_alone:
+                self._end_if_wanted()
+        sums[0] = loss_sum.cpu()
+        # The wish of any process to end goes along with what is summed anyway.
+        wanted = torch.tensor([float(self._interruption.is_wanted)], dtype=torch.float64)
+        summed, answer_tokens, tokens, places, ends = self.total(torch.cat([sums, wanted])).tolist()
+        if ends:
+            raise _EndWantedError
         # Devices have averaged the gradients of their sums: what is wanted is the mean over the tokens of all.
         for parameter in self._trained.values():
             if parameter.grad is not None:
                 parameter.grad.mul_(self._accelerator.num_processes / max(answer_tokens, 1))
         norm = float(torch.nn.utils.clip_grad_norm_(self._trained.values(), self._config.max_grad_norm))
-        step = Step(loss=loss_sum / max(answer_tokens, 1), grad_norm=norm, tokens=tokens)
+        mean = summed / max(answer_tokens, 1)
+        step = Step(loss=mean, grad_norm=norm, tokens=tokens, places=places, waiting_s=waiting_s)
         if not (math.isfinite(step.loss) and math.isfinite(step.grad_norm)):
             raise self._diverged(step, ids)
         self._optimizer.step()
@@ -321,6 +356,8 @@ class Trainer:
     def _store(self) -> None:
         if self._accelerator.is_main_process:
             self._checkpoints.write(self._state["step"], self._state)
+            if self.step == self.steps or self._interruption.is_wanted:
+                self._checkpoints.finish()
         self._accelerator.wait_for_everyone()
 
     def _restore(self) -> None:
@@ -355,11 +392,3 @@ def _groups(trained: dict[str, Any], config: LoraConfig) -> list[dict[str, Any]]
                     {"params": parameters, "name": name, "highest_lr": rate, "lr": rate, "weight_decay": decay}
                 )
     return groups
-
-
-@contextmanager
-def _seeded(*seed: int) -> Iterator[None]:
-    """Draw random numbers from a seed, and leave the generators outside as they were."""
-    with torch.random.fork_rng():
-        torch.manual_seed(hash(seed) & 0x7FFF_FFFF)
-        yield

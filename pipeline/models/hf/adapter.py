@@ -76,8 +76,10 @@ def read_facts(folder: Path) -> AdapterFacts:
         raise SetupError(f"{path}: not the description of an adapter: {first_line(fault)}") from None
 
 
-def apply_adapter(model: Any, folder: Path, *, allow_pickle: bool = False) -> Any:
+def apply_adapter(model: Any, folder: Path, *, allow_pickle: bool = False, merges: bool = True) -> Any:
     """Return `model` with the adapter's updates added to its weights, and with the adapter's projector.
+
+    Where `merges` is False the updates stay layers of their own, as they were in training.
 
     Onto quantized weights nothing can be added exactly: there the updates stay layers of their own. Updates in a pickle
     file are read where `allow_pickle` says so and there is no safetensors file, and tensors alone.
@@ -91,7 +93,7 @@ def apply_adapter(model: Any, folder: Path, *, allow_pickle: bool = False) -> An
     updates = _read_updates(folder, allow_pickle=allow_pickle)
     adapted = _insert(model, updates, folder)
     _set_projector(model, projector, folder)
-    return adapted if getattr(model, "is_quantized", False) else adapted.merge_and_unload()
+    return adapted if getattr(model, "is_quantized", False) or not merges else adapted.merge_and_unload()
 
 
 def _check_base(model: Any, facts: AdapterFacts, folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -10,10 +11,10 @@ from pathlib import Path
 from pipeline.config import CaptionConfig, VideoConfig
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.base import CaptionRequest
-from pipeline.models.clip_frames import frame_job, read_clip_frames, read_clips
+from pipeline.models.clip_frames import ClipFrames, frame_job, read_clip_frames, read_clips
 from pipeline.models.hf.clip_queue import ClipQueue, QueueLimits
-from pipeline.models.hf.devices import DeviceModels, ModelCall, ModelUse, list_devices
-from pipeline.models.hf.inputs import ClipProcessor
+from pipeline.models.hf.devices import DeviceModels, Engine, ModelCall, ModelUse, list_devices
+from pipeline.models.hf.inputs import ClipProcessor, Footprint
 from pipeline.models.hf.loading import check_folder
 from pipeline.models.hf.model import find_source, source_identity
 from pipeline.models.hf.sampling import Generation
@@ -25,6 +26,8 @@ from pipeline.workspace import Workspace
 logger = logging.getLogger(__name__)
 
 _VERSION = 2
+_VLLM_CLIPS = 256
+"""Clips that vLLM is given at once: enough for its batches to stay full until the last ones."""
 
 
 class HfCaptioner:
@@ -36,14 +39,15 @@ class HfCaptioner:
 
     name = "hf"
 
-    def __init__(self, config: CaptionConfig, video: VideoConfig) -> None:
+    def __init__(self, config: CaptionConfig, video: VideoConfig, engine: Engine = "transformers") -> None:
         """Check the settings; the model itself is loaded with the first clip.
 
         Raises:
             SetupError: no model is named, or the prompt does not exist or wants values.
         """
         if not config.model:
-            raise SetupError("caption.backend=hf needs caption.model: the id or folder of a video MLLM")
+            raise SetupError(f"caption.backend={config.backend} needs caption.model: the id or folder of a video MLLM")
+        self._engine: Engine = engine
         self.use = ModelUse()
         self._name = config.model
         self._source = find_source(
@@ -75,6 +79,8 @@ class HfCaptioner:
             "dtype": config.dtype,
             "sampling": sampling if config.temperature > 0 else None,
             **self._video.identity(),
+            # What transformers made before there was a choice is up to date.
+            **({} if self._engine == "transformers" else {"engine": self._engine}),
         }
 
     def evidence_of(self, request: CaptionRequest) -> object:  # noqa: ARG002
@@ -89,19 +95,28 @@ class HfCaptioner:
         config = self._config
         check_folder(self._source.name, self._source.setting)
         processor = ClipProcessor(self._source, self._messages)
+        is_vllm = self._engine == "vllm"
         limits = QueueLimits(
-            batch_clips=config.batch_size, batch_tokens=config.batch_tokens, held_bytes=config.buffer_mb << 20
+            # vLLM makes its batches itself, of whatever it is given.
+            batch_clips=max(config.batch_size, _VLLM_CLIPS) if is_vllm else config.batch_size,
+            batch_tokens=sys.maxsize if is_vllm else config.batch_tokens,
+            held_bytes=config.buffer_mb << 20,
         )
         generation = Generation(
-            max_new_tokens=config.max_new_tokens, temperature=config.temperature, top_p=config.top_p, seed=config.seed
-        )
-        call = ModelCall(source=self._source, prompt=config.prompt, generation=generation)
-        devices = list_devices(config.device)
+            max_new_tokens=config.max_new_tokens, temperature=config.temperature, top_p=config.top_p, seed=config.seed,
+            is_static=config.decoding == "static",
+        )  # fmt: skip
+        call = ModelCall(
+            source=self._source, prompt=config.prompt, generation=generation,
+            engine=self._engine, options=tuple(config.options.items()),
+        )  # fmt: skip
+        devices = ["vllm"] if is_vllm else list_devices(config.device)
+        footprint = _any_shape if is_vllm else processor.footprint
         with (
             VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool,
             DeviceModels(call, devices, processor) as models,
         ):
-            queue = ClipQueue[EventClip](models.submit, processor.footprint, limits, len(devices))
+            queue = ClipQueue[EventClip](models.submit, footprint, limits, len(devices))
             read = read_clips(
                 chain([first], requests),
                 read_clip_frames,
@@ -128,6 +143,15 @@ class HfCaptioner:
         return Caption(clip_id=clip.clip_id, text=answer, captioner=self._captioner, prompt_hash=self._prompt.hash)
 
 
+def _any_shape(_: ClipFrames) -> Footprint:
+    return Footprint(tokens=1, pixels=())
+
+
 def make_captioner(config: CaptionConfig, video: VideoConfig, _workspace: Workspace) -> HfCaptioner:
     """Make the captioner `hf`."""
     return HfCaptioner(config, video)
+
+
+def make_vllm_captioner(config: CaptionConfig, video: VideoConfig, _workspace: Workspace) -> HfCaptioner:
+    """Make the captioner `vllm`: the same model, prompt and frames in vLLM's engine."""
+    return HfCaptioner(config, video, engine="vllm")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from pipeline.errors import RecordError
 from pipeline.models.clip_frames import ClipFrames
@@ -12,6 +13,18 @@ from pipeline.models.hf.model import VideoModel
 from pipeline.models.hf.sampling import Generation
 from pipeline.prompts import Message
 from pipeline.records import Reason
+
+
+class ChatModel(Protocol):
+    """A model that is asked about one clip, as `VideoModel`."""
+
+    def answer(self, clips: Sequence[ClipFrames], opening: str = "") -> list[str | RecordError]:
+        """Return one text per clip, or what is wrong with it."""
+        ...
+
+    def odds(self, clip: ClipFrames) -> tuple[float, float]:
+        """Return the probabilities that an answer says Yes, and No."""
+        ...
 
 
 class VideoChat:
@@ -24,7 +37,9 @@ class VideoChat:
             SetupError: no such model or device, or a package is missing that the model needs.
         """
         self.name = source.title
-        self._model = VideoModel(source, device, (), Generation(max_new_tokens=max_new_tokens))
+        self._model: ChatModel = VideoModel(
+            source, device, (), Generation(max_new_tokens=max_new_tokens), keeps_vision=True
+        )
 
     def odds(self, clip: ClipFrames, question: str) -> tuple[float, float]:
         """Return the probabilities of Yes and of No as the answer to a question about a clip.

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Protocol, Self
 
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.clip_frames import ClipFrames
@@ -27,14 +27,32 @@ from pipeline.models.hf.sampling import Generation
 from pipeline.prompts import load_prompt
 from pipeline.video.pool import end_with_parent
 
+Engine = Literal["transformers", "vllm"]
+"""What runs a model."""
+
+
+class AnsweringModel(Protocol):
+    """A model, whatever runs it, as `VideoModel`."""
+
+    new_tokens: int
+
+    def answer(self, clips: Sequence[ClipFrames], opening: str = "") -> list[str | RecordError]:
+        """Return one text per clip, or what is wrong with it."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCall:
-    """What a process needs to answer by itself: `prompt` is the id of one, empty where clips have their own."""
+    """What a process needs to answer by itself: `prompt` is the id of one, empty where clips have their own.
+
+    `options` are further arguments of vLLM's engine, by name.
+    """
 
     source: ModelSource
     generation: Generation
     prompt: str = ""
+    engine: Engine = "transformers"
+    options: tuple[tuple[str, object], ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -152,16 +170,23 @@ class _Server:
         self._call = call
         self._device = device
         self._processor = processor
-        self._model: VideoModel | None = None
+        self._model: AnsweringModel | None = None
         self._free_since = 0.0
+
+    def _load(self) -> AnsweringModel:
+        call = self._call
+        prompt = load_prompt(call.prompt).render() if call.prompt else ()
+        if call.engine == "vllm":
+            from pipeline.models.hf.vllm_model import VllmModel
+
+            return VllmModel(call.source, prompt, call.generation, dict(call.options))
+        return VideoModel(call.source, self._device, prompt, call.generation, self._processor)
 
     def answer(self, clips: Sequence[ClipFrames]) -> tuple[list[str | RecordError], ModelUse]:
         started = time.monotonic()
         waiting_s = started - self._free_since
         if self._model is None:
-            call = self._call
-            prompt = load_prompt(call.prompt).render() if call.prompt else ()
-            self._model = VideoModel(call.source, self._device, prompt, call.generation, self._processor)
+            self._model = self._load()
             started, waiting_s = time.monotonic(), 0.0
         tokens = self._model.new_tokens
         answers = self._model.answer(clips)

@@ -66,14 +66,16 @@ class ClipProcessor:
             self._footprints[shape] = Footprint(tokens=inputs["input_ids"].shape[1], pixels=pixels)
         return self._footprints[shape]
 
-    def inputs(self, clips: Sequence[ClipFrames], device: str, opening: Sequence[int] = ()) -> Any:
+    def inputs(
+        self, clips: Sequence[ClipFrames], device: str, opening: Sequence[int] = (), pads_to: int | None = None
+    ) -> Any:
         """Return the inputs of a batch, padded on the left; frames are scaled and normalised on `device`.
 
-        `opening` are tokens that every answer begins with.
+        `opening` are tokens that every answer begins with; prompts are padded to a multiple of `pads_to` tokens.
         """
         with self._lock:
             conversations = [_conversation(clip, clip.turns or self._prompt) for clip in clips]
-            inputs = chat_inputs(self._processor, conversations, clips, device=device)
+            inputs = chat_inputs(self._processor, conversations, clips, device=device, pads_to=pads_to)
         if opening:
             ids = inputs["input_ids"]
             for name, value in list(inputs.items()):
@@ -84,6 +86,20 @@ class ClipProcessor:
                     longer[:, : ids.shape[1]], longer[:, ids.shape[1] :] = value, added
                     inputs[name] = longer
         return inputs
+
+    def prompt_text(self, clip: ClipFrames) -> str:
+        """Return the prompt about a clip as text, one placeholder in it for the video."""
+        with self._lock:
+            text: str = self._processor.apply_chat_template(
+                _conversation(clip, clip.turns or self._prompt), tokenize=False, add_generation_prompt=True
+            )
+        return text
+
+    def plain_text(self, tokens: Sequence[int]) -> str:
+        """Return tokens as the text that they were made of."""
+        with self._lock:
+            text: str = self._tokenizer.decode(tokens)
+        return text
 
     def opening(self, clip: ClipFrames, text: str) -> list[int]:
         """Return the tokens of an answer about a clip that begins with `text`, up to there."""
@@ -154,7 +170,11 @@ def _conversation(clip: ClipFrames, prompt: Sequence[Message]) -> list[dict[str,
 
 
 def chat_inputs(
-    processor: Any, conversations: Sequence[list[dict[str, Any]]], clips: Sequence[ClipFrames], device: str = "cpu"
+    processor: Any,
+    conversations: Sequence[list[dict[str, Any]]],
+    clips: Sequence[ClipFrames],
+    device: str = "cpu",
+    pads_to: int | None = None,
 ) -> Any:
     """Return the inputs of conversations that end where the model is to answer, each about one clip, padded.
 
@@ -180,6 +200,7 @@ def chat_inputs(
                 for clip in clips
             ],
             "padding": True,
+            **({} if pads_to is None else {"pad_to_multiple_of": pads_to}),
             "device": device,
         },
     )

@@ -22,6 +22,7 @@ class ModelSource:
     Attributes:
         name: id or folder of the model, or of the base of the `adapter` in a folder.
         processor: where the processor is read from; None is `name`.
+        merges: add an adapter's updates to the weights; otherwise they stay layers of their own.
         setting: what named the model, for messages.
     """
 
@@ -31,6 +32,7 @@ class ModelSource:
     attention: str = "auto"
     adapter: str | None = None
     processor: str | None = None
+    merges: bool = True
     setting: str = "caption.model"
     trust_remote_code: bool = False
     allow_pickle: bool = False

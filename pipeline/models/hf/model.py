@@ -25,6 +25,7 @@ from pipeline.models.hf.loading import (
     first_line,
 )
 from pipeline.models.hf.sampling import LIKELIEST, Generation, SeededSampling, seed_of
+from pipeline.models.hf.vision_memory import keep_vision
 from pipeline.prompts import Message
 from pipeline.records import Reason, digest
 
@@ -36,6 +37,8 @@ MAP = "map"
 """The device of a model whose layers are spread over all of them."""
 
 _SAMPLED_BYTES = 1 << 20
+_STATIC_TOKENS = 128
+"""Prompts are padded to multiples of this where shapes are to be few."""
 _MEMORY_FAULTS = ("out of memory", "can't allocate memory", "not enough memory", "ALLOC_FAILED")
 
 
@@ -81,8 +84,12 @@ class VideoModel:
         prompt: Sequence[Message],
         generation: Generation,
         processor: ClipProcessor | None = None,
+        *,
+        keeps_vision: bool = False,
     ) -> None:
         """Load the weights, and the processor where none is given.
+
+        With `keeps_vision` the vision tower sees a clip once, however many questions follow one another about it.
 
         Raises:
             SetupError: no such model or device, or a package is missing that the model needs.
@@ -99,6 +106,8 @@ class VideoModel:
         self._has_answered = False
         self.new_tokens = 0
         self._model, self.device, self._dtype = load_weights(source, device)
+        if keeps_vision:
+            keep_vision(self._model)
         logger.info("%s on %s in %s", source.name, self.device, self._dtype)
 
     def answer(self, clips: Sequence[ClipFrames], opening: str = "") -> list[str | RecordError]:
@@ -193,7 +202,14 @@ class VideoModel:
     def _generate(self, clips: Sequence[ClipFrames], opening: str) -> list[str]:
         settings = self._generation
         opened = self._processor.opening(clips[0], opening) if opening else []
-        inputs = self._processor.inputs(clips, self.device, opened).to(self.device, dtype=self._dtype)
+        asked_clips = clips
+        how: dict[str, str] = {}
+        if settings.is_static:
+            # Shapes of which there are few: a row more is told apart from its fellows by nothing that is kept.
+            clips = [*clips, *[clips[-1]] * ((1 << (len(clips) - 1).bit_length()) - len(clips))]
+            how = {"cache_implementation": "static"}
+        inputs = self._processor.inputs(clips, self.device, opened, pads_to=_STATIC_TOKENS if how else None)
+        inputs = inputs.to(self.device, dtype=self._dtype)
         sampling = []
         if settings.temperature > 0:
             seeds = [seed_of(clip, settings.seed) for clip in clips]
@@ -205,12 +221,14 @@ class VideoModel:
                 **LIKELIEST,
                 pad_token_id=self._processor.pad_token_id,
                 logits_processor=sampling,
+                **how,
             )
         asked = inputs["input_ids"]
         # Some models return what they added alone.
         if tokens.shape[1] >= asked.shape[1] and bool((tokens[:, : asked.shape[1]] == asked).all()):
             tokens = tokens[:, asked.shape[1] :]
-        return [self._read(row, clip, opened) for row, clip in zip(tokens.tolist(), clips, strict=True)]
+        rows = tokens[: len(asked_clips)].tolist()
+        return [self._read(row, clip, opened) for row, clip in zip(rows, asked_clips, strict=True)]
 
     def _current_device(self) -> AbstractContextManager[Any]:
         """Make the model's GPU the current one: kernels written in Triton are launched there, whatever their inputs."""
@@ -240,7 +258,7 @@ def load_weights(source: ModelSource, device: str) -> tuple[Any, str, Any]:
     if not is_spread:
         model.to(device)
     if source.adapter is not None:
-        model = apply_adapter(model, Path(source.adapter), allow_pickle=source.allow_pickle)
+        model = apply_adapter(model, Path(source.adapter), allow_pickle=source.allow_pickle, merges=source.merges)
     return model.eval(), str(model.device), dtype
 
 

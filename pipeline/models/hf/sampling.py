@@ -18,12 +18,17 @@ LIKELIEST: dict[str, Any] = {"do_sample": False, "num_beams": 1, "temperature": 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """How text is generated; at temperature 0 the likeliest token is taken, and top_p and seed have no effect."""
+    """How text is generated; at temperature 0 the likeliest token is taken, and top_p and seed have no effect.
+
+    With `is_static` batches are filled up to shapes of which there are few, and keys and values lie in memory of one
+    size: transformers then compiles decoding on a GPU, and replays it as CUDA graphs.
+    """
 
     max_new_tokens: int
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    is_static: bool = False
 
 
 class SeededSampling:
