@@ -21,6 +21,7 @@ from flows.commands.captions import eval_captions
 from flows.commands.detect import detect
 from flows.commands.label_studio import studio_app
 from flows.commands.prompts import prompts_app
+from flows.commands.published_tables import Published, PublishedRows
 from flows.commands.push import push
 from flows.commands.review import review_app
 from flows.commands.serve import serve
@@ -288,21 +289,25 @@ def eval_detector(
         str | None, typer.Option("--split", help="split to evaluate, or all; default: test if any video is in it")
     ] = None,
     theta: Annotated[float, typer.Option(min=0, max=1, help="smoothed score at which a span starts")] = 0.8,
+    published: PublishedRows = Published.AUTO,
 ) -> None:
     """Measure anomaly scores and event proposals: AUC, AP, false alarms, tIoU."""
     import json
 
     from flows.commands.evaluate import evaluate_workspace, metrics_table
+    from flows.commands.published_tables import beside_detector, table_lines, tables_as_json
     from pipeline.workspace import Workspace
 
     _existing(Path(workspace))
     found = evaluate_workspace(Workspace(workspace), ground_truth, split=split, theta=theta)
     if out is not None:
         found.write(out)
+    metrics = found.evaluation.metrics
+    beside = beside_detector(published, metrics, [video.video_id for video in found.evaluation.videos])
     if as_json:
-        typer.echo(json.dumps(found.as_json(), ensure_ascii=False))
+        typer.echo(json.dumps({**found.as_json(), "published": tables_as_json(beside)}, ensure_ascii=False))
         return
-    for line in metrics_table(found.evaluation.metrics, found.basis):
+    for line in (*metrics_table(metrics, found.basis), *(line for one in beside.values() for line in table_lines(*one))):
         typer.echo(line)
 
 
