@@ -20,6 +20,7 @@ from flows.commands.answers import eval_answers
 from flows.commands.captions import eval_captions
 from flows.commands.detect import detect
 from flows.commands.label_studio import studio_app
+from flows.commands.plan import plan
 from flows.commands.prompts import prompts_app
 from flows.commands.published_tables import Published, PublishedRows
 from flows.commands.push import push
@@ -74,6 +75,7 @@ app.add_typer(prompts_app, name="prompts")
 app.add_typer(review_app, name="review")
 app.command()(detect)
 app.command()(serve)
+app.command()(plan)
 app.command()(push)
 app.command()(view)
 studio_app.command("suggest")(suggest)
@@ -165,6 +167,7 @@ def status(
     rejected: Annotated[bool, typer.Option("--rejected", help="list every rejected record with its reason")] = False,
 ) -> None:
     """Show stages, counts, rejects by reason, and what would run."""
+    from flows.commands.plan import left_of
     from flows.plan import PLAN, read_run_config
     from flows.plan import status as read_status
     from pipeline.records import told_spans
@@ -183,12 +186,15 @@ def status(
         settings, folder = read_run_config(opened, set_ or [])
     with chdir(folder):
         stages = read_status(opened, settings)
+        left = list(left_of(settings, opened)) if any(stage.to_do != 0 for stage in stages) else []
     typer.echo(f"{'stage':<11}{'rows':>9}{'rejected':>10}  to do")
     for stage in stages:
         to_do = "after the stage before" if stage.to_do is None else str(stage.to_do or "nothing")
         typer.echo(f"{stage.stage:<11}{stage.rows:>9}{sum(stage.rejected.values()):>10}  {to_do}")
         for reason, count in stage.rejected.items():
             typer.echo(f"{'':<11}{'':>9}{count:>10}  {reason}")
+    for line in left:
+        typer.echo(line)
     for video in opened.videos.records():
         if video.lost:
             typer.echo(f"{video.video_id}: no picture: {told_spans(video.lost_spans)}")
@@ -307,7 +313,8 @@ def eval_detector(
     if as_json:
         typer.echo(json.dumps({**found.as_json(), "published": tables_as_json(beside)}, ensure_ascii=False))
         return
-    for line in (*metrics_table(metrics, found.basis), *(line for one in beside.values() for line in table_lines(*one))):
+    below = [line for one in beside.values() for line in table_lines(*one)]
+    for line in (*metrics_table(metrics, found.basis), *below):
         typer.echo(line)
 
 

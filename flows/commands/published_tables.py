@@ -93,11 +93,14 @@ def beside_answers(
     # The first group of a level is all of it.
     levels = {group.level: group for group in reversed(metrics.groups) if group.text is not None}
     if levels and (table := chosen_table("hivau-70k", published, names)) is not None:
-        found["hivau-70k"] = table, [
-            Measured(values=asdict(group.text), note=f"{group.num} answers", group=level)
-            for level, group in reversed(levels.items())
-            if group.text is not None
-        ]
+        found["hivau-70k"] = (
+            table,
+            [
+                Measured(values=asdict(group.text), note=f"{group.num} answers", group=level)
+                for level, group in reversed(levels.items())
+                if group.text is not None
+            ],
+        )
     return found
 
 
@@ -128,9 +131,7 @@ def tables_as_json(tables: Mapping[str, tuple[PublishedTable, Sequence[Measured]
         name: {
             "title": table.title,
             "columns": dict(table.columns),
-            OURS: [
-                {"group": one.group, "measured_on": one.note, **_scaled(one.values, table)} for one in measured
-            ],
+            OURS: [{"group": one.group, "measured_on": one.note, **_scaled(one.values, table)} for one in measured],
             "published": [
                 {"name": row.name, "group": row.group, "where": row.where, **row.values} for row in table.rows
             ],
