@@ -96,7 +96,11 @@ def beside_answers(
         found["hivau-70k"] = (
             table,
             [
-                Measured(values=asdict(group.text), note=f"{group.num} answers", group=level)
+                Measured(
+                    values=asdict(group.text),
+                    note=f"{group.num} answers, METEOR {group.text.meteor_variant}",
+                    group=level,
+                )
                 for level, group in reversed(levels.items())
                 if group.text is not None
             ],

@@ -63,7 +63,8 @@ def run(config: dict[str, Any], *arguments: str) -> str:
 def test_counts_are_those_that_clicks_and_settings_give(config: dict[str, Any]) -> None:
     found = plan(config)
     assert found["videos"] == {
-        "found": 5, "missing": [], "clicked_and_missing": ["Abuse009_x264"], "hours": pytest.approx(1380 / 3600, abs=1e-4),
+        "found": 5, "missing": [], "clicked_and_missing": ["Abuse009_x264"],
+        "hours": pytest.approx(1380 / 3600, abs=1e-4),
         "lengths_by_bytes": 0, "gigabytes": 0.0,
     }  # fmt: skip
     assert found["clicks"] == {"count": 3, "videos": 2, "of_no_use": {"frame_out_of_range": 1}}
