@@ -40,10 +40,9 @@ def test_ours_stands_first_in_the_units_of_the_paper() -> None:
 
 def test_texts_stand_level_by_level() -> None:
     table = load_published_tables()["hivau-70k"]
-    ours = [
-        Measured(values={"bleu": 1.25, "cider": 0.5, "meteor": 0.2, "rouge_l": 0.4}, note="7 answers", group="event")
-    ]
-    lines = [line.split() for line in table_lines(table, ours)]
+    values = {"bleu": 1.25, "cider": 0.5, "meteor": 0.2, "rouge_l": 0.4}
+    ours = Measured(values=values, note="7 answers", group="event")
+    lines = [line.split() for line in table_lines(table, [ours])]
     event = lines.index(["event"])
     assert lines[event + 1] == ["here", "1.250", "0.500", "0.200", "0.400", "7", "answers"]
     assert lines[event + 2][:3] == ["Holmes-VAU", "0.804", "1.519"]
