@@ -74,6 +74,22 @@ class Table(Generic[R]):
         """Number of rejects in all shards."""
         return sum(shard.rejected for shard in self.shards)
 
+    def num_units(self, fingerprint: str | None = None) -> int:
+        """Return how many units are done, of those in shards of one fingerprint where one is given.
+
+        What gave neither rows nor rejects bears none and counts.
+        """
+        return sum(
+            shard.units for shard in self.shards if fingerprint in (None, self._fingerprint_of(shard) or fingerprint)
+        )
+
+    def _fingerprint_of(self, shard: Shard) -> str | None:
+        part = "" if shard.rows else "_rejected/"
+        if not shard.rows and not shard.rejected:
+            return None
+        found: str = self._read(part, shard, ["fingerprint"]).column("fingerprint")[0].as_py()
+        return found
+
     def measured(self) -> tuple[int, float]:
         """Return how many units have a known time to make, and that time in seconds together."""
         timed = [(shard.units, shard.seconds) for shard in self.shards if shard.seconds is not None]

@@ -119,6 +119,7 @@ def _sums(found: Forecast, left: Sequence[StageForecast]) -> Iterator[str]:
     gpus = "" if found.gpus is None else f", {found.gpus} GPUs"
     in_days = f" ({days:,.1f} days)" if days >= 1 else ""
     yield f"time      {_duration(found.seconds)}{in_days} on {machines}{gpus}"
+    yield from (f"          {note}" for note in found.expected.notes)
     for stage in left:
         if stage.missing is not None:
             yield f"          without {stage.work.stage}, whose model tells no size: set {stage.missing}"

@@ -96,6 +96,7 @@ class Forecast:
                 "clips_counted": self.expected.counted,
                 "answers": self.expected.answers,
             },
+            "notes": list(self.expected.notes),
             "stages": [
                 {
                     "stage": stage.work.stage,
@@ -160,7 +161,7 @@ def _forecast_stage(
     if given is not None or measured is not None:
         seconds = work.left * (given if given is not None else measured or 0.0) / machines
         basis: Basis = "set" if given is not None else "measured"
-        hours = seconds * at_hand / 3600 if uses_gpu and gpus else 0.0
+        hours = 0.0 if not uses_gpu else None if gpus is None else seconds * gpus / 3600
         return StageForecast(work=work, seconds=seconds, basis=basis, gpu_hours=hours, asking=asking)
     share_left = work.left / work.expected if work.expected else 0.0
     if gpu_s is None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from flows.forecast.footage import Footage
+from flows.plan import steps_of
 from pipeline.config import BuildConfig
+from pipeline.errors import HolmesError
+from pipeline.stages.base import fingerprint_of
 from pipeline.stages.clip_plan import ClipPlanner
 from pipeline.stages.export import STAMP
-from pipeline.tables import Table
 from pipeline.workspace import Workspace
 
 
@@ -43,6 +44,7 @@ class Expected:
         clip_hours: their length.
         answers: questions and answers, before the filter drops some.
         counted: the clips are there, and counted; else they are what clicks and settings let expect.
+        notes: of which stages it is not known whether what is there is up to date, and why.
     """
 
     stages: tuple[Work, ...]
@@ -50,6 +52,7 @@ class Expected:
     clip_hours: float
     answers: int
     counted: bool
+    notes: tuple[str, ...] = ()
 
 
 def expect(config: BuildConfig, footage: Footage, workspace: Workspace) -> Expected:
@@ -58,36 +61,36 @@ def expect(config: BuildConfig, footage: Footage, workspace: Workspace) -> Expec
     Around every click stands a window. Clips that follow scores take their place one for one, `clips.proposal.nested`
     times as many at most, and clicks in one event share one: they are counted as windows here.
     """
+    done, notes = _done_units(config, workspace)
     listed = len(footage.items) + len(footage.missing)
     # Where all files were looked at, those that were rejected are no work any more.
-    videos = workspace.videos.num_rows if _units(workspace.videos) >= listed else len(footage.items)
-    clips = _clips_of(config, footage, workspace, videos)
-    captions_done = _units(workspace.captions)
+    videos = workspace.videos.num_rows if done["ingest"] >= listed else len(footage.items)
+    clips = _clips_of(config, footage, workspace, videos, done["clips"])
     # What the caption stage rejected is asked nothing more about.
-    captions = clips.count - workspace.captions.num_rejected if captions_done >= clips.count else clips.count
+    captions = clips.count - workspace.captions.num_rejected if done["caption"] >= clips.count else clips.count
     answers = captions * len(config.synthesize.tasks)
     of_videos = {"video": videos, "video_hour": footage.hours, "gigabyte": footage.total_bytes / 1e9}
     of_clips = {"clip": clips.count, "clip_second": clips.length_s}
     of_answers = {"answer": answers}
     clicked = footage.clicked
-    rows: list[tuple[str, str, int, int, Mapping[str, float]]] = [
-        ("ingest", "videos", listed, _units(workspace.videos), of_videos),
-        ("glances", "videos", clicked, _units(workspace.glances), {"video": clicked}),
+    rows: list[tuple[str, str, int, Mapping[str, float]]] = [
+        ("ingest", "videos", listed, of_videos),
+        ("glances", "videos", clicked, {"video": clicked}),
     ]
     if config.clips.method == "sampler":
         rows += [
-            ("features", "videos", videos, _units(workspace.features), of_videos),
-            ("score", "videos", videos, _units(workspace.scores), of_videos),
+            ("features", "videos", videos, of_videos),
+            ("score", "videos", videos, of_videos),
         ]
     rows += [
-        ("clips", "videos", videos, _units(workspace.clips), of_clips),
-        ("caption", "clips", clips.count, captions_done, of_clips),
-        ("synthesize", "answers", answers, _units(workspace.pairs), of_answers),
-        ("filter", "videos", clips.videos, _units(workspace.verdicts), of_answers),
+        ("clips", "videos", videos, of_clips),
+        ("caption", "clips", clips.count, of_clips),
+        ("synthesize", "answers", answers, of_answers),
+        ("filter", "videos", clips.videos, of_answers),
     ]
     stages = [
-        Work(stage=stage, unit=unit, expected=expected, done=done, things=things)
-        for stage, unit, expected, done, things in rows
+        Work(stage=stage, unit=unit, expected=expected, done=done[stage], things=things)
+        for stage, unit, expected, things in rows
     ]
     # The dataset is written as a whole, once everything before it is there.
     written = answers if not any(work.left for work in stages) and workspace.read_json(STAMP) else 0
@@ -98,6 +101,7 @@ def expect(config: BuildConfig, footage: Footage, workspace: Workspace) -> Expec
         clip_hours=clips.length_s / 3600,
         answers=answers,
         counted=clips.counted,
+        notes=tuple(notes),
     )
 
 
@@ -109,15 +113,15 @@ class _Clips:
     counted: bool
 
 
-def _clips_of(config: BuildConfig, footage: Footage, workspace: Workspace, videos: int) -> _Clips:
+def _clips_of(config: BuildConfig, footage: Footage, workspace: Workspace, videos: int, done: int) -> _Clips:
     """Return the clips of the whole build: those that are cut, and for the other videos what clicks let expect."""
     table = workspace.clips
-    made = table.arrow(["video_id", "start_s", "end_s"])
+    # None done under other settings: what is cut will be cut anew.
+    made = table.arrow(["video_id", "start_s", "end_s"]).slice(0, table.num_rows if done else 0)
     made_s = sum(made.column("end_s").to_pylist()) - sum(made.column("start_s").to_pylist())
     with_clips = len(set(made.column("video_id").to_pylist()))
-    done = _units(table)
     if videos and done >= videos:
-        return _Clips(count=table.num_rows, length_s=made_s, videos=with_clips, counted=True)
+        return _Clips(count=made.num_rows, length_s=made_s, videos=with_clips, counted=True)
     by_windows = config.clips.model_copy(update={"method": "window"})
     is_normal = config.ingest.unlabelled == "normal"
     planner = ClipPlanner(by_windows, workspace.storage, unlabelled_is_normal=is_normal)
@@ -125,12 +129,29 @@ def _clips_of(config: BuildConfig, footage: Footage, workspace: Workspace, video
     planned = [plan.clips for item in footage.items if (plan := planner.plan(item, profile)).clips]
     share_left = 1 - done / videos if videos else 0.0
     return _Clips(
-        count=table.num_rows + round(sum(map(len, planned)) * share_left),
+        count=made.num_rows + round(sum(map(len, planned)) * share_left),
         length_s=made_s + sum(clip.span.length_s for clips in planned for clip in clips) * share_left,
         videos=with_clips + round(len(planned) * share_left),
         counted=False,
     )
 
 
-def _units(table: Table[Any]) -> int:
-    return sum(shard.units for shard in table.shards)
+def _done_units(config: BuildConfig, workspace: Workspace) -> tuple[dict[str, int], list[str]]:
+    """Return the units that each stage has done under these settings, and why of some that is not known.
+
+    What follows from a stage that will be made anew is made anew too.
+    """
+    done: dict[str, int] = {}
+    notes: list[str] = []
+    is_stale = False
+    for step in steps_of(config):
+        table = step.table(workspace)
+        every = table.num_units()
+        done[step.name] = 0 if is_stale else every
+        if every and not is_stale:
+            try:
+                done[step.name] = table.num_units(fingerprint_of(step.make_stage(workspace, config)))
+            except HolmesError as fault:
+                notes.append(f"{step.name}: whether what is there is up to date is not known: {fault}")
+            is_stale = done[step.name] < every
+    return done, notes

@@ -191,11 +191,11 @@ def clip(name: str, video_id: str) -> EventClip:
 def test_of_a_build_that_runs_the_rest_is_told_by_what_it_has_measured(config: dict[str, Any]) -> None:
     space = Workspace(config["workspace"])
     names = ["Abuse001_x264", "Abuse002_x264", "Abuse003_x264", "Normal_Videos001_x264", "Normal_Videos002_x264"]
-    space.videos.commit(names, [(name, video(name)) for name in names], [], "f", seconds=10.0)
+    space.videos.commit(names, [(name, video(name)) for name in names], [], PRINTS[0], seconds=10.0)
     clips = [clip(f"c{number}", names[number % 5]) for number in range(6)]
-    space.clips.commit(names, [(one.video_id, one) for one in clips], [], "f", seconds=20.0)
+    space.clips.commit(names, [(one.video_id, one) for one in clips], [], PRINTS[0], seconds=20.0)
     captions = [Caption(clip_id=f"c{number}", text="A man.", captioner="m", prompt_hash=None) for number in range(2)]
-    space.captions.commit(["c0", "c1"], list(zip(["c0", "c1"], captions, strict=True)), [], "f", seconds=30.0)
+    space.captions.commit(["c0", "c1"], list(zip(["c0", "c1"], captions, strict=True)), [], PRINTS[0], seconds=30.0)
     stages = {stage["stage"]: stage for stage in plan(config)["stages"]}
     assert stages["ingest"]["left"] == stages["clips"]["left"] == 0
     assert (stages["caption"]["left"], stages["caption"]["seconds"], stages["caption"]["basis"]) == (
@@ -205,7 +205,7 @@ def test_of_a_build_that_runs_the_rest_is_told_by_what_it_has_measured(config: d
     )
     assert stages["synthesize"]["left"] == 12
     assert stages["filter"]["expected"] == 5
-    space.pairs.commit(["p0", "p1", "p2"], [], [], "f", seconds=6.0)
+    space.pairs.commit(["p0", "p1", "p2"], [], [], PRINTS[0], seconds=6.0)
     with Journal(space.journal_folder("synthesize")) as journal:
         for number in range(4):
             journal.append(f"{number:032x}", ENDPOINT["model"], "{}", Usage(prompt_tokens=600, completion_tokens=90))
