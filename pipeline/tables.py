@@ -79,9 +79,10 @@ class Table(Generic[R]):
 
         What gave neither rows nor rejects bears none and counts.
         """
-        return sum(
-            shard.units for shard in self.shards if fingerprint in (None, self._fingerprint_of(shard) or fingerprint)
-        )
+        wanted = self.shards
+        if fingerprint is not None:
+            wanted = [shard for shard in wanted if self._fingerprint_of(shard) in (None, fingerprint)]
+        return sum(shard.units for shard in wanted)
 
     def _fingerprint_of(self, shard: Shard) -> str | None:
         part = "" if shard.rows else "_rejected/"

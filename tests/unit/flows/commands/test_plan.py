@@ -15,11 +15,13 @@ from flows.cli import app
 from flows.forecast.footage import HEADERS_READ, look_at
 from flows.forecast.forecast import forecast
 from flows.forecast.stated import load_stated, parameters_of
+from flows.plan import PLAN
 from pipeline.config import BuildConfig, parse_config
-from pipeline.errors import DataError
+from pipeline.errors import DataError, RecordError
 from pipeline.models.chat.journal import Journal
 from pipeline.models.chat.messages import Usage
-from pipeline.records import Caption, EventClip, Video
+from pipeline.records import Caption, EventClip, Reason, Video
+from pipeline.stages.base import fingerprint_of, to_rejected
 from pipeline.workspace import Workspace
 
 FPS = 10
@@ -174,6 +176,13 @@ def test_lengths_come_from_headers_and_of_further_files_from_their_bytes(
     assert found.clicks == 2
 
 
+def under(config: dict[str, Any], stage: str) -> str:
+    """Return the fingerprint of a stage under these settings."""
+    settings = parse_config(config)
+    step = next(step for step in PLAN if step.name == stage)
+    return fingerprint_of(step.make_stage(Workspace(settings.workspace), settings))
+
+
 def video(name: str) -> Video:
     return Video(
         video_id=name, path="", sha256=name, fps=FPS, num_frames=600, duration_s=60.0, width=320, height=240, codec="",
@@ -191,11 +200,12 @@ def clip(name: str, video_id: str) -> EventClip:
 def test_of_a_build_that_runs_the_rest_is_told_by_what_it_has_measured(config: dict[str, Any]) -> None:
     space = Workspace(config["workspace"])
     names = ["Abuse001_x264", "Abuse002_x264", "Abuse003_x264", "Normal_Videos001_x264", "Normal_Videos002_x264"]
-    space.videos.commit(names, [(name, video(name)) for name in names], [], PRINTS[0], seconds=10.0)
+    space.videos.commit(names, [(name, video(name)) for name in names], [], under(config, "ingest"), seconds=10.0)
     clips = [clip(f"c{number}", names[number % 5]) for number in range(6)]
-    space.clips.commit(names, [(one.video_id, one) for one in clips], [], PRINTS[0], seconds=20.0)
+    space.clips.commit(names, [(one.video_id, one) for one in clips], [], under(config, "clips"), seconds=20.0)
     captions = [Caption(clip_id=f"c{number}", text="A man.", captioner="m", prompt_hash=None) for number in range(2)]
-    space.captions.commit(["c0", "c1"], list(zip(["c0", "c1"], captions, strict=True)), [], PRINTS[0], seconds=30.0)
+    rows = list(zip(["c0", "c1"], captions, strict=True))
+    space.captions.commit(["c0", "c1"], rows, [], under(config, "caption"), seconds=30.0)
     stages = {stage["stage"]: stage for stage in plan(config)["stages"]}
     assert stages["ingest"]["left"] == stages["clips"]["left"] == 0
     assert (stages["caption"]["left"], stages["caption"]["seconds"], stages["caption"]["basis"]) == (
@@ -205,7 +215,8 @@ def test_of_a_build_that_runs_the_rest_is_told_by_what_it_has_measured(config: d
     )
     assert stages["synthesize"]["left"] == 12
     assert stages["filter"]["expected"] == 5
-    space.pairs.commit(["p0", "p1", "p2"], [], [], PRINTS[0], seconds=6.0)
+    fault = to_rejected("synthesize", "p0", RecordError(Reason.BAD_RESPONSE, "no JSON"))
+    space.pairs.commit(["p0", "p1", "p2"], [], [("p0", fault)], under(config, "synthesize"), seconds=6.0)
     with Journal(space.journal_folder("synthesize")) as journal:
         for number in range(4):
             journal.append(f"{number:032x}", ENDPOINT["model"], "{}", Usage(prompt_tokens=600, completion_tokens=90))
@@ -216,3 +227,6 @@ def test_of_a_build_that_runs_the_rest_is_told_by_what_it_has_measured(config: d
     # four responses for three answers
     assert asking["asking"]["requests"] == 12
     assert (asking["asking"]["prompt_tokens"], asking["asking"]["completion_tokens"]) == (7200, 1080)
+    # another temperature asks everything anew, and of what follows nothing stands
+    anew = {stage["stage"]: stage for stage in plan(config | {"synthesize": ENDPOINT | {"temperature": 0.5}})["stages"]}
+    assert (anew["caption"]["left"], anew["synthesize"]["left"]) == (4, 12)
