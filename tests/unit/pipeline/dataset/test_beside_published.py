@@ -50,7 +50,8 @@ def test_figures_of_the_papers_footage_stand_beside_the_papers(fill: Fill) -> No
     card = (workspace.dataset_folder / "README.md").read_text()
     assert "## Beside VAD-Instruct50k" in card
     assert "| questions and answers | 20 | 51,567 | section 3, instruction data |" in card
-    assert validate_dataset(workspace.dataset_folder) == []
+    # the fixture writes no footage
+    assert {finding.rule for finding in validate_dataset(workspace.dataset_folder)} == {"clip_file"}
 
 
 @pytest.mark.parametrize(("asked", "shown"), [("auto", False), ("none", False), ("vad-instruct50k", True)])
