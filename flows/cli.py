@@ -20,7 +20,9 @@ from flows.commands.answers import eval_answers
 from flows.commands.captions import eval_captions
 from flows.commands.detect import detect
 from flows.commands.label_studio import studio_app
+from flows.commands.plan import plan
 from flows.commands.prompts import prompts_app
+from flows.commands.published_tables import Published, PublishedRows
 from flows.commands.push import push
 from flows.commands.review import review_app
 from flows.commands.serve import serve
@@ -73,6 +75,7 @@ app.add_typer(prompts_app, name="prompts")
 app.add_typer(review_app, name="review")
 app.command()(detect)
 app.command()(serve)
+app.command()(plan)
 app.command()(push)
 app.command()(view)
 studio_app.command("suggest")(suggest)
@@ -164,6 +167,7 @@ def status(
     rejected: Annotated[bool, typer.Option("--rejected", help="list every rejected record with its reason")] = False,
 ) -> None:
     """Show stages, counts, rejects by reason, and what would run."""
+    from flows.commands.plan import left_of
     from flows.plan import PLAN, read_run_config
     from flows.plan import status as read_status
     from pipeline.records import told_spans
@@ -182,12 +186,15 @@ def status(
         settings, folder = read_run_config(opened, set_ or [])
     with chdir(folder):
         stages = read_status(opened, settings)
+        left = list(left_of(settings, opened)) if any(stage.to_do != 0 for stage in stages) else []
     typer.echo(f"{'stage':<11}{'rows':>9}{'rejected':>10}  to do")
     for stage in stages:
         to_do = "after the stage before" if stage.to_do is None else str(stage.to_do or "nothing")
         typer.echo(f"{stage.stage:<11}{stage.rows:>9}{sum(stage.rejected.values()):>10}  {to_do}")
         for reason, count in stage.rejected.items():
             typer.echo(f"{'':<11}{'':>9}{count:>10}  {reason}")
+    for line in left:
+        typer.echo(line)
     for video in opened.videos.records():
         if video.lost:
             typer.echo(f"{video.video_id}: no picture: {told_spans(video.lost_spans)}")
@@ -288,21 +295,26 @@ def eval_detector(
         str | None, typer.Option("--split", help="split to evaluate, or all; default: test if any video is in it")
     ] = None,
     theta: Annotated[float, typer.Option(min=0, max=1, help="smoothed score at which a span starts")] = 0.8,
+    published: PublishedRows = Published.AUTO,
 ) -> None:
     """Measure anomaly scores and event proposals: AUC, AP, false alarms, tIoU."""
     import json
 
     from flows.commands.evaluate import evaluate_workspace, metrics_table
+    from flows.commands.published_tables import beside_detector, table_lines, tables_as_json
     from pipeline.workspace import Workspace
 
     _existing(Path(workspace))
     found = evaluate_workspace(Workspace(workspace), ground_truth, split=split, theta=theta)
     if out is not None:
         found.write(out)
+    metrics = found.evaluation.metrics
+    beside = beside_detector(published, metrics, [video.video_id for video in found.evaluation.videos])
     if as_json:
-        typer.echo(json.dumps(found.as_json(), ensure_ascii=False))
+        typer.echo(json.dumps({**found.as_json(), "published": tables_as_json(beside)}, ensure_ascii=False))
         return
-    for line in metrics_table(found.evaluation.metrics, found.basis):
+    below = [line for one in beside.values() for line in table_lines(*one)]
+    for line in (*metrics_table(metrics, found.basis), *below):
         typer.echo(line)
 
 

@@ -39,12 +39,16 @@ _PARTS = ("", "_rejected/", "_units/")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """A committed shard: its name and how many units, rows and rejects it holds."""
+    """A committed shard: its name, how many units, rows and rejects it holds, and how long they took to make.
+
+    `seconds` is None where that is not known: of shards that were rewritten, or made before it was noted.
+    """
 
     name: str
     units: int
     rows: int
     rejected: int
+    seconds: float | None = None
 
 
 class Table(Generic[R]):
@@ -69,6 +73,28 @@ class Table(Generic[R]):
     def num_rejected(self) -> int:
         """Number of rejects in all shards."""
         return sum(shard.rejected for shard in self.shards)
+
+    def num_units(self, fingerprint: str | None = None) -> int:
+        """Return how many units are done, of those in shards of one fingerprint where one is given.
+
+        What gave neither rows nor rejects bears none and counts.
+        """
+        wanted = self.shards
+        if fingerprint is not None:
+            wanted = [shard for shard in wanted if self._fingerprint_of(shard) in (None, fingerprint)]
+        return sum(shard.units for shard in wanted)
+
+    def _fingerprint_of(self, shard: Shard) -> str | None:
+        part = "" if shard.rows else "_rejected/"
+        if not shard.rows and not shard.rejected:
+            return None
+        found: str = self._read(part, shard, ["fingerprint"]).column("fingerprint")[0].as_py()
+        return found
+
+    def measured(self) -> tuple[int, float]:
+        """Return how many units have a known time to make, and that time in seconds together."""
+        timed = [(shard.units, shard.seconds) for shard in self.shards if shard.seconds is not None]
+        return sum(units for units, _ in timed), sum(seconds for _, seconds in timed)
 
     def digest(self) -> str:
         """Hash the content of the table: shard names carry the hash of their bytes."""
@@ -124,13 +150,15 @@ class Table(Generic[R]):
         rows: Sequence[tuple[str, R]],
         rejected: Sequence[tuple[str, Rejected]],
         fingerprint: str,
+        seconds: float | None = None,
     ) -> None:
-        """Add one shard: all of it becomes visible at once, or none of it."""
+        """Add one shard, made in so many seconds: all of it becomes visible at once, or none of it."""
         self._write_shard(
             pa.table({"unit": list(units)}, schema=_UNIT_SCHEMA),
             to_arrow(self.record_type, rows, fingerprint),
             to_arrow(Rejected, rejected, fingerprint),
             replaced=(),
+            seconds=seconds,
         )
 
     def drop(self, stale: Iterable[str]) -> int:
@@ -160,7 +188,15 @@ class Table(Generic[R]):
                 if not kept:
                     self._storage.remove(self._folder + part + name)
 
-    def _write_shard(self, units: pa.Table, rows: pa.Table, rejected: pa.Table, *, replaced: Sequence[Shard]) -> None:
+    def _write_shard(
+        self,
+        units: pa.Table,
+        rows: pa.Table,
+        rejected: pa.Table,
+        *,
+        replaced: Sequence[Shard],
+        seconds: float | None = None,
+    ) -> None:
         shards = list(self.shards)
         position = shards.index(replaced[0]) if replaced else len(shards)
         added: list[Shard] = []
@@ -173,7 +209,8 @@ class Table(Generic[R]):
             name = f"part-{number:06d}-{content.hexdigest()}"
             for folder, part in zip(_PARTS, parts, strict=True):
                 self._storage.write(f"{self._folder}{folder}{name}.parquet", part)
-            added = [Shard(name=name, units=units.num_rows, rows=rows.num_rows, rejected=rejected.num_rows)]
+            counts = {"units": units.num_rows, "rows": rows.num_rows, "rejected": rejected.num_rows}
+            added = [Shard(name=name, **counts, seconds=seconds)]
         shards[position : position + len(replaced)] = added
         self._write_manifest(shards)
         self.shards = shards

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from flows.commands.model_options import AllowPickle, Device, ModelBase, TrustRemoteCode
+from flows.commands.published_tables import Published, PublishedRows
 from pipeline.errors import SetupError
 from pipeline.evaluate.text_metrics import Meteor, check_text_metrics, measure_texts
 
@@ -40,6 +41,7 @@ def eval_answers(
     meteor: Annotated[
         Meteor, typer.Option("--meteor", help="stem: exact and stem matches; java: METEOR 1.5, needs a Java runtime")
     ] = Meteor.STEM,
+    published: PublishedRows = Published.AUTO,
     probes: Annotated[
         bool,
         typer.Option("--probes", help="with --model-path: ask of each clip as well whether two events happen in it"),
@@ -106,6 +108,7 @@ def eval_answers(
         probe_model,
         read_questions,
     )
+    from flows.commands.published_tables import beside_answers, table_lines, tables_as_json
     from flows.console import shown_progress
     from pipeline.evaluate.answers import evaluate_answers
 
@@ -147,7 +150,11 @@ def eval_answers(
     if out is not None:
         report.write(out)
     metrics = report.as_json()
-    typer.echo(json.dumps(metrics, ensure_ascii=False) if as_json else "\n".join(answer_table(metrics)))
+    beside = beside_answers(published, evaluation.metrics, [answer.reference for answer in evaluation.answers])
+    if as_json:
+        typer.echo(json.dumps({**metrics, "published": tables_as_json(beside)}, ensure_ascii=False))
+        return
+    typer.echo("\n".join([*answer_table(metrics), *(line for one in beside.values() for line in table_lines(*one))]))
 
 
 def _check_sources(

@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from pipeline.config.engine import ClipsConfig, ExportConfig, FilterConfig, GlancesConfig, IngestConfig, VideoConfig
 from pipeline.config.language import CaptionConfig, SynthesizeConfig
 from pipeline.config.lora import LoraConfig
+from pipeline.config.plan import PlanConfig
 from pipeline.config.sampler import FeaturesConfig, SamplerConfig
 from pipeline.config.section import Section, operational
 from pipeline.errors import ConfigError
@@ -41,6 +42,7 @@ class BuildConfig(Section):
     filter: FilterConfig = Field(FilterConfig(), description="the filter stage")
     export: ExportConfig = Field(ExportConfig(), description="the export stage")
     lora: LoraConfig = Field(LoraConfig(), description="training of the explaining model")
+    plan: PlanConfig = Field(PlanConfig(), description="what holmes plan counts with")
 
 
 def load_config(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pipeline.config.language import JudgeConfig
-from pipeline.config.section import Fraction, Seconds, Section, operational
+from pipeline.config.section import Fraction, Seconds, Section, added, operational
 from pipeline.records import CONFLICTS, Reason
 
 OnConflict = Literal["drop", "keep"]
@@ -219,6 +219,11 @@ class ExportConfig(Section):
     validation_fraction: Fraction = Field(0.1, description="share of videos without a split that go to validation")
     test_fraction: Fraction = Field(0.0, description="share of videos without a split that go to test")
     name: str = Field("", description="title of the dataset card; empty: the name of the workspace")
+    published: str = added(
+        "auto",
+        description="published dataset whose figures stand beside those of this one in card and report: a file of "
+        "datasets/published; auto: that of the same footage; none",
+    )
     license: str = Field("other", description="license field of the dataset card: that of your footage")
 
     @model_validator(mode="after")

@@ -27,7 +27,7 @@ PROBED_FILES = 500
 """Video files whose timeline is read by default, evenly chosen among all; that all are there is always checked."""
 
 _BATCH_ROWS = 4096
-_UNCOUNTED = ("files", "warnings")
+_UNCOUNTED = ("files", "published", "warnings")
 """What `stats.json` holds beside the figures of rows."""
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, StringConstraints, ValidationError
 
 from pipeline.errors import RecordError
-from pipeline.models.sentences import join_clause, tidy
+from pipeline.models.sentences import join_clause, tidy, without_repeats
 from pipeline.records import NORMAL, Reason, Task
 
 M = TypeVar("M", bound=BaseModel)
@@ -70,9 +70,12 @@ class JudgeExplainReply(Reply):
     analysis: Text
 
     def answer(self) -> str:
-        """Return "Yes, the video shows ... This is abnormal because ...", or the like with "No"."""
-        description = tidy(_VERDICT.sub("", self.description))
-        analysis = _VERDICT.sub("", self.analysis)
+        """Return "Yes, the video shows ... This is abnormal because ...", or the like with "No".
+
+        Small models tell in the analysis once more what they have described; what is new in it stands alone here.
+        """
+        description = tidy(without_repeats(_VERDICT.sub("", self.description)))
+        analysis = without_repeats(_VERDICT.sub("", self.analysis), description)
         if _BECAUSE.match(analysis):
             analysis = f"This is {self.judgement} {analysis[0].lower()}{analysis[1:]}"
         opening = "Yes, " if self.judgement == "abnormal" else "No, "
@@ -86,7 +89,7 @@ class DescriptionReply(Reply):
     description: Text
 
     def answer(self) -> str:
-        return tidy(self.description)
+        return tidy(without_repeats(self.description))
 
 
 class AnalysisReply(Reply):
@@ -96,7 +99,7 @@ class AnalysisReply(Reply):
     analysis: Text
 
     def answer(self) -> str:
-        return tidy(self.analysis)
+        return tidy(without_repeats(self.analysis))
 
 
 class CaptionReply(Reply):

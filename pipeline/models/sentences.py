@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _ENDS = re.compile(r"[.!?][\"'”)]*$")
+_WORD = re.compile(r"\w+")
 _SENTENCE_BREAK = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'“])")
 # First words whose capital belongs to the start of the sentence alone, never to a name.
 _NOT_A_NAME = re.compile(
@@ -24,6 +25,22 @@ def tidy(text: str) -> str:
 def split_sentences(text: str) -> list[str]:
     """Split at a full stop, question or exclamation mark that a space and a capital or a quotation mark follow."""
     return _SENTENCE_BREAK.split(text.strip())
+
+
+def without_repeats(text: str, before: str = "") -> str:
+    """Return `text` without the sentences that `before` has, or it has had; all of it where none would be left."""
+    said = set(map(_words, split_sentences(before)))
+    kept = []
+    for sentence in split_sentences(text):
+        words = _words(sentence)
+        if words not in said:
+            said.add(words)
+            kept.append(sentence)
+    return " ".join(kept) or text
+
+
+def _words(sentence: str) -> tuple[str, ...]:
+    return tuple(_WORD.findall(sentence.casefold()))
 
 
 def can_continue(sentence: str) -> bool:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from pipeline.config import ExportConfig
 from pipeline.dataset import layout
+from pipeline.dataset.beside_published import compare_with_published
 from pipeline.dataset.card import write_card
 from pipeline.dataset.rows import DatasetRows
 from pipeline.dataset.statistics import DatasetStatistics
@@ -37,7 +38,7 @@ logger = logging.getLogger(__name__)
 ClipsFiles = Literal["encode", "reference"]
 Progress = Callable[[str, int, int], None]
 
-CODE_VERSION = 4
+CODE_VERSION = 5
 STAMP = "tables/export/_stamp.json"
 _NEW, _OLD = "_dataset.new", "_dataset.old"
 _REASONS_NAMED = 3
@@ -59,7 +60,7 @@ def export_dataset(
 
     Raises:
         DataError: if no pair is left to export, or the tables are out of step.
-        ConfigError: if clips are to be embedded that have no files.
+        ConfigError: if clips are to be embedded that have no files, or no published dataset has the name given.
         SetupError: if the disk is full or cannot be written.
     """
     started = time.monotonic()
@@ -102,9 +103,12 @@ def _export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles,
         for reject in sorted(table.rejected(), key=lambda reject: (reject.record_id, reject.reason, reject.detail))
     ]
     _write_rejected(folder / layout.REJECTED, rejected)
-    stats = statistics.summary(rows.clips_in_use(), rejected)
+    clips = rows.clips_in_use()
+    stats = statistics.summary(clips, rejected)
     stats["files"] = {f"data/{shard.name}": shard.rows for shard in shards}
     stats["warnings"] = sorted({row.note for row in decided.values() if row.note is not None})
+    videos, glances = list(workspace.videos.records()), list(workspace.glances.records())
+    stats["published"] = compare_with_published(config.published, stats, clips, videos, glances)
     (folder / layout.STATS).write_text(json.dumps(stats, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     write_card(folder, stats, shards, config, title=config.name or workspace.name, clips_files=clips_files)
     swap_in(folder, workspace.dataset_folder, workspace.storage.local_path(_OLD))

@@ -160,7 +160,8 @@ class _ShardInProgress(Generic[R]):
 
     def commit(self) -> None:
         if self._units:
-            self._table.commit(self._units, self._rows, self._rejected, self._fingerprint)
+            seconds = round(self.age_s, 3)
+            self._table.commit(self._units, self._rows, self._rejected, self._fingerprint, seconds)
         self._clear()
 
     def _log(self, rejected: Rejected) -> None:

@@ -25,6 +25,32 @@ logger = logging.getLogger(__name__)
 ANSWERS = "answers.jsonl"
 
 
+def read_usage(folder: Path) -> dict[str, tuple[int, Usage]]:
+    """Return how many responses of each model a journal holds that told their tokens, and these tokens.
+
+    Another process may be writing to it: nothing is locked, and a torn line does not count.
+    """
+    found: dict[str, tuple[int, Usage]] = {}
+    path = folder / ANSWERS
+    if not path.is_file():
+        return found
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                entry = json.loads(line)
+                model, (prompt, completion) = entry["model"], entry["usage"]
+            except (ValueError, KeyError, TypeError):
+                continue
+            count, usage = found.get(model, (0, Usage(prompt_tokens=0, completion_tokens=0)))
+            found[model] = (
+                count + 1,
+                Usage(
+                    prompt_tokens=usage.prompt_tokens + prompt, completion_tokens=usage.completion_tokens + completion
+                ),
+            )
+    return found
+
+
 class Journal:
     """The responses of a stage's endpoint by the key of the request; the file is open inside a `with` alone."""
 

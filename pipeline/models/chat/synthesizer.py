@@ -40,7 +40,7 @@ class OpenAISynthesizer:
         """Return model, prompts and sampling settings; where the endpoint runs and how it is called changes no text."""
         return {
             "backend": "openai",
-            "code": 3,
+            "code": 4,
             "model": self._config.model,
             "prompts": self._prompt_hashes,
             "temperature": self._config.temperature,

@@ -22,7 +22,7 @@ from pipeline.prompts import hash_prompts
 from pipeline.records import digest
 from pipeline.workspace import Workspace
 
-_VERSION = 3
+_VERSION = 4
 
 # Requests are sorted by length among so many batches: the more, the less padding, and the later the first answer.
 _BATCHES_PER_GROUP = 16

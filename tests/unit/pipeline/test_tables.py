@@ -108,3 +108,12 @@ def test_tables_work_on_a_remote_file_system() -> None:
     assert list(remote.captions.records()) == [caption("a")]
     assert remote.captions.drop({"u1"}) == 1
     assert list(remote.captions.records()) == []
+
+
+def test_what_shards_took_to_make_is_known_of_those_that_told(table: Table[Caption], workspace: Workspace) -> None:
+    table.commit(["u1", "u2"], [("u1", caption("a"))], [], "f", seconds=4.0)
+    table.commit(["u3"], [("u3", caption("c"))], [], "f")
+    assert workspace.captions.measured() == (2, 4.0)
+    # what is left of a shard took another time
+    table.drop({"u1"})
+    assert workspace.captions.measured() == (0, 0)

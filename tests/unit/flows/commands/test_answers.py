@@ -213,3 +213,21 @@ def test_hivau_references(tmp_path: Path) -> None:
     found = json.loads(run("--predictions", given, "--references", tmp_path / "test.jsonl", "--json"))
     assert found["groups"][0]["level"] == "event"
     assert found["judgement"]["overall"]["accuracy"] == 1.0
+    assert found["published"] == {}
+
+
+def test_answers_about_the_papers_footage_stand_above_the_published_rows(tmp_path: Path) -> None:
+    row = {
+        "id": 3, "type": "event", "task": "judgement", "video": "events/Abuse028_x264_E0.mp4", "prompt": "?",
+        "anwser": "No anomaly exists.",
+    }  # fmt: skip
+    (tmp_path / "test.jsonl").write_text(json.dumps(row) + "\n")
+    given = predict(tmp_path / "p.jsonl", {"3": "No, calm."})
+    told = run("--predictions", given, "--references", tmp_path / "test.jsonl")
+    assert "judgement, accuracy of the verdict in % (published on 86 clips)" in told
+    lines = [line.split() for line in told.splitlines()]
+    assert ["here", "100.0", "1", "answers"] in lines
+    assert ["Holmes-VAD,", "projector", "and", "LoRA", "86.0", "arXiv", "2406.12235"] in lines
+    event = lines.index(["event"])
+    assert lines[event + 1][0] == "here"
+    assert lines[event + 2][:3] == ["Holmes-VAU", "0.804", "1.519"]

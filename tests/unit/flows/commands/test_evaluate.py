@@ -371,6 +371,19 @@ def test_command_prints_one_json_object(filled: tuple[Workspace, Path]) -> None:
         assert 0 <= values[name] <= 1, name
     assert values["left_out"]["without_scores"] == ["Abuse004_x264"]
     assert values["per_class"]["Abuse"]["num_events"] == 3
+    # Normal_1 is no name of UCF-Crime
+    assert values["published"] == {}
+
+
+def test_published_rows_stand_below_ours(filled: tuple[Workspace, Path]) -> None:
+    workspace, truth = filled
+    arguments = ["eval", "detector", "--workspace", workspace.url, "--ground-truth", str(truth)]
+    done = CliRunner().invoke(app, [*arguments, "--published", "always"])
+    assert done.exit_code == 0, done.output
+    below = done.stdout[done.stdout.index("UCF-Crime, AUC of frames in %") :]
+    assert "GlanceVAD (I3D, clicks)" in below
+    assert "XD-Violence, average precision" in below
+    assert "UCF-Crime, AUC" not in CliRunner().invoke(app, arguments).stdout
 
 
 def test_command_prints_a_table_and_writes_plots(filled: tuple[Workspace, Path], tmp_path: Path) -> None:

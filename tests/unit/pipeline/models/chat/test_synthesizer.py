@@ -254,6 +254,21 @@ def test_an_answer_that_the_filter_would_drop_for_its_words_is_mended_once(slip:
     assert len(server.bodies) == 2
 
 
+def test_what_the_analysis_says_again_is_left_out_without_asking() -> None:
+    shown = "The video shows a cart on a walkway. The cart moves faster than most things that move here."
+    again = "This is abnormal because carts do not drive there. the cart moves faster than most things that move here."
+    reply = json.dumps({"judgement": "abnormal", "description": shown, "analysis": again})
+    with serving(lambda body, number: reply) as server:
+        draft = only(ask(server, [request()]))
+    assert isinstance(draft, Draft)
+    assert draft.answer == (
+        "Yes, the video shows a cart on a walkway. The cart moves faster than most things that move here. "
+        "This is abnormal because carts do not drive there."
+    )
+    assert draft.raw_response == reply
+    assert len(server.bodies) == 1
+
+
 def test_an_analysis_against_its_own_verdict_is_mended_once() -> None:
     replies = [{"judgement": "abnormal", "analysis": text} for text in ("The video is normal.", "The car burns.")]
     with serving(lambda body, number: json.dumps(replies[number])) as server:
