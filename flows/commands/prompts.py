@@ -97,7 +97,7 @@ def _messages_of_clip(url: str, clip_id: str, task_name: str) -> list[Message]:
         near = difflib.get_close_matches(clip_id, known, n=1, cutoff=0.0)
         hint = f"; the nearest is {near[0]}" if near else ""
         raise DataError(f"{url}: no clip {clip_id!r} in it{hint}")
-    caption = workspace.captions.lookup("clip_id").get(clip_id)
+    caption = workspace.all_captions.lookup("clip_id").get(clip_id)
     if caption is None:
         raise DataError(f"{url}: clip {clip_id} has no caption; run the build, or see why in holmes status")
     question = choose_question(task, clip_id, config.synthesize.seed)

@@ -24,7 +24,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
@@ -33,7 +32,7 @@ from pipeline.dataset import layout
 from pipeline.dataset.card import write_card
 from pipeline.dataset.writer import ShardWriter, WrittenShard
 from pipeline.errors import DataError, RecordError, SetupError
-from pipeline.records import EventClip, Glance, Video
+from pipeline.records import EventClip, Glance, Level, Video
 from pipeline.schema import field_names, schema_of
 from pipeline.storage import TEMPORARY, describe_os_error, swap_in
 from pipeline.workspace import Workspace, is_workspace
@@ -81,9 +80,11 @@ def is_publication(folder: Path) -> bool:
     return (folder / SOURCES).is_file()
 
 
-def with_clip_files(rows: pa.Table) -> pa.Table:
-    """Return rows of a publication as those of a dataset whose clip files lie beside it."""
-    paths = pc.binary_join_element_wise(layout.CLIP_FOLDER, rows.column("clip_id"), ".mp4", "").combine_chunks()
+def with_clip_files(rows: pa.Table, paths_of: Mapping[str, str] | None = None) -> pa.Table:
+    """Return rows of a publication as those of a dataset; unless told otherwise its clip files lie beside it."""
+    clip_ids = rows.column("clip_id").to_pylist()
+    told = [f"{layout.CLIP_FOLDER}{clip_id}.mp4" if paths_of is None else paths_of[clip_id] for clip_id in clip_ids]
+    paths = pa.array(told, pa.string())
     videos = pa.StructArray.from_arrays([pa.nulls(len(paths), pa.binary()), paths], ["bytes", "path"])
     whole = layout.schema()
     columns = [videos if name == "video" else rows.column(name) for name in whole.names]
@@ -151,6 +152,10 @@ class _Parts:
         columns = [(frames | models).get(name) or batch.column(name) for name in wanted.names]
         return pa.table(columns, schema=wanted)
 
+    def clips_in_use(self) -> list[EventClip]:
+        """Return the clips that rows are about."""
+        return [self.clips[clip_id] for clip_id in self.used]
+
     def videos(self) -> list[Video]:
         """Return the videos of the clips that rows are about."""
         named = {self.clips[clip_id].video_id for clip_id in self.used}
@@ -174,7 +179,7 @@ def _write(parts: _Parts, new: Path, config: VideoConfig, on_progress: Progress 
         stats[name] = {_model(model): count for model, count in stats[name].items()}
     stats["warnings"] = [text for text in stats["warnings"] if not _names_a_folder(text)]
     write_figures_of(new, stats, shards, *title_and_license(parts.folder), clips_files="none", features=features())
-    unlike = sum(clip_id not in signs for clip_id in parts.used)
+    unlike = sum(clip.clip_id not in signs and clip.level is not Level.VIDEO for clip in parts.clips_in_use())
     rows = sum(shard.rows for shard in shards)
     return Published(rows=rows, clips=len(parts.used), videos=len(videos), unlike=unlike)
 
@@ -300,7 +305,8 @@ def _signs(
     from pipeline.video.pool import VideoPool
 
     paths = {video.video_id: video.path for video in parts.workspace.videos.records()}
-    used = [clip for clip in clips if clip.clip_id in parts.used]
+    # A whole video is known by its clips.
+    used = [clip for clip in clips if clip.clip_id in parts.used and clip.level is not Level.VIDEO]
     spans = []
     for clip in used:
         file = parts.workspace.storage.local_path(parts.workspace.clip_file(clip.clip_id))

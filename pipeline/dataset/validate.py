@@ -208,7 +208,7 @@ def _check_figures(folder: Path, shards: list[DataShard], findings: Findings) ->
     columns = ["source_video", "start_s", "end_s", "label"]
     clips = []
     for shard in shards:
-        counted = [*columns, "is_anomaly", "task", "answer", "verdict", "captioner", "llm"]
+        counted = [*columns, "is_anomaly", "level", "task", "answer", "verdict", "captioner", "llm"]
         with pq.ParquetFile(shard.path) as file:
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=counted):
                 rows = pa.Table.from_batches([batch])

@@ -25,7 +25,7 @@ from pipeline.config import VideoConfig
 from pipeline.dataset import layout, publication
 from pipeline.dataset.statistics import DatasetStatistics
 from pipeline.errors import DataError, RecordError, SetupError
-from pipeline.records import EventClip, Reason, Rejected
+from pipeline.records import EventClip, Level, Reason, Rejected
 from pipeline.schema import field_names, to_arrow
 from pipeline.stages.base import to_rejected
 from pipeline.stages.listing import BadSource, list_sources
@@ -86,13 +86,15 @@ class CopyJob:
 class CopyOutcome:
     """Which clips were cut from which file, and why the others were not.
 
-    `difference` from the original is empty for a file of its checksum; `shift_s` is how much later the copy shows all.
+    `wholes` are clips that are all of the video, for which the file itself stands. `difference` from the original is
+    empty for a file of its checksum; `shift_s` is how much later the copy shows all.
     """
 
     path: str
     difference: str
     shift_s: float
     clips: tuple[str, ...]
+    wholes: tuple[str, ...]
     faults: tuple[tuple[str, RecordError], ...]
 
 
@@ -124,8 +126,8 @@ def attach(
 ) -> Attached:
     """Cut the clips of a publication from the videos in `folders`, and write the dataset with them.
 
-    Clips lie in `out/clips`, the dataset in `out/dataset`. A second call cuts only what is missing, or what another
-    file is there for now.
+    Clips lie in `out/clips`, the dataset in `out/dataset`; rows about a whole video refer to the file itself. A second
+    call cuts only what is missing, or what another file is there for now.
 
     Raises:
         DataError: `source` is no dataset without footage, or no clip could be made.
@@ -177,7 +179,8 @@ def _attach(
         for record_id, reason, detail in entry["faults"]
     ]
     faults += [to_rejected("attach", video.video_id, fault) for video, fault in files.missing(videos, used)]
-    cut = {clip_id: entry["path"] for entry in used.values() for clip_id in entry["clips"]}
+    cut = {clip_id: f"{layout.CLIP_FOLDER}{clip_id}.mp4" for entry in used.values() for clip_id in entry["clips"]}
+    cut |= {clip_id: str(Path(entry["path"]).absolute()) for entry in used.values() for clip_id in entry["wholes"]}
     rows, all_rows = _write_dataset(folder, out, cut, sorted(faults, key=lambda fault: (fault.record_id, fault.detail)))
     return Attached(
         rows=rows, all_rows=all_rows, all_videos=len(videos), dataset=out / "dataset", left_out=tuple(faults),
@@ -277,20 +280,31 @@ def _cut(job: CopyJob, path: str, *, is_original: bool) -> CopyOutcome:
     from pipeline.video.timeline import read_timeline
 
     faults: list[tuple[str, RecordError]] = []
-    difference, shift_s, frames = "", 0.0, {one.clip.clip_id: _frames(one.clip) for one in job.clips}
+    wholes = [one.clip.clip_id for one in job.clips if one.clip.level is Level.VIDEO]
+    parts = [one for one in job.clips if one.clip.level is not Level.VIDEO]
+    difference, shift_s, frames = "", 0.0, {one.clip.clip_id: _frames(one.clip) for one in parts}
     if not is_original:
         timeline = read_timeline(path)
         difference = describe_difference(job.video, timeline)
         if job.match == "checksum":
             raise RecordError(Reason.DIFFERING_COPY, f"{path}: {difference}")
         shift_s, frames, faults = _found_by_content(job, path, timeline, difference)
+        if shift_s or abs(timeline.duration_s - job.video.duration_s) > _SAME_LENGTH_S:
+            # What is said of a whole video names times in it.
+            fault = RecordError(Reason.DIFFERING_COPY, f"{path}: {difference}; rows about all of it need its times")
+            faults += [(clip_id, fault) for clip_id in wholes]
+            wholes = []
     spans = {clip_id: ClipSpan(*span, job.folder / f"{clip_id}.mp4") for clip_id, span in frames.items()}
-    outcomes = cut_clips(path, list(spans.values()))
-    faults += [(clip_id, made) for clip_id, made in zip(spans, outcomes, strict=True) if isinstance(made, RecordError)]
+    for level in (Level.CLIP, Level.EVENT):
+        # In two passes, as the build cuts them: what is cut together shares its key frames.
+        group = [one.clip.clip_id for one in parts if one.clip.level is level and one.clip.clip_id in spans]
+        outcomes = cut_clips(path, [spans[clip_id] for clip_id in group]) if group else []
+        made = zip(group, outcomes, strict=True)
+        faults += [(clip_id, outcome) for clip_id, outcome in made if isinstance(outcome, RecordError)]
     lost = {clip_id for clip_id, _ in faults}
     return CopyOutcome(
         path=path, difference=difference, shift_s=shift_s, faults=tuple(faults),
-        clips=tuple(clip_id for clip_id in frames if clip_id not in lost),
+        clips=tuple(clip_id for clip_id in frames if clip_id not in lost), wholes=tuple(wholes),
     )  # fmt: skip
 
 
@@ -382,10 +396,17 @@ def _entry(job: CopyJob, made: CopyOutcome | RecordError) -> dict[str, Any]:
     entry: dict[str, Any] = {"files": list(job.sha256), "match": job.match}
     if isinstance(made, RecordError):
         faults: Sequence[tuple[str, RecordError]] = [(job.video.video_id, made)]
-        return entry | {"path": "", "difference": "", "shift_s": 0.0, "clips": [], "faults": _told(faults)}
+        return entry | {
+            "path": "",
+            "difference": "",
+            "shift_s": 0.0,
+            "clips": [],
+            "wholes": [],
+            "faults": _told(faults),
+        }
     return entry | {
         "path": made.path, "difference": made.difference, "shift_s": made.shift_s, "clips": list(made.clips),
-        "faults": _told(made.faults),
+        "wholes": list(made.wholes), "faults": _told(made.faults),
     }  # fmt: skip
 
 
@@ -413,7 +434,7 @@ def _write_state(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def _write_dataset(folder: Path, out: Path, cut: Mapping[str, str], faults: Sequence[Rejected]) -> tuple[int, int]:
-    """Write the rows whose clips are there, and return how many these are and how many there were."""
+    """Write the rows whose clips are there, at paths by clip_id; return how many these and all rows are."""
     new, target = out / f"{TEMPORARY}dataset", out / "dataset"
     shutil.rmtree(new, ignore_errors=True)
     (new / "data").mkdir(parents=True)
@@ -424,7 +445,7 @@ def _write_dataset(folder: Path, out: Path, cut: Mapping[str, str], faults: Sequ
         nonlocal all_rows
         all_rows += rows.num_rows
         kept = rows.filter(pc.is_in(rows.column("clip_id"), value_set=made))
-        whole = publication.with_clip_files(kept)
+        whole = publication.with_clip_files(kept, cut)
         statistics.add(whole, split)
         told = kept.select(["clip_id", "label", "source_video", "start_s", "end_s"])
         clips.append(told.append_column("split", pa.repeat(pa.scalar(split), kept.num_rows)))

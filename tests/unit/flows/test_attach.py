@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from levels_world import FPS, film_all, frames_of, pictures, write, write_tables
 
 from flows.plan import build
 from pipeline.config import VideoConfig, parse_config
@@ -17,50 +17,15 @@ from pipeline.dataset import layout, publication
 from pipeline.dataset.publication import publish
 from pipeline.dataset.validate import validate_dataset
 from pipeline.errors import DataError, SetupError
-from pipeline.records import NORMAL, Reason
+from pipeline.records import Reason
 from pipeline.stages.attach import ATTACHED, Attached, attach
 from pipeline.workspace import Workspace
 
-FPS, SECONDS = 10, 12
-LABELS = {"Fight_one_x264": "Fighting", "calm street": NORMAL, "calm yard": NORMAL}
 ONE_WORKER = VideoConfig(workers=1)
 
 
-def pictures(seed: int) -> list[np.ndarray]:
-    """Return the frames of a noisy place of its own, in which a block goes its own way, now and then changing size."""
-    rng = np.random.default_rng(seed)
-    place = rng.integers(40, 160, (6, 8, 3)).repeat(8, axis=0).repeat(8, axis=1)
-    found = []
-    for index in range(FPS * SECONDS):
-        picture = place.copy()
-        x, y = (4 + (2 * seed + 3) * index) % 52, (5 * index * (seed + 1)) % 30
-        picture[y : y + 14 + index % 7, x : x + 12] = 240
-        found.append(picture.astype(np.uint8))
-    return found
-
-
-def write(
-    path: Path, frames: list[np.ndarray], *, fps: int = FPS, crf: int = 18, size: tuple[int, int] = (64, 48)
-) -> None:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast", "crf": str(crf)})
-        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
-        for picture in frames:
-            frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(width=size[0], height=size[1])
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-
-
-def film_all(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    for seed, name in enumerate(LABELS):
-        write(folder / f"{name}.mp4", pictures(seed))
-
-
 def build_in(home: Path) -> Workspace:
-    rows = [f"{name},videos/{name}.mp4,{label}" for name, label in LABELS.items()]
-    (home / "videos.csv").write_text("\n".join(["video_id,file,label", *rows]) + "\n")
-    (home / "clicks.csv").write_text("video-id,glance\nFight_one_x264,25\nFight_one_x264,80\n")
+    write_tables(home, [25, 80])
     values = {
         "videos": [str(home / "videos.csv")], "glances": [str(home / "clicks.csv")], "workspace": str(home / "run"),
         "video": {"workers": 1}, "clips": {"min_s": 1.0}, "export": {"validation_fraction": 0.4, "license": "mit"},
@@ -90,12 +55,6 @@ def copies(tmp_path: Path) -> Path:
     """Somebody else's copy of the videos, in other folders."""
     film_all(tmp_path / "mine/of all/kinds")
     return tmp_path / "mine"
-
-
-def frames_of(path: Path) -> tuple[list[np.ndarray], list[float]]:
-    with av.open(str(path)) as container:
-        decoded = list(container.decode(video=0))
-    return [frame.to_ndarray(format="rgb24") for frame in decoded], [float(frame.time or 0) for frame in decoded]
 
 
 def rows_of(folder: Path) -> dict[str, pa.Table]:
