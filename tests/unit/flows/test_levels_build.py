@@ -28,7 +28,8 @@ def build_levels(home: Path, *levels: str) -> Workspace:
     values = {
         "videos": [str(home / "videos.csv")], "glances": [str(home / "clicks.csv")], "workspace": str(home / "run"),
         "video": {"workers": 1}, "clips": {"window_s": 2.0}, "export": {"validation_fraction": 0.4},
-        "synthesize": {"tasks": ["judge_explain", "description", "caption"], "levels": list(levels), "event_gap_s": 1.0},
+        "synthesize": {"tasks": ["judge_explain", "description", "caption"], "levels": list(levels),
+                       "event_gap_s": 1.0},
         "filter": {"conflicts": {"event_in_normal": "keep", "nothing_seen": "keep"}, "near_duplicate": 1.0},
     }  # fmt: skip
     build(parse_config(values, origin="test"))

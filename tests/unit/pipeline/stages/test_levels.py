@@ -16,14 +16,15 @@ LEVELS = (Level.EVENT, Level.VIDEO)
 def clip(start_s: float, end_s: float, label: str = "Fighting") -> EventClip:
     return EventClip(
         clip_id=f"{label}_{start_s:g}", video_id="cam", start_s=start_s, end_s=end_s, start_frame=round(start_s * FPS),
-        end_frame=round(end_s * FPS), glance_time_s=start_s + 1, label=label, anomaly_score=start_s / 100, method="window",
+        end_frame=round(end_s * FPS), glance_time_s=start_s + 1, label=label, anomaly_score=start_s / 100,
+        method="window",
     )  # fmt: skip
 
 
 def video(label: str | None = "Fighting") -> Video:
     return Video(
-        video_id="cam", path="/cam.mp4", sha256="0" * 64, fps=FPS, num_frames=1000, duration_s=100.0, width=64, height=48,
-        codec="h264", label=label, split=None, source="videos.csv:2",
+        video_id="cam", path="/cam.mp4", sha256="0" * 64, fps=FPS, num_frames=1000, duration_s=100.0, width=64,
+        height=48, codec="h264", label=label, split=None, source="videos.csv:2",
     )  # fmt: skip
 
 
