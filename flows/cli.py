@@ -240,10 +240,12 @@ def import_(
 @app.command()
 def export(
     *,
-    dataset: Annotated[Path, typer.Argument(help="dataset folder of a build")],
+    dataset: Annotated[Path, typer.Argument(help="dataset folder of a build; hivau: or described spans")],
     format_: Annotated[
         str | None,
-        typer.Option("--format", help="llava, sharegpt, llamafactory, swift, messages, webdataset, or package:name"),
+        typer.Option(
+            "--format", help="llava, sharegpt, llamafactory, swift, messages, webdataset, hivau, or package:name"
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="file or folder to write")],
     without_footage: Annotated[
@@ -254,6 +256,11 @@ def export(
     """Write a dataset in another training format, or without its footage."""
     from pipeline.dataset.formats import export_format
 
+    if format_ == "hivau" and dataset.is_file():
+        from annotation.formats.hivau_file import convert_to_hivau
+
+        typer.echo(f"{out}: {convert_to_hivau(dataset, out)} videos")
+        return
     _existing(dataset)
     if without_footage == (format_ is not None):
         raise SetupError("export: one of --format and --without-footage is needed")

@@ -104,9 +104,7 @@ def detect(
     from pipeline.infer.settings import DetectSettings
     from pipeline.video.live import SCHEMES, is_live
 
-    if summary_url is not None and summary_model is None:
-        raise SetupError(f"--summary-url {summary_url} needs --summary-model: the name of a model of the endpoint")
-    summariser = None if summary_model is None else (summary_model, summary_url)
+    summariser = _summariser(summary_model, summary_url)
     entries = [*(videos or []), *(file or [])]
     if not entries:
         raise SetupError("no VIDEO given")
@@ -236,6 +234,12 @@ def _run_each(
         if chat:
             _chat(detector, found, history)
     return failed
+
+
+def _summariser(model: str | None, url: str | None) -> _Summariser | None:
+    if url is not None and model is None:
+        raise SetupError(f"--summary-url {url} needs --summary-model: the name of a model of the endpoint")
+    return None if model is None else (model, url)
 
 
 def _summary(found: Detection, summariser: _Summariser | None) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass
 
 from pipeline.errors import RecordError
 from pipeline.models.base import CaptionRequest
-from pipeline.records import Caption, EventClip, Reason
+from pipeline.records import Caption, EventClip, Level, Reason
 
 _MAX_SENTENCES = 3
 _MIN_OVERLAP = 0.5
@@ -25,6 +25,8 @@ class TimedSentence:
     start_s: float
     end_s: float
     text: str
+    level: Level | None = None
+    """What it was written about, where the source tells clips, events and videos apart."""
 
 
 class HumanCaptioner:
@@ -48,6 +50,16 @@ class HumanCaptioner:
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
         for request in requests:
             yield self._caption(request.clip)
+
+    def level_caption(self, span: EventClip) -> Caption | None:
+        """Return what was written about a whole video, or about the events in the span of one; None where nothing."""
+        known = [s for s in self._sentences.get(span.video_id, []) if s.level is span.level]
+        if span.level is not Level.VIDEO:
+            known = [s for s in known if _overlap(span, s) >= _MIN_OVERLAP * min(_length(s), span.end_s - span.start_s)]
+        if not known:
+            return None
+        text = " ".join(_sentence(s.text) for s in known[:_MAX_SENTENCES])
+        return Caption(clip_id=span.clip_id, text=text, captioner=self.name, prompt_hash=None)
 
     def _caption(self, clip: EventClip) -> Caption | RecordError:
         known = self._sentences.get(clip.video_id, [])
