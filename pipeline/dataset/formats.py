@@ -265,7 +265,7 @@ def _clip_bytes(folder: Path, row: Row) -> bytes:
 def _require_clip(folder: Path, row: Row) -> None:
     content, path = row["video"]["bytes"], row["video"]["path"]
     # Of a whole video the file is the clip.
-    if content is None and not str(path).startswith(layout.CLIP_FOLDER) and row["level"] != Level.VIDEO:
+    if content is None and not str(path).startswith(layout.CLIP_FOLDER) and row.get("level") != Level.VIDEO:
         raise DataError(
             f"{folder}: row {row['id']}: {path} is a whole source video, no clip; build with clips.files=encode"
         )

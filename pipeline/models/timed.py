@@ -16,6 +16,9 @@ from pipeline.models.base import TimedEvent
 from pipeline.models.sentences import join_clause, split_sentences, tidy
 from pipeline.taxonomy import describe_class
 
+_MOST_TIMES = 4
+"""Times that one sentence names."""
+
 _LINE = re.compile(r"^(?P<start>\d+\.\d) s to (?P<end>\d+\.\d) s: (?P<text>.+)$")
 
 
@@ -48,26 +51,48 @@ def parts_of(text: str) -> list[TimedText]:
 
 
 def say_events(events: Sequence[TimedEvent], most: int = 5) -> str:
-    """Return events with their times as part of a sentence; of more than `most` the last ones by their number."""
+    """Return events with their times as part of a sentence, those of one class together.
+
+    Of more than `most` events the last ones are told by their number.
+    """
     kept = events if len(events) <= most else events[: most - 1]
-    said = [f"{describe_class(event.label).phrase} from {say_span(event.start_s, event.end_s)}" for event in kept]
+    spans: dict[str, list[str]] = {}
+    for event in kept:
+        spans.setdefault(describe_class(event.label).phrase, []).append(say_span(event.start_s, event.end_s))
+    said = [f"{phrase} {_from(times)}" for phrase, times in spans.items()]
     if len(kept) < len(events):
         said.append(f"{len(events) - len(kept)} more events after that")
-    return f"{', '.join(said[:-1])} and {said[-1]}" if len(said) > 1 else "".join(said)
+    return _listed(said)
 
 
 def tell(parts: Sequence[TimedText], most: int = 5) -> str:
     """Return at most `most` sentences: what happens when, and how much more there is where that is too few.
 
-    Each is the first sentence of a part. Where parts are left out, they are the last ones.
+    Each is the first sentence of a part, with the times of all parts that begin with it. Where parts are left out, they
+    are the last ones.
     """
-    kept = parts if len(parts) <= most else parts[: most - 1]
-    sentences = [
-        tidy(join_clause(f"From {say_span(part.start_s, part.end_s)}, ", split_sentences(tidy(part.text))[0]))
-        for part in kept
-    ]
-    if len(kept) < len(parts):
-        rest = parts[len(kept) :]
-        span = say_span(rest[0].start_s, max(part.end_s for part in rest))
+    spans: dict[str, list[TimedText]] = {}
+    for part in parts:
+        spans.setdefault(split_sentences(tidy(part.text))[0], []).append(part)
+    groups = list(spans.items())
+    kept = groups if len(groups) <= most else groups[: most - 1]
+    sentences = []
+    for text, alike in kept:
+        times = [say_span(part.start_s, part.end_s) for part in alike[:_MOST_TIMES]]
+        if len(alike) > _MOST_TIMES:
+            times[-1] = say_span(alike[_MOST_TIMES - 1].start_s, alike[-1].end_s)
+        opening = _from(times)
+        sentences.append(tidy(join_clause(f"{opening[0].upper()}{opening[1:]}, ", text)))
+    if len(kept) < len(groups):
+        rest = [part for _, alike in groups[len(kept) :] for part in alike]
+        span = say_span(min(part.start_s for part in rest), max(part.end_s for part in rest))
         sentences.append(f"From {span}, {len(rest)} more stretches follow.")
     return " ".join(sentences)
+
+
+def _from(times: Sequence[str]) -> str:
+    return _listed([f"from {span}" for span in times])
+
+
+def _listed(said: Sequence[str]) -> str:
+    return f"{', '.join(said[:-1])} and {said[-1]}" if len(said) > 1 else "".join(said)

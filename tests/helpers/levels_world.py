@@ -15,14 +15,15 @@ LABELS = {"Fight_one_x264": "Fighting", "calm street": NORMAL, "calm yard": NORM
 
 
 def pictures(seed: int) -> list[np.ndarray]:
-    """Return the frames of a noisy place of its own, in which a block goes its own way, now and then changing size."""
+    """Return the frames of a noisy place of its own, in which a block goes its own way."""
     rng = np.random.default_rng(seed)
     place = rng.integers(40, 160, (6, 8, 3)).repeat(8, axis=0).repeat(8, axis=1)
     found = []
     for index in range(FPS * SECONDS):
         picture = place.copy()
-        x, y = (4 + (2 * seed + 3) * index) % 52, (5 * index * (seed + 1)) % 30
-        picture[y : y + 14 + index % 7, x : x + 12] = 240
+        # Slow enough that a frame more or less is the same moment, and never twice at the same place.
+        x, y = (4 + (seed + 1) * index) % 52, ((seed + 2) * index // 3) % 31
+        picture[y : y + 17, x : x + 12] = 240
         found.append(picture.astype(np.uint8))
     return found
 

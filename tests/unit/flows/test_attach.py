@@ -28,7 +28,7 @@ def build_in(home: Path) -> Workspace:
     write_tables(home, [25, 80])
     values = {
         "videos": [str(home / "videos.csv")], "glances": [str(home / "clicks.csv")], "workspace": str(home / "run"),
-        "video": {"workers": 1}, "clips": {"min_s": 1.0}, "export": {"validation_fraction": 0.4, "license": "mit"},
+        "video": {"workers": 1}, "clips": {"window_s": 2.0}, "export": {"validation_fraction": 0.4, "license": "mit"},
         "synthesize": {"tasks": ["judge_explain", "description"]},
         "filter": {"conflicts": {"event_in_normal": "keep", "nothing_seen": "keep"}},
     }  # fmt: skip
@@ -174,6 +174,8 @@ def test_a_differing_copy_is_named_and_left_out_or_known_by_its_content(
     found = attached(published, copies, out, match="content")
     assert found.rows == found.all_rows
     assert difference in found.by_content[0]
+    shift_s = float(found.by_content[0].rpartition("shifted by ")[2].removesuffix(" s"))
+    assert shift_s == pytest.approx(-0.9 if kept.start else 0, abs=0.25)
     assert validate_dataset(out) == []
     clip = next(row for row in layout.read_rows(found.dataset) if row["source_video"] == "Fight_one_x264")
     shown, _ = frames_of(found.dataset / clip["video"]["path"])

@@ -97,8 +97,16 @@ def test_telling_takes_at_most_five_sentences() -> None:
     assert parts_of(compose(parts)) == parts
 
 
+def test_parts_that_begin_alike_are_told_together() -> None:
+    parts = [TimedText(n, n + 1, "A man waits. Then more.") for n in range(9)]
+    assert tell(parts[:2]) == "From 0.0 s to 1.0 s and from 1.0 s to 2.0 s, a man waits."
+    assert tell(parts).endswith("from 2.0 s to 3.0 s and from 3.0 s to 9.0 s, a man waits.")
+
+
 def test_events_are_said_with_their_times() -> None:
     said = say_events([TimedEvent(10, 22, "Fighting"), TimedEvent(60, 64.04, "Shooting")])
     assert "from 10.0 s to 22.0 s and " in said
     assert said.endswith("from 60.0 s to 64.0 s")
+    same = say_events([TimedEvent(1, 2, "Fighting"), TimedEvent(3, 4, "Shooting"), TimedEvent(5, 6, "Fighting")])
+    assert "from 1.0 s to 2.0 s and from 5.0 s to 6.0 s and " in same
     assert say_events([TimedEvent(n, n + 1, "Fighting") for n in range(7)]).endswith("and 3 more events after that")
