@@ -194,6 +194,11 @@ def check_inputs(config: BuildConfig) -> None:
             is_folder = setting == "glances" and Path(name).is_dir()
             if not Path(name).is_file() and not is_folder:
                 raise ConfigError(f"{setting}: {name}: no such file")
+    if config.export.embed_videos and Level.VIDEO in config.synthesize.levels:
+        raise ConfigError(
+            "export.embed_videos=true would put a whole video into every row about one: take video out of "
+            "synthesize.levels, or embed nothing"
+        )
     if config.caption.backend == "hf" and not config.caption.model:
         raise ConfigError("caption.backend=hf needs caption.model: a model id or folder")
     if config.synthesize.backend == "openai" and not config.synthesize.model:
