@@ -32,7 +32,7 @@ from pipeline.dataset import layout
 from pipeline.dataset.card import write_card
 from pipeline.dataset.writer import ShardWriter, WrittenShard
 from pipeline.errors import DataError, RecordError, SetupError
-from pipeline.records import EventClip, Glance, Level, Video
+from pipeline.records import EventClip, Glance, Level, Record, Video
 from pipeline.schema import field_names, schema_of
 from pipeline.storage import TEMPORARY, describe_os_error, swap_in
 from pipeline.workspace import Workspace, is_workspace
@@ -166,7 +166,8 @@ def _write(parts: _Parts, new: Path, config: VideoConfig, on_progress: Progress 
     shards = rewrite_rows(parts.folder, new, lambda rows, _: parts.rows(rows), schema())
     videos = parts.videos()
     _write_sources(new / SOURCES, videos)
-    clips = [clip for clip in parts.clips.values() if clip.video_id in {video.video_id for video in videos}]
+    named = {video.video_id for video in videos}
+    clips = [clip for clip in parts.clips.values() if clip.video_id in named]
     signs = dict(_signs(parts, clips, config, on_progress))
     _write_clips(new / CLIPS, clips, signs)
     _write_clicks(new / CLICKS, parts.workspace, videos)
@@ -247,7 +248,7 @@ def title_and_license(folder: Path) -> tuple[str, str]:
 
 def _write_sources(path: Path, videos: Sequence[Video]) -> None:
     rows = [{"name": name_of(video.path)} | {name: getattr(video, name) for name in _SOURCE_FIELDS} for video in videos]
-    _write_table(path, sorted(rows, key=lambda row: str(row["video_id"])))
+    _write_table(path, sorted(rows, key=lambda row: str(row["video_id"])), _schema(Video, _SOURCE_FIELDS, "name"))
 
 
 def _write_clips(path: Path, clips: Sequence[EventClip], signs: Mapping[str, str]) -> None:
@@ -256,18 +257,20 @@ def _write_clips(path: Path, clips: Sequence[EventClip], signs: Mapping[str, str
         for clip in clips
     ]
     order = ("video_id", "start_frame", "end_frame", "clip_id")
-    _write_table(path, sorted(rows, key=lambda row: tuple(row[name] for name in order)))
+    ordered = sorted(rows, key=lambda row: tuple(row[name] for name in order))
+    _write_table(path, ordered, _schema(EventClip, field_names(EventClip), "signs"))
 
 
 def _write_clicks(path: Path, workspace: Workspace, videos: Sequence[Video]) -> None:
     named = {video.video_id for video in videos}
-    names = [name for name in field_names(Glance) if name != "origin"]
+    names = tuple(name for name in field_names(Glance) if name != "origin")
     rows = [
         {name: getattr(glance, name) for name in names}
         for glance in workspace.glances.records()
         if glance.video_id in named
     ]
-    _write_table(path, sorted(rows, key=lambda row: (row["video_id"], row["time_s"], row["category"])), _CLICKS)
+    ordered = sorted(rows, key=lambda row: (row["video_id"], row["time_s"], row["category"]))
+    _write_table(path, ordered, _schema(Glance, names))
 
 
 def _write_scores(path: Path, workspace: Workspace, videos: Sequence[Video]) -> None:
@@ -280,7 +283,7 @@ def _write_scores(path: Path, workspace: Workspace, videos: Sequence[Video]) -> 
             values = np.load(io.BytesIO(data)).tolist()
             rows.append({"video_id": video.video_id, "stride_frames": scores.stride_frames, "scores": values})
     if rows:
-        _write_table(path, rows)
+        _write_table(path, rows, _SCORES)
 
 
 def _write_rejected(source: Path, target: Path) -> None:
@@ -294,7 +297,14 @@ def _write_rejected(source: Path, target: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), target, compression="zstd")
 
 
-def _write_table(path: Path, rows: list[dict[str, Any]], written_schema: pa.Schema | None = None) -> None:
+def _schema(record: type[Record], names: Sequence[str], *texts: str) -> pa.Schema:
+    """Return the schema of some fields of a record and of further texts."""
+    return pa.schema(
+        [schema_of(record).field(name) for name in names] + [pa.field(text, pa.string()) for text in texts]
+    )
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]], written_schema: pa.Schema) -> None:
     pq.write_table(pa.Table.from_pylist(rows, schema=written_schema), path, compression="zstd")
 
 
@@ -344,6 +354,4 @@ def _names_a_folder(text: str) -> bool:
 _LOCAL = re.compile(r"[/~.]|[A-Za-z]:|.*\\")
 _FOLDER = re.compile(r"[/\\]\S")
 
-_CLICKS = pa.schema(
-    [field for field in schema_of(Glance) if field.name in field_names(Glance) and field.name != "origin"]
-)
+_SCORES = pa.schema([("video_id", pa.string()), ("stride_frames", pa.int64()), ("scores", pa.list_(pa.float32()))])

@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import shutil
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -29,6 +30,7 @@ from pipeline.records import EventClip, Level, Reason, Rejected
 from pipeline.schema import field_names, to_arrow
 from pipeline.stages.base import to_rejected
 from pipeline.stages.listing import BadSource, list_sources
+from pipeline.stages.run import COMMIT_EVERY_S
 from pipeline.storage import TEMPORARY, describe_os_error, swap_in, write_atomically
 from pipeline.video.pool import VideoPool
 
@@ -167,11 +169,17 @@ def _attach(
         state = _read_state(out / ATTACHED)
         jobs = list(_jobs(videos, clips, files, out / "clips", match))
         to_do = [job for job in jobs if not _is_done(state.get(job.video.video_id), job)]
-        for number, (job, made) in enumerate(zip(to_do, pool.map(cut_copy, to_do), strict=True), start=1):
-            state[job.video.video_id] = _entry(job, made)
+        written = time.monotonic()
+        try:
+            for number, (job, made) in enumerate(zip(to_do, pool.map(cut_copy, to_do), strict=True), start=1):
+                state[job.video.video_id] = _entry(job, made)
+                if time.monotonic() - written > COMMIT_EVERY_S:
+                    _write_state(out / ATTACHED, state)
+                    written = time.monotonic()
+                if on_progress is not None:
+                    on_progress("attach", number, len(to_do))
+        finally:
             _write_state(out / ATTACHED, state)
-            if on_progress is not None:
-                on_progress("attach", number, len(to_do))
     used = {job.video.video_id: state[job.video.video_id] for job in jobs}
     faults = [
         to_rejected("attach", record_id, RecordError(Reason(reason), detail))

@@ -18,7 +18,7 @@ from pipeline.dataset.publication import publish
 from pipeline.dataset.validate import validate_dataset
 from pipeline.errors import DataError, SetupError
 from pipeline.records import Reason
-from pipeline.stages.attach import ATTACHED, Attached, attach
+from pipeline.stages.attach import Attached, attach
 from pipeline.workspace import Workspace
 
 ONE_WORKER = VideoConfig(workers=1)
@@ -209,7 +209,6 @@ def test_what_is_no_publication_and_folders_of_others_are_refused(
         attached(built.dataset_folder, copies, tmp_path / "out")
     with pytest.raises(DataError, match="none of its clips"):
         attached(published, tmp_path / "nothing here", tmp_path / "out")
-    assert (tmp_path / "out" / ATTACHED).is_file() is False
     (tmp_path / "mine/dataset").mkdir()
     with pytest.raises(SetupError, match="not made by attach"):
         attached(published, copies, tmp_path / "mine")
