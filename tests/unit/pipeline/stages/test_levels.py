@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.models.base import TimedEvent
+import pytest
+
+from pipeline.config import FilterConfig, SynthesizeConfig
+from pipeline.errors import RecordError
+from pipeline.models.base import Draft, SynthesisRequest, TimedEvent
+from pipeline.models.chat.drafts import prompt_ids, write_messages
+from pipeline.models.template import TemplateSynthesizer
 from pipeline.models.timed import TimedText, compose, parts_of, say_events, tell
-from pipeline.records import NORMAL, Caption, EventClip, Level, Video
+from pipeline.quality.rules import check_answer
+from pipeline.questions import LEVEL_QUESTIONS, LEVEL_TASKS, choose_question, load_questions
+from pipeline.records import NORMAL, Caption, EventClip, InstructionPair, Level, Task, Video
 from pipeline.stages.levels import events_within, group_events, members_of, spans_of, told_by
 
 FPS = 10
@@ -110,3 +118,49 @@ def test_events_are_said_with_their_times() -> None:
     same = say_events([TimedEvent(1, 2, "Fighting"), TimedEvent(3, 4, "Shooting"), TimedEvent(5, 6, "Fighting")])
     assert "from 1.0 s to 2.0 s and from 5.0 s to 6.0 s and " in same
     assert say_events([TimedEvent(n, n + 1, "Fighting") for n in range(7)]).endswith("and 3 more events after that")
+
+
+def request(
+    task: Task, label: str = "Fighting", captions: Sequence[str] = ("Two men push each other.", "One falls.")
+) -> SynthesisRequest:
+    clips = [clip(10 + 30 * n, 14 + 30 * n, label) for n in range(len(captions))]
+    whole = spans(clips, label)[-1]
+    told = [
+        (one, Caption(clip_id=one.clip_id, text=text, captioner="human", prompt_hash=None))
+        for one, text in zip(clips, captions, strict=True)
+    ]
+    caption = told_by(whole, told)
+    assert not isinstance(caption, RecordError)
+    question = choose_question(task, whole.clip_id, 0, LEVEL_QUESTIONS)
+    events = events_within(whole, clips, 5.0)
+    return SynthesisRequest(clip=whole, caption=caption, task=task, question=question, events=events)
+
+
+@pytest.mark.parametrize("task", sorted(LEVEL_TASKS))
+def test_an_llm_is_told_the_parts_in_order_and_the_events_with_their_times(task: Task) -> None:
+    prompt, messages = write_messages(request(task))
+    assert prompt.id == f"level_{task}"
+    asked = messages[-1]["content"]
+    assert "10.0 s to 14.0 s: Two men push each other.\n40.0 s to 44.0 s: One falls." in asked
+    assert "10.0 s to 14.0 s: Fighting: " in asked
+    assert prompt.id in prompt_ids([task], [Level.VIDEO])
+    assert prompt.id not in prompt_ids([task])
+    assert len(load_questions(task, LEVEL_QUESTIONS)) >= 8
+
+
+@pytest.mark.parametrize("label", ["Fighting", NORMAL])
+@pytest.mark.parametrize("task", sorted(LEVEL_TASKS))
+def test_the_template_tells_what_happens_when_and_passes_the_rules(task: Task, label: str) -> None:
+    config = SynthesizeConfig(levels=list(Level))
+    asked = request(task, label, ("A man waits.", "Two men talk and shake hands.", "A woman walks by."))
+    [draft] = TemplateSynthesizer(config).synthesize([asked])
+    assert isinstance(draft, Draft)
+    assert "rom 10.0 s to 14.0 s, a man waits." in draft.answer
+    assert draft.answer.index("a man waits") < draft.answer.index("two men talk") < draft.answer.index("a woman walks")
+    if label != NORMAL:
+        assert "from 10.0 s to 14.0 s, from 40.0 s to 44.0 s and from 70.0 s to 74.0 s" in draft.answer
+    pair = InstructionPair(
+        pair_id="p", clip_id=asked.clip.clip_id, task=task, question=asked.question, answer=draft.answer, label=label,
+        llm="template", prompt_hash=draft.prompt_hash, raw_response="",
+    )  # fmt: skip
+    assert check_answer(pair, asked.caption, FilterConfig(), asked.clip.end_s) is None
