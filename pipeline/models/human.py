@@ -41,7 +41,7 @@ class HumanCaptioner:
         }
 
     def identity(self) -> Mapping[str, object]:
-        return {"version": 2, "max_sentences": _MAX_SENTENCES, "min_overlap": [_MIN_OVERLAP, _LEAST_OVERLAP]}
+        return {"version": 3, "max_sentences": _MAX_SENTENCES, "min_overlap": [_MIN_OVERLAP, _LEAST_OVERLAP]}
 
     def evidence_of(self, request: CaptionRequest) -> object:
         # The video's sentences and no others: a new file about other videos remakes nothing here.
@@ -65,7 +65,9 @@ class HumanCaptioner:
         known = self._sentences.get(clip.video_id, [])
         if not known:
             return RecordError(Reason.NO_CAPTION, f"{clip.clip_id}: no sentence about video {clip.video_id}")
-        if not (about := _about(clip, known)):
+        of_clips = [sentence for sentence in known if sentence.level in (None, Level.CLIP)]
+        # What was written about a whole event or video judges it, and tells what is not seen in the clip.
+        if not (about := _about(clip, of_clips) or _about(clip, known)):
             nearest = min(known, key=lambda s: max(s.start_s - clip.end_s, clip.start_s - s.end_s))
             return RecordError(
                 Reason.NO_CAPTION,

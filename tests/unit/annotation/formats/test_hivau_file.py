@@ -12,8 +12,9 @@ from annotation.formats.hivau_file import convert_to_hivau, write_hivau
 from annotation.formats.parquet import import_to_parquet
 from annotation.formats.registry import read_annotations
 from pipeline.errors import DataError
+from pipeline.models.base import CaptionRequest
 from pipeline.models.human import HumanCaptioner, TimedSentence
-from pipeline.records import EventClip, Level
+from pipeline.records import Caption, EventClip, Level, Video
 
 PUBLISHED = Path(__file__).resolve().parents[5] / "shared/data/annotations/hivau70k_ucf_database_test.json"
 NO_DATA = pytest.mark.skipif(not PUBLISHED.is_file(), reason="the published annotation is not beside the repository")
@@ -55,10 +56,16 @@ def test_what_is_not_described_or_lacks_a_rate_is_named(tmp_path: Path) -> None:
         write_hivau(read_annotations(tmp_path / "uca.json").spans, tmp_path / "out.json")
 
 
+VIDEO = Video(
+    video_id="cam", path="/cam.mp4", sha256="0" * 64, fps=25.0, num_frames=1500, duration_s=60.0, width=64, height=48,
+    codec="h264", label="Fighting", split=None, source="videos.csv:2",
+)  # fmt: skip
+
+
 def span(level: Level, start_s: float, end_s: float) -> EventClip:
     return EventClip(
         clip_id="c", video_id="cam", start_s=start_s, end_s=end_s, start_frame=0, end_frame=1, glance_time_s=None,
-        label="Fighting", anomaly_score=None, method=level.value,
+        label="Fighting", anomaly_score=None, method="window" if level is Level.CLIP else level.value,
     )  # fmt: skip
 
 
@@ -78,4 +85,6 @@ def test_events_and_videos_take_what_was_written_about_them() -> None:
             ("none", captioner.level_caption(span(Level.EVENT, 25, 35))),
         )
     }
+    of_clip = HumanCaptioner({"cam": told}).caption([CaptionRequest(clip=span(Level.CLIP, 5, 20), video=VIDEO)])
+    assert [caption.text for caption in of_clip if isinstance(caption, Caption)] == ["A man shouts."]
     assert texts == {"video": "A quarrel in a bar.", "event": "Two men quarrel.", "none": None}
