@@ -102,18 +102,6 @@ def test_training_export_and_review_take_rows_of_every_level(built: Workspace, t
         assert Path(item.clip_path).is_file()
 
 
-def test_a_second_run_makes_nothing_and_fewer_levels_leave_the_clips_as_they_were(built: Workspace, home: Path) -> None:
-    before = {path: path.read_bytes() for path in (home / "run/clips").iterdir()}
-    summary = build(parse_config(json.loads(json.dumps((built.read_json("run.json") or {})["config"])), origin="test"))
-    assert {stage.stage: stage.made for stage in summary.stages if stage.made} == {}
-    only = build_levels(home, "clip")
-    assert {row["level"] for row in layout.read_rows(only.dataset_folder)} == {"clip"}
-    after = {path: path.read_bytes() for path in (home / "run/clips").iterdir()}
-    assert after.items() <= before.items()
-    assert len(after) < len(before)
-    build_levels(home, "clip", "event", "video")
-
-
 def test_the_round_trip_without_footage_keeps_every_level(built: Workspace, tmp_path: Path) -> None:
     film_all(tmp_path / "mine")
     publish(built.dataset_folder, tmp_path / "set", ONE_WORKER)
@@ -129,3 +117,15 @@ def test_the_round_trip_without_footage_keeps_every_level(built: Workspace, tmp_
         )
         assert len(one) == len(other)
         assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+# Last: it leaves clips alone in the workspace.
+def test_a_second_run_makes_nothing_and_fewer_levels_leave_the_clips_as_they_were(built: Workspace, home: Path) -> None:
+    before = {path: path.read_bytes() for path in (home / "run/clips").iterdir()}
+    summary = build(parse_config(json.loads(json.dumps((built.read_json("run.json") or {})["config"])), origin="test"))
+    assert {stage.stage: stage.made for stage in summary.stages if stage.made} == {}
+    only = build_levels(home, "clip")
+    assert {row["level"] for row in layout.read_rows(only.dataset_folder)} == {"clip"}
+    after = {path: path.read_bytes() for path in (home / "run/clips").iterdir()}
+    assert after.items() <= before.items()
+    assert len(after) < len(before)
