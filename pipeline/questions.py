@@ -15,7 +15,7 @@ from pipeline.records import Task, digest
 from pipeline.resources import DATASETS
 
 QUESTIONS = DATASETS / "questions"
-LEVEL_QUESTIONS = QUESTIONS / "levels"
+LEVEL_QUESTIONS = DATASETS / "level_questions"
 """The pools for events and whole videos."""
 
 LEVEL_TASKS = frozenset({Task.JUDGE_EXPLAIN, Task.DESCRIPTION, Task.ANALYSIS})
