@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 
-from annotation.formats.foreign import ForeignSpan
+from annotation.formats.foreign import ForeignSpan, SpanKind
 from annotation.formats.registry import read_annotations
 from annotation.resolve import resolve_span
 from annotation.stage import timelines_of
@@ -14,8 +14,10 @@ from annotation.video_index import VideoIndex
 from pipeline.config import CaptionConfig, VideoConfig
 from pipeline.errors import DataError, RecordError
 from pipeline.models.human import HumanCaptioner, TimedSentence
-from pipeline.records import Video
+from pipeline.records import Level, Video
 from pipeline.workspace import Workspace
+
+_LEVELS = {SpanKind.CLIP: Level.CLIP, SpanKind.EVENT: Level.EVENT, SpanKind.VIDEO: Level.VIDEO}
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +69,9 @@ def _take(
     except RecordError as fault:
         logger.warning("%s: sentence left out: %s: %s", span.place, fault.reason, fault.detail)
         return
-    sentence = TimedSentence(start_s=resolved.start_s, end_s=resolved.end_s, text=str(resolved.sentence))
+    sentence = TimedSentence(
+        start_s=resolved.start_s, end_s=resolved.end_s, text=str(resolved.sentence), level=_LEVELS.get(span.kind)
+    )
     found.setdefault(resolved.video_id, []).append(sentence)
 
 

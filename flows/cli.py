@@ -23,6 +23,7 @@ from flows.commands.label_studio import studio_app
 from flows.commands.plan import plan
 from flows.commands.prompts import prompts_app
 from flows.commands.published_tables import Published, PublishedRows
+from flows.commands.publish import attach, publish
 from flows.commands.push import push
 from flows.commands.review import review_app
 from flows.commands.serve import serve
@@ -78,6 +79,7 @@ app.command()(serve)
 app.command()(plan)
 app.command()(push)
 app.command()(view)
+app.command()(attach)
 studio_app.command("suggest")(suggest)
 studio_app.command("webhook")(webhook)
 app.add_typer(studio_app, name="labelstudio")
@@ -244,17 +246,34 @@ def import_(
 
 @app.command()
 def export(
-    dataset: Annotated[Path, typer.Argument(help="dataset folder of a build")],
+    *,
+    dataset: Annotated[Path, typer.Argument(help="dataset folder of a build; hivau: or described spans")],
     format_: Annotated[
-        str,
-        typer.Option("--format", help="llava, sharegpt, llamafactory, swift, messages, webdataset, or package:name"),
-    ],
+        str | None,
+        typer.Option(
+            "--format", help="llava, sharegpt, llamafactory, swift, messages, webdataset, hivau, or package:name"
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="file or folder to write")],
+    without_footage: Annotated[
+        bool,
+        typer.Option("--without-footage", help="all but the pictures, for holmes attach"),
+    ] = False,
 ) -> None:
-    """Write a dataset in another training format."""
+    """Write a dataset in another training format, or without its footage."""
     from pipeline.dataset.formats import export_format
 
+    if format_ == "hivau" and dataset.is_file():
+        from annotation.formats.hivau_file import convert_to_hivau
+
+        typer.echo(f"{out}: {convert_to_hivau(dataset, out)} videos")
+        return
     _existing(dataset)
+    if without_footage == (format_ is not None):
+        raise SetupError("export: one of --format and --without-footage is needed")
+    if format_ is None:
+        publish(dataset, out)
+        return
     typer.echo(f"{out}: {export_format(dataset, format_, out)} rows")
 
 

@@ -18,7 +18,7 @@ from annotation.stage import GlancesStage
 from pipeline.config import BuildConfig, apply_override, parse_config
 from pipeline.errors import ConfigError, DataError, SetupError
 from pipeline.models.factory import make_captioner, make_synthesizer
-from pipeline.records import count_by
+from pipeline.records import Level, count_by
 from pipeline.report.build_page import write_build_report
 from pipeline.stages.base import Stage, StageReport
 from pipeline.stages.caption import CaptionStage
@@ -27,6 +27,7 @@ from pipeline.stages.export import export_dataset, pending_export
 from pipeline.stages.features import FeaturesStage
 from pipeline.stages.filter import FilterStage
 from pipeline.stages.ingest import IngestStage
+from pipeline.stages.levels import LevelsStage
 from pipeline.stages.looks import LooksStage
 from pipeline.stages.run import Progress, pending_units, run_stage
 from pipeline.stages.score import ScoreStage
@@ -52,6 +53,10 @@ class Step:
 
 def _wants_scores(config: BuildConfig) -> bool:
     return config.clips.method == "sampler"
+
+
+def _wants_levels(config: BuildConfig) -> bool:
+    return bool(set(config.synthesize.levels) - {Level.CLIP})
 
 
 PLAN: tuple[Step, ...] = (
@@ -92,7 +97,12 @@ PLAN: tuple[Step, ...] = (
     Step(
         name="clips",
         make_stage=lambda workspace, config: ClipsStage(
-            workspace, config.clips, config.video, unlabelled_is_normal=config.ingest.unlabelled == "normal"
+            workspace,
+            config.clips,
+            config.video,
+            unlabelled_is_normal=config.ingest.unlabelled == "normal",
+            levels=config.synthesize.levels,
+            gap_s=config.synthesize.event_gap_s,
         ),
         table=lambda workspace: workspace.clips,
     ),
@@ -104,9 +114,24 @@ PLAN: tuple[Step, ...] = (
         table=lambda workspace: workspace.captions,
     ),
     Step(
+        name="levels",
+        make_stage=lambda workspace, config: LevelsStage(
+            workspace,
+            config.synthesize.event_gap_s,
+            make_captioner(config.caption, config.video, workspace) if config.caption.backend == "human" else None,
+        ),
+        table=lambda workspace: workspace.level_captions,
+        wanted=_wants_levels,
+    ),
+    Step(
         name="synthesize",
         make_stage=lambda workspace, config: SynthesizeStage(
-            workspace, make_synthesizer(config.synthesize, workspace), config.synthesize.tasks, config.synthesize.seed
+            workspace,
+            make_synthesizer(config.synthesize, workspace),
+            config.synthesize.tasks,
+            config.synthesize.seed,
+            levels=config.synthesize.levels,
+            gap_s=config.synthesize.event_gap_s,
         ),
         table=lambda workspace: workspace.pairs,
     ),
@@ -169,6 +194,11 @@ def check_inputs(config: BuildConfig) -> None:
             is_folder = setting == "glances" and Path(name).is_dir()
             if not Path(name).is_file() and not is_folder:
                 raise ConfigError(f"{setting}: {name}: no such file")
+    if config.export.embed_videos and Level.VIDEO in config.synthesize.levels:
+        raise ConfigError(
+            "export.embed_videos=true would put a whole video into every row about one: take video out of "
+            "synthesize.levels, or embed nothing"
+        )
     if config.caption.backend == "hf" and not config.caption.model:
         raise ConfigError("caption.backend=hf needs caption.model: a model id or folder")
     if config.synthesize.backend == "openai" and not config.synthesize.model:

@@ -15,6 +15,11 @@ from pipeline.records import Task, digest
 from pipeline.resources import DATASETS
 
 QUESTIONS = DATASETS / "questions"
+LEVEL_QUESTIONS = DATASETS / "level_questions"
+"""The pools for events and whole videos."""
+
+LEVEL_TASKS = frozenset({Task.JUDGE_EXPLAIN, Task.DESCRIPTION, Task.ANALYSIS})
+"""What is asked of events and whole videos: what is seen in passing is asked of clips alone."""
 
 _Question = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -50,12 +55,12 @@ def load_questions(task: Task, folder: Path = QUESTIONS) -> tuple[str, ...]:
     return pool.questions
 
 
-def choose_question(task: Task, key: str, seed: int) -> str:
+def choose_question(task: Task, key: str, seed: int, folder: Path = QUESTIONS) -> str:
     """Draw one question uniformly by the hash of `key`, so that neither order nor number of the clips matters."""
-    pool = load_questions(task)
+    pool = load_questions(task, folder)
     return pool[int(digest("question", task, key, seed), 16) % len(pool)]
 
 
-def questions_hash(tasks: Iterable[Task]) -> str:
+def questions_hash(tasks: Iterable[Task], folder: Path = QUESTIONS) -> str:
     """Hash the pools of `tasks`, in any order: a changed pool changes what is synthesized."""
-    return digest("questions", {task: load_questions(task) for task in tasks})
+    return digest("questions", {task: load_questions(task, folder) for task in tasks})

@@ -41,6 +41,7 @@ class Reason(StrEnum):
     DUPLICATE_VIDEO_ID = "duplicate_video_id"
     MALFORMED_ROW = "malformed_row"
     NO_FOOTAGE = "no_footage"
+    DIFFERING_COPY = "differing_copy"
     # glances
     MISSING_VIDEO = "missing_video"
     AMBIGUOUS_VIDEO = "ambiguous_video"
@@ -109,6 +110,14 @@ class Task(StrEnum):
     DESCRIPTION = "description"
     ANALYSIS = "analysis"
     CAPTION = "caption"
+
+
+class Level(StrEnum):
+    """What a row is about, as in HIVAU-70k: a clip, the clips of one event, or the whole video."""
+
+    CLIP = "clip"
+    EVENT = "event"
+    VIDEO = "video"
 
 
 class Decision(StrEnum):
@@ -231,7 +240,10 @@ class Scores(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventClip(Record):
-    """A span of a video with one label. `glance_time_s` is None for clips that no click stands in."""
+    """A span of a video with one label. `glance_time_s` is None for clips that no click stands in.
+
+    `method` says how the span came about; `event` and `video` are those of the other levels.
+    """
 
     clip_id: str
     video_id: str
@@ -243,6 +255,11 @@ class EventClip(Record):
     label: str
     anomaly_score: float | None
     method: str
+
+    @property
+    def level(self) -> Level:
+        """What rows about this span are about."""
+        return Level(self.method) if self.method in (Level.EVENT, Level.VIDEO) else Level.CLIP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

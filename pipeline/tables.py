@@ -250,6 +250,21 @@ class Table(Generic[R]):
         self._storage.write(self._folder + MANIFEST, text.encode())
 
 
+class Joined(Generic[R]):
+    """Tables of one record, read as if they were one."""
+
+    def __init__(self, *tables: Table[R]) -> None:
+        self._tables = tables
+
+    def arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return all rows as one Arrow table."""
+        return pa.concat_tables(table.arrow(columns) for table in self._tables)
+
+    def lookup(self, key: str) -> Lookup[R]:
+        """Load the tables for reading single rows by the value of the column `key`."""
+        return Lookup(self._tables[0].record_type, self.arrow(), key)
+
+
 class Lookup(Generic[R]):
     """Rows by key. They stay in Arrow, a fraction of the memory of as many Python objects."""
 

@@ -27,7 +27,7 @@ from pipeline.records import (
     readable_id,
 )
 from pipeline.storage import Storage
-from pipeline.tables import MANIFEST, Table
+from pipeline.tables import MANIFEST, Joined, Table
 
 R = TypeVar("R", bound=Record)
 
@@ -67,12 +67,23 @@ class Workspace:
     scores = _TableOf("score", Scores)
     clips = _TableOf("clips", EventClip)
     captions = _TableOf("caption", Caption)
+    level_captions = _TableOf("levels", Caption)
     pairs = _TableOf("synthesize", InstructionPair)
     verdicts = _TableOf("filter", Verdict)
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.storage = Storage(url)
+
+    @property
+    def all_captions(self) -> Joined[Caption]:
+        """What was said of clips, and of the events and videos that they tell."""
+        return Joined(self.captions, self.level_captions)
+
+    @property
+    def tables_of_levels(self) -> tuple[Table[Caption], ...]:
+        """The table of `level_captions`, where a build has made events or videos: elsewhere it changes nothing."""
+        return (self.level_captions,) if self.level_captions.shards else ()
 
     @property
     def name(self) -> str:

@@ -13,6 +13,9 @@ from annotation.source import Source, clock_seconds, frame_number, frames_per_se
 from pipeline.errors import DataError
 from pipeline.records import NORMAL, Reason
 
+PARTS = ("judgement", "description", "analysis")
+"""What HIVAU-70k takes its summaries of events and videos apart into; normal ones have no analysis."""
+
 _UCA_LINE = re.compile(r"^(?P<video>\S.*?)\s+(?P<start>[\d:.]+)\s+(?P<end>[\d:.]+)\s*##\s*(?P<sentence>.*)$")
 
 
@@ -89,15 +92,20 @@ class _Described:
     bounds: Any
     sentence: Any
     place: str
+    event: int | None = None
+    parts: Any = None
 
 
 def _hivau_spans(entry: dict[str, Any], duration_s: float, place: str, found: Import) -> Iterator[_Described]:
     """Yield the video's summary, then its events, then their clips, matched across HIVAU's parallel lists."""
-    yield _Described(SpanKind.VIDEO, [0, duration_s], entry.get("video_summary"), f"{place}.video_summary")
+    summary, parts = entry.get("video_summary"), entry.get("video_summary_split")
+    yield _Described(SpanKind.VIDEO, [0, duration_s], summary, f"{place}.video_summary", parts=parts)
     events = _list(entry, "events")
     summaries = _paired(events, _list(entry, "events_summary"), f"{place}.events_summary", None, found)
-    for number, (bounds, summary) in enumerate(zip(events, summaries, strict=True)):
-        yield _Described(SpanKind.EVENT, bounds, summary, f"{place}.events[{number}]")
+    split = entry.get("events_summary_split")
+    split = split if isinstance(split, list) and len(split) == len(events) else [None] * len(events)
+    for number, (bounds, summary, parts) in enumerate(zip(events, summaries, split, strict=True)):
+        yield _Described(SpanKind.EVENT, bounds, summary, f"{place}.events[{number}]", number, parts)
     groups = _list(entry, "clips")
     captions = _paired(groups, _list(entry, "clips_caption"), f"{place}.clips_caption", None, found)
     for event, (clips, texts) in enumerate(zip(groups, captions, strict=True)):
@@ -106,7 +114,7 @@ def _hivau_spans(entry: dict[str, Any], duration_s: float, place: str, found: Im
         sentences = texts if isinstance(texts, list) else []
         sentences = _paired(clips, sentences, f"{place}.clips_caption[{event}]", None, found)
         for number, (bounds, sentence) in enumerate(zip(clips, sentences, strict=True)):
-            yield _Described(SpanKind.CLIP, bounds, sentence, f"{place}.clips[{event}][{number}]")
+            yield _Described(SpanKind.CLIP, bounds, sentence, f"{place}.clips[{event}][{number}]", event)
 
 
 def _read_uca_line(found: Import, line: str, place: str) -> None:
@@ -127,15 +135,34 @@ def _take(found: Import, video: str, described: _Described, **of_video: Any) -> 
         if sentence is not None and not isinstance(sentence, str):
             raise ValueError(f"a sentence is expected, not {show(sentence)}")
         start_s, end_s = map(clock_seconds, bounds)
+        parts = _parts(described.parts)
     except ValueError as fault:
         found.fault(place, video, Reason.MALFORMED_ROW, fault)
         return
-    text = (sentence or "").strip() or None
+    text = sentence if described.kind is not SpanKind.CAPTION else (sentence or "").strip()
+    text = text if text and text.strip() else None
     found.take(
         ForeignSpan(
-            video=video, start_s=start_s, end_s=end_s, sentence=text, kind=described.kind, place=place, **of_video
+            video=video,
+            start_s=start_s,
+            end_s=end_s,
+            sentence=text,
+            kind=described.kind,
+            place=place,
+            event=described.event,
+            **parts,
+            **of_video,
         )
     )
+
+
+def _parts(split: Any) -> dict[str, str]:
+    """Return the judgement, description and analysis of an event or a video, as far as they are there."""
+    if split is None:
+        return {}
+    if not isinstance(split, dict) or not all(isinstance(split.get(name, ""), str) for name in PARTS):
+        raise ValueError(f"an object of {', '.join(PARTS)} is expected, not {show(split)}")
+    return {name: split[name] for name in PARTS if name in split}
 
 
 def _paired(spans: list[Any], texts: list[Any], place: str, video: str | None, found: Import) -> list[Any]:

@@ -81,7 +81,9 @@ class ForeignSpan:
 
     `num_frames` and `frame_rate` are what the source says of the video as a whole, None where it is silent. `is_exact`
     says that the source has an entry for each of the `num_frames`, so that a video of one frame more is another.
-    `by_player` says that the seconds are those of a player that starts the file at 0, be it with sound alone.
+    `by_player` says that the seconds are those of a player that starts the file at 0, be it with sound alone. `event`
+    numbers the events of a video, on each event and on its clips; `judgement`, `description` and `analysis` are the
+    parts of a sentence about an event or a video, where the source has it in parts too.
     """
 
     video: str
@@ -97,6 +99,10 @@ class ForeignSpan:
     num_frames: int | None = None
     is_exact: bool = False
     by_player: bool = False
+    event: int | None = None
+    judgement: str | None = None
+    description: str | None = None
+    analysis: str | None = None
     place: str
 
     def middle(self) -> ForeignGlance | None:

@@ -50,6 +50,10 @@ SPAN_SCHEMA = pa.schema(
         ("num_frames", pa.int64()),
         ("is_exact", pa.bool_()),
         ("by_player", pa.bool_()),
+        ("event", pa.int64()),
+        ("judgement", pa.string()),
+        ("description", pa.string()),
+        ("analysis", pa.string()),
         ("paths", pa.list_(pa.string())),
     ]
 )

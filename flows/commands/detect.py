@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _NAME = "{name}"
 _Outputs = dict[str, str | None]
 """What is written beside the result, by the option that asks for it."""
+
+_Summariser = tuple[str, str | None]
+"""The LLM that words summaries, and the URL of its endpoint."""
 
 _ENDS_CHAT = frozenset({"/quit", "/exit"})
 
@@ -80,6 +83,14 @@ def detect(
             help="post each span of a stream there with clip and picture; signed by HOLMES_NOTIFY_SECRET",
         ),
     ] = None,
+    summary_model: Annotated[
+        str | None,
+        typer.Option("--summary-model", metavar="NAME", help="LLM that words the summary; unset: a template does"),
+    ] = None,
+    summary_url: Annotated[
+        str | None,
+        typer.Option("--summary-url", metavar="URL", help="its OpenAI-compatible endpoint; unset: OPENAI_BASE_URL"),
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="longest answer in tokens")] = 128,
     engine: Annotated[
         Literal["transformers", "vllm"], typer.Option("--engine", help="what runs the explaining model")
@@ -96,6 +107,7 @@ def detect(
     from pipeline.infer.settings import DetectSettings
     from pipeline.video.live import SCHEMES, is_live
 
+    summariser = _summariser(summary_model, summary_url)
     entries = [*(videos or []), *(file or [])]
     if not entries:
         raise SetupError("no VIDEO given")
@@ -137,7 +149,9 @@ def detect(
         if target is not None and len(found) > 1 and _NAME not in target and not _is_folder(target):
             raise SetupError(f"{option} {target}: for several videos name a folder (ending in /), or put {_NAME} in")
     failed = len(faults) + (
-        _run(settings, found, outputs, ask or [], chat=chat, as_json=as_json, notify=notify) if found else 0
+        _run(settings, found, outputs, ask or [], chat=chat, as_json=as_json, notify=notify, summariser=summariser)
+        if found
+        else 0
     )
     if failed:
         raise DataError(f"{failed} of {len(found) + len(faults)} videos could not be used")
@@ -174,6 +188,7 @@ def _run(
     chat: bool,
     as_json: bool,
     notify: str | None,
+    summariser: _Summariser | None,
 ) -> int:
     """Detect in every video and print what was found at once; return how many could not be used."""
     from flows.notify import notifying
@@ -181,7 +196,7 @@ def _run(
 
     detector = Detector(settings)
     with notifying(notify) as tell:
-        return _run_each(detector, videos, outputs, ask, tell, chat=chat, as_json=as_json)
+        return _run_each(detector, videos, outputs, ask, tell, chat=chat, as_json=as_json, summariser=summariser)
 
 
 def _run_each(
@@ -193,16 +208,21 @@ def _run_each(
     *,
     chat: bool,
     as_json: bool,
+    summariser: _Summariser | None,
 ) -> int:
     failed = 0
     for video in videos:
         sheet = None if as_json else _Sheet(f"{video.path}:" if len(videos) > 1 else None)
         try:
             found = _detect(detector, video.path, sheet, tell)
+            summary = _summary(found, summariser)
+            if sheet is not None and summary is not None:
+                sheet.line(f"summary: {summary}")
             history = _opening(detector, found)
             asked = [(question, _answer(detector, found, question, history)) for question in ask]
             if sheet is None:
-                extra = {"asked": [{"question": q, "answer": a} for q, a in asked]} if ask else {}
+                extra: dict[str, Any] = {"summary": summary}
+                extra |= {"asked": [{"question": q, "answer": a} for q, a in asked]} if ask else {}
                 _say(json.dumps(found.as_json() | extra, ensure_ascii=False))
             else:
                 for question, answer in asked:
@@ -218,6 +238,18 @@ def _run_each(
         if chat:
             _chat(detector, found, history)
     return failed
+
+
+def _summariser(model: str | None, url: str | None) -> _Summariser | None:
+    if url is not None and model is None:
+        raise SetupError(f"--summary-url {url} needs --summary-model: the name of a model of the endpoint")
+    return None if model is None else (model, url)
+
+
+def _summary(found: Detection, summariser: _Summariser | None) -> str | None:
+    from pipeline.infer.summary import summarise, summarise_by_llm
+
+    return summarise(found) if summariser is None else summarise_by_llm(found, *summariser)
 
 
 def _write(found: Detection, name: str, detector: Detector, outputs: _Outputs) -> None:

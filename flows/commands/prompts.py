@@ -78,10 +78,11 @@ def _values(settings: list[str]) -> dict[str, str]:
 
 def _messages_of_clip(url: str, clip_id: str, task_name: str) -> list[Message]:
     from flows.plan import read_run_config
-    from pipeline.models.base import SynthesisRequest
+    from pipeline.models.base import SynthesisRequest, TimedEvent
     from pipeline.models.chat.drafts import write_messages
-    from pipeline.questions import choose_question
-    from pipeline.records import Task
+    from pipeline.questions import LEVEL_QUESTIONS, LEVEL_TASKS, QUESTIONS, choose_question
+    from pipeline.records import Level, Task
+    from pipeline.stages.levels import events_within, spans_with_members
     from pipeline.workspace import Workspace
 
     if task_name not in set(Task):
@@ -97,8 +98,17 @@ def _messages_of_clip(url: str, clip_id: str, task_name: str) -> list[Message]:
         near = difflib.get_close_matches(clip_id, known, n=1, cutoff=0.0)
         hint = f"; the nearest is {near[0]}" if near else ""
         raise DataError(f"{url}: no clip {clip_id!r} in it{hint}")
-    caption = workspace.captions.lookup("clip_id").get(clip_id)
+    caption = workspace.all_captions.lookup("clip_id").get(clip_id)
     if caption is None:
         raise DataError(f"{url}: clip {clip_id} has no caption; run the build, or see why in holmes status")
-    question = choose_question(task, clip_id, config.synthesize.seed)
-    return write_messages(SynthesisRequest(clip=clip, caption=caption, task=task, question=question))[1]
+    events: tuple[TimedEvent, ...] = ()
+    folder = QUESTIONS
+    if clip.level is not Level.CLIP:
+        if task not in LEVEL_TASKS:
+            raise SetupError(f"--task {task_name}: asked of clips alone; {clip_id} is of level {clip.level}")
+        folder, gap_s = LEVEL_QUESTIONS, config.synthesize.event_gap_s
+        found = (members for span, members in spans_with_members(workspace, gap_s) if span.clip_id == clip_id)
+        events = events_within(clip, next(found), gap_s)
+    question = choose_question(task, clip_id, config.synthesize.seed, folder)
+    request = SynthesisRequest(clip=clip, caption=caption, task=task, question=question, events=events)
+    return write_messages(request)[1]

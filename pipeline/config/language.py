@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.section import Seconds, Section, operational, plugin_name
 from pipeline.plugins import CAPTIONERS, SYNTHESIZERS
-from pipeline.records import Task
+from pipeline.records import Level, Task
 
 
 class EndpointConfig(Section):
@@ -139,6 +139,14 @@ class SynthesizeConfig(EndpointConfig):
     options: dict[str, Any] = Field({}, description="package:name: settings of that synthesizer")
     tasks: list[Task] = Field(
         [Task.JUDGE_EXPLAIN, Task.DESCRIPTION], min_length=1, description="tasks written for every clip"
+    )
+    levels: list[Level] = Field(
+        [Level.CLIP],
+        min_length=1,
+        description="what rows are about: clip; event, the clips of one event in their order; video, all of its events",
+    )
+    event_gap_s: float = Field(
+        5.0, ge=0, description="event, video: clips of one class that are at most this far apart are one event, in s"
     )
     model: str | None = Field(None, description="openai: name of the model; hf: model id or folder")
     revision: str | None = Field(None, description="hf: revision of the model")

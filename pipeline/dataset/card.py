@@ -26,8 +26,13 @@ def write_card(
     *,
     title: str,
     clips_files: str,
+    features: Any = None,
 ) -> None:
-    """Write README.md and figures/ into a dataset folder whose shards are finished."""
+    """Write README.md and figures/ into a dataset folder whose shards are finished.
+
+    `clips_files` is `encode`, `reference`, or `none` where there is no footage; `features` are the Hugging Face
+    features of the columns, None those of a dataset.
+    """
     import jinja2
 
     draw_figures(folder / "figures", stats)
@@ -37,7 +42,7 @@ def write_card(
     environment.filters["cell"] = _cell
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     text = template.render(
-        header=_header(folder, stats, shards, config, title),
+        header=_header(folder, stats, shards, config, title=title, features=features or layout.features()),
         title=title,
         stats=stats,
         normal=NORMAL,
@@ -94,7 +99,13 @@ def _unframe(axes: Any) -> None:
 
 
 def _header(
-    folder: Path, stats: Mapping[str, Any], shards: Sequence[WrittenShard], config: ExportConfig, title: str
+    folder: Path,
+    stats: Mapping[str, Any],
+    shards: Sequence[WrittenShard],
+    config: ExportConfig,
+    *,
+    title: str,
+    features: Any,
 ) -> str:
     from datasets import DatasetInfo, SplitDict
     from datasets.info import DatasetInfosDict
@@ -119,7 +130,7 @@ def _header(
         size = sum(shard.uncompressed_bytes for shard in shards if shard.name.startswith(f"{split}-"))
         splits[split] = {"name": split, "num_bytes": size, "num_examples": counts["rows"]}
     info = DatasetInfo(
-        features=layout.features(),
+        features=features,
         splits=SplitDict.from_split_dict(splits),
         dataset_size=sum(shard.uncompressed_bytes for shard in shards),
         download_size=sum((folder / "data" / shard.name).stat().st_size for shard in shards),

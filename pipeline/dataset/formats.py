@@ -21,6 +21,7 @@ from typing import IO, Any
 from pipeline.dataset import layout
 from pipeline.errors import ConfigError, DataError, SetupError
 from pipeline.plugins import EXPORT_FORMATS, find_plugin
+from pipeline.records import Level
 from pipeline.storage import TEMPORARY, describe_os_error
 
 # Items of one tar file: at some hundred kilobytes a clip, a file of a few hundred megabytes.
@@ -28,7 +29,7 @@ TAR_ITEMS = 1000
 
 _VIDEO_PLACE = "<video>"
 _SAMPLE_COLUMNS = (
-    "id", "source_video", "start_s", "end_s", "label", "is_anomaly", "task", "question", "answer", "messages",
+    "id", "source_video", "start_s", "end_s", "label", "is_anomaly", "level", "task", "question", "answer", "messages",
     "caption", "glance_time_s",
 )  # fmt: skip
 Row = Mapping[str, Any]
@@ -263,7 +264,8 @@ def _clip_bytes(folder: Path, row: Row) -> bytes:
 
 def _require_clip(folder: Path, row: Row) -> None:
     content, path = row["video"]["bytes"], row["video"]["path"]
-    if content is None and not str(path).startswith(layout.CLIP_FOLDER):
+    # Of a whole video the file is the clip.
+    if content is None and not str(path).startswith(layout.CLIP_FOLDER) and row.get("level") != Level.VIDEO:
         raise DataError(
             f"{folder}: row {row['id']}: {path} is a whole source video, no clip; build with clips.files=encode"
         )

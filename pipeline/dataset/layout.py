@@ -69,6 +69,7 @@ def features() -> Any:
             "end_s": number,
             "label": text,
             "is_anomaly": Value("bool"),
+            "level": text,
             "task": text,
             "question": text,
             "answer": text,

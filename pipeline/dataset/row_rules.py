@@ -11,10 +11,10 @@ import pyarrow.compute as pc
 
 from pipeline.dataset.findings import Findings
 from pipeline.quality.rules import stated_verdicts
-from pipeline.records import NORMAL, Decision, Task
+from pipeline.records import NORMAL, Decision, Level, Task
 
 _REQUIRED_TEXTS = (
-    "id", "source_video", "label", "task", "question", "answer", "caption", "captioner", "llm", "verdict",
+    "id", "source_video", "label", "level", "task", "question", "answer", "caption", "captioner", "llm", "verdict",
     "reviewer", "fingerprint",
 )  # fmt: skip
 _NEVER_NULL = ("video", "start_s", "end_s", "is_anomaly", "messages", "prompt_hash")
@@ -141,6 +141,10 @@ def _rules() -> Iterator[_Rule]:
     yield _Rule(
         "task", f"task must be one of {', '.join(Task)}",
         lambda rows: pc.invert(pc.is_in(rows.column("task"), value_set=pa.array(map(str, Task)))), ("task",),
+    )  # fmt: skip
+    yield _Rule(
+        "level", f"level must be one of {', '.join(Level)}",
+        lambda rows: pc.invert(pc.is_in(rows.column("level"), value_set=pa.array(map(str, Level)))), ("level",),
     )  # fmt: skip
     yield _Rule(
         "verdict", f"verdict must be one of {', '.join(_KEPT)}",

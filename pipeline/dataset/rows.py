@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from pipeline.dataset import layout
 from pipeline.errors import DataError
-from pipeline.records import NORMAL, Decision, Task, digest
+from pipeline.records import NORMAL, Decision, Level, Task, digest
 from pipeline.workspace import Workspace
 
 # Rows that are sorted together in memory: at some kilobytes of text each, tens of megabytes.
@@ -146,7 +146,7 @@ def _load_clips(workspace: Workspace, split_of: Mapping[str, str], clips_files: 
     clips = _columns(
         workspace.clips,
         "clip_id", "video_id", "start_s", "end_s", "start_frame", "end_frame", "label", "glance_time_s",
-        "anomaly_score", "fingerprint",
+        "anomaly_score", "method", "fingerprint",
     )  # fmt: skip
     clips = clips.filter(pc.is_in(clips.column("video_id"), value_set=pa.array(list(split_of), pa.string())))
     splits = pa.array([split_of[video_id] for video_id in clips.column("video_id").to_pylist()], pa.string())
@@ -156,7 +156,7 @@ def _load_clips(workspace: Workspace, split_of: Mapping[str, str], clips_files: 
     order = ("split_order", "video_id", "start_frame", "end_frame", "clip_id")
     clips = clips.sort_by([(name, "ascending") for name in order])
     # The texts come last, in the order that they will keep: they are most of the bytes, and sorting copies.
-    captions = _columns(workspace.captions, "clip_id", "text", "captioner", "agreement", "fingerprint")
+    captions = _columns(workspace.all_captions, "clip_id", "text", "captioner", "agreement", "fingerprint")
     caption = pc.index_in(clips.column("clip_id"), value_set=captions.column("clip_id"))
     complete = pc.is_valid(caption)
     clips, captions = clips.filter(complete), captions.take(caption.filter(complete))
@@ -164,9 +164,10 @@ def _load_clips(workspace: Workspace, split_of: Mapping[str, str], clips_files: 
     videos = videos.take(pc.index_in(clips.column("video_id"), value_set=videos.column("video_id")))
     if clips_files == "encode":
         paths = pc.binary_join_element_wise(layout.CLIP_FOLDER, clips.column("clip_id"), ".mp4", "")
+        # A whole video has its own file.
+        paths = pc.if_else(pc.equal(clips.column("method"), Level.VIDEO.value), _sources(workspace, videos), paths)
     else:
-        root = workspace.storage.root
-        paths = pa.array([_relative(path, root) for path in videos.column("path").to_pylist()], pa.string())
+        paths = _sources(workspace, videos)
     made_by = [table.column("fingerprint") for table in (videos, clips, captions)]
     return (
         clips.drop_columns(["fingerprint", "split_order"])
@@ -176,6 +177,11 @@ def _load_clips(workspace: Workspace, split_of: Mapping[str, str], clips_files: 
         .append_column("made_by", pc.binary_join_element_wise(*made_by, "/"))
         .append_column("path", paths)
     )
+
+
+def _sources(workspace: Workspace, videos: pa.Table) -> pa.Array:
+    root = workspace.storage.root
+    return pa.array([_relative(path, root) for path in videos.column("path").to_pylist()], pa.string())
 
 
 def _relative(path: str, root: str) -> str:
@@ -193,6 +199,7 @@ def _to_rows(pairs: pa.Table, clips: pa.Table, verdicts: pa.Table) -> pa.Table:
         "video": _videos(clips.column("path")),
         "source_video": clips.column("video_id"),
         "is_anomaly": pc.not_equal(clips.column("label"), NORMAL),
+        "level": _levels(clips.column("method")),
         "task": pairs.column("task"),
         "question": questions,
         "answer": answers,
@@ -213,6 +220,11 @@ def _to_rows(pairs: pa.Table, clips: pa.Table, verdicts: pa.Table) -> pa.Table:
     values |= {name: clips.column(name) for name in same_name}
     schema = layout.schema()
     return pa.table([values[name] for name in schema.names], schema=schema)
+
+
+def _levels(methods: pa.ChunkedArray) -> pa.ChunkedArray:
+    other = pc.is_in(methods, value_set=pa.array([Level.EVENT.value, Level.VIDEO.value]))
+    return pc.if_else(other, methods, Level.CLIP.value)
 
 
 def _videos(paths: pa.ChunkedArray) -> pa.Array:

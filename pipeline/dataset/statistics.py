@@ -18,7 +18,7 @@ SIDES = ("abnormal", "normal")
 
 _OPENING_WORDS = 4
 _BINS = 20
-_COUNTED = ("split", "task", "verdict", "captioner", "llm")
+_COUNTED = ("split", "level", "task", "verdict", "captioner", "llm")
 _Floats = npt.NDArray[np.float64]
 
 
@@ -72,6 +72,7 @@ class DatasetStatistics:
             "clip_hours": round(float(lengths_s.sum()) / 3600, 6),
             "splits": {split: self._of_split(clips, split) for split in SPLITS if self._counts["split"][split]},
             "labels": self._of_labels(clips),
+            "levels": _ranked(self._counts["level"]),
             "tasks": _ranked(self._counts["task"]),
             "verdicts": _ranked(self._counts["verdict"]),
             "captioners": _ranked(self._counts["captioner"]),

@@ -19,7 +19,7 @@ from pipeline.errors import DataError
 from pipeline.workspace import Workspace
 
 _COMPARED = (
-    "source_video", "start_s", "end_s", "label", "task", "question", "answer", "caption", "captioner",
+    "source_video", "start_s", "end_s", "label", "level", "task", "question", "answer", "caption", "captioner",
     "caption_agreement", "llm", "prompt_hash", "glance_time_s", "anomaly_score", "verdict", "reviewer", "reviewed_at",
     "original_answer",
 )  # fmt: skip

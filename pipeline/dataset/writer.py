@@ -35,16 +35,25 @@ class ShardWriter:
         rows_per_shard: rows after which a new file begins.
         row_group_rows: most rows of a row group.
         embed_from: folder that `video.path` is relative to, if the files' bytes are to be embedded.
+        schema: of the rows; None is that of a dataset.
     """
 
     def __init__(
-        self, folder: Path, split: str, *, rows_per_shard: int, row_group_rows: int, embed_from: Path | None = None
+        self,
+        folder: Path,
+        split: str,
+        *,
+        rows_per_shard: int,
+        row_group_rows: int,
+        embed_from: Path | None = None,
+        schema: pa.Schema | None = None,
     ) -> None:
         self._folder = folder
         self._split = split
         self._rows_per_shard = rows_per_shard
         self._row_group_rows = row_group_rows
         self._embed_from = embed_from
+        self._schema = schema or layout.schema()
         self._writer: pq.ParquetWriter | None = None
         self._shards: list[WrittenShard] = []
         self._rows = 0
@@ -84,7 +93,7 @@ class ShardWriter:
     def _write_group(self, rows: pa.Table) -> None:
         if self._writer is None:
             path = self._folder / self._unfinished_name()
-            self._writer = pq.ParquetWriter(path, layout.schema(), compression="zstd")
+            self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
         self._writer.write_table(rows, row_group_size=rows.num_rows)
         self._rows += rows.num_rows
         if self._embed_from is not None:

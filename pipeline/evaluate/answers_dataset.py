@@ -8,14 +8,14 @@ from typing import Any
 from pipeline.dataset.layout import CLIP_FOLDER, SPLITS, dataset_folder_of, read_rows
 from pipeline.errors import DataError, SetupError
 from pipeline.evaluate.answers import Reference
-from pipeline.records import Task
+from pipeline.records import Level, Task
 from pipeline.storage import describe_os_error, write_atomically
 
-_COLUMNS = ("id", "video.path", "start_s", "end_s", "label", "is_anomaly", "task", "question", "answer")
+_COLUMNS = ("id", "video.path", "start_s", "end_s", "label", "is_anomaly", "level", "task", "question", "answer")
 
 
 def read_dataset_references(path: Path, split: str) -> list[Reference]:
-    """Return the rows of a split as references, all of the level `clip`; `judge_explain` alone asks for a verdict.
+    """Return the rows of a split as references of their levels; `judge_explain` alone asks for a verdict.
 
     The video of an embedded clip is a bare file name: `write_embedded_clips` makes the files.
 
@@ -36,7 +36,8 @@ def read_dataset_references(path: Path, split: str) -> list[Reference]:
         references.append(
             Reference(
                 id=row["id"],
-                level="clip",
+                # Datasets of earlier versions are about clips alone.
+                level=row.get("level", Level.CLIP.value),
                 task=row["task"],
                 question=row["question"],
                 answer=row["answer"],

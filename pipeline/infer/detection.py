@@ -99,6 +99,8 @@ class Detection:
 
     def as_json(self) -> dict[str, Any]:
         """Return what `holmes detect --json` prints for the video."""
+        from pipeline.infer.summary import summarise
+
         return {
             "video": self.video,
             "fps": round(self.fps, 3),
@@ -113,6 +115,7 @@ class Detection:
                 "times_s": np.round(self.times_s, 3).tolist(),
                 "values": np.round(self.scores.astype(np.float64), 4).tolist(),
             },
+            "summary": summarise(self),
         }
 
 

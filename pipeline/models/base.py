@@ -84,14 +84,36 @@ class Captioner(Protocol):
         ...
 
 
+@runtime_checkable
+class TellsLevels(Protocol):
+    """A captioner that knows texts about whole events and videos, not only about clips."""
+
+    def level_caption(self, span: EventClip) -> Caption | None:
+        """Return what is known of an event or a video, None where that is nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TimedEvent:
+    """An event of one class in [start_s, end_s) of what is shown."""
+
+    start_s: float
+    end_s: float
+    label: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SynthesisRequest:
-    """A clip with its caption, the task and the question whose answer is to be written."""
+    """A clip with its caption, the task and the question whose answer is to be written.
+
+    `events` are those of a clip of another level, an event or a whole video, with their times in it.
+    """
 
     clip: EventClip
     caption: Caption
     task: Task
     question: str
+    events: tuple[TimedEvent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass
 
 from pipeline.errors import RecordError
 from pipeline.models.base import CaptionRequest
-from pipeline.records import Caption, EventClip, Reason
+from pipeline.records import Caption, EventClip, Level, Reason
 
 _MAX_SENTENCES = 3
 _MIN_OVERLAP = 0.5
@@ -25,6 +25,8 @@ class TimedSentence:
     start_s: float
     end_s: float
     text: str
+    level: Level | None = None
+    """What it was written about, where the source tells clips, events and videos apart."""
 
 
 class HumanCaptioner:
@@ -39,7 +41,7 @@ class HumanCaptioner:
         }
 
     def identity(self) -> Mapping[str, object]:
-        return {"version": 2, "max_sentences": _MAX_SENTENCES, "min_overlap": [_MIN_OVERLAP, _LEAST_OVERLAP]}
+        return {"version": 3, "max_sentences": _MAX_SENTENCES, "min_overlap": [_MIN_OVERLAP, _LEAST_OVERLAP]}
 
     def evidence_of(self, request: CaptionRequest) -> object:
         # The video's sentences and no others: a new file about other videos remakes nothing here.
@@ -49,11 +51,23 @@ class HumanCaptioner:
         for request in requests:
             yield self._caption(request.clip)
 
+    def level_caption(self, span: EventClip) -> Caption | None:
+        """Return what was written about a whole video, or about the events in the span of one; None where nothing."""
+        known = [s for s in self._sentences.get(span.video_id, []) if s.level is span.level]
+        if span.level is not Level.VIDEO:
+            known = [s for s in known if _overlap(span, s) >= _MIN_OVERLAP * min(_length(s), span.end_s - span.start_s)]
+        if not known:
+            return None
+        text = " ".join(_sentence(s.text) for s in known[:_MAX_SENTENCES])
+        return Caption(clip_id=span.clip_id, text=text, captioner=self.name, prompt_hash=None)
+
     def _caption(self, clip: EventClip) -> Caption | RecordError:
         known = self._sentences.get(clip.video_id, [])
         if not known:
             return RecordError(Reason.NO_CAPTION, f"{clip.clip_id}: no sentence about video {clip.video_id}")
-        if not (about := _about(clip, known)):
+        of_clips = [sentence for sentence in known if sentence.level in (None, Level.CLIP)]
+        # What was written about a whole event or video judges it, and tells what is not seen in the clip.
+        if not (about := _about(clip, of_clips) or _about(clip, known)):
             nearest = min(known, key=lambda s: max(s.start_s - clip.end_s, clip.start_s - s.end_s))
             return RecordError(
                 Reason.NO_CAPTION,

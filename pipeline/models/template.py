@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import permutations
 from typing import TypeVar
 
@@ -17,8 +18,9 @@ from pipeline.config import SynthesizeConfig
 from pipeline.errors import RecordError
 from pipeline.models.base import Draft, SynthesisRequest
 from pipeline.models.sentences import can_continue, join_clause, split_sentences, tidy
+from pipeline.models.timed import parts_of, say_events, tell
 from pipeline.quality.conflicts import supports_class, without_events
-from pipeline.records import NORMAL, Reason, Task, digest
+from pipeline.records import NORMAL, Level, Reason, Task, digest
 from pipeline.taxonomy import describe_class, load_taxonomies
 from pipeline.workspace import Workspace
 
@@ -124,6 +126,9 @@ _UNSEEN: Mapping[str, tuple[str, ...]] = {
 # Of a normal clip of whose caption nothing is left.
 _NOTHING_LEFT = "The video shows {event}."
 
+_LEVELS_CODE = 1
+"""Raised where the answers about events and videos change."""
+
 # How the caption may begin where its first word can be written small.
 _OPENINGS = ("", "Here, ", "As can be seen, ", "One can see that ")
 
@@ -151,12 +156,14 @@ class TemplateSynthesizer:
 
     def __init__(self, config: SynthesizeConfig) -> None:
         self._seed = config.seed
+        self._has_levels = config.levels != [Level.CLIP]
         self._hash = digest("template", _WORDINGS, _UNSEEN, _NOTHING_LEFT, _OPENINGS, _SECOND_REASON)
 
     def identity(self) -> Mapping[str, object]:
         """Return what decides the text: the wordings, the classes of the taxonomies and the seed of the choice."""
         classes = {name: taxonomy.model_dump(include={"classes"}) for name, taxonomy in load_taxonomies().items()}
-        return {"wordings": self._hash, "classes": digest(classes), "seed": self._seed}
+        told = {"levels": _LEVELS_CODE} if self._has_levels else {}
+        return {"wordings": self._hash, "classes": digest(classes), "seed": self._seed, **told}
 
     def synthesize(self, requests: Iterable[SynthesisRequest]) -> Iterator[Draft | RecordError]:
         """Yield one draft per request; an empty caption is a fault."""
@@ -176,17 +183,23 @@ class TemplateSynthesizer:
         polarity = "normal" if label == NORMAL else "abnormal"
         reasons = entry.why if len(entry.why) > 1 else (*entry.why, _SECOND_REASON[polarity])
         why, more = draw(list(permutations(reasons, 2)))
-        shown, sentences = _read_caption(_fitting(request.caption.text, label))
+        event = entry.phrase
+        if request.clip.level is Level.CLIP:
+            shown, sentences = _read_caption(_fitting(request.caption.text, label))
+        else:
+            shown, sentences = "", _told(request)
+            if request.clip.level is Level.VIDEO and request.events:
+                event = say_events(request.events)
         wording = draw(_WORDINGS[f"{task}/{polarity}{'/shown' if shown else ''}"])
         if not supports_class(label, request.caption.text, request.caption.captioner):
-            shown, sentences = "", tidy(request.caption.text)
+            shown, sentences = "", _told(request)
             wording = draw(_UNSEEN[task])
         elif wording == "{scene}" and not sentences:
             wording = _NOTHING_LEFT
         opening = draw(_OPENINGS)
         if not shown and can_continue(sentences):
             sentences = join_clause(opening, sentences)
-        answer = wording.format(event=entry.phrase, why=why, more=more, shown=shown, scene=sentences)
+        answer = wording.format(event=event, why=why, more=more, shown=shown, scene=sentences)
         return " ".join(answer.split())
 
 
@@ -199,6 +212,16 @@ class _Draw:
     def __call__(self, options: Sequence[_T]) -> _T:
         self._number, place = divmod(self._number, len(options))
         return options[place]
+
+
+def _told(request: SynthesisRequest) -> str:
+    """Return the caption in sentences; of an event or a video a few of them, each with its time."""
+    text, label = request.caption.text, request.clip.label
+    parts = parts_of(text)
+    if not parts:
+        return tidy(text) if label != NORMAL else _fitting(text, label)
+    fitting = [replace(part, text=_fitting(part.text, label)) for part in parts]
+    return tell([part for part in fitting if part.text])
 
 
 def _fitting(text: str, label: str) -> str:

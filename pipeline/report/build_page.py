@@ -135,7 +135,7 @@ def _chart(distribution: Mapping[str, Any], title: str, unit: str) -> Any:
 def _tables(workspace: Workspace) -> tuple[Any, ...]:
     return (
         workspace.videos, workspace.glances, workspace.clips,
-        workspace.captions, workspace.pairs, workspace.verdicts,
+        workspace.captions, *workspace.tables_of_levels, workspace.pairs, workspace.verdicts,
     )  # fmt: skip
 
 

@@ -51,7 +51,7 @@ class ReviewItems:
         self._workspace = workspace
         self._pairs = workspace.pairs.lookup("pair_id")
         self._clips = workspace.clips.lookup("clip_id")
-        self._captions = workspace.captions.lookup("clip_id")
+        self._captions = workspace.all_captions.lookup("clip_id")
         self._videos = workspace.videos.lookup("video_id")
         self._doubts = doubts(workspace)
         self._clip_files = frozenset(workspace.storage.list("clips"))
@@ -137,7 +137,7 @@ def doubts(workspace: Workspace) -> dict[str, str]:
 
 def _agreement(workspace: Workspace) -> dict[str, float]:
     """Return the agreement of the captions of pairs, where they have one."""
-    captions = workspace.captions.arrow(["clip_id", "agreement"]).to_pylist()
+    captions = workspace.all_captions.arrow(["clip_id", "agreement"]).to_pylist()
     of_clip = {row["clip_id"]: row["agreement"] for row in captions if row["agreement"] is not None}
     pairs = workspace.pairs.arrow(["pair_id", "clip_id"]).to_pylist() if of_clip else []
     return {row["pair_id"]: of_clip[row["clip_id"]] for row in pairs if row["clip_id"] in of_clip}

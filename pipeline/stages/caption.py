@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.errors import RecordError
 from pipeline.models.base import Captioner, CaptionRequest, Pays, Spending
-from pipeline.records import Caption, Reason, digest
+from pipeline.records import Caption, Level, Reason, digest
 from pipeline.schema import content_key
 from pipeline.stages.base import Outcome, TableOnly, Unit, in_step, outcome_of
 from pipeline.workspace import Workspace
@@ -33,6 +33,9 @@ class CaptionStage(TableOnly):
             for video in self._workspace.videos.records()
         }
         for clip in self._workspace.clips.records():
+            if clip.level is not Level.CLIP:
+                # The levels stage tells these by their clips.
+                continue
             video, video_key = videos[clip.video_id]
             request = CaptionRequest(clip=clip, video=video)
             key = digest(content_key(clip), video_key, self._captioner.evidence_of(request))

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import ClipsConfig, VideoConfig
 from pipeline.errors import RecordError
-from pipeline.records import EventClip, Glance, Reason, Scores, Video, digest, told_spans
+from pipeline.records import EventClip, Glance, Level, Reason, Scores, Video, digest, told_spans
 from pipeline.schema import content_key
 from pipeline.stages.array_files import ArrayFiles
 from pipeline.stages.base import Outcome, Unit, in_step
 from pipeline.stages.clip_plan import ClipPlan, ClipPlanner, Rejects, VideoGlances
+from pipeline.stages.levels import spans_of
 from pipeline.stages.windows import LengthProfile
 from pipeline.workspace import Workspace
 
@@ -33,13 +34,15 @@ _PROFILE = "tables/clips/_lengths.json"
 class CutJob:
     """What a worker needs to make the clips of one video; `folder` is None where no files are wanted.
 
-    `min_s` is the least that a lost stretch may leave of a clip.
+    `min_s` is the least that a lost stretch may leave of a clip; `levels` and `gap_s` are as for `spans_of`.
     """
 
     video: Video
     plan: ClipPlan
     folder: Path | None
     min_s: float
+    levels: tuple[Level, ...] = ()
+    gap_s: float = 0.0
 
 
 class ClipsStage:
@@ -49,12 +52,21 @@ class ClipsStage:
     record_type = EventClip
 
     def __init__(
-        self, workspace: Workspace, config: ClipsConfig, video: VideoConfig, *, unlabelled_is_normal: bool = False
+        self,
+        workspace: Workspace,
+        config: ClipsConfig,
+        video: VideoConfig,
+        *,
+        unlabelled_is_normal: bool = False,
+        levels: Iterable[Level] = (),
+        gap_s: float = 0.0,
     ) -> None:
         self._workspace = workspace
         self._config = config
         self._video = video
         self._unlabelled_is_normal = unlabelled_is_normal
+        self._levels = tuple(sorted(set(levels) - {Level.CLIP}))
+        self._gap_s = gap_s
         self._planner = ClipPlanner(config, workspace.storage, unlabelled_is_normal=unlabelled_is_normal)
         self._files = ArrayFiles(workspace, "clips")
         self._measured: tuple[dict[str, str], LengthProfile] | None = None
@@ -64,6 +76,7 @@ class ClipsStage:
             "code": 3,
             **self._config.identity(),
             "unlabelled_is_normal": self._unlabelled_is_normal,
+            **({"levels": self._levels, "gap_s": self._gap_s} if self._levels else {}),
         }
 
     def units(self) -> Iterator[Unit[VideoGlances]]:
@@ -91,7 +104,10 @@ class ClipsStage:
 
         def job(item: VideoGlances) -> CutJob:
             plan = self._planner.plan(item, profile)
-            return CutJob(video=item.video, plan=plan, folder=folder, min_s=self._config.min_s)
+            return CutJob(
+                video=item.video, plan=plan, folder=folder, min_s=self._config.min_s, levels=self._levels,
+                gap_s=self._gap_s,
+            )  # fmt: skip
 
         with VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool:
             for unit, made in in_step(units, lambda items: pool.map(make_clips, map(job, items))):
@@ -105,7 +121,8 @@ class ClipsStage:
 
     def is_intact(self, row: EventClip) -> bool:
         """Tell whether a clip's file is there, where files are wanted."""
-        return self._config.files == "reference" or self._files.has(self._workspace.clip_file(row.clip_id))
+        needs_none = self._config.files == "reference" or row.level is Level.VIDEO
+        return needs_none or self._files.has(self._workspace.clip_file(row.clip_id))
 
     def finish(self) -> None:
         """Remove files that belong to no clip: those of settings that are gone, and remains of killed runs."""
@@ -171,30 +188,39 @@ def make_clips(job: CutJob) -> tuple[list[EventClip], Rejects]:
     places = ClipPlaces(job.video, job.plan, timeline, job.min_s)
     if job.folder is not None:
         _cut(job, job.folder, places, timeline)
-    return list(places.clips.values()), places.rejected
+    spans = spans_of(job.video, list(places.clips.values()), job.levels, job.gap_s, timeline.num_frames)
+    if job.folder is not None:
+        # Apart from the clips, whose files are then the same whatever levels there are.
+        for clip_id, fault in _faults_of(
+            job, job.folder, [span for span in spans if span.level is Level.EVENT]
+        ).items():
+            places.rejected.append((clip_id, fault))
+            spans = [span for span in spans if span.clip_id != clip_id]
+    return [*places.clips.values(), *spans], places.rejected
+
+
+def _faults_of(job: CutJob, folder: Path, clips: Iterable[EventClip]) -> dict[str, RecordError]:
+    """Cut the files of clips in one pass and return why there is none of some, by id."""
+    from pipeline.video.cut import ClipSpan, cut_clips
+
+    spans = {clip.clip_id: ClipSpan(clip.start_frame, clip.end_frame, folder / f"{clip.clip_id}.mp4") for clip in clips}
+    outcomes = cut_clips(job.video.path, list(spans.values())) if spans else []
+    made = zip(spans, outcomes, strict=True)
+    return {clip_id: outcome for clip_id, outcome in made if isinstance(outcome, RecordError)}
 
 
 def _cut(job: CutJob, folder: Path, places: ClipPlaces, timeline: Timeline) -> None:
     """Cut the files of the clips; those in which ingest overlooked a loss end there."""
-    from pipeline.video.cut import ClipSpan, cut_clips
     from pipeline.video.losses import find_losses
     from pipeline.video.pyav_decoder import LostFrameError
 
-    def faults_of(clips: Iterable[EventClip]) -> dict[str, RecordError]:
-        spans = {
-            clip.clip_id: ClipSpan(clip.start_frame, clip.end_frame, folder / f"{clip.clip_id}.mp4") for clip in clips
-        }
-        outcomes = cut_clips(job.video.path, list(spans.values())) if spans else []
-        made = zip(spans, outcomes, strict=True)
-        return {clip_id: outcome for clip_id, outcome in made if isinstance(outcome, RecordError)}
-
-    faults = faults_of(places.clips.values())
+    faults = _faults_of(job, folder, places.clips.values())
     unread = [clip_id for clip_id, fault in faults.items() if isinstance(fault, LostFrameError)]
     if unread:
         lost = find_losses(Path(job.video.path), timeline, is_damaged=True).spans
         found = told_spans([span for span in lost if span not in job.video.lost_spans])
         places.reject(job.video.video_id, RecordError(Reason.DECODE_FAILED, f"no picture: {found}; no clip holds that"))
-        again = faults_of(places.place_again(unread, lost))
+        again = _faults_of(job, folder, places.place_again(unread, lost))
         faults = {clip_id: fault for clip_id, fault in faults.items() if clip_id not in unread} | again
     for clip_id, fault in faults.items():
         places.reject(clip_id, fault)

@@ -148,7 +148,10 @@ def _identity(workspace: Workspace, config: ExportConfig, clips_files: ClipsFile
     paths = workspace.videos.arrow(["path"]).column("path").to_pylist() if clips_files == "reference" else []
     # Footage and clicks that moved say what they said, but for their places, of which only references are written.
     content = [_content(workspace.videos), _content(workspace.glances), sorted(paths)]
-    made = (workspace.splits, workspace.clips, workspace.captions, workspace.pairs, workspace.verdicts)
+    made = (
+        workspace.splits, workspace.clips, workspace.captions, *workspace.tables_of_levels, workspace.pairs,
+        workspace.verdicts,
+    )  # fmt: skip
     tables = [(table.name, table.digest()) for table in made]
     return digest(
         "export", CODE_VERSION, content, tables, config.identity(), config.name or workspace.name, clips_files
@@ -162,7 +165,7 @@ def _content(table: Table[Any]) -> str:
 def _tables(workspace: Workspace) -> tuple[Any, ...]:
     return (
         workspace.videos, workspace.glances, workspace.clips,
-        workspace.captions, workspace.pairs, workspace.verdicts,
+        workspace.captions, *workspace.tables_of_levels, workspace.pairs, workspace.verdicts,
     )  # fmt: skip
 
 

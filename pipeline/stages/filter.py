@@ -105,7 +105,7 @@ class FilterStage(TableOnly):
         clips = _clips(self._workspace)
         expected = Counter(clips[clip_id][0] for clip_id in clip_ids)
         verdicts, bad = self._read_verdicts(set(pairs.arrow(["pair_id"]).column("pair_id").to_pylist()))
-        captions = self._workspace.captions.lookup("clip_id")
+        captions = self._workspace.all_captions.lookup("clip_id")
 
         def caption_of(pair: InstructionPair) -> Caption:
             caption = captions.get(pair.clip_id)
@@ -158,7 +158,8 @@ class FilterStage(TableOnly):
 
     def _stored_crowded(self, verdicts: Mapping[str, Verdict]) -> dict[str, RecordError] | None:
         """Return what an earlier run found in the very same answers, None where there was none."""
-        tables = (self._workspace.pairs, self._workspace.captions, self._workspace.clips)
+        space = self._workspace
+        tables = [space.pairs, space.captions, space.clips, *space.tables_of_levels]
         self._crowded_from = digest(fingerprint_of(self), [table.digest() for table in tables], sorted(verdicts))
         stored = self._workspace.read_json(_CROWDED)
         if not isinstance(stored, dict) or stored.get("made_from") != self._crowded_from:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple
 from typing import Any
 
 from pipeline.errors import RecordError
-from pipeline.models.base import Draft, Pays, Spending, SynthesisRequest, Synthesizer
-from pipeline.questions import choose_question, questions_hash
-from pipeline.records import InstructionPair, Task, digest, readable_id
+from pipeline.models.base import Draft, Pays, Spending, SynthesisRequest, Synthesizer, TimedEvent
+from pipeline.questions import LEVEL_QUESTIONS, LEVEL_TASKS, QUESTIONS, choose_question, questions_hash
+from pipeline.records import InstructionPair, Level, Task, digest, readable_id
 from pipeline.schema import content_key
 from pipeline.stages.base import Outcome, TableOnly, Unit, in_step, outcome_of
+from pipeline.stages.levels import events_within, spans_with_members
 from pipeline.workspace import Workspace
 
 
@@ -20,11 +22,22 @@ class SynthesizeStage(TableOnly):
     name = "synthesize"
     record_type = InstructionPair
 
-    def __init__(self, workspace: Workspace, synthesizer: Synthesizer, tasks: Sequence[Task], seed: int) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        synthesizer: Synthesizer,
+        tasks: Sequence[Task],
+        seed: int,
+        *,
+        levels: Iterable[Level] = (Level.CLIP,),
+        gap_s: float = 0.0,
+    ) -> None:
         self._workspace = workspace
         self._synthesizer = synthesizer
         self._tasks = tasks
         self._seed = seed
+        self._levels = frozenset(levels)
+        self._gap_s = gap_s
 
     def identity(self) -> Mapping[str, Any]:
         return {
@@ -35,16 +48,28 @@ class SynthesizeStage(TableOnly):
         }
 
     def units(self) -> Iterator[Unit[SynthesisRequest]]:
-        captions = self._workspace.captions.lookup("clip_id")
+        captions = self._workspace.all_captions.lookup("clip_id")
+        events: dict[str, tuple[TimedEvent, ...]] = {}
+        if self._levels - {Level.CLIP}:
+            for span, members in spans_with_members(self._workspace, self._gap_s):
+                events[span.clip_id] = events_within(span, members, self._gap_s)
         for clip in self._workspace.clips.records():
+            if clip.level not in self._levels:
+                continue
             caption = captions.get(clip.clip_id)
             if caption is None:
                 # The caption stage has said why there is none.
                 continue
             content = digest(content_key(clip), content_key(caption))
-            for task in self._tasks:
+            tasks, folder = self._tasks, QUESTIONS
+            if clip.level is not Level.CLIP:
+                tasks = [task for task in tasks if task in LEVEL_TASKS]
+                folder = LEVEL_QUESTIONS
+                content = digest(content, list(map(astuple, events[clip.clip_id])), questions_hash(tasks, folder))
+            for task in tasks:
+                question = choose_question(task, clip.clip_id, self._seed, folder)
                 request = SynthesisRequest(
-                    clip=clip, caption=caption, task=task, question=choose_question(task, clip.clip_id, self._seed)
+                    clip=clip, caption=caption, task=task, question=question, events=events.get(clip.clip_id, ())
                 )
                 yield Unit(
                     key=digest(content, task.value), record_id=readable_id(clip.clip_id, task.value), payload=request

@@ -39,7 +39,8 @@ def _row(workspace: Path, split: str, number: int) -> dict[str, Any]:
         "id": name, "video": {"bytes": None, "path": f"../clips/{name}.mp4"}, "source_video": name,
         "start_s": 0.0, "end_s": 0.8, "label": "RoadAccidents" if is_anomaly else "Normal", "is_anomaly": is_anomaly,
         "task": "description" if is_description else "judge_explain", "question": question, "answer": answer,
-        "messages": [], "caption": "", "captioner": "", "caption_agreement": None, "llm": "", "prompt_hash": "",
+        "level": "clip", "messages": [],
+        "caption": "", "captioner": "", "caption_agreement": None, "llm": "", "prompt_hash": "",
         "glance_time_s": None, "anomaly_score": None, "verdict": "accept", "reviewer": "rules", "reviewed_at": None,
         "original_answer": None, "fingerprint": "",
     }  # fmt: skip

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from pipeline.errors import RecordError
-from pipeline.models.base import Draft, SynthesisRequest
+from pipeline.models.base import Draft, SynthesisRequest, TimedEvent
 from pipeline.models.chat.asking import REPAIR, ask_for, in_full
 from pipeline.models.chat.messages import Chat, ChatRequest
 from pipeline.models.chat.settings import ChatSettings
 from pipeline.models.replies import REPLIES, Reply, check_verdict, expected_judgement, quote, response_format
+from pipeline.models.timed import say_span
 from pipeline.prompts import Message, Prompt, load_prompt
 from pipeline.quality.rules import find_slip
-from pipeline.records import NORMAL, Reason, Task
+from pipeline.records import NORMAL, Level, Reason, Task
 from pipeline.taxonomy import describe_class
 
 _PROMPT_IDS: Mapping[Task, tuple[str, ...]] = {
@@ -27,22 +28,37 @@ _PROMPT_IDS: Mapping[Task, tuple[str, ...]] = {
 }
 
 
-def prompt_ids(tasks: Iterable[Task]) -> list[str]:
+_LEVEL_PROMPT_IDS: Mapping[Task, str] = {
+    Task.JUDGE_EXPLAIN: "level_judge_explain",
+    Task.DESCRIPTION: "level_description",
+    Task.ANALYSIS: "level_analysis",
+}
+"""Of events and whole videos, told by the captions of their clips."""
+
+
+def prompt_ids(tasks: Iterable[Task], levels: Iterable[Level] = (Level.CLIP,)) -> list[str]:
     """Return the ids of all prompts that these tasks can need, sorted."""
-    return sorted({REPAIR, *(prompt_id for task in tasks for prompt_id in _PROMPT_IDS[task])})
+    wanted = list(tasks)
+    ids = {REPAIR, *(prompt_id for task in wanted for prompt_id in _PROMPT_IDS[task])}
+    if set(levels) - {Level.CLIP}:
+        ids |= {_LEVEL_PROMPT_IDS[task] for task in wanted if task in _LEVEL_PROMPT_IDS}
+    return sorted(ids)
 
 
 def write_messages(request: SynthesisRequest) -> tuple[Prompt, list[Message]]:
     """Return the prompt of a request's task and label, and the messages that it makes of the request."""
     label = request.clip.label
     prompt_id = _PROMPT_IDS[request.task][0]
-    if request.task is Task.JUDGE_EXPLAIN:
+    if request.clip.level is not Level.CLIP:
+        prompt_id = _LEVEL_PROMPT_IDS[request.task]
+    elif request.task is Task.JUDGE_EXPLAIN:
         prompt_id = _PROMPT_IDS[request.task][label == NORMAL]
     prompt = load_prompt(prompt_id)
     values = {
         "caption": request.caption.text,
         "question": request.question,
         "label": say_label(label),
+        "events": say_timed(request.events) or say_label(label),
         "judgement": expected_judgement(label),
     }
     return prompt, prompt.render(**{name: values[name] for name in prompt.variables})
@@ -51,6 +67,11 @@ def write_messages(request: SynthesisRequest) -> tuple[Prompt, list[Message]]:
 def say_label(label: str) -> str:
     """Return a label as prompts name it: its class, and what that is."""
     return label if label == NORMAL else f"{label}: {describe_class(label).phrase}"
+
+
+def say_timed(events: Iterable[TimedEvent]) -> str:
+    """Return events as prompts name them: class and times, one a line."""
+    return "\n".join(f"{say_span(event.start_s, event.end_s)}: {say_label(event.label)}" for event in events)
 
 
 class Drafter:

@@ -34,7 +34,7 @@ class OpenAISynthesizer:
         else:
             self._runner = ChatRunner(settings, journal)
         self._drafter = Drafter(settings)
-        self._prompt_hashes = hash_prompts(prompt_ids(config.tasks))
+        self._prompt_hashes = hash_prompts(prompt_ids(config.tasks, config.levels))
 
     def identity(self) -> Mapping[str, object]:
         """Return model, prompts and sampling settings; where the endpoint runs and how it is called changes no text."""

@@ -54,7 +54,7 @@ class HfSynthesizer:
         self._drafter = Drafter(self._settings)
         self._journal = Journal(journal)
         self._account = Account()
-        self._prompt_hashes = hash_prompts(prompt_ids(config.tasks))
+        self._prompt_hashes = hash_prompts(prompt_ids(config.tasks, config.levels))
         self._model: TextModel | None = None
 
     def identity(self) -> Mapping[str, object]:

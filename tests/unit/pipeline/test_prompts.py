@@ -43,7 +43,17 @@ def test_all_prompts_of_the_engine_are_there_and_render() -> None:
 
 @pytest.mark.parametrize(
     "prompt_id",
-    ["judge_explain_abnormal", "judge_explain_normal", "description", "analysis", "caption_task", "judge_quality"],
+    [
+        "judge_explain_abnormal",
+        "judge_explain_normal",
+        "description",
+        "analysis",
+        "caption_task",
+        "judge_quality",
+        "level_judge_explain",
+        "level_description",
+        "level_analysis",
+    ],
 )
 def test_a_hostile_caption_stays_between_its_tags(prompt_id: str) -> None:
     prompt = load_prompt(prompt_id)

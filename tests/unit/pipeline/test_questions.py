@@ -6,13 +6,16 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import SetupError
-from pipeline.questions import QUESTIONS, choose_question, load_questions, questions_hash
+from pipeline.questions import LEVEL_QUESTIONS, LEVEL_TASKS, QUESTIONS, choose_question, load_questions, questions_hash
 from pipeline.records import Task
 
 
-@pytest.mark.parametrize("task", list(Task))
-def test_every_task_has_ten_questions_worded_differently(task: Task) -> None:
-    pool = load_questions(task)
+@pytest.mark.parametrize(
+    ("task", "folder"),
+    [*((task, QUESTIONS) for task in Task), *((task, LEVEL_QUESTIONS) for task in sorted(LEVEL_TASKS))],
+)
+def test_every_task_has_ten_questions_worded_differently(task: Task, folder: Path) -> None:
+    pool = load_questions(task, folder)
     assert len(pool) >= 10
     openings = Counter(" ".join(question.split()[:2]).lower() for question in pool)
     assert max(openings.values()) <= 2
@@ -24,6 +27,7 @@ def test_every_task_has_ten_questions_worded_differently(task: Task) -> None:
 
 def test_there_is_no_pool_without_a_task() -> None:
     assert {path.stem for path in QUESTIONS.glob("*")} == set(Task)
+    assert {path.stem for path in LEVEL_QUESTIONS.glob("*")} == LEVEL_TASKS
 
 
 def test_the_choice_depends_on_key_seed_and_task_alone() -> None:
@@ -49,7 +53,7 @@ def test_the_hash_follows_the_pools_of_the_tasks_used(monkeypatch: pytest.Monkey
     both = questions_hash([Task.CAPTION, Task.ANALYSIS])
     assert both == questions_hash([Task.ANALYSIS, Task.CAPTION])
     assert both != questions_hash([Task.CAPTION])
-    monkeypatch.setattr("pipeline.questions.load_questions", lambda task: ("Why?",))
+    monkeypatch.setattr("pipeline.questions.load_questions", lambda task, folder: ("Why?",))
     assert both != questions_hash([Task.CAPTION, Task.ANALYSIS])
 
 

@@ -59,7 +59,7 @@ def test_json_is_one_object_a_line(
     assert code == 0
     assert list(first) == [
         "video", "fps", "duration_s", "is_anomaly", "answer", "confidence", "consistent", "spans", "lost", "scores",
-        "asked",
+        "summary", "asked",
     ]  # fmt: skip
     assert (first["confidence"], first["spans"][0]["confidence"], second["confidence"]) == (0.9474, 0.9474, 0.1053)
     assert (first["video"], first["is_anomaly"], len(first["spans"])) == (str(event_video), True, 1)

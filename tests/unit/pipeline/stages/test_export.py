@@ -26,9 +26,9 @@ from pipeline.workspace import Workspace
 REPOSITORY = Path(__file__).resolve().parents[4]
 CONFIG = ExportConfig(validation_fraction=0.3)
 COLUMNS = [
-    "id", "video", "source_video", "start_s", "end_s", "label", "is_anomaly", "task", "question", "answer", "messages",
-    "caption", "captioner", "caption_agreement", "llm", "prompt_hash", "glance_time_s", "anomaly_score", "verdict",
-    "reviewer", "reviewed_at", "original_answer", "fingerprint",
+    "id", "video", "source_video", "start_s", "end_s", "label", "is_anomaly", "level", "task", "question", "answer",
+    "messages", "caption", "captioner", "caption_agreement", "llm", "prompt_hash", "glance_time_s", "anomaly_score",
+    "verdict", "reviewer", "reviewed_at", "original_answer", "fingerprint",
 ]  # fmt: skip
 
 Fill = Callable[..., Workspace]
