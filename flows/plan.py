@@ -69,7 +69,7 @@ PLAN: tuple[Step, ...] = (
     Step(
         name="ingest",
         make_stage=lambda workspace, config: IngestStage(
-            workspace, config.videos, config.ingest, config.video, _catalogue(config), config.sources
+            workspace, config.videos, config.ingest, config.video, catalogue=_catalogue(config), sources=config.sources
         ),
         table=lambda workspace: workspace.videos,
     ),

@@ -62,8 +62,8 @@ class CaptionConfig(EndpointConfig):
     prompt: str = Field("caption", description="hf, openai: id of the prompt in prompts/")
     files: list[str] = Field(
         [],
-        description="UCA, HIVAU-70k or CSV (video_id,start_s,end_s,sentence) files: all that human says, and what takes "
-        "the place of another backend's caption where there is a sentence about the clip",
+        description="UCA, HIVAU-70k or CSV (video_id,start_s,end_s,sentence) files: all that human says, and what "
+        "takes the place of another backend's caption where there is a sentence about the clip",
     )
     num_frames: int = Field(16, ge=2, le=512, description="hf, openai: frames shown per clip, evenly spaced in time")
     max_side: int = Field(

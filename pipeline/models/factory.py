@@ -36,4 +36,6 @@ def make_captioner(config: CaptionConfig, video: VideoConfig, workspace: Workspa
         captioner = SampledCaptioner(captioner, config.samples)
     if config.backend == HUMAN or not config.files:
         return captioner
-    return HumanFirst(cast("HumanCaptioner", find_plugin(CAPTIONERS, HUMAN).load()(config, video, workspace)), captioner)
+    return HumanFirst(
+        cast("HumanCaptioner", find_plugin(CAPTIONERS, HUMAN).load()(config, video, workspace)), captioner
+    )

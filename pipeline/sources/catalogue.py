@@ -58,7 +58,7 @@ class PublishedDataset:
             known = ", ".join(taxonomies)
             raise ConfigError(f"sources.datasets: {name}: taxonomy {description.taxonomy!r} is none of {known}")
         self._taxonomy: Taxonomy = taxonomies[description.taxonomy]
-        self.remarks: list[str] = []
+        self.remarks: dict[str, str] = {}
 
     def path_of(self, published: Publication) -> Path | None:
         """Return where a published file lies, None where it is not at hand."""
@@ -99,10 +99,10 @@ class PublishedDataset:
                     respelt.append(name)
         if in_several:
             detail = f"{len(in_several)} videos stand in several lists, e.g. {examples(in_several)}"
-            self.remarks.append(f"{self.name}: {detail}: each belongs to test before validation before train")
+            self.remarks["lists"] = f"{self.name}: {detail}: each belongs to test before validation before train"
         if respelt:
             detail = f"{len(respelt)} names of its lists differ from others in spelling alone, e.g. {examples(respelt)}"
-            self.remarks.append(f"{self.name}: {detail}: each is one video")
+            self.remarks["names"] = f"{self.name}: {detail}: each is one video"
         return {video.name: video for video in by_key.values()}
 
     def find(self, name: str) -> OfficialVideo | None:
@@ -132,8 +132,7 @@ class PublishedDataset:
 
     def _letters(self, name: str) -> str:
         """Return what is left of a name where signs are replaced, escaped or dropped: letters and digits."""
-        plain = unicodedata.normalize("NFKD", self._spelling(unquote(name)))
-        return "".join(char for char in plain if char.isascii() and char.isalnum())
+        return _letters(unquote(name)).removesuffix(_letters(self.description.optional_ending))
 
 
 class Catalogue:
@@ -250,6 +249,11 @@ def stem(name: str) -> str:
     file = unicodedata.normalize("NFC", PureWindowsPath(name.strip()).name)
     suffix = next((suffix for suffix in _SUFFIXES if file.lower().endswith(suffix)), "")
     return file[: len(file) - len(suffix)]
+
+
+def _letters(name: str) -> str:
+    plain = unicodedata.normalize("NFKD", name.casefold())
+    return "".join(char for char in plain if char.isascii() and char.isalnum())
 
 
 def _below(folder: Path) -> Iterator[Path]:

@@ -64,6 +64,7 @@ class IngestStage(Claiming):
         entries: Iterable[str],
         config: IngestConfig,
         video: VideoConfig,
+        *,
         catalogue: Catalogue | None = None,
         sources: SourcesConfig | None = None,
     ) -> None:

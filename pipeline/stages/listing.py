@@ -18,8 +18,8 @@ import fsspec
 
 from pipeline.errors import DataError, RecordError
 from pipeline.records import Reason
-from pipeline.stages.zipped import list_members
 from pipeline.spreadsheet import decode, delimiter_of, read_cells, with_point
+from pipeline.stages.zipped import list_members
 from pipeline.workspace import is_made_by_a_build
 
 logger = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Put the files of published datasets in order: official names, splits and classes, each video once, remarks by count."""
+"""Put the files of published datasets in order: official names, splits and classes, each video once."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def _remarks(
 ) -> Iterator[BadSource]:
     for name, dataset in catalogue.datasets.items():
         here = Counter(video.split for video in dataset.videos.values() if video.name in found)
-        for remark in dataset.remarks:
-            yield _remark(f"{name}: lists", Reason.MALFORMED_ROW, remark)
+        for kind, remark in dataset.remarks.items():
+            yield _remark(f"{name}: {kind}", Reason.MALFORMED_ROW, remark)
         if further := copies.get(name):
             detail = f"{len(further)} files hold a video that another file holds, e.g. {examples(further)}"
             yield _remark(f"{name}: copies", Reason.DUPLICATE_VIDEO_ID, f"{name}: {detail}: each video is taken once")
