@@ -1,4 +1,4 @@
-"""Published datasets as their owners unpack them: official names, splits and classes; what is amiss is told by count."""
+"""Published datasets as their owners unpack them: official names, splits, classes; faults are told by count."""
 
 from __future__ import annotations
 
