@@ -21,7 +21,7 @@ from pipeline.records import NORMAL, Reason, Video, digest, readable_id, told_sp
 from pipeline.sources.catalogue import Catalogue
 from pipeline.stages.base import Claiming, Outcome, Unit, in_step
 from pipeline.stages.listing import BadSource, Source, list_sources
-from pipeline.stages.official import take_official
+from pipeline.stages.official import pass_undescribed, take_official
 from pipeline.stages.zipped import is_zipped, stamp_of, unpack
 from pipeline.storage import TEMPORARY
 from pipeline.taxonomy import canonical, label_from_name, nearest_class
@@ -88,7 +88,7 @@ class IngestStage(Claiming):
 
     def _listed(self) -> Iterator[Source | BadSource]:
         found = list_sources(self._entries, zipped=bool(self._catalogue))
-        return take_official(found, self._catalogue, self._sources) if self._catalogue else found
+        return take_official(found, self._catalogue, self._sources) if self._catalogue else pass_undescribed(found)
 
     def run(self, units: Iterable[Unit[Source | BadSource]]) -> Iterator[Outcome[Video]]:
         from pipeline.video.pool import VideoPool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -11,8 +12,12 @@ from pipeline.config import SourcesConfig
 from pipeline.errors import RecordError
 from pipeline.records import Reason
 from pipeline.sources.catalogue import HELD_OUT_FIRST, Catalogue, OfficialVideo, examples, stem
+from pipeline.sources.description import SOURCES, load_description
 from pipeline.stages.listing import BadSource, Source
 from pipeline.stages.zipped import is_zipped, size_of
+from pipeline.taxonomy import load_taxonomies
+
+logger = logging.getLogger(__name__)
 
 
 def take_official(
@@ -57,6 +62,24 @@ def take_official(
         if place not in dropped:
             yield _named(source, official[place]) if isinstance(source, Source) and place in official else source
     yield from _remarks(catalogue, {name for _, name in files}, copies, unlisted)
+
+
+def pass_undescribed(found: Iterable[Source | BadSource]) -> Iterator[Source | BadSource]:
+    """Yield the sources as they are; say so where they bear names of published datasets that nobody has mentioned."""
+    named: defaultdict[str, list[str]] = defaultdict(list)
+    for source in found:
+        if isinstance(source, Source) and source.split is None:
+            for taxonomy, known in load_taxonomies().items():
+                if known.name_patterns and known.label_of(stem(source.name)) is not None:
+                    named[taxonomy].append(source.name)
+        yield source
+    described = {load_description(path.stem)[1].taxonomy: path.stem for path in sorted(SOURCES.glob("*.yaml"))}
+    for taxonomy, names in named.items():
+        if taxonomy in described:
+            logger.warning(
+                "%d files are named like those of %s (%s): without sources.datasets=[%s], its official test videos may "
+                "be trained on", len(names), described[taxonomy], examples(names), described[taxonomy],
+            )  # fmt: skip
 
 
 def _rank(source: Source | BadSource, name: str, copies_in: set[str], place: int) -> tuple[bool, bool, int, bool, int]:

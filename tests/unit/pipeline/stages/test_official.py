@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.records import Reason
 from pipeline.sources.catalogue import load_catalogue
 from pipeline.stages.listing import BadSource, Source, list_sources
-from pipeline.stages.official import take_official
+from pipeline.stages.official import pass_undescribed, take_official
 from pipeline.stages.zipped import unpack
 from pipeline.workspace import Workspace
 
@@ -221,6 +221,19 @@ def test_somebody_elses_dataset_is_one_more_file(tmp_path: Path) -> None:
     taken, remarks = take([tmp_path / "corpus"], SourcesConfig(datasets=[str(tmp_path / "ours.yaml")]))
     assert taken == {"Fighting001": ("train", "Fighting"), "Fighting002": ("test", "Fighting")}
     assert remarks == {}
+
+
+def test_a_published_dataset_that_nobody_mentions_is_pointed_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(tmp_path, [*UNPACKED[:2], "mine/lobby.mp4"])
+    found = list_sources([str(tmp_path / "UCF_Crimes"), str(tmp_path / "mine")])
+    assert len(list(pass_undescribed(found))) == 3
+    assert "2 files are named like those of ucf-crime" in caplog.text
+    assert "without sources.datasets=[ucf-crime], its official test videos may be trained on" in caplog.text
+    caplog.clear()
+    assert len(list(pass_undescribed(list_sources([str(tmp_path / "mine")])))) == 1
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(
