@@ -20,8 +20,8 @@ from pipeline.errors import RecordError
 from pipeline.records import NORMAL, Reason, Video, digest, readable_id, told_spans
 from pipeline.sources.catalogue import Catalogue
 from pipeline.stages.base import Claiming, Outcome, Unit, in_step
-from pipeline.stages.listing import BadSource, Source, list_sources
-from pipeline.stages.official import pass_undescribed, take_official
+from pipeline.stages.listing import BadSource, Source
+from pipeline.stages.official import list_videos
 from pipeline.stages.zipped import is_zipped, stamp_of, unpack
 from pipeline.storage import TEMPORARY
 from pipeline.taxonomy import canonical, label_from_name, nearest_class
@@ -71,7 +71,7 @@ class IngestStage(Claiming):
         self._workspace = workspace
         self._entries = list(entries)
         self._catalogue = catalogue
-        self._sources = sources or SourcesConfig()
+        self._sources = sources
         self._config = config
         self._video = video
 
@@ -79,16 +79,12 @@ class IngestStage(Claiming):
         return {"code": 4, **self._config.model_dump(include={"label_from_name", "verify", "max_lost"})}
 
     def units(self) -> Iterator[Unit[Source | BadSource]]:
-        for source in self._listed():
+        for source in list_videos(self._entries, self._catalogue, self._sources):
             if isinstance(source, BadSource):
                 yield Unit(key=digest(source.name, source.fault.detail), record_id=source.name, payload=source)
             else:
                 key = digest(asdict(source), _stat(source.path))
                 yield Unit(key=key, record_id=source.video_id or source.path, payload=source)
-
-    def _listed(self) -> Iterator[Source | BadSource]:
-        found = list_sources(self._entries, zipped=bool(self._catalogue))
-        return take_official(found, self._catalogue, self._sources) if self._catalogue else pass_undescribed(found)
 
     def run(self, units: Iterable[Unit[Source | BadSource]]) -> Iterator[Outcome[Video]]:
         from pipeline.video.pool import VideoPool

@@ -13,11 +13,23 @@ from pipeline.errors import RecordError
 from pipeline.records import Reason
 from pipeline.sources.catalogue import HELD_OUT_FIRST, Catalogue, OfficialVideo, examples, stem
 from pipeline.sources.description import SOURCES, load_description
-from pipeline.stages.listing import BadSource, Source
+from pipeline.stages.listing import BadSource, Source, list_sources
 from pipeline.stages.zipped import is_zipped, size_of
 from pipeline.taxonomy import load_taxonomies
 
 logger = logging.getLogger(__name__)
+
+
+def list_videos(
+    entries: Iterable[str], catalogue: Catalogue | None = None, config: SourcesConfig | None = None
+) -> Iterator[Source | BadSource]:
+    """Yield the videos of a build: what its entries name, under the official lists of the datasets of `catalogue`.
+
+    Raises: as `take_official`.
+    """
+    if not catalogue:
+        return pass_undescribed(list_sources(entries))
+    return take_official(list_sources(entries, zipped=True), catalogue, config or SourcesConfig())
 
 
 def take_official(
