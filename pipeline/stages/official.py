@@ -70,9 +70,16 @@ def take_official(
             if place != best:
                 dropped.add(place)
                 copies[dataset].append(sources[place].name)
+    # where the owners name no validation videos, the fractions of the export may draw them from the training videos
+    may_validate = {
+        name: all(listed.split != "validation" for listed in dataset.description.lists)
+        for name, dataset in catalogue.datasets.items()
+    }
     for place, source in enumerate(sources):
+        if isinstance(source, Source) and place in official:
+            source = _named(source, official[place], may_validate=may_validate[official[place].source])  # noqa: PLW2901
         if place not in dropped:
-            yield _named(source, official[place]) if isinstance(source, Source) and place in official else source
+            yield source
     yield from _remarks(catalogue, {name for _, name in files}, copies, unlisted)
 
 
@@ -100,13 +107,15 @@ def _rank(source: Source | BadSource, name: str, copies_in: set[str], place: int
     return bool(folders & copies_in), stem(source.name) != name, -size_of(path), is_zipped(path), place
 
 
-def _named(source: Source, video: OfficialVideo) -> Source:
-    splits = {video.split, source.split}
+def _named(source: Source, video: OfficialVideo, *, may_validate: bool) -> Source:
+    """Return a source as its dataset names it. With `may_validate`, training videos may be drawn for validation."""
+    official = None if may_validate and video.split == "train" else video.split
+    splits = {official, source.split}
     return replace(
         source,
         video_id=source.video_id or video.name,
         label=source.label or video.label,
-        split=next(split for split in HELD_OUT_FIRST if split in splits),
+        split=next((split for split in HELD_OUT_FIRST if split in splits), None),
     )
 
 

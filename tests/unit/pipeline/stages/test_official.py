@@ -39,14 +39,15 @@ UNPACKED = [
     "XD-Violence/videos/v=bhZ__#1_label_G-0-0.mp4",
 ]
 OFFICIAL = {
-    "Abuse001_x264": ("train", "Abuse"),
-    "Abuse002_x264": ("train", "Abuse"),
+    # a training video may be drawn for validation
+    "Abuse001_x264": (None, "Abuse"),
+    "Abuse002_x264": (None, "Abuse"),
     "Abuse028_x264": ("test", "Abuse"),
-    "Normal_Videos001_x264": ("train", "Normal"),
+    "Normal_Videos001_x264": (None, "Normal"),
     "Normal_Videos_003_x264": ("test", "Normal"),
-    "v=wu20-e9__#1_label_B4-0-0": ("train", "Riot"),
-    "Bad.Boys.1995__#00-26-51_00-27-53_label_B2-0-0": ("train", "Shooting"),
-    "Ip Man.2008__#1_label_A": ("train", "Normal"),
+    "v=wu20-e9__#1_label_B4-0-0": (None, "Riot"),
+    "Bad.Boys.1995__#00-26-51_00-27-53_label_B2-0-0": (None, "Shooting"),
+    "Ip Man.2008__#1_label_A": (None, "Normal"),
     "v=bhZ__#1_label_G-0-0": ("test", "Explosion"),
 }
 
@@ -201,7 +202,7 @@ def test_zips_are_read_as_they_are_and_half_a_zip_is_named(tmp_path: Path, works
     config = SourcesConfig(datasets=["ucf-crime"])
     found = list(take_official(list_sources([str(root)], zipped=True), load_catalogue(config, [str(root)]), config))
     (video,) = [source for source in found if isinstance(source, Source)]
-    assert (video.video_id, video.split) == ("Abuse001_x264", "train")
+    assert (video.video_id, video.split) == ("Abuse001_x264", None)
     assert unpack(video.path, workspace).read_bytes() == b"one" * 1000
     half = next(source for source in found if isinstance(source, BadSource))
     assert half.fault.reason is Reason.TRUNCATED
@@ -219,7 +220,7 @@ def test_somebody_elses_dataset_is_one_more_file(tmp_path: Path) -> None:
         "  - {split: test, videos: 1, files: [our_test.txt], url: here}\n"
     )
     taken, remarks = take([tmp_path / "corpus"], SourcesConfig(datasets=[str(tmp_path / "ours.yaml")]))
-    assert taken == {"Fighting001": ("train", "Fighting"), "Fighting002": ("test", "Fighting")}
+    assert taken == {"Fighting001": (None, "Fighting"), "Fighting002": ("test", "Fighting")}
     assert remarks == {}
 
 
@@ -234,6 +235,18 @@ def test_a_published_dataset_that_nobody_mentions_is_pointed_out(
     caplog.clear()
     assert len(list(pass_undescribed(list_sources([str(tmp_path / "mine")])))) == 1
     assert caplog.text == ""
+
+
+def test_where_the_owners_name_validation_videos_nothing_is_drawn(tmp_path: Path) -> None:
+    put(tmp_path, ["corpus/Fighting001.mp4", "corpus/Fighting002.mp4"])
+    put_lists(tmp_path / "corpus", {"our_train.txt": "Fighting001\n", "our_val.txt": "Fighting002\n"})
+    (tmp_path / "ours.yaml").write_text(
+        "title: Ours\nhomepage: none\nlicense: ours\ncitation: none\ntaxonomy: ucf-crime\nlists:\n"
+        "  - {split: train, videos: 1, files: [our_train.txt], url: here}\n"
+        "  - {split: validation, videos: 1, files: [our_val.txt], url: here}\n"
+    )
+    taken, _ = take([tmp_path / "corpus"], SourcesConfig(datasets=[str(tmp_path / "ours.yaml")]))
+    assert taken == {"Fighting001": ("train", "Fighting"), "Fighting002": ("validation", "Fighting")}
 
 
 @pytest.mark.parametrize(
