@@ -21,12 +21,14 @@ _LEVELS = {SpanKind.CLIP: Level.CLIP, SpanKind.EVENT: Level.EVENT, SpanKind.VIDE
 
 logger = logging.getLogger(__name__)
 
+_NAMED = 3
+
 
 def read_sentences(files: Iterable[str], videos: Iterable[Video]) -> Mapping[str, Sequence[TimedSentence]]:
     """Read the sentences of UCA, HIVAU-70k or CSV files, by video id and in time order.
 
-    A sentence about a video that is not part of the build is passed over: published files cover whole datasets. One
-    that does not fit its video is named in the log.
+    A sentence about a video that is not part of the build is passed over: published files cover whole datasets. Those
+    that do not fit their videos are counted in the log, the first few with the reason.
 
     Raises:
         DataError: naming a file that cannot be read or holds no sentence.
@@ -35,8 +37,7 @@ def read_sentences(files: Iterable[str], videos: Iterable[Video]) -> Mapping[str
     found: dict[str, list[TimedSentence]] = {}
     for name in files:
         read = read_annotations(name)
-        for fault in read.faults:
-            logger.warning("sentence left out: %s", fault)
+        unfit = [str(fault) for fault in read.faults]
         spans = [span for span in read.spans if span.sentence]
         if not spans:
             raise DataError(
@@ -46,7 +47,10 @@ def read_sentences(files: Iterable[str], videos: Iterable[Video]) -> Mapping[str
         # Only frames need the timestamps: seconds are what they are.
         timelines = timelines_of(video for span, video in placed if span.start_frame is not None)
         for span, video in placed:
-            _take(span, index, timelines.get(video.video_id), found)
+            if fault := _take(span, index, timelines.get(video.video_id), found):
+                unfit.append(f"{span.place}: {fault.reason}: {fault.detail}")
+        if unfit:
+            logger.warning("%s: %d sentences left out: %s", name, len(unfit), "; ".join(unfit[:_NAMED]))
         logger.info("%s: sentences=%d of other videos=%d", name, len(spans), len(spans) - len(placed))
     return {
         video_id: sorted(sentences, key=lambda s: (s.start_s, s.end_s, s.text)) for video_id, sentences in found.items()
@@ -62,17 +66,17 @@ def _video_of(span: ForeignSpan, index: VideoIndex) -> Video | None:
 
 def _take(
     span: ForeignSpan, index: VideoIndex, timeline: Timeline | None, found: dict[str, list[TimedSentence]]
-) -> None:
-    """Add a span's sentence to its video's; one that does not fit the video is named."""
+) -> RecordError | None:
+    """Add a span's sentence to its video's, or return why it does not fit the video."""
     try:
         resolved = resolve_span(span, index, None if timeline is None else lambda _: timeline)
     except RecordError as fault:
-        logger.warning("%s: sentence left out: %s: %s", span.place, fault.reason, fault.detail)
-        return
+        return fault
     sentence = TimedSentence(
         start_s=resolved.start_s, end_s=resolved.end_s, text=str(resolved.sentence), level=_LEVELS.get(span.kind)
     )
     found.setdefault(resolved.video_id, []).append(sentence)
+    return None
 
 
 def make_captioner(config: CaptionConfig, _video: VideoConfig, workspace: Workspace) -> HumanCaptioner:

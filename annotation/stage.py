@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from pipeline.config import GlancesConfig, VideoConfig
 from pipeline.errors import DataError, RecordError
 from pipeline.records import Glance, Reason, Video, digest
 from pipeline.schema import content_key
+from pipeline.sources.catalogue import Catalogue, OfficialVideo, examples
 from pipeline.stages.base import Outcome, TableOnly, Unit
 from pipeline.workspace import Workspace
 
@@ -53,13 +54,22 @@ class GlancesStage(TableOnly):
     name = "glances"
     record_type = Glance
 
-    def __init__(self, workspace: Workspace, files: Iterable[str], config: GlancesConfig, video: VideoConfig) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        files: Iterable[str],
+        config: GlancesConfig,
+        video: VideoConfig,
+        catalogue: Catalogue | None = None,
+    ) -> None:
         self._workspace = workspace
-        self._files = list(files)
+        self._catalogue = catalogue or Catalogue((), ())
+        self._files = list(dict.fromkeys([*files, *self._catalogue.glances]))
         self._config = config
         self._video = video
         self._index: VideoIndex | None = None
         self._items: list[ForeignGlance | Viewing | BadAnnotation] | None = None
+        self._past_end: list[str] = []
 
     def identity(self) -> Mapping[str, Any]:
         return {"code": 5, **self._config.identity()}
@@ -71,22 +81,28 @@ class GlancesStage(TableOnly):
         if self._items is None:
             self._items = list(self._read_files())
         viewers = self._viewers(index)
+        unused = _UnusedClicks()
         for item in self._items:
             if isinstance(item, Viewing):
                 continue
+            official = None if isinstance(item, BadAnnotation) else self._catalogue.find(item.video)
             try:
                 if isinstance(item, BadAnnotation):
                     raise item.fault
-                video = index.find(item.video, item.paths)
+                video = index.find(official.name if official else item.video, item.paths)
             except RecordError as fault:
-                yield Unit(
-                    key=digest(item.place, fault.detail),
-                    record_id=item.place,
-                    payload=BadAnnotation(place=item.place, fault=fault),
-                )
+                if official is not None and fault.reason is Reason.MISSING_VIDEO:
+                    unused.absent(official)
+                else:
+                    yield _bad(item.place, fault)
+                continue
+            if official is not None and official.split == "test":
+                unused.of_test(official)
                 continue
             videos[video.video_id] = video
             clicks.setdefault(video.video_id, []).append(item)
+        for place, fault in unused.faults():
+            yield _bad(place, fault)
         for video_id, found in clicks.items():
             # A category that no taxonomy knows is known once a video bears it as its label.
             borne = sorted({item.category for item in found if item.category} & index.labels)
@@ -127,8 +143,14 @@ class GlancesStage(TableOnly):
                 yield Outcome(rejected=[(click.place, timeline) for click in payload.clicks])
             else:
                 yield self._resolve(payload, timeline)
+        if self._past_end:
+            logger.warning(
+                "%d clicks lie just past the end of their video, as is known of this dataset, and count as clicks on "
+                "its last frame: %s", len(self._past_end), examples(self._past_end),
+            )  # fmt: skip
 
     def _resolve(self, on: VideoClicks, timeline: Timeline | ConstantRate) -> Outcome[Glance]:
+        on = replace(on, clicks=tuple(self._within(click, on.video, timeline.num_frames) for click in on.clicks))
         resolved = resolve_glances(on.clicks, self._videos(), lambda _: timeline, self._config, on.viewers)
         return Outcome(
             rows=[glance for glance in resolved if isinstance(glance, Glance)],
@@ -138,6 +160,14 @@ class GlancesStage(TableOnly):
                 if isinstance(fault, RecordError)
             ],
         )
+
+    def _within(self, click: ForeignGlance, video: Video, num_frames: int) -> ForeignGlance:
+        """Return a click, moved to the last frame where its dataset is known to have some just past the end."""
+        past_end = 0 if click.frame_index is None or click.frame_rate else click.frame_index - num_frames + 1
+        if past_end <= 0 or past_end > self._catalogue.past_end_frames(video.video_id):
+            return click
+        self._past_end.append(click.place)
+        return replace(click, frame_index=num_frames - 1)
 
     def _videos(self) -> VideoIndex:
         if self._index is None:
@@ -176,6 +206,34 @@ class GlancesStage(TableOnly):
             return detail + hint if found.spans else None
         # that a video is normal is no click either, but nothing that was left out
         return detail if not middles and any(span.kind in _NO_EVENTS for span in found.spans) else None
+
+
+class _UnusedClicks:
+    """Clicks on official videos that are not used: told by dataset and kind, how many there are and three examples."""
+
+    def __init__(self) -> None:
+        self._videos: dict[tuple[str, bool], Counter[str]] = {}
+
+    def absent(self, video: OfficialVideo) -> None:
+        """Count a click on a video that was not ingested."""
+        self._videos.setdefault((video.source, False), Counter())[video.name] += 1
+
+    def of_test(self, video: OfficialVideo) -> None:
+        """Count a click on a test video, which nothing may learn from."""
+        self._videos.setdefault((video.source, True), Counter())[video.name] += 1
+
+    def faults(self) -> Iterator[tuple[str, RecordError]]:
+        """Yield a place and a fault for each dataset and kind."""
+        for (source, is_test), videos in self._videos.items():
+            kind = "test videos of it: they are not used" if is_test else "videos of it that are not there"
+            detail = f"{source}: {videos.total()} clicks on {len(videos)} {kind}, e.g. {examples(list(videos))}"
+            reason = Reason.SKIPPED_ANNOTATION if is_test else Reason.MISSING_VIDEO
+            yield f"{source}: clicks on {'test' if is_test else 'absent'} videos", RecordError(reason, detail)
+
+
+def _bad(place: str, fault: RecordError) -> Unit[VideoClicks | BadAnnotation]:
+    payload = BadAnnotation(place=place, fault=fault)
+    return Unit(key=digest(place, fault.detail), record_id=place, payload=payload)
 
 
 def read_timelines(paths: Iterable[str | None], reading: VideoConfig) -> Iterator[Timeline | RecordError]:

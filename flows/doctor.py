@@ -48,6 +48,7 @@ def examine(config: BuildConfig | None, *, probes: bool = True) -> Iterator[Chec
     yield _disk(config)
     if config is not None:
         yield _inputs(config)
+        yield from _published(config)
         if config.caption.backend in ("hf", "vllm"):
             yield _local_model("caption.model", str(config.caption.model))
         if config.caption.backend == "hf":
@@ -159,6 +160,24 @@ def _inputs(config: BuildConfig) -> Check:
     except HolmesError as fault:
         return Check(name="inputs", ok=False, required=True, detail=str(fault))
     return Check(name="inputs", ok=True, required=True, detail=f"{len(config.videos)} videos entries, files found")
+
+
+def _published(config: BuildConfig) -> Iterator[Check]:
+    """Yield what is at hand of each published dataset beside its videos, and on which terms it comes."""
+    from pipeline.sources.catalogue import load_catalogue
+
+    try:
+        datasets = load_catalogue(config.sources, config.videos).datasets
+    except HolmesError:
+        return  # the inputs have told it
+    for name, dataset in datasets.items():
+        described = dataset.description
+        files = (*described.lists, *described.glances, *described.sentences)
+        there = [path.name for one in files if (path := dataset.path_of(one)) is not None]
+        missing = [f"{' or '.join(one.files)} ({one.url})" for one in files if dataset.path_of(one) is None]
+        told = f"{described.license}; cite {described.citation}; there: {', '.join(there) or 'nothing'}"
+        detail = told + (f"; missing: {', '.join(missing)}" if missing else "")
+        yield Check(name=name, ok=not dataset.missing_lists, required=False, detail=detail)
 
 
 def _local_model(setting: str, model: str) -> Check:

@@ -15,11 +15,12 @@ from typing import Any
 
 import pipeline
 from annotation.stage import GlancesStage
-from pipeline.config import BuildConfig, apply_override, parse_config
+from pipeline.config import BuildConfig, CaptionConfig, apply_override, parse_config
 from pipeline.errors import ConfigError, DataError, SetupError
 from pipeline.models.factory import make_captioner, make_synthesizer
 from pipeline.records import Level, count_by
 from pipeline.report.build_page import write_build_report
+from pipeline.sources.catalogue import Catalogue, load_catalogue
 from pipeline.stages.base import Stage, StageReport
 from pipeline.stages.caption import CaptionStage
 from pipeline.stages.clips import ClipsStage
@@ -51,6 +52,16 @@ class Step:
     wanted: Callable[[BuildConfig], bool] = lambda _: True
 
 
+def _catalogue(config: BuildConfig) -> Catalogue:
+    return load_catalogue(config.sources, config.videos)
+
+
+def _with_sentences(config: BuildConfig) -> CaptionConfig:
+    """Return the settings of captioning with the sentences that come with the published datasets."""
+    files = [*config.caption.files, *_catalogue(config).sentences]
+    return config.caption.model_copy(update={"files": list(dict.fromkeys(files))})
+
+
 def _wants_scores(config: BuildConfig) -> bool:
     return config.clips.method == "sampler"
 
@@ -62,12 +73,16 @@ def _wants_levels(config: BuildConfig) -> bool:
 PLAN: tuple[Step, ...] = (
     Step(
         name="ingest",
-        make_stage=lambda workspace, config: IngestStage(workspace, config.videos, config.ingest, config.video),
+        make_stage=lambda workspace, config: IngestStage(
+            workspace, config.videos, config.ingest, config.video, catalogue=_catalogue(config), sources=config.sources
+        ),
         table=lambda workspace: workspace.videos,
     ),
     Step(
         name="glances",
-        make_stage=lambda workspace, config: GlancesStage(workspace, config.glances, config.glance, config.video),
+        make_stage=lambda workspace, config: GlancesStage(
+            workspace, config.glances, config.glance, config.video, _catalogue(config)
+        ),
         table=lambda workspace: workspace.glances,
     ),
     Step(
@@ -109,7 +124,7 @@ PLAN: tuple[Step, ...] = (
     Step(
         name="caption",
         make_stage=lambda workspace, config: CaptionStage(
-            workspace, make_captioner(config.caption, config.video, workspace)
+            workspace, make_captioner(_with_sentences(config), config.video, workspace)
         ),
         table=lambda workspace: workspace.captions,
     ),
@@ -184,10 +199,11 @@ def check_inputs(config: BuildConfig) -> None:
     Raises:
         ConfigError: naming the setting and the file or value that is missing.
     """
+    _catalogue(config)
     files = {"glances": config.glances, "filter.verdicts": config.filter.verdicts}
     if config.caption.backend == "human":
         files["caption.files"] = config.caption.files
-        if not config.caption.files:
+        if not _with_sentences(config).files:
             raise ConfigError("caption.backend=human needs caption.files: UCA, HIVAU-70k or CSV sentences")
     for setting, names in files.items():
         for name in names:

@@ -42,6 +42,7 @@ class Reason(StrEnum):
     MALFORMED_ROW = "malformed_row"
     NO_FOOTAGE = "no_footage"
     DIFFERING_COPY = "differing_copy"
+    UNLISTED = "unlisted"
     # glances
     MISSING_VIDEO = "missing_video"
     AMBIGUOUS_VIDEO = "ambiguous_video"

@@ -19,6 +19,7 @@ from pipeline.config.language import CaptionConfig, JudgeConfig, SynthesizeConfi
 from pipeline.config.lora import LoraConfig
 from pipeline.config.sampler import FeaturesConfig, LossConfig, NetworkConfig, Recipe, SamplerConfig
 from pipeline.config.section import Fraction, Seconds, Section
+from pipeline.config.sources import SourcesConfig
 
 __all__ = [
     "BuildConfig",
@@ -40,6 +41,7 @@ __all__ = [
     "SamplerConfig",
     "Seconds",
     "Section",
+    "SourcesConfig",
     "SynthesizeConfig",
     "VideoConfig",
     "apply_override",

@@ -17,6 +17,7 @@ from pipeline.config.lora import LoraConfig
 from pipeline.config.plan import PlanConfig
 from pipeline.config.sampler import FeaturesConfig, SamplerConfig
 from pipeline.config.section import Section, operational
+from pipeline.config.sources import SourcesConfig
 from pipeline.errors import ConfigError
 from pipeline.records import Task
 from pipeline.resources import DATASETS
@@ -31,6 +32,7 @@ class BuildConfig(Section):
     )
     workspace: str = Field("runs/build", description="folder of everything that the build makes")
     shard_rows: int = operational(512, ge=1, description="units of work committed together")
+    sources: SourcesConfig = Field(SourcesConfig(), description="published datasets and their official lists")
     video: VideoConfig = Field(VideoConfig(), description="reading of video files")
     ingest: IngestConfig = Field(IngestConfig(), description="the ingest stage")
     glance: GlancesConfig = Field(GlancesConfig(), description="the glances stage")

@@ -135,6 +135,9 @@ class ClipsConfig(Section):
         "encode", description="encode writes an H.264 file per clip; reference reads the span from the source video"
     )
     seed: int = Field(0, description="seed of the random segments")
+    splits: list[Literal["train", "validation", "test"]] = operational(
+        ["train", "validation", "test"], min_length=1, description="splits whose videos give clips, and rows of them"
+    )
 
     @model_validator(mode="after")
     def _lengths(self) -> ClipsConfig:

@@ -65,7 +65,11 @@ class CaptionConfig(EndpointConfig):
     trust_remote_code: bool = operational(False, description="hf: run code that comes with the model")
     allow_pickle: bool = operational(False, description="hf: read weights from pickle files, which can run code")
     prompt: str = Field("caption", description="hf, openai: id of the prompt in prompts/")
-    files: list[str] = Field([], description="human: UCA, HIVAU-70k or CSV (video_id,start_s,end_s,sentence) files")
+    files: list[str] = Field(
+        [],
+        description="UCA, HIVAU-70k or CSV (video_id,start_s,end_s,sentence) files: all that human says, and what "
+        "takes the place of another backend's caption where there is a sentence about the clip",
+    )
     num_frames: int = Field(16, ge=2, le=512, description="hf, openai: frames shown per clip, evenly spaced in time")
     max_side: int = Field(
         768,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 from pipeline.errors import RecordError
-from pipeline.models.base import CaptionRequest
+from pipeline.models.base import Captioner, CaptionRequest, Pays, Spending
 from pipeline.records import Caption, EventClip, Level, Reason
 
 _MAX_SENTENCES = 3
@@ -49,7 +50,7 @@ class HumanCaptioner:
 
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
         for request in requests:
-            yield self._caption(request.clip)
+            yield self.caption_one(request)
 
     def level_caption(self, span: EventClip) -> Caption | None:
         """Return what was written about a whole video, or about the events in the span of one; None where nothing."""
@@ -61,7 +62,9 @@ class HumanCaptioner:
         text = " ".join(_sentence(s.text) for s in known[:_MAX_SENTENCES])
         return Caption(clip_id=span.clip_id, text=text, captioner=self.name, prompt_hash=None)
 
-    def _caption(self, clip: EventClip) -> Caption | RecordError:
+    def caption_one(self, request: CaptionRequest) -> Caption | RecordError:
+        """Return the sentences about one clip, or that there are none."""
+        clip = request.clip
         known = self._sentences.get(clip.video_id, [])
         if not known:
             return RecordError(Reason.NO_CAPTION, f"{clip.clip_id}: no sentence about video {clip.video_id}")
@@ -76,6 +79,42 @@ class HumanCaptioner:
             )
         text = " ".join(_sentence(s.text) for s in about)
         return Caption(clip_id=clip.clip_id, text=text, captioner=self.name, prompt_hash=None)
+
+
+class HumanFirst:
+    """Gives a clip the sentences that people wrote about it, and asks a model about the clips that have none."""
+
+    def __init__(self, human: HumanCaptioner, model: Captioner) -> None:
+        self._human = human
+        self._model = model
+        self.name = model.name
+
+    def identity(self) -> Mapping[str, object]:
+        return {**self._model.identity(), "human": self._human.identity()}
+
+    def evidence_of(self, request: CaptionRequest) -> object:
+        if isinstance(self._human.caption_one(request), Caption):
+            return ["human", self._human.evidence_of(request)]
+        return self._model.evidence_of(request)
+
+    def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
+        begun: deque[Caption | None] = deque()
+
+        def untold() -> Iterator[CaptionRequest]:
+            for request in requests:
+                told = self._human.caption_one(request)
+                begun.append(told if isinstance(told, Caption) else None)
+                if begun[-1] is None:
+                    yield request
+
+        for made in self._model.caption(untold()):
+            while (told := begun.popleft()) is not None:
+                yield told
+            yield made
+        yield from filter(None, begun)
+
+    def spent(self) -> Spending | None:
+        return self._model.spent() if isinstance(self._model, Pays) else None
 
 
 def _about(clip: EventClip, known: Sequence[TimedSentence]) -> list[TimedSentence]:

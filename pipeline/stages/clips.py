@@ -134,7 +134,10 @@ class ClipsStage:
         for glance in self._workspace.glances.records():
             glances.setdefault(glance.video_id, []).append(glance)
         scores = self._scores()
+        left_out = {row.video_id for row in self._workspace.splits.records() if row.split not in self._config.splits}
         for video in self._workspace.videos.records():
+            if video.video_id in left_out:
+                continue
             found = sorted(glances.get(video.video_id, ()), key=lambda glance: (glance.time_s, glance.category))
             yield VideoGlances(video=video, glances=tuple(found), scores=scores.get(video.video_id))
 

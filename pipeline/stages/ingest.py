@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import fsspec
 
-from pipeline.config import IngestConfig, VideoConfig
+from pipeline.config import IngestConfig, SourcesConfig, VideoConfig
 from pipeline.errors import RecordError
 from pipeline.records import NORMAL, Reason, Video, digest, readable_id, told_spans
+from pipeline.sources.catalogue import Catalogue
 from pipeline.stages.base import Claiming, Outcome, Unit, in_step
-from pipeline.stages.listing import BadSource, Source, list_sources
+from pipeline.stages.listing import BadSource, Source
+from pipeline.stages.official import list_videos
+from pipeline.stages.zipped import is_zipped, stamp_of, unpack
 from pipeline.storage import TEMPORARY
 from pipeline.taxonomy import canonical, label_from_name, nearest_class
 from pipeline.workspace import Workspace
@@ -61,9 +64,14 @@ class IngestStage(Claiming):
         entries: Iterable[str],
         config: IngestConfig,
         video: VideoConfig,
+        *,
+        catalogue: Catalogue | None = None,
+        sources: SourcesConfig | None = None,
     ) -> None:
         self._workspace = workspace
         self._entries = list(entries)
+        self._catalogue = catalogue
+        self._sources = sources
         self._config = config
         self._video = video
 
@@ -71,7 +79,7 @@ class IngestStage(Claiming):
         return {"code": 4, **self._config.model_dump(include={"label_from_name", "verify", "max_lost"})}
 
     def units(self) -> Iterator[Unit[Source | BadSource]]:
-        for source in list_sources(self._entries):
+        for source in list_videos(self._entries, self._catalogue, self._sources):
             if isinstance(source, BadSource):
                 yield Unit(key=digest(source.name, source.fault.detail), record_id=source.name, payload=source)
             else:
@@ -105,9 +113,14 @@ class IngestStage(Claiming):
             return ProbeJob(path=source.name, verify=self._config.verify, facts=source.fault)
         if not source.path:
             return ProbeJob(path="", verify=self._config.verify, facts=_facts_without_footage(source))
-        return ProbeJob(path=self._local_path(source.path), verify=self._config.verify)
+        try:
+            return ProbeJob(path=self._local_path(source.path), verify=self._config.verify)
+        except RecordError as fault:
+            return ProbeJob(path=source.path, verify=self._config.verify, facts=fault)
 
     def _local_path(self, path: str) -> str:
+        if is_zipped(path):
+            return str(unpack(path, self._workspace))
         if "://" not in path:
             return path
         # A remote video is fetched once into the workspace: seeking over the network is what decoders do worst.
@@ -224,6 +237,8 @@ def _compare_claims(source: Source, facts: VideoFacts) -> None:
 
 
 def _stat(path: str) -> tuple[int, int] | str:
+    if is_zipped(path):
+        return stamp_of(path)
     if "://" in path:
         return "remote"
     try:

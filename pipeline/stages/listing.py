@@ -19,6 +19,7 @@ import fsspec
 from pipeline.errors import DataError, RecordError
 from pipeline.records import Reason
 from pipeline.spreadsheet import decode, delimiter_of, read_cells, with_point
+from pipeline.stages.zipped import list_members
 from pipeline.workspace import is_made_by_a_build
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ _NO_VIDEO_SUFFIXES = frozenset(
 )
 """Of files that lie beside videos and need not be opened to know that they are none."""
 
+_ZIP = ".zip"
 _STILL_BRANDS = frozenset({b"heic", b"heix", b"mif1", b"avif", b"M4A ", b"M4B "})
 _TS_PACKET_BYTES, _TS_SYNC = 188, 0x47
 MANIFEST_SUFFIXES = frozenset({".csv", ".tsv", ".jsonl", ".ndjson"})
@@ -72,11 +74,14 @@ class BadSource:
     fault: RecordError
 
 
-def list_sources(entries: Iterable[str]) -> Iterator[Source | BadSource]:
-    """Yield the files that `entries` name, each file once, in a stable order; a bad entry is named and passed over."""
+def list_sources(entries: Iterable[str], *, zipped: bool = False) -> Iterator[Source | BadSource]:
+    """Yield the files that `entries` name, each file once, in a stable order; a bad entry is named and passed over.
+
+    With `zipped`, the videos inside zip archives are files like others.
+    """
     seen: set[str] = set()
     for entry in entries:
-        for source in map(_checked, _expand(entry)):
+        for source in map(_checked, _expand(entry, zipped=zipped)):
             if isinstance(source, Source) and source.path:
                 identity = source.path if "://" in source.path else os.path.realpath(source.path)
                 if identity in seen:
@@ -99,13 +104,15 @@ def _is_text(value: str) -> bool:
     return "\0" not in value and not any("\ud800" <= char <= "\udfff" for char in value)
 
 
-def _expand(entry: str) -> Iterator[Source | BadSource]:
+def _expand(entry: str, *, zipped: bool) -> Iterator[Source | BadSource]:
     if "://" in entry:
         yield from _expand_url(entry)
         return
     path = Path(entry)
     if path.is_dir():
-        yield from _walk(path)
+        yield from _walk(path, zipped=zipped)
+    elif zipped and path.suffix.lower() == _ZIP and path.is_file():
+        yield from _in_archive(path, path.name, entry)
     elif path.suffix.lower() in MANIFEST_SUFFIXES:
         yield from _read_manifest(path)
     elif os.path.lexists(entry):
@@ -117,13 +124,25 @@ def _expand(entry: str) -> Iterator[Source | BadSource]:
             yield BadSource(name=entry, fault=RecordError(Reason.FILE_MISSING, f"no file matches {entry}"))
         for match in found:
             # A match that is a folder is walked, as a shell user expects of a trailing '*'.
-            yield from _expand(match) if Path(match).is_dir() else [_single(Path(match), entry)]
+            is_many = Path(match).is_dir() or (zipped and Path(match).suffix.lower() == _ZIP)
+            yield from _expand(match, zipped=zipped) if is_many else [_single(Path(match), entry)]
     else:
         yield BadSource(name=entry, fault=RecordError(Reason.FILE_MISSING, f"{entry}: no such file, folder or pattern"))
 
 
 def _single(path: Path, place: str) -> Source:
     return Source(path=str(path), name=f"{path.absolute().parent.name}/{path.name}", place=place)
+
+
+def _in_archive(archive: Path, name: str, place: str) -> Iterator[Source | BadSource]:
+    """Yield the videos inside a zip archive that `name` stands for."""
+    try:
+        for member in list_members(archive):
+            inner = member.removeprefix("zip://").rpartition("::")[0]
+            if Path(inner).suffix.lower() in VIDEO_SUFFIXES and not Path(inner).name.startswith("._"):
+                yield Source(path=member, name=f"{name}/{inner}", place=place)
+    except RecordError as fault:
+        yield BadSource(name=str(archive), fault=fault)
 
 
 def _expand_url(url: str) -> Iterator[Source | BadSource]:
@@ -141,7 +160,7 @@ def _expand_url(url: str) -> Iterator[Source | BadSource]:
             yield Source(path=fs.unstrip_protocol(match), name=match, place=url)
 
 
-def _walk(root: Path) -> Iterator[Source | BadSource]:
+def _walk(root: Path, *, zipped: bool) -> Iterator[Source | BadSource]:
     """Walk a folder in sorted order, into linked folders but never in circles, nor into what a build made."""
     visited: set[str] = set()
     faults: list[OSError] = []
@@ -165,6 +184,9 @@ def _walk(root: Path) -> Iterator[Source | BadSource]:
             if Path(name).suffix.lower() in VIDEO_SUFFIXES:
                 path_below = os.path.relpath(Path(folder).absolute() / name, top.parent)
                 yield Source(path=str(Path(folder) / name), name=Path(path_below).as_posix(), place=str(root))
+            elif zipped and Path(name).suffix.lower() == _ZIP:
+                path_below = os.path.relpath(Path(folder).absolute() / name, top.parent)
+                yield from _in_archive(Path(folder) / name, Path(path_below).as_posix(), str(root))
             elif _looks_like_video(name):
                 logger.warning(
                     "%s: looks like a video and is not taken: finish or export it first", Path(folder) / name

@@ -12,8 +12,9 @@ import pytest
 
 from annotation import stage
 from annotation.stage import GlancesStage
-from pipeline.config import GlancesConfig, VideoConfig
+from pipeline.config import GlancesConfig, SourcesConfig, VideoConfig
 from pipeline.records import Reason, Video
+from pipeline.sources.catalogue import Catalogue, load_catalogue
 from pipeline.stages.run import run_stage
 from pipeline.workspace import Workspace
 
@@ -97,3 +98,40 @@ def test_a_folder_of_masks(workspace: Workspace, tmp_path: Path) -> None:
     assert "80 frames are labelled; lobby has 100" in rejected
     np.save(tmp_path / "lobby.npy", mask * False)
     assert run(workspace, tmp_path, "middle") == ([], [])
+
+
+def official(folder: Path) -> Catalogue:
+    """Return a catalogue of UCF-Crime with two training videos and a test video, and its clicks."""
+    (folder / "ucf-crime.training.csv").write_text("video-id\nAbuse001_x264\nAbuse002_x264\n")
+    (folder / "ucf-crime.testing.csv").write_text("video-id\nAbuse028_x264\n")
+    (folder / "ucf_glance_annotations.csv").write_text(
+        "video-id,glance\nAbuse001_x264,50\nabuse001,100\nAbuse001_x264,101\n"
+        "Abuse002_x264,1\nAbuse002_x264,2\nAbuse028_x264,5\nAbuse777_x264,5\n"
+    )
+    return load_catalogue(SourcesConfig(datasets=["ucf-crime"], annotations=[str(folder)]))
+
+
+def test_clicks_on_absent_and_test_videos_are_told_by_count_and_those_just_past_the_end_are_kept(
+    workspace: Workspace, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    videos = [
+        Video(
+            video_id=name, path="", sha256=name, fps=25.0, num_frames=100, duration_s=4.0, width=64, height=48,
+            codec="", label="Abuse", split=None, source="test",
+        )
+        for name in ("Abuse001_x264", "Abuse028_x264")
+    ]  # fmt: skip
+    for video in videos:
+        workspace.videos.commit([video.video_id], [(video.video_id, video)], [], "f")
+    glances = GlancesStage(workspace, [], GlancesConfig(), VideoConfig(), official(tmp_path))
+    run_stage(glances, workspace.glances)
+    found = [(glance.video_id, glance.frame_index) for glance in workspace.glances.records()]
+    # frame 100 of 100 is the known defect of the published clicks, frame 101 is none
+    assert found == [("Abuse001_x264", 50), ("Abuse001_x264", 99)]
+    assert "1 clicks lie just past the end of their video" in caplog.text
+    details = sorted(rejected.detail for rejected in workspace.glances.rejected())
+    assert len(details) == 4
+    assert "frame 101 is past the end" in "".join(details)
+    assert "no ingested video is called 'Abuse777_x264'" in "".join(details)
+    assert "ucf-crime: 1 clicks on 1 test videos of it: they are not used, e.g. Abuse028_x264" in details
+    assert "ucf-crime: 2 clicks on 1 videos of it that are not there, e.g. Abuse002_x264" in details

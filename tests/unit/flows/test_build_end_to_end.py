@@ -373,3 +373,36 @@ def test_a_folder_of_videos_and_a_list_of_clicks_are_enough(tmp_path: Path) -> N
     [(left_out, why)] = [(one.record_id, one.detail) for one in workspace.clips.rejected()]
     assert left_out.startswith("cam_2")
     assert "ingest.unlabelled=normal" in why
+
+
+def test_official_test_videos_are_scored_but_never_learnt_from(world: Path, tmp_path: Path) -> None:
+    """UCF-Crime in small, as it unpacks, under a configuration whose fractions say something else."""
+    names = ["Abuse001_x264", "Normal_Videos001_x264", "Abuse002_x264", "Normal_Videos002_x264", "Abuse028_x264",
+             "Normal_Videos_003_x264"]  # fmt: skip
+    for number, name in enumerate(names):
+        folders = ["Testing_Normal_Videos_Anomaly", "Normal_Videos_event"] if name[-9:-5] == "_003" else [name[:5]]
+        for folder in folders:
+            (tmp_path / "UCF_Crimes" / folder).mkdir(parents=True, exist_ok=True)
+            shutil.copy(world / "videos" / f"cam_{number}.mp4", tmp_path / "UCF_Crimes" / folder / f"{name}.mp4")
+    (tmp_path / "ucf-crime.training.csv").write_text("\n".join(["video-id", *names[:4]]))
+    (tmp_path / "ucf-crime.testing.csv").write_text("\n".join(["video-id", *names[4:], "Abuse030_x264"]))
+    (tmp_path / "ucf_glance_annotations.csv").write_text(
+        "video-id,glance\nAbuse001_x264,10\nAbuse002_x264,0\nAbuse028_x264,5\n"
+    )
+    config = parse_config(
+        {
+            "videos": [str(tmp_path / "UCF_Crimes")],
+            "sources": {"datasets": ["ucf-crime"]},
+            "workspace": str(tmp_path / "w"),
+            "clips": {"window_s": 3.0, "splits": ["train", "validation"]},
+            "export": {"validation_fraction": 0.5, "test_fraction": 0.0},
+        }
+    )
+    build(config)
+    workspace = Workspace(config.workspace)
+    splits = {row.video_id: row.split for row in workspace.splits.records()}
+    assert [splits[name] for name in names[4:]] == ["test", "test"]
+    assert all(splits[name] != "test" for name in names[:4])
+    assert {clip.video_id for clip in workspace.clips.records()} == set(names[:4])
+    assert sorted(rejected.reason for rejected in workspace.videos.rejected()) == ["duplicate_video_id", "file_missing"]
+    assert {report.made for report in build(config).stages} == {0}
