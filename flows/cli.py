@@ -22,8 +22,8 @@ from flows.commands.detect import detect
 from flows.commands.label_studio import studio_app
 from flows.commands.plan import plan
 from flows.commands.prompts import prompts_app
-from flows.commands.published_tables import Published, PublishedRows
 from flows.commands.publish import attach, publish
+from flows.commands.published_tables import Published, PublishedRows
 from flows.commands.push import push
 from flows.commands.review import review_app
 from flows.commands.serve import serve
