@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from pipeline.sampler.curve import ScoreCurve
 from pipeline.sampler.proposals import detect
 from pipeline.sampler.sampling import THETA
 from pipeline.video.live import is_live
-from pipeline.video.losses import FrameSpan, Losses, apart, find_losses
+from pipeline.video.losses import FrameSpan, Losses, find_losses
 from pipeline.video.pyav_decoder import noting_damage
 from pipeline.video.readers import FrameReader
 from pipeline.video.recorder import StreamRecorder
@@ -103,19 +103,20 @@ class Detector:
             return self.watch(str(video))
         with noting_damage() as damaged:
             footage = open_footage(Path(video), self.settings.reader)
-            curve = self._curve(footage, on_progress)
-            # Scoring reads the whole video, so that its damage is known; judging parts of it reads those.
-            losses = None if curve is None else _losses(footage, damaged)
-            if curve is None or losses is None:
+            # Scoring reads the whole video, so that its damage is known then; judging parts of it reads those.
+            losses_of = cache(partial(_losses, footage, damaged))
+            curve = self._curve(footage, lambda: self._long(losses_of(), footage.timeline), on_progress)
+            if curve is None:
                 frames = list(footage.parts(self.settings.window_s))
             else:
-                frames = self._marked(curve, losses, footage.timeline)
+                marked = detect(curve, self.theta, self.settings.proposal, min_s=self.settings.min_span_s)
+                frames = [(found.start_frame, found.end_frame) for found in marked]
             said_of = self._judged(footage, curve, frames or [footage.whole], on_progress)
             if curve is None:
                 frames = [span for span, said in zip(frames, said_of, strict=True) if said is not None]
                 said_of = [said for said in said_of if said is not None]
             judged = [said or Judgement() for said in said_of]
-            losses = losses or _losses(footage, damaged)
+            losses = losses_of()
         spans = [
             DetectedSpan(
                 start_s=start_s,
@@ -204,29 +205,18 @@ class Detector:
                 self._shown = name, frames, self._clip(reader, frames, curve)
         return self._chat.answer(self._shown[2], question, history)
 
-    def _marked(self, curve: ScoreCurve, losses: Losses, timeline: Timeline) -> list[FrameSpan]:
-        """Return the spans that the scores mark.
+    def _long(self, losses: Losses, timeline: Timeline) -> list[FrameSpan]:
+        """Return the losses that part a span: like a dip of the scores, from `proposal.gap_s` on."""
+        gap_s = self.settings.proposal.gap_s
+        return [timeline.frame_range(*span) for span in losses.spans if span[1] - span[0] >= gap_s]
 
-        Like a dip of the scores, a loss parts a span from `proposal.gap_s` on; a part in which nothing reaches theta
-        was marked for what lies on the other side.
-        """
-        settings = self.settings
-        breaks = [
-            timeline.frame_range(start_s, end_s)
-            for start_s, end_s in losses.spans
-            if end_s - start_s >= settings.proposal.gap_s
-        ]
-        marked: list[FrameSpan] = []
-        for found in detect(curve, self.theta, settings.proposal, min_s=settings.min_span_s):
-            parts = apart((found.start_frame, found.end_frame), breaks)
-            marked += [part for part in parts if len(parts) == 1 or _highest(curve, part) >= self.theta]
-        return marked
-
-    def _curve(self, footage: Footage, on_progress: Progress | None) -> ScoreCurve | None:
+    def _curve(
+        self, footage: Footage, long_losses: Callable[[], list[FrameSpan]], on_progress: Progress | None
+    ) -> ScoreCurve | None:
         if self._scorer is None:
             return None
         scored = None if on_progress is None else partial(on_progress, "score")
-        return self._scorer.score(footage.path, footage.timeline, footage.reader, scored)
+        return self._scorer.score(footage.path, footage.timeline, footage.reader, scored, long_losses)
 
     def _judged(
         self, footage: Footage, curve: ScoreCurve | None, frames: Sequence[FrameSpan], on_progress: Progress | None

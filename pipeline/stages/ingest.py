@@ -161,6 +161,7 @@ class IngestStage(Claiming):
             split=source.split,
             source=source.place,
             lost=json.dumps(facts.lost) if facts.lost else None,
+            lost_frames=json.dumps(facts.lost_frames) if facts.lost else None,
         )
 
     def _label(self, source: Source) -> str | None:

@@ -46,6 +46,9 @@ _RESTART_S = Fraction(1, 2)
 
 _MAX_PADDING_BYTES = 1 << 14
 
+_MAX_B_FRAMES = 16
+"""Longest run of frames that an encoder puts behind the one which is shown after them."""
+
 _HOLE_FRAMES = 1.5
 """Usual intervals between two frames from which on one is missing in between."""
 
@@ -211,7 +214,7 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     pts, has_timestamps = _presentation_times(rows, is_shown & ~is_headless, frame_ticks, path)
     remarks = []
     if missing_s and has_timestamps and is_shown.any():
-        behind_hole = _behind_hole(pts, is_shown, stream.codec_context.has_b_frames)
+        behind_hole = _behind_hole(pts, is_shown & bool(stream.codec_context.has_b_frames))
         missing_s += float((pts[is_shown].max() - pts[is_shown & ~behind_hole].max()) * time_base)
         is_shown &= ~behind_hole
     if missing_s:
@@ -343,18 +346,17 @@ def _missing_s(container: InputContainer, stream: VideoStream, *, num_packets: i
     return promised_s - ends_s.get(stream.index, 0.0)
 
 
-def _behind_hole(pts: NDArray[np.int64], is_shown: NDArray[np.bool_], num_reordered: int) -> NDArray[np.bool_]:
+def _behind_hole(pts: NDArray[np.int64], is_reordered: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which frames of a file that ends early are shown after one that is missing, shape (P,).
 
-    A frame stands in the file before up to `num_reordered` others that are shown before it. One that has lost these
-    would take the number of another frame.
+    A frame may stand in the file before others that are shown before it. One that has lost these would take the number
+    of another frame.
     """
-    shown = np.sort(pts[is_shown])
+    shown = np.sort(pts[is_reordered])
     intervals = np.diff(shown)
-    holes = np.flatnonzero(intervals[-num_reordered:] > _HOLE_FRAMES * np.median(intervals)) if num_reordered else []
-    if len(holes) == 0:
-        return np.zeros(len(pts), dtype=bool)
-    return is_shown & (pts > shown[len(intervals[:-num_reordered]) + holes[0]])
+    holes = np.flatnonzero(intervals > _HOLE_FRAMES * np.median(intervals)) if len(intervals) else intervals
+    holes = holes[holes >= len(intervals) - _MAX_B_FRAMES]
+    return is_reordered & (pts > shown[holes[0]]) if len(holes) else np.zeros(len(pts), dtype=bool)
 
 
 def _check_order(pts: NDArray[np.int64], path: Path) -> None:
