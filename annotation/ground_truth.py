@@ -62,7 +62,7 @@ def read_ground_truth(path: Path, index: VideoIndex) -> GroundTruth:
         for span in spans
         if (video := _find(index, span.video, span.paths, span.place, truth)) is not None
     ]
-    timelines = timelines_of(video for video, span in placed if _needs_timeline(span))
+    timelines = timelines_of(video for video, span in placed if _needs_timeline(span, video))
     for video, span in placed:
         is_normal = span.kind is SpanKind.VIDEO and canonical(span.category or "") == NORMAL
         if span.kind is SpanKind.VIDEO and not is_normal:
@@ -88,9 +88,13 @@ def _find(index: VideoIndex, name: str, paths: Sequence[str], place: str, truth:
         return None
 
 
-def _needs_timeline(span: ForeignSpan) -> bool:
-    """Whether a span is given in seconds, or in frames of another rate; frames of the decoder need no timestamps."""
-    return span.kind is SpanKind.EVENT and (span.start_frame is None or span.frame_rate is not None)
+def _needs_timeline(span: ForeignSpan, video: Video) -> bool:
+    """Whether a span is given in seconds, or in frames of another rate, or of a video of which something is lost.
+
+    Frames of the decoder need no timestamps otherwise.
+    """
+    is_in_frames = span.start_frame is not None and span.frame_rate is None
+    return span.kind is SpanKind.EVENT and (not is_in_frames or video.lost is not None)
 
 
 def _in_frames(span: ForeignSpan, video: Video, index: VideoIndex, timeline: Timeline | None) -> TrueEvent:
@@ -100,7 +104,7 @@ def _in_frames(span: ForeignSpan, video: Video, index: VideoIndex, timeline: Tim
         start, end = round(resolved.start_s * video.fps), round(resolved.end_s * video.fps)
     else:
         start = timeline.frame_at(resolved.start_s)
-        reaches_end = resolved.end_s >= timeline.duration_s
+        reaches_end = resolved.end_s >= timeline.recorded_end_s
         end = timeline.num_frames if reaches_end else timeline.frame_at(resolved.end_s)
     start = min(start, video.num_frames - 1)
     return TrueEvent(

@@ -98,7 +98,7 @@ def resolve_span(foreign: ForeignSpan, index: VideoIndex, timeline_of: TimelineO
 
     Raises:
         RecordError: the video is missing or ambiguous, is not as long as the source says it is, or the span reaches
-            outside it by more than `SPAN_SLACK_S`.
+            outside it by more than `SPAN_SLACK_S` or lies where the recording has no picture.
     """
     video = index.find(foreign.video, foreign.paths)
     timeline = timeline_of(video) if timeline_of else constant_rate(video)
@@ -114,13 +114,20 @@ def resolve_span(foreign: ForeignSpan, index: VideoIndex, timeline_of: TimelineO
             return frame / rate
         # the end of a span may be the number of frames, which is no frame
         past_end = max(0, frame - timeline.num_frames + 1)
-        return timeline.time_of(frame) if not past_end else timeline.duration_s + (past_end - 1) / video.fps
+        return timeline.time_of(frame) if not past_end else timeline.recorded_end_s + (past_end - 1) / video.fps
 
     start_s = bound(foreign.start_frame, foreign.start_s, 0.0)
     end_s = bound(foreign.end_frame, foreign.end_s, timeline.duration_s)
     if not 0 <= start_s < end_s or start_s >= timeline.duration_s or end_s > timeline.duration_s + SPAN_SLACK_S:
         detail = f"[{start_s:.2f} s, {end_s:.2f} s) of {video.video_id}, which lasts {timeline.duration_s:.2f} s"
         raise RecordError(Reason.FRAME_OUT_OF_RANGE, detail)
+    for lost_from_s, lost_until_s in video.lost_spans if timeline_of else ():
+        if lost_from_s <= start_s and min(end_s, timeline.duration_s) <= lost_until_s:
+            raise RecordError(
+                Reason.FRAME_OUT_OF_RANGE,
+                f"[{start_s:.2f} s, {end_s:.2f} s) of {video.video_id}, which has no picture between "
+                f"{lost_from_s:.2f} s and {lost_until_s:.2f} s",
+            )
     category = foreign.category
     return ResolvedSpan(
         video_id=video.video_id,
@@ -211,12 +218,14 @@ def _resolve_frame(foreign: ForeignGlance, video: Video, timeline: Timeline) -> 
             return shown
     elif rate is None or _same_rate(rate, video.fps):
         if frame >= timeline.num_frames:
+            _check_not_lost(timeline.recorded_end_s + (frame - timeline.num_frames) / video.fps, video)
             raise RecordError(Reason.FRAME_OUT_OF_RANGE, f"frame {frame} is past the end of {size}")
         _check_not_lost(timeline.time_of(frame), video)
         return frame
     elif frame / rate < timeline.duration_s:
         _check_not_lost(frame / rate, video)
         return timeline.frame_at(frame / rate)
+    _check_not_lost(frame / rate - late_s, video)
     at_rate = f"frame {frame} at {rate:g} fps is {frame / rate:.2f} s, past the end of {size}"
     if frame < timeline.num_frames:
         detail = f"{at_rate}; the file itself has {video.fps:g} fps, so the rate of the annotation is wrong"

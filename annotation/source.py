@@ -67,9 +67,19 @@ class Source:
         return self._bytes.startswith(b"\x93NUMPY")
 
     @property
+    def is_mat(self) -> bool:
+        """Whether the content is a file of MATLAB, by the text that it opens with."""
+        return self._bytes.startswith(b"MATLAB ")
+
+    @property
+    def is_hdf5(self) -> bool:
+        """Whether a file of MATLAB is one of version 7.3."""
+        return self._bytes.startswith(b"MATLAB 7.3")
+
+    @property
     def is_binary(self) -> bool:
         """Whether the content is no text, by a magic number."""
-        return self.is_parquet or self.is_npy
+        return self.is_parquet or self.is_npy or self.is_mat
 
     @property
     def is_xml(self) -> bool:

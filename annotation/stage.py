@@ -72,7 +72,7 @@ class GlancesStage(TableOnly):
         self._past_end: list[str] = []
 
     def identity(self) -> Mapping[str, Any]:
-        return {"code": 5, **self._config.identity()}
+        return {"code": 6, **self._config.identity()}
 
     def units(self) -> Iterator[Unit[VideoClicks | BadAnnotation]]:
         index = self._videos()

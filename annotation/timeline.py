@@ -29,6 +29,11 @@ class Timeline(Protocol):
 
     @property
     def duration_s(self) -> float:
+        """End of the video; a file that was cut short has no frame before it."""
+        ...
+
+    @property
+    def recorded_end_s(self) -> float:
         """End of the last frame."""
         ...
 
@@ -58,6 +63,11 @@ class ConstantRate:
     fps: float
     start_s: float = 0.0
 
+    @property
+    def recorded_end_s(self) -> float:
+        """End of the last frame."""
+        return self.duration_s
+
     def time_of(self, frame_index: int) -> float:
         """Return the time from which a frame is shown."""
         return frame_index / self.fps
@@ -79,12 +89,12 @@ def seek_time(frame: int, rate: float) -> float:
 
 
 def shown_frame(frames: Timeline, frame: int, rate: float) -> int | None:
-    """Return the decoder frame that the player shows as its frame number `frame`, counted from 0; None past the end.
+    """Return the decoder frame that the player shows as frame number `frame`, counted from 0; None past the last one.
 
     Before the first frame of a video that starts late, that is the first frame.
     """
     time_s = max(0.0, seek_time(frame, rate) - frames.start_s)
-    if time_s >= frames.duration_s:
+    if time_s >= frames.recorded_end_s:
         return None
     shown = frames.frame_at(time_s)
     # `frame_at` takes a written time just before a frame for that frame; the player shows what has begun

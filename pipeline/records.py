@@ -139,7 +139,8 @@ class Video(Record):
     """One readable video file. `width` and `height` are as shown, after rotation; `label` is None where unknown.
 
     `fps` is the mean rate measured from the timestamps; `split` is None unless the manifest names one: `VideoSplit` has
-    what was decided. `lost` is a JSON list of the stretches [start_s, end_s) that ingest found without a picture. A
+    what was decided. `lost` is a JSON list of the stretches [start_s, end_s) that ingest found without a picture, and
+    `lost_frames` one of the frames [start, end) in each: of a pause, or an end that is missing, both are the same. A
     video without footage is known by its row in a manifest alone: `path` and `codec` are empty, `width` and `height`
     0, and `sha256` is that of its id, length and rate.
     """
@@ -157,11 +158,21 @@ class Video(Record):
     split: str | None
     source: str
     lost: str | None = None
+    lost_frames: str | None = None
 
     @property
     def lost_spans(self) -> tuple[tuple[float, float], ...]:
         """What `lost` holds, in time order."""
         return tuple((start_s, end_s) for start_s, end_s in json.loads(self.lost or "[]"))
+
+    def long_losses(self, least_s: float) -> tuple[tuple[int, int], ...]:
+        """Return the frames [start, end) of the stretches without a picture that last `least_s` or more."""
+        frames: list[tuple[int, int]] = json.loads(self.lost_frames or "[]")
+        return tuple(
+            (start, end)
+            for (start, end), (start_s, end_s) in zip(frames, self.lost_spans, strict=False)
+            if end_s - start_s >= least_s
+        )
 
     @property
     def has_footage(self) -> bool:

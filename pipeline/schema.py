@@ -22,8 +22,9 @@ PROVENANCE = (pa.field("unit", pa.string(), nullable=False), pa.field("fingerpri
 LOCATION_FIELDS = frozenset({"path", "source", "origin"})
 """Fields that tell where a record was found. They change when files move and are no part of its content."""
 
-_NO_CONTENT = LOCATION_FIELDS | {"agreement"}
-# How sure a text is does not change what it says, and so remakes nothing that is made of it.
+_NO_CONTENT = LOCATION_FIELDS | {"agreement", "lost_frames"}
+# How sure a text is does not change what it says, and so remakes nothing that is made of it. Lost frames follow
+# from the lost stretches.
 
 _ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from flows.api.faults import ApiFault
+from flows.api.streams import STREAM_PORTS
 from flows.page.intake import MIB
 from pipeline.video.live import without_password
 
@@ -33,7 +34,7 @@ SILENCE_S = 20.0
 FETCH_S = 1800.0
 """Longest time in seconds for one video."""
 
-_PORTS = {"http": 80, "https": 443}
+_PORTS = {"http": 80, "https": 443, **STREAM_PORTS}
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -43,7 +44,8 @@ def resolve(url: str, *, allow_private: bool) -> str:
     """Return the address of the host that a URL names, as it is written in a URL.
 
     Raises:
-        ApiFault: 400 for what is no such URL, or a name that nobody knows; 403 for an address that is not public.
+        ApiFault: 400 for what is no such URL, or a name that nobody knows; 403 for an address that is not public, and
+            for any stream where these are not allowed.
     """
     if len(url) > URL_MAX:
         raise ApiFault(400, "invalid_url", f"url: {len(url)} characters, at most {URL_MAX} are taken")
@@ -53,7 +55,10 @@ def resolve(url: str, *, allow_private: bool) -> str:
     except ValueError as fault:
         raise ApiFault(400, "invalid_url", f"url: {fault}") from None
     if parts.scheme not in _PORTS or not host or any(character <= " " for character in url):
-        raise ApiFault(400, "invalid_url", "url: an address of http or https is expected")
+        raise ApiFault(400, "invalid_url", f"url: an address of {', '.join(_PORTS)} is expected")
+    if parts.scheme in STREAM_PORTS and not allow_private:
+        told = "streams are read only where --allow-private-urls is set: FFmpeg goes where the camera sends it"
+        raise ApiFault(403, "stream_refused", f"url: {told}")
     try:
         found = socket.getaddrinfo(host, port or _PORTS[parts.scheme], type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as fault:

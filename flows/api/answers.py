@@ -120,6 +120,9 @@ class VideoAddress(BaseModel):
     model_config = {"extra": "forbid"}
 
     url: str = Field(examples=["https://example.org/lobby.mp4"])
+    seconds: float | None = Field(
+        None, gt=0, examples=[30.0], description="of a stream (rtsp://): how much of it is looked at, 30 where not told"
+    )
 
 
 def job_answer(jobs: Jobs, job: Job) -> JobAnswer:

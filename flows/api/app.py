@@ -23,6 +23,7 @@ from flows.api.addresses import resolve
 from flows.api.faults import ApiFault
 from flows.api.jobs import Job, Jobs, State
 from flows.api.settings import LOOPBACK_HOSTS
+from flows.api.streams import DEFAULT_S, is_stream
 from pipeline.video.live import without_password
 
 logger = logging.getLogger(__name__)
@@ -114,7 +115,10 @@ def _submit_routes(jobs: Jobs) -> APIRouter:
         responses=_faults(400, 403, 408, 413, 415, 429),
     )  # fmt: skip
     async def submit(request: Request, response: Response) -> answers.JobAnswer:
-        """Send a file as the field `file` of a form, or `{"url": ...}` as JSON. After 429 wait for `Retry-After`."""
+        """Send a file as the field `file` of a form, or `{"url": ...}` as JSON; of a stream, `seconds` are recorded.
+
+        After 429 wait for `Retry-After`.
+        """
         body = uploads.Body(request)
         try:
             job = await _submitted(jobs, request.headers.get("content-type", ""), body)
@@ -190,9 +194,11 @@ async def _submitted(jobs: Jobs, content_type: str, body: uploads.Body) -> Job:
         if kind == "multipart/form-data":
             job.path, job.name = await body.file(job.folder, jobs.settings.limits)
         else:
-            job.url = _address_of(await body.json())
+            asked = _address_of(await body.json())
+            job.url = asked.url
             # told at once; what counts is that it is asked again when the video is fetched
             await run_in_threadpool(resolve, job.url, allow_private=jobs.settings.allow_private)
+            job.seconds = _seconds_of(asked, jobs.settings.limits.max_minutes)
             job.name = without_password(job.url)
     except BaseException:
         jobs.drop(job)
@@ -201,11 +207,22 @@ async def _submitted(jobs: Jobs, content_type: str, body: uploads.Body) -> Job:
     return job
 
 
-def _address_of(body: bytes) -> str:
+def _address_of(body: bytes) -> answers.VideoAddress:
     try:
-        return answers.VideoAddress.model_validate_json(body).url
+        return answers.VideoAddress.model_validate_json(body)
     except ValidationError:
-        raise ApiFault(400, "invalid_json", 'the body: a JSON object {"url": "https://..."} is expected') from None
+        expected = '{"url": "https://..."}, with "seconds" for a stream,'
+        raise ApiFault(400, "invalid_json", f"the body: a JSON object {expected} is expected") from None
+
+
+def _seconds_of(asked: answers.VideoAddress, max_minutes: float) -> float:
+    """Return how much is taken of a stream."""
+    seconds = DEFAULT_S if asked.seconds is None else asked.seconds
+    if asked.seconds is not None and not is_stream(asked.url):
+        raise ApiFault(400, "invalid_request", "seconds: only a stream (rtsp://) has no end of its own")
+    if seconds > 60 * max_minutes:
+        raise ApiFault(400, "invalid_request", f"seconds: {seconds:g}, at most {60 * max_minutes:g} are taken here")
+    return seconds
 
 
 def _done(jobs: Jobs, job_id: str) -> Job:

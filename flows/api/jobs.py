@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from flows.api.addresses import fetch
 from flows.api.faults import ApiFault
 from flows.api.settings import ApiSettings
+from flows.api.streams import DEFAULT_S, is_stream, record
 from flows.page.intake import apart, measured, named
 from flows.page.working import AbandonedError, Step, Worker
 from pipeline.errors import DataError, HolmesError, RecordError
@@ -63,6 +64,7 @@ class Job:
         folder: where its files are; they go with the job.
         name: how the caller called the video; never part of a path.
         url: where it is to be fetched from; None for an upload.
+        seconds: how much of it is taken where that is a stream.
         path: the video, until it was looked at.
         result: as `holmes detect --json` prints it.
         clips: file of every span; None where it could not be cut.
@@ -73,6 +75,7 @@ class Job:
     folder: Path
     name: str = ""
     url: str | None = None
+    seconds: float = DEFAULT_S
     path: Path | None = None
     state: State = State.UPLOADING
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -232,7 +235,11 @@ class Jobs:
 
     def _do(self, job: Job) -> None:
         limits = self.settings.limits
-        if job.url is not None:
+        if job.url is not None and is_stream(job.url):
+            job.report("fetch", 0, 0)
+            job.path = job.folder / "video.mkv"
+            record(job.url, job.path, seconds=job.seconds, max_mb=limits.max_mb)
+        elif job.url is not None:
             job.path = job.folder / f"video{_suffix_of(job.url)}"
             fetch(
                 job.url, job.path, max_mb=limits.max_mb, allow_private=self.settings.allow_private,

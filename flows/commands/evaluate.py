@@ -301,4 +301,10 @@ def _evaluated(
                 left_out.without_scores.append(f"{video.video_id} ({fault.detail})")
                 continue
             marks = sorted(glances.get(video.video_id, ()), key=lambda mark: mark.frame_index)
-            yield EvaluatedVideo(video_id=video.video_id, curve=curve, events=events, glances=tuple(marks))
+            yield EvaluatedVideo(
+                video_id=video.video_id,
+                curve=curve,
+                events=events,
+                glances=tuple(marks),
+                lost=video.long_losses(0.0),
+            )

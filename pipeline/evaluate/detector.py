@@ -42,12 +42,13 @@ class TrueEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluatedVideo:
-    """A video with scores and ground truth; without events it is normal."""
+    """A video with scores and ground truth; without events it is normal. `lost`: frames without a picture."""
 
     video_id: str
     curve: ScoreCurve
     events: tuple[TrueEvent, ...]
     glances: tuple[GlanceMark, ...] = ()
+    lost: tuple[tuple[int, int], ...] = ()
 
     @property
     def spans(self) -> NDArray[np.int64]:

@@ -74,7 +74,10 @@ def draw_precision_recall(rankings: Mapping[str, Ranking]) -> Figure:
 def draw_scores(
     video: EvaluatedVideo, proposals: Mapping[str, Sequence[Proposal]], theta: float, smooth_s: float
 ) -> Figure:
-    """Draw the scores of a video over time, with its true events, its glances, and the proposals below."""
+    """Draw the scores of a video over time, with its true events, its glances, and the proposals below.
+
+    Stretches without a picture are hatched, and long ones have no scores.
+    """
     figure = drawing.new_figure(11, 3.4)
     axes, lanes = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     curve = video.curve
@@ -85,10 +88,14 @@ def draw_scores(
     # Drawn once where events overlap.
     for start, end in runs(inside).tolist():
         axes.axvspan(start / curve.fps, end / curve.fps, color=_TRUTH, alpha=0.45, linewidth=0)
-    edges_s = curve.edges / curve.fps
-    axes.stairs(*drawing.thinned(curve.scores, edges_s), color=SCORE, alpha=0.4, linewidth=1, baseline=None)
+    drawing.draw_lost(axes, [(start / curve.fps, end / curve.fps) for start, end in video.lost], duration_s)
+    scores, smooth = curve.scores.astype(np.float64), curve.smoothed(smooth_s)
+    for start, end in curve.lost:
+        scores[(curve.edges[:-1] >= start) & (curve.edges[1:] <= end)] = np.nan
+        smooth[start:end] = np.nan
+    axes.stairs(*drawing.thinned(scores, curve.edges / curve.fps), color=SCORE, alpha=0.4, linewidth=1, baseline=None)
     shown = np.unique(np.linspace(0, curve.num_frames - 1, drawing.MAX_POINTS).round().astype(int))
-    axes.plot(shown / curve.fps, curve.smoothed(smooth_s)[shown], color=SCORE, linewidth=1.6)
+    axes.plot(shown / curve.fps, smooth[shown], color=SCORE, linewidth=1.6)
     drawing.draw_theta(axes, theta)
     for glance in video.glances:
         axes.axvline(glance.frame_index / curve.fps, color=_GLANCE, linewidth=1.4)
@@ -128,8 +135,10 @@ def _legend(axes: Axes, video: EvaluatedVideo) -> None:
         handles.append(Patch(color=_TRUTH, alpha=0.45, label="ground truth"))
     if video.glances:
         handles.append(Line2D([], [], color=_GLANCE, label="glance"))
+    if video.lost:
+        handles.append(Patch(facecolor="none", edgecolor=PALE, hatch="////", linewidth=0, label="no picture"))
     # Above the axes, where no score can lie beneath it.
-    axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=8)
+    axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=4, frameon=False, fontsize=8)
 
 
 def _square(x_label: str, y_label: str) -> tuple[Figure, Axes]:

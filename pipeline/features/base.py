@@ -144,6 +144,17 @@ def snippet_edges(num_frames: int, count: int, stride_frames: int) -> NDArray[np
     return np.minimum(places * stride_frames, num_frames) if stride_frames else places * num_frames // count
 
 
+def snippets_that_begin(frames: Iterable[int], edges: NDArray[np.int64]) -> list[int]:
+    """Return the snippets, ascending, that begin nearest to some frames; the first and the end are none of them.
+
+    Args:
+        frames: any number of them.
+        edges: as `snippet_edges`.
+    """
+    nearest = {int(np.abs(edges - frame).argmin()) for frame in frames}
+    return sorted(nearest - {0, len(edges) - 1})
+
+
 def snippet_s(num_frames: int, count: int, stride_frames: int, fps: float) -> float:
     """Return how many seconds a snippet lasts; arguments as `snippet_edges`."""
     return (stride_frames or num_frames / count) / fps

@@ -25,6 +25,7 @@ from pipeline.features.packaged import SIDES, load_packaged
 from pipeline.features.picture_fit import Fit, fit_picture
 from pipeline.models.hf.model import model_identity
 from pipeline.models.hf.torchvision_mend import mend_torchvision
+from pipeline.records import Reason
 from pipeline.video.pool import VideoPool
 from pipeline.video.readers import FrameReader, ReaderName, open_reader
 
@@ -93,18 +94,50 @@ def _write(tower: VisionTower, chunks: Iterator[tuple[_Chunk, NDArray[np.uint8] 
     """
     first = next(chunks)
 
-    def blocks() -> Iterator[Floats]:
-        for _, frames in chain([first], chunks):
+    def blocks() -> Iterator[tuple[Floats, int]]:
+        for chunk, frames in chain([first], chunks):
             if isinstance(frames, RecordError):
                 raise frames
-            yield tower.encode(frames)[None]
+            yield tower.encode(frames), chunk.end - chunk.first
 
     job = first[0].job
-    return write_features(job.path, num_snippets(job.video.num_frames, job.stride_frames), job.video.video_id, blocks())
+    count = num_snippets(job.video.num_frames, job.stride_frames)
+    return write_features(job.path, count, job.video.video_id, with_stand_ins(blocks(), job.video.path))
+
+
+def with_stand_ins(blocks: Iterable[tuple[Floats, int]], name: str) -> Iterator[Floats]:
+    """Yield the features of all snippets, shape (1, n, dim): where nothing decodes, what came before stands in.
+
+    Before the first that is there, it is that one.
+
+    Args:
+        blocks: features, shape (n, dim), or empty where none of n frames decodes, and n.
+        name: the video, for messages.
+
+    Raises:
+        RecordError: DECODE_FAILED where there are none at all.
+    """
+    owed = 0
+    latest: Floats | None = None
+    for features, count in blocks:
+        if len(features):
+            if owed:
+                yield np.repeat(features[None, :1], owed, axis=1)
+                owed = 0
+            latest = features[None, -1:]
+            yield features[None]
+        elif latest is None:
+            owed += count
+        else:
+            yield np.repeat(latest, count, axis=1)
+    if owed:
+        raise RecordError(Reason.DECODE_FAILED, f"{name}: of none of its {owed} snippets the middle frame decodes")
 
 
 def read_middle_frames(chunk: _Chunk) -> NDArray[np.uint8]:
     """Return the middle frame of each snippet of a chunk, RGB, shape (n, H, W, 3). Runs in a worker process.
+
+    Those that do not decode look like the one before; there is none where no frame of the chunk does.
 
     Raises:
         RecordError: where the video cannot be read.
@@ -119,7 +152,12 @@ def _middle_frames(reader: FrameReader, first: int, end: int, stride: int) -> ND
     last = reader.timeline.num_frames
     starts = np.arange(first, end) * stride
     middles = (starts + np.minimum(starts + stride, last)) // 2
-    return reader.frames_at(np.clip(middles, 0, last - 1).tolist())
+    try:
+        return reader.frames_at(np.clip(middles, 0, last - 1).tolist(), max_lost_share=1.0)
+    except RecordError as fault:
+        if fault.reason is not Reason.DECODE_FAILED:
+            raise
+        return np.empty((0, reader.height, reader.width, 3), dtype=np.uint8)
 
 
 def _scaled(width: int, height: int, short_side: int) -> tuple[int, int] | None:
@@ -141,8 +179,12 @@ class TowerStream:
     def blocks(self, path: str | Path, stride_frames: int, reader: ReaderName) -> Iterator[Floats]:
         side = self._tower.read_side
         with open_reader(path, reader, size=lambda width, height: _scaled(width, height, side)) as small:
-            for first, end in self._tower.parts(num_snippets(small.timeline.num_frames, stride_frames)):
-                yield self._tower.encode(_middle_frames(small, first, end, stride_frames))[None]
+            parts = self._tower.parts(num_snippets(small.timeline.num_frames, stride_frames))
+            blocks = (
+                (self._tower.encode(_middle_frames(small, first, end, stride_frames)), end - first)
+                for first, end in parts
+            )
+            yield from with_stand_ins(blocks, str(path))
 
     def live(self, width: int, height: int, fps: float, stride_frames: int) -> LiveTower:  # noqa: ARG002
         size = _scaled(width, height, self._tower.read_side) or (width, height)
@@ -246,7 +288,7 @@ class VisionTower:
             yield first, min(count, first + size)
 
     def encode(self, frames: NDArray[np.uint8]) -> Floats:
-        """Return the features of frames, float32, shape (n, dim)."""
+        """Return the features of frames, float32, shape (n, dim), where n may be 0."""
         window = self.window_frames
         parts = []
         size = max(1, self._config.batch_size // window) * window
@@ -255,7 +297,7 @@ class VisionTower:
             count = len(batch)
             batch += batch[-1:] * (-count % window)  # the last frame fills the last window
             parts.append(self._seen(batch)[:count].float().cpu().numpy())
-        return np.concatenate(parts)
+        return np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)
 
     def _seen(self, frames: list[NDArray[np.uint8]]) -> Any:
         """Return the features of frames as they meet the tower, shape (n, dim)."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +36,7 @@ from pipeline.sampler.curve import ScoreCurve
 from pipeline.sampler.proposals import detect, part_at_dips
 from pipeline.sampler.sampling import THETA
 from pipeline.video.live import is_live
-from pipeline.video.losses import FrameSpan, Losses, apart, find_losses
+from pipeline.video.losses import FrameSpan, Losses, find_losses
 from pipeline.video.pyav_decoder import noting_damage
 from pipeline.video.readers import FrameReader
 from pipeline.video.recorder import StreamRecorder
@@ -113,16 +113,16 @@ class Detector:
             return self.watch(str(video))
         with noting_damage() as damaged:
             footage = open_footage(Path(video), self.settings.reader)
-            curve = self._curve(footage, on_progress)
-            # Scoring reads the whole video, so that its damage is known; judging parts of it reads those.
-            losses = None if curve is None else _losses(footage, damaged)
-            if curve is None or losses is None:
+            # Scoring reads the whole video, so that its damage is known then; judging parts of it reads those.
+            losses_of = cache(partial(_losses, footage, damaged))
+            curve = self._curve(footage, lambda: self._long(losses_of(), footage.timeline), on_progress)
+            if curve is None:
                 windows = list(footage.parts(self.settings.window_s))
                 said_of = zip(windows, self._judged(footage, None, windows, on_progress), strict=True)
                 told, whole = [(span, said) for span, said in said_of if said is not None], Judgement()
             else:
-                told, whole = self._told(footage, curve, losses, on_progress)
-            losses = losses or _losses(footage, damaged)
+                told, whole = self._told(footage, curve, on_progress)
+            losses = losses_of()
         spans = [
             DetectedSpan(
                 start_s=start_s,
@@ -214,14 +214,15 @@ class Detector:
         return self._chat.answer(self._shown[2], question, history)
 
     def _told(
-        self, footage: Footage, curve: ScoreCurve, losses: Losses, on_progress: Progress | None
+        self, footage: Footage, curve: ScoreCurve, on_progress: Progress | None
     ) -> tuple[list[tuple[FrameSpan, Judgement]], Judgement]:
         """Return the spans with what the model says of each, and what it says of the whole video where there is none.
 
         Where the scores dip, the parts of a span are judged one by one. Where nothing reaches theta, the model sees the
         highest scores before the whole: what it says Yes to there is a span all the same.
         """
-        marked = self._marked(curve, losses, footage.timeline)
+        found = detect(curve, self.theta, self.settings.proposal, min_s=self.settings.min_span_s)
+        marked = [(span.start_frame, span.end_frame) for span in found]
         if self._chat is None:
             return [(span, Judgement()) for span in marked], Judgement()
         if marked:
@@ -247,29 +248,18 @@ class Detector:
         span = highest.start_frame, highest.end_frame
         return [span] if span[1] - span[0] <= _SMALLER * curve.num_frames else []
 
-    def _marked(self, curve: ScoreCurve, losses: Losses, timeline: Timeline) -> list[FrameSpan]:
-        """Return the spans that the scores mark.
+    def _long(self, losses: Losses, timeline: Timeline) -> list[FrameSpan]:
+        """Return the losses that part a span: like a dip of the scores, from `proposal.gap_s` on."""
+        gap_s = self.settings.proposal.gap_s
+        return [timeline.frame_range(*span) for span in losses.spans if span[1] - span[0] >= gap_s]
 
-        Like a dip of the scores, a loss parts a span from `proposal.gap_s` on; a part in which nothing reaches theta
-        was marked for what lies on the other side.
-        """
-        settings = self.settings
-        breaks = [
-            timeline.frame_range(start_s, end_s)
-            for start_s, end_s in losses.spans
-            if end_s - start_s >= settings.proposal.gap_s
-        ]
-        marked: list[FrameSpan] = []
-        for found in detect(curve, self.theta, settings.proposal, min_s=settings.min_span_s):
-            parts = apart((found.start_frame, found.end_frame), breaks)
-            marked += [part for part in parts if len(parts) == 1 or _highest(curve, part) >= self.theta]
-        return marked
-
-    def _curve(self, footage: Footage, on_progress: Progress | None) -> ScoreCurve | None:
+    def _curve(
+        self, footage: Footage, long_losses: Callable[[], list[FrameSpan]], on_progress: Progress | None
+    ) -> ScoreCurve | None:
         if self._scorer is None:
             return None
         scored = None if on_progress is None else partial(on_progress, "score")
-        return self._scorer.score(footage.path, footage.timeline, footage.reader, scored)
+        return self._scorer.score(footage.path, footage.timeline, footage.reader, scored, long_losses)
 
     def _judged(
         self, footage: Footage, curve: ScoreCurve | None, frames: Sequence[FrameSpan], on_progress: Progress | None

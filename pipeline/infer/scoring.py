@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from pipeline.config import FeaturesConfig
 from pipeline.devices import pick_device
-from pipeline.features.base import Floats, num_snippets, open_features, write_features
+from pipeline.features.base import (
+    Floats,
+    num_snippets,
+    open_features,
+    snippet_edges,
+    snippets_that_begin,
+    write_features,
+)
 from pipeline.features.factory import make_stream
 from pipeline.sampler.curve import ScoreCurve
 from pipeline.sampler.model_io import load_sampler
@@ -35,8 +43,17 @@ class VideoScorer:
         timeline: Timeline,
         reader: ReaderName,
         on_progress: Callable[[int, int], None] | None = None,
+        long_losses: Callable[[], Sequence[tuple[int, int]]] = tuple,
     ) -> ScoreCurve:
-        """Return the scores of a video, decoded once; `on_progress` is told the snippets done, and all of them.
+        """Return the scores of a video, decoded once.
+
+        Args:
+            path: the video file.
+            timeline: the times of its frames.
+            reader: the decoder.
+            on_progress: told the snippets done, and all of them.
+            long_losses: asked once all is read: the frames [start, end) without a picture that part what lies on either
+                side.
 
         Raises:
             RecordError: where the video cannot be read to its end.
@@ -49,8 +66,10 @@ class VideoScorer:
             blocks = self._blocks(path, count, reader, on_progress)
             write_features(Path(folder) / "features.npy", count, str(path), blocks)
             features = open_features(Path(folder) / "features.npy")
-            scores = self.sampler.score(features, stride / timeline.fps)
-        return ScoreCurve(scores, stride, timeline.num_frames, timeline.fps)
+            lost = tuple(long_losses())
+            breaks = snippets_that_begin(chain.from_iterable(lost), snippet_edges(timeline.num_frames, count, stride))
+            scores = self.sampler.score(features, stride / timeline.fps, breaks)
+        return ScoreCurve(scores, stride, timeline.num_frames, timeline.fps, lost)
 
     def _blocks(
         self, path: Path, count: int, reader: ReaderName, on_progress: Callable[[int, int], None] | None

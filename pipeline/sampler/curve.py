@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from pipeline.features.base import num_snippets, snippet_edges
 from pipeline.records import Reason, Scores, Video
 from pipeline.sampler.smoothing import REACH, gaussian
 from pipeline.storage import Storage
+
+LONG_LOSS_S = 1.0
+"""Seconds without a picture from which on what lies on either side has nothing to do with the other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +30,8 @@ class ScoreCurve:
         stride_frames: frames of a snippet; 0 where the snippets are T equal parts of the video.
         num_frames: frames of the video; T = ceil(num_frames / stride_frames), or any T up to it of equal parts.
         fps: mean frame rate of the video.
+        lost: frames [start, end) for which there is no picture for long, ascending: both are the same where the
+            recording pauses. What lies on either side does not meet, and nothing is found inside.
 
     Raises:
         ValueError: if T, a score or the rate is not so.
@@ -35,6 +41,7 @@ class ScoreCurve:
     stride_frames: int
     num_frames: int
     fps: float
+    lost: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.num_frames < 1 or self.stride_frames < 0 or self.fps <= 0:
@@ -59,6 +66,16 @@ class ScoreCurve:
         """Return the frames at which snippets begin, and the end of the last one: shape (T + 1,)."""
         return snippet_edges(self.num_frames, len(self.scores), self.stride_frames)
 
+    @cached_property
+    def parts(self) -> list[tuple[int, int]]:
+        """Return the frames [start, end) before, in and after each of `lost`, none of them empty."""
+        bounds = sorted({0, self.num_frames, *(min(frame, self.num_frames) for span in self.lost for frame in span)})
+        return list(pairwise(bounds))
+
+    def part_of(self, frame: int) -> tuple[int, int]:
+        """Return that of the `parts` in which a frame lies."""
+        return next(part for part in self.parts if part[0] <= frame < part[1])
+
     def by_frame(self) -> NDArray[np.floating]:
         """Return for each frame the score of its snippet, as frame-level evaluation takes it: shape (num_frames,)."""
         return np.repeat(self.scores, np.diff(self.edges))
@@ -72,17 +89,29 @@ class ScoreCurve:
         """Return a smooth score for each frame: shape (num_frames,).
 
         The scores stand at the middles of their snippets, lines lead from one to the next, and a Gaussian of
-        `sigma_s` seconds smooths them; beyond the ends the first and the last value go on.
+        `sigma_s` seconds smooths them; beyond the ends, and those of the `parts`, the first and the last value go on.
+        Where there is no picture the score is 0.
         """
-        middles = (self.edges[:-1] + self.edges[1:] - 1) / 2
-        values: NDArray[np.float64] = np.interp(np.arange(self.num_frames), middles, self.scores.astype(np.float64))
-        sigma = sigma_s * self.fps
+        smooth: NDArray[np.float64] = np.zeros(self.num_frames)
+        for start, end in self.parts:
+            if (start, end) not in self.lost:
+                smooth[start:end] = self._smoothed(start, end, sigma_s * self.fps)
+        return smooth
+
+    def _smoothed(self, start: int, end: int, sigma: float) -> NDArray[np.float64]:
+        """Return the smooth scores of the frames [start, end) alone; `sigma` in frames."""
+        first = int(np.searchsorted(self.edges, start, side="right")) - 1
+        last = int(np.searchsorted(self.edges, end))
+        middles = np.clip((self.edges[first:last] + self.edges[first + 1 : last + 1] - 1) / 2, start, end - 1)
+        values = np.interp(np.arange(start, end), middles, self.scores[first:last].astype(np.float64))
         radius = round(REACH * sigma)
         return values if radius < 1 else gaussian(values, sigma, radius)
 
 
-def read_curve(storage: Storage, video: Video, scores: Scores) -> ScoreCurve:
+def read_curve(storage: Storage, video: Video, scores: Scores, long_loss_s: float = LONG_LOSS_S) -> ScoreCurve:
     """Read the scores of a video from the workspace whose files `storage` holds.
+
+    A loss of `long_loss_s` or more parts what lies on either side.
 
     Raises:
         RecordError: NO_SCORES where the file is missing, unreadable, or does not fit the video.
@@ -92,7 +121,8 @@ def read_curve(storage: Storage, video: Video, scores: Scores) -> ScoreCurve:
         raise RecordError(Reason.NO_SCORES, f"{storage.path(scores.path)}: no such file")
     try:
         values = np.load(io.BytesIO(data), allow_pickle=False)
-        return ScoreCurve(values, scores.stride_frames, video.num_frames, video.fps)
+        lost = video.long_losses(long_loss_s)
+        return ScoreCurve(values, scores.stride_frames, video.num_frames, video.fps, lost)
     except (ValueError, EOFError, TypeError) as fault:
         raise RecordError(
             Reason.NO_SCORES, f"{storage.path(scores.path)}: not the scores of {video.video_id}: {fault}"

@@ -50,7 +50,9 @@ class TrainedRecipe:
     scales: Sequence[InputScale | None]
     smoothing_s: float
 
-    def score(self, features: NDArray[np.floating], snippet_s: float, device: str) -> Floats:
+    def score(
+        self, features: NDArray[np.floating], snippet_s: float, device: str, breaks: Sequence[int] = ()
+    ) -> Floats:
         """Return scores as `TrainedSampler.score`."""
         arranged = arrange(features, self.recipe)
         scores = [
@@ -58,7 +60,7 @@ class TrainedRecipe:
             for network, scale in zip(self.networks, self.scales, strict=True)
         ]
         mean: Floats = np.stack(scores).mean(axis=0, dtype=np.float64).astype(np.float32)
-        return smooth(mean, self.smoothing_s / snippet_s)
+        return smooth(mean, self.smoothing_s / snippet_s, breaks)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -99,19 +101,20 @@ class TrainedSampler:
         own = {"encoder": self.encoder, "stride_frames": self.stride_frames}
         return given.model_copy(update={**self.features, **own})
 
-    def score(self, features: NDArray[np.floating], snippet_s: float) -> Floats:
+    def score(self, features: NDArray[np.floating], snippet_s: float, breaks: Sequence[int] = ()) -> Floats:
         """Return the anomaly scores of a video's snippets, float32 in [0, 1], shape (T,).
 
         Args:
             features: as stored, shape (crops, T, dim).
             snippet_s: seconds of a snippet.
+            breaks: snippets with which the picture comes back or goes for long: scores are not smoothed across.
 
         Raises:
             SetupError: if the features are of another width than those of the training.
         """
         if features.shape[-1] != self.dim:
             raise SetupError(f"features of {features.shape[-1]} values; the sampler takes {self.dim} ({self.encoder})")
-        scores = [recipe.score(features, snippet_s, self.device) for recipe in self.recipes]
+        scores = [recipe.score(features, snippet_s, self.device, breaks) for recipe in self.recipes]
         mean: Floats = np.stack(scores).mean(axis=0, dtype=np.float64).astype(np.float32)
         return mean
 

@@ -78,9 +78,9 @@ def propose_around(
     for which in sorted(range(len(glances)), key=lambda i: (glances[i].frame_index, glances[i].category)):
         frame = glances[which].frame_index
         span = _best_part(support.smooth, support.around(frame, config.low), frame, max_frames)
-        _add(events, _Event(*span, glances[which].category, [which], frame, frame), max_frames)
+        _add(events, _Event(*span, glances[which].category, [which], frame, frame), max_frames, curve)
     _part(events, support.smooth)
-    _widen(events, min_frames, curve.num_frames)
+    _widen(events, min_frames, curve)
     proposals: list[Proposal] = []
     for event in events:
         proposals.append(_proposal(curve, event.start, event.end, event.members, 0))
@@ -97,7 +97,7 @@ def detect(curve: ScoreCurve, theta: float, config: ProposalConfig, *, min_s: fl
     """
     support = _Support(curve, config)
     mask = support.smooth >= theta
-    for start, end in runs(mask).tolist():
+    for start, end in _runs(curve, mask):
         mask[support.reached_from(start, end)] = True
     return _spans(curve, mask, config, min_s)
 
@@ -153,6 +153,7 @@ class _Support:
     """Which frames around a glance the scores of one video support."""
 
     def __init__(self, curve: ScoreCurve, config: ProposalConfig) -> None:
+        self._curve = curve
         self.smooth = curve.smoothed(config.smooth_s)
         self._level = float(np.quantile(self.smooth, config.level))
         self.config = config
@@ -162,23 +163,26 @@ class _Support:
 
     def around(self, frame: int, low: float) -> tuple[int, int]:
         """Return the frames around the glance at `frame` that stay above the fraction `low`, dips bridged."""
-        begin = max(0, frame - self._reach)
-        nearby = self.smooth[begin : frame + self._reach + 1]
+        first, last = self._curve.part_of(frame)
+        smooth = self.smooth[first:last]
+        begin = max(0, frame - first - self._reach)
+        nearby = smooth[begin : frame - first + self._reach + 1]
         anchor = begin + int(nearby.argmax())
         peak = float(nearby.max())
-        stretches = runs(self.smooth >= self._threshold(low, peak))
+        stretches = runs(smooth >= self._threshold(low, peak))
         # Between two stretches the scores are lower than in either, so each segment's maximum is its stretch's own.
-        tops = np.maximum.reduceat(self.smooth, stretches[:, 0])
+        tops = np.maximum.reduceat(smooth, stretches[:, 0])
         strong = stretches[tops >= self._threshold(self.config.high, peak)]
         start, end = next(span for span in join(strong, self._gap).tolist() if span[0] <= anchor < span[1])
-        return min(start, frame), max(end, frame + 1)
+        return min(first + start, frame), max(first + end, frame + 1)
 
     def reached_from(self, start: int, end: int) -> slice:
         """Return the frames up to which [start, end) goes on above the fraction `low` of its own peak."""
         threshold = self._threshold(self.config.low, float(self.smooth[start:end].max()))
         reach = round(self.config.max_s * self._fps)
-        before = self.smooth[max(0, start - reach) : start][::-1] < threshold
-        after = self.smooth[end : end + reach] < threshold
+        first, last = self._curve.part_of(start)
+        before = self.smooth[max(first, start - reach) : start][::-1] < threshold
+        after = self.smooth[end : min(last, end + reach)] < threshold
         # The first frame below it on each side ends the span; without one it goes on as far as was looked.
         return slice(
             start - (int(before.argmax()) if before.any() else len(before)),
@@ -209,12 +213,22 @@ class _Support:
 
 
 def _spans(curve: ScoreCurve, mask: NDArray[np.bool_], config: ProposalConfig, min_s: float) -> list[Proposal]:
-    """Return the stretches in which `mask`, shape (num_frames,), is true, widened and joined."""
-    starts, ends = runs(mask).T
-    lengths = np.minimum(curve.num_frames, np.maximum(ends - starts, round(min_s * curve.fps)))
-    starts = np.clip(starts - (lengths - (ends - starts)) // 2, 0, curve.num_frames - lengths)
-    joined = join(np.column_stack((starts, starts + lengths)), config.gap_s * curve.fps)
-    return [_proposal(curve, start, end) for start, end in joined.tolist()]
+    """Return the stretches in which `mask`, shape (num_frames,), is true, widened and joined within each part."""
+    spans = []
+    for first, last in curve.parts:
+        starts, ends = runs(mask[first:last]).T
+        lengths = np.minimum(last - first, np.maximum(ends - starts, round(min_s * curve.fps)))
+        starts = np.clip(starts - (lengths - (ends - starts)) // 2, 0, last - first - lengths)
+        joined = join(np.column_stack((starts, starts + lengths)), config.gap_s * curve.fps)
+        spans += [_proposal(curve, first + start, first + end) for start, end in joined.tolist()]
+    return spans
+
+
+def _runs(curve: ScoreCurve, mask: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Return the stretches [start, end) in which `mask`, shape (num_frames,), is true within each part."""
+    return [
+        (first + start, first + end) for first, last in curve.parts for start, end in runs(mask[first:last]).tolist()
+    ]
 
 
 def _proposal(curve: ScoreCurve, start: int, end: int, members: Sequence[int] = (), depth: int = 0) -> Proposal:
@@ -233,10 +247,13 @@ def _best_part(smooth: NDArray[np.float64], span: tuple[int, int], frame: int, m
     return start, start + max_frames
 
 
-def _add(events: list[_Event], new: _Event, max_frames: int) -> None:
-    """Append `new`, or let it grow the latest event of its class where they meet and no other class stands between."""
+def _add(events: list[_Event], new: _Event, max_frames: int, curve: ScoreCurve) -> None:
+    """Append `new`, or let it grow the latest event of its class where they meet and no other class stands between.
+
+    Events of two parts of a video never meet.
+    """
     latest = next((event for event in reversed(events) if event.category == new.category), None)
-    if latest is not None and new.start <= latest.end:
+    if latest is not None and new.start <= latest.end and curve.part_of(latest.first) == curve.part_of(new.first):
         start, end = min(latest.start, new.start), max(latest.end, new.end)
         between = any(latest.last < event.first < new.first for event in events)
         if not between and end - start <= max_frames:
@@ -256,13 +273,14 @@ def _part(events: Sequence[_Event], smooth: NDArray[np.float64]) -> None:
                 event.end, other.start = min(event.end, cut), max(other.start, cut)
 
 
-def _widen(events: Sequence[_Event], min_frames: int, num_frames: int) -> None:
-    """Widen short events evenly, without reaching into others or beyond the video."""
+def _widen(events: Sequence[_Event], min_frames: int, curve: ScoreCurve) -> None:
+    """Widen short events evenly, without reaching into others or beyond their part of the video."""
     for event in events:
         lacking = min_frames - (event.end - event.start)
         if lacking > 0:
-            floor = max((other.end for other in events if other.last < event.first), default=0)
-            roof = min((other.start for other in events if other.first > event.last), default=num_frames)
+            first, last = curve.part_of(event.first)
+            floor = max([first, *(other.end for other in events if other.last < event.first)])
+            roof = min([last, *(other.start for other in events if other.first > event.last)])
             event.start = max(floor, min(event.start - lacking // 2, roof - min_frames))
             event.end = min(roof, event.start + min_frames)
 

@@ -88,9 +88,11 @@ class ClipPlaces:
 
     def _with_picture(self, planned: PlannedClip, span: FrameSpan, lost: LostSpans) -> FrameSpan:
         """Return the part of a clip's frames that touches no lost stretch: with its glance, otherwise the longest."""
-        touched = self._touched(span, lost)
+        # Nobody knows where the event of a video is that is used whole: it may lie in an end that is missing.
+        is_whole = planned.method == "whole"
+        touched = lost if is_whole else self._touched(span, lost)
         parts = apart(span, [self._timeline.frame_range(*stretch) for stretch in touched])
-        if parts == [span]:
+        if parts == [span] and not (is_whole and self._timeline.missing_s):
             return span
         told = f"no picture: {told_spans(touched)}"
         if planned.glance_time_s is not None:
@@ -100,7 +102,7 @@ class ClipPlaces:
         if not parts:
             raise RecordError(Reason.FRAME_OUT_OF_RANGE, told)
         part = max(parts, key=self._length_s)
-        least_s = _WHOLE_SHARE * self._timeline.duration_s if planned.method == "whole" else self._min_s
+        least_s = _WHOLE_SHARE * self._timeline.duration_s if is_whole else self._min_s
         if self._length_s(part) < least_s:
             left = f"{self._length_s(part):.2f} s are left in one piece, at least {least_s:.2f} s are needed"
             raise RecordError(Reason.CLIP_TOO_SHORT, f"{told}; {left}")

@@ -167,7 +167,11 @@ class ClipPlanner:
         return ClipPlan(clips=(clip,), curve=self._curve(item))
 
     def _curve(self, item: VideoGlances) -> ScoreCurve | None:
-        return None if item.scores is None else read_curve(self._storage, item.video, item.scores)
+        return (
+            None
+            if item.scores is None
+            else read_curve(self._storage, item.video, item.scores, self._config.proposal.gap_s)
+        )
 
 
 def _with_losses(time_s: float, lost: Iterable[tuple[float, float]]) -> float:

@@ -73,7 +73,7 @@ class ClipsStage:
 
     def identity(self) -> Mapping[str, Any]:
         return {
-            "code": 3,
+            "code": 4,
             **self._config.identity(),
             "unlabelled_is_normal": self._unlabelled_is_normal,
             **({"levels": self._levels, "gap_s": self._gap_s} if self._levels else {}),

@@ -76,7 +76,7 @@ class IngestStage(Claiming):
         self._video = video
 
     def identity(self) -> Mapping[str, Any]:
-        return {"code": 4, **self._config.model_dump(include={"label_from_name", "verify", "max_lost"})}
+        return {"code": 5, **self._config.model_dump(include={"label_from_name", "verify", "max_lost"})}
 
     def units(self) -> Iterator[Unit[Source | BadSource]]:
         for source in list_videos(self._entries, self._catalogue, self._sources):
@@ -145,9 +145,10 @@ class IngestStage(Claiming):
             named = source.path.startswith(source.place)
             raise facts if named else RecordError(facts.reason, f"{source.place}: {facts.detail}")
         if facts.lost_share > self._config.max_lost:
+            cut_off = f"; {'; '.join(facts.remarks)}" if facts.missing_s else ""
             raise RecordError(
-                Reason.DECODE_FAILED,
-                f"{source.place}: {facts.lost_share:.1%} of its {facts.num_frames} frames do not decode; "
+                Reason.TRUNCATED if facts.missing_s else Reason.DECODE_FAILED,
+                f"{source.place}: {facts.lost_share:.1%} of its frames are lost{cut_off}; "
                 f"ingest.max_lost={self._config.max_lost:g}",
             )
         if facts.lost:
@@ -173,6 +174,7 @@ class IngestStage(Claiming):
             split=source.split,
             source=source.place,
             lost=json.dumps(facts.lost) if facts.lost else None,
+            lost_frames=json.dumps(facts.lost_frames) if facts.lost else None,
         )
 
     def _label(self, source: Source) -> str | None:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 from pipeline.config import FeaturesConfig, SamplerConfig
 from pipeline.devices import pick_device
 from pipeline.errors import RecordError, SetupError
-from pipeline.features.base import open_features, snippet_s
+from pipeline.features.base import open_features, snippet_edges, snippet_s, snippets_that_begin
 from pipeline.records import FeatureFile, Reason, Scores, Video, digest
-from pipeline.sampler.curve import ScoreCurve
+from pipeline.sampler.curve import LONG_LOSS_S, ScoreCurve
 from pipeline.schema import content_key
 from pipeline.stages.array_files import ArrayFiles
 from pipeline.stages.base import Outcome, Unit
@@ -56,14 +57,14 @@ class ScoreStage:
         return training_key(load_corpus(self._workspace), self._config)
 
     def identity(self) -> Mapping[str, Any]:
-        return {"code": 1, "sampler": self._identity}
+        return {"code": 2, "sampler": self._identity}
 
     def units(self) -> Iterator[Unit[FeaturedVideo]]:
         videos = {video.video_id: video for video in self._workspace.videos.records()}
         for features in self._workspace.features.records():
             video = videos.get(features.video_id)
             if video is not None:
-                key = digest(content_key(features), video.num_frames, video.fps)
+                key = digest(content_key(features), video.num_frames, video.fps, video.lost)
                 yield Unit(key=key, record_id=features.video_id, payload=(video, features))
 
     def run(self, units: Iterable[Unit[FeaturedVideo]]) -> Iterator[Outcome[Scores]]:
@@ -159,7 +160,8 @@ class WorkspaceScorer:
         if features is None:
             raise RecordError(Reason.NO_FEATURES, f"{video.video_id} has no features")
         scores = score_features(self._workspace, self._sampler, video, features)
-        return ScoreCurve(scores, features.stride_frames, video.num_frames, video.fps)
+        lost = video.long_losses(LONG_LOSS_S)
+        return ScoreCurve(scores, features.stride_frames, video.num_frames, video.fps, lost)
 
 
 def score_features(
@@ -178,4 +180,7 @@ def score_features(
             f"{features.encoder} every {features.stride_frames} frames"
         )
     stored = open_features(workspace.storage.local_path(features.path))
-    return sampler.score(stored, snippet_s(video.num_frames, features.num_snippets, features.stride_frames, video.fps))
+    count, stride = features.num_snippets, features.stride_frames
+    edges = snippet_edges(video.num_frames, count, stride)
+    breaks = snippets_that_begin(chain.from_iterable(video.long_losses(LONG_LOSS_S)), edges)
+    return sampler.score(stored, snippet_s(video.num_frames, count, stride, video.fps), breaks)

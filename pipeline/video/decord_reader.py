@@ -62,7 +62,7 @@ class DecordReader:
         self.width, self.height = size or decoder.size
         self._video = self._open()
 
-    def frames_at(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+    def frames_at(self, indices: Sequence[int], max_lost_share: float = 0.0) -> NDArray[np.uint8]:  # noqa: ARG002
         """See `FrameReader.frames_at`."""
         wanted, places = unique_frames(indices, self.timeline.num_frames)
         return self._read(wanted)[places] if len(wanted) else self._read(wanted)

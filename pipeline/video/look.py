@@ -27,7 +27,7 @@ def look_at(path: str | Path) -> str:
     decoder = PyavDecoder(Path(path))
     try:
         times_s = decoder.timeline.times_s
-        moments_s = (np.arange(_PICTURES) + 0.5) / _PICTURES * decoder.timeline.duration_s
+        moments_s = (np.arange(_PICTURES) + 0.5) / _PICTURES * decoder.timeline.recorded_end_s
         shown = np.searchsorted(times_s, moments_s, side="right") - 1
         frames, repeats = np.unique(shown, return_counts=True)
         # One picture in memory at a time, however large it is.

@@ -26,7 +26,7 @@ class Losses:
 
     Attributes:
         frames: those that do not decode, ascending, int64.
-        spans: the stretches of these and of the pauses.
+        spans: the stretches of these, of the pauses, and of an end that is missing.
     """
 
     frames: NDArray[np.int64]
@@ -58,9 +58,11 @@ def lost_frames(decoder: PyavDecoder) -> NDArray[np.int64]:
 
 
 def lost_spans(timeline: Timeline, frames: NDArray[np.int64]) -> LostSpans:
-    """Return the stretches of the lost `frames` and of the pauses in which nothing was recorded."""
+    """Return the stretches of the lost `frames`, of the pauses in which nothing was recorded, and of a missing end."""
     spans = [(timeline.time_of(frame), timeline.end_time_of(frame)) for frame in frames.tolist()]
     ends_s = [(timeline.end_time_of(frame), timeline.time_of(frame + 1)) for frame in timeline.before_pauses]
+    if timeline.missing_s:
+        ends_s.append((timeline.recorded_end_s, timeline.duration_s))
     joined: list[tuple[float, float]] = []
     for start_s, end_s in sorted([*spans, *ends_s]):
         if joined and start_s <= joined[-1][1] + timeline.tick_s:

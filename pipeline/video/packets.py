@@ -46,6 +46,12 @@ _RESTART_S = Fraction(1, 2)
 
 _MAX_PADDING_BYTES = 1 << 14
 
+_MAX_B_FRAMES = 16
+"""Longest run of frames that an encoder puts behind the one which is shown after them."""
+
+_HOLE_FRAMES = 1.5
+"""Usual intervals between two frames from which on one is missing in between."""
+
 _PACKED = re.compile(rb"DivX\d+(?:Build|b)\d+p")
 """The mark of MPEG-4 files that put two pictures into one packet, and an empty one after it: their times are wrong."""
 
@@ -70,6 +76,7 @@ class PacketTable:
         is_damaged: some packet can be seen to be damaged; False where they were not looked at.
         shifts: ticks by which `pts` is later than the packet in the file says, int64, shape (P,): of joined recordings
             whose clock starts anew; None where none is.
+        missing_s: seconds at the end that the container promises and that are not there.
     """
 
     pts: NDArray[np.int64]
@@ -83,6 +90,7 @@ class PacketTable:
     remarks: tuple[str, ...] = ()
     is_damaged: bool = False
     shifts: NDArray[np.int64] | None = None
+    missing_s: float = 0.0
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
@@ -132,12 +140,14 @@ def read_packets(container: InputContainer, stream: VideoStream, path: Path, *, 
         from_index: False demuxes in any case, and so proves that the packets are there.
 
     Raises:
-        RecordError: TRUNCATED where packets that the container promises are missing, BAD_TIMESTAMPS where the
+        RecordError: TRUNCATED where none of the packets that the container promises is there, BAD_TIMESTAMPS where the
             timestamps make no order, NO_VIDEO_STREAM where there is no frame at all.
     """
     table = _from_mp4_index(container, stream, path) if from_index else None
     if table is None:
         table = _from_demux(container, stream, path)
+    if table.num_frames == 0 and table.missing_s:
+        raise RecordError(Reason.TRUNCATED, f"{path}: the file ends before its first frame")
     if table.num_frames == 0:
         raise RecordError(Reason.NO_VIDEO_STREAM, f"{path}: the video stream holds no frame")
     return table
@@ -151,11 +161,8 @@ def _from_mp4_index(container: InputContainer, stream: VideoStream, path: Path) 
         return None
     # A single edit hides frames at the ends of the video only, and a file that ends early lacks the last samples.
     ends = [*stream.index_entries[:_MAX_REORDER], *stream.index_entries[-_MAX_REORDER:]]
-    if any(entry.is_discard for entry in ends):
+    if any(entry.is_discard or entry.pos + entry.size > container.size for entry in ends):
         return None
-    if any(entry.pos + entry.size > container.size for entry in ends):
-        found = sum(entry.pos + entry.size <= container.size for entry in stream.index_entries)
-        _check_count(path, found, stream.frames)
     _check_order(times.pts, path)
     first = next(demux(container, stream), None)
     if first is None or first.pts is None:
@@ -176,23 +183,25 @@ def _from_mp4_index(container: InputContainer, stream: VideoStream, path: Path) 
 def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> PacketTable:
     rows: list[_Row] = []
     ends: dict[int, int] = {}
-    is_cut_off = is_packed = is_damaged = False
+    is_packed = is_damaged = False
     check = damage_check(stream)
     last_byte = 0
+    # Of these formats, only a packet is marked as corrupt that the end of the file cuts through.
+    leaves_out = not _formats(container).isdisjoint(_HAS_INDEX | _STATES_DURATION)
     for packet in demux(container):
+        if packet.is_corrupt and leaves_out:
+            continue
         duration = packet.duration or 0
         last_byte = max(last_byte, (packet.pos or 0) + packet.size)
         if packet.stream_index == stream.index and not rows:
             is_packed = _PACKED.search(bytes(packet)) is not None
         if packet.stream_index == stream.index:
             rows.append((packet.pts, packet.dts, packet.is_keyframe, not packet.is_discard, duration))
-            is_cut_off = packet.is_corrupt
             is_damaged = is_damaged or check(packet)
         if packet.pts is not None:
             ends[packet.stream_index] = max(ends.get(packet.stream_index, 0), packet.pts + duration)
-    _check_complete(container, stream, path, num_packets=len(rows), ends=ends, is_cut_off=is_cut_off)
-
     time_base, rate = _time_base(stream), _nominal_rate(stream)
+    missing_s = _missing_s(container, stream, num_packets=len(rows), ends=ends)
     if is_packed:
         rows = [(None, *row[1:]) for row in rows]
     frame_ticks = max(1, int(1 / ((rate or _DEFAULT_RATE) * time_base)))
@@ -204,16 +213,19 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     is_shown = np.array([row[3] for row in rows], dtype=bool)
     pts, has_timestamps = _presentation_times(rows, is_shown & ~is_headless, frame_ticks, path)
     remarks = []
+    if missing_s and has_timestamps and is_shown.any():
+        behind_hole = _behind_hole(pts, is_shown & bool(stream.codec_context.has_b_frames))
+        missing_s += float((pts[is_shown].max() - pts[is_shown & ~behind_hole].max()) * time_base)
+        is_shown &= ~behind_hole
+    if missing_s:
+        remarks.append(f"the file ends early: the last {missing_s:.2f} s that its header promises are missing")
     if has_timestamps and is_headless.any():
         is_shown &= ~is_headless
         remarks.append(f"{is_headless.sum()} frames before a complete picture cannot be decoded and are left out")
     for start in starts[1:]:
         at_s = float((pts[start:][is_shown[start:]].min() - pts[is_shown].min()) * time_base)
         remarks.append(f"joined recordings: the clock starts anew at {at_s:.2f} s, and the times go on")
-    if "mp4" in _formats(container) and (behind := mp4.bytes_of_second_file(path)):
-        remarks.append(f"its last {behind} bytes are a second MP4 file, which players do not show: split the two")
-    if not _PROMISES_NOTHING.isdisjoint(_formats(container)) and container.size - last_byte > _MAX_PADDING_BYTES:
-        remarks.append(f"its last {container.size - last_byte} bytes hold no video")
+    remarks += _remarks_on_bytes(container, stream, path, last_byte)
     return PacketTable(
         pts=pts,
         is_key=is_key,
@@ -226,7 +238,21 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
         is_seekable=has_timestamps and not _HAS_INDEX.isdisjoint(_formats(container)),
         remarks=tuple(remarks),
         is_damaged=is_damaged,
+        missing_s=missing_s,
     )
+
+
+def _remarks_on_bytes(container: InputContainer, stream: VideoStream, path: Path, last_byte: int) -> list[str]:
+    """Say which bytes of a file are not used; `last_byte` ends the last packet."""
+    formats = _formats(container)
+    remarks = []
+    if "mp4" in formats and not stream.frames and mp4.is_cut_off(path):
+        remarks.append("the file ends in the middle of a fragment")
+    if "mp4" in formats and (behind := mp4.bytes_of_second_file(path)):
+        remarks.append(f"its last {behind} bytes are a second MP4 file, which players do not show: split the two")
+    if not _PROMISES_NOTHING.isdisjoint(formats) and container.size - last_byte > _MAX_PADDING_BYTES:
+        remarks.append(f"its last {container.size - last_byte} bytes hold no video")
+    return remarks
 
 
 def _clock_starts(rows: Sequence[_Row], time_base: Fraction) -> list[int]:
@@ -294,45 +320,43 @@ def _presentation_times(
     return np.sort(ticks), False
 
 
-def _check_count(path: Path, found: int, promised: int) -> None:
-    if found < promised:
-        raise RecordError(
-            Reason.TRUNCATED, f"{path}: the file ends early: {found} of the {promised} frames in its index are there"
-        )
-
-
-def _check_complete(
-    container: InputContainer,
-    stream: VideoStream,
-    path: Path,
-    *,
-    num_packets: int,
-    ends: dict[int, int],
-    is_cut_off: bool,
-) -> None:
-    """Compare what was demuxed with what the header promises, as far as the format promises anything.
+def _missing_s(container: InputContainer, stream: VideoStream, *, num_packets: int, ends: dict[int, int]) -> float:
+    """Return the seconds that the header promises beyond what was demuxed, as far as the format promises anything.
 
     MPEG-TS, MPEG-PS and bare streams promise nothing: a recording of that kind may end anywhere.
     """
     formats = _formats(container)
-    # The header of AVI counts dropped frames, for which there are no packets, but whose ticks are left free.
-    found = max(num_packets, ends.get(stream.index, 0)) if "avi" in formats else num_packets
-    _check_count(path, found, len(stream.index_entries) if "mp4" in formats else stream.frames)
-    is_cut_off = is_cut_off and not formats.isdisjoint(_HAS_INDEX | _STATES_DURATION)
-    if is_cut_off or ("mp4" in formats and not stream.frames and mp4.is_cut_off(path)):
-        raise RecordError(
-            Reason.TRUNCATED, f"{path}: the file ends in the middle of its data, after {num_packets} frames"
-        )
+    if "mp4" in formats:
+        index = stream.index_entries
+        if num_packets >= len(index):
+            return 0.0
+        last = index[max(0, num_packets - 1)]
+        return float((index[-1].timestamp - last.timestamp) * _time_base(stream))
+    if "avi" in formats:
+        # The header counts dropped frames, for which there are no packets, but whose ticks are left free.
+        found = max(num_packets, ends.get(stream.index, 0))
+        return float(max(0, stream.frames - found) / (_nominal_rate(stream) or _DEFAULT_RATE))
     if container.duration is None or formats.isdisjoint(_STATES_DURATION):
-        return
-    streams = container.streams
-    end_s = max((float(end * _time_base(streams[index])) for index, end in ends.items()), default=0.0)
+        return 0.0
+    ends_s = {place: float(end * _time_base(container.streams[place])) for place, end in ends.items()}
     promised_s = container.duration / 1e6
-    if end_s < promised_s - _DURATION_SLACK_S:
-        raise RecordError(
-            Reason.TRUNCATED,
-            f"{path}: the file ends early: {end_s:.2f} s of the {promised_s:.2f} s in its header are there",
-        )
+    # A picture that ends before its sound does is no missing end.
+    if max(ends_s.values(), default=0.0) >= promised_s - _DURATION_SLACK_S:
+        return 0.0
+    return promised_s - ends_s.get(stream.index, 0.0)
+
+
+def _behind_hole(pts: NDArray[np.int64], is_reordered: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which frames of a file that ends early are shown after one that is missing, shape (P,).
+
+    A frame may stand in the file before others that are shown before it. One that has lost these would take the number
+    of another frame.
+    """
+    shown = np.sort(pts[is_reordered])
+    intervals = np.diff(shown)
+    holes = np.flatnonzero(intervals > _HOLE_FRAMES * np.median(intervals)) if len(intervals) else intervals
+    holes = holes[holes >= len(intervals) - _MAX_B_FRAMES]
+    return is_reordered & (pts > shown[holes[0]]) if len(holes) else np.zeros(len(pts), dtype=bool)
 
 
 def _check_order(pts: NDArray[np.int64], path: Path) -> None:

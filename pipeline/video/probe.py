@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
-from pipeline.video.losses import LostSpans, lost_frames, lost_spans
+from pipeline.video.losses import FrameSpan, LostSpans, lost_frames, lost_spans
 from pipeline.video.pyav_decoder import LostFrameError, PyavDecoder
 
 
@@ -23,15 +23,17 @@ class VideoFacts:
     Attributes:
         fps: mean frame rate measured from the timestamps.
         num_frames: frames that a decoder puts out.
-        duration_s: end of the last frame, the first one at 0.0.
+        duration_s: end of the last frame, or the one that the header promises beyond it, the first frame at 0.0.
         width: as shown, upright and of square pixels.
         height: likewise.
         codec: name of the codec, as libavcodec calls it.
         sha256: of the whole file.
         remarks: what of the file is not used, for people.
-        lost: stretches [start_s, end_s) without a picture: of frames that were looked at and do not decode, and pauses
-            of the recorder.
-        lost_share: of the frames, those that do not decode, in [0, 1]; pauses do not count.
+        lost: stretches [start_s, end_s) without a picture: of frames that were looked at and do not decode, pauses of
+            the recorder, and an end that the header promises and the file lacks.
+        lost_frames: the frames [start, end) of each of these.
+        lost_share: of the frames, those that do not decode or are missing at the end, in [0, 1]; pauses do not count.
+        missing_s: seconds of that end.
     """
 
     fps: float
@@ -43,7 +45,9 @@ class VideoFacts:
     sha256: str
     remarks: tuple[str, ...] = ()
     lost: LostSpans = ()
+    lost_frames: tuple[FrameSpan, ...] = ()
     lost_share: float = 0.0
+    missing_s: float = 0.0
 
 
 def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") -> VideoFacts:
@@ -60,8 +64,10 @@ def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") ->
     path = Path(path)
     with closing(PyavDecoder(path, from_index=False)) as decoder:
         num_frames = decoder.timeline.num_frames
+        missing = round(decoder.timeline.missing_s * decoder.timeline.fps)
         looks_at_all = verify == "decode" or decoder.packets.is_damaged or not _ends_well(decoder)
         lost = lost_frames(decoder) if looks_at_all else np.zeros(0, dtype=np.int64)
+        spans = lost_spans(decoder.timeline, lost)
         width, height = decoder.size
         return VideoFacts(
             fps=decoder.timeline.fps,
@@ -72,8 +78,10 @@ def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") ->
             codec=decoder.codec_name,
             sha256=_sha256(path),
             remarks=decoder.remarks,
-            lost=lost_spans(decoder.timeline, lost),
-            lost_share=len(lost) / num_frames,
+            lost=spans,
+            lost_frames=tuple(decoder.timeline.frame_range(*span) for span in spans),
+            lost_share=(len(lost) + missing) / (num_frames + missing),
+            missing_s=decoder.timeline.missing_s,
         )
 
 

@@ -53,15 +53,15 @@ class FrameReader(Protocol):
     width: int
     height: int
 
-    def frames_at(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+    def frames_at(self, indices: Sequence[int], max_lost_share: float = MAX_LOST_SHARE) -> NDArray[np.uint8]:
         """Return the frames at `indices` as RGB, shape (len(indices), H, W, 3), in the order asked for.
 
-        Indices may repeat and come in any order; each frame is decoded once.
+        Indices may repeat and come in any order; each frame is decoded once. For those that do not decode the one
+        before stands in.
 
         Raises:
             IndexError: for an index outside [0, num_frames).
-            RecordError: DECODE_FAILED where more than `MAX_LOST_SHARE` of them, and more than one, do not decode; for
-                fewer the one before stands in.
+            RecordError: DECODE_FAILED where none decodes, or more than one and more than `max_lost_share` do not.
         """
 
     def iter_frames(
@@ -112,7 +112,7 @@ class PyavReader:
         self.remarks = decoder.remarks
         self.width, self.height = size or decoder.size
 
-    def frames_at(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+    def frames_at(self, indices: Sequence[int], max_lost_share: float = MAX_LOST_SHARE) -> NDArray[np.uint8]:
         """See `FrameReader.frames_at`."""
         wanted, places = unique_frames(indices, self.timeline.num_frames)
         frames: NDArray[np.uint8] = np.empty((len(wanted), self.height, self.width, 3), dtype=np.uint8)
@@ -121,7 +121,8 @@ class PyavReader:
             if frame is not None:
                 frames[row], there[row] = self._to_rgb(frame), True
         if not there.all():
-            self._check_lost(wanted[~there].tolist(), len(wanted), max(1.0, MAX_LOST_SHARE * len(wanted)))
+            most = min(len(wanted) - 1.0, max(1.0, max_lost_share * len(wanted)))
+            self._check_lost(wanted[~there].tolist(), len(wanted), most)
             frames = frames[_stand_ins(there)]
         return frames if np.array_equal(places, np.arange(len(wanted))) else frames[places]
 

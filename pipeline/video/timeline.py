@@ -38,12 +38,13 @@ class Timeline:
 
     Attributes:
         times_s: start of each frame in seconds, strictly increasing from 0.0, float64, shape (num_frames,).
-        duration_s: end of the last frame.
+        duration_s: end of the last frame, or the one that the container promises beyond it.
         fps: mean frame rate measured from the times, pauses left out; the nominal rate where the two cannot be told
             apart.
         tick_s: resolution of the container's clock.
         nominal_fps: the rate that the container declares; None where it declares none.
         start_s: when a player that starts the file at 0 shows the first frame: later than that where sound comes first.
+        missing_s: seconds at the end without a frame, of a file that ends before the end which its header promises.
     """
 
     times_s: NDArray[np.float64]
@@ -52,6 +53,12 @@ class Timeline:
     tick_s: float
     nominal_fps: float | None
     start_s: float = 0.0
+    missing_s: float = 0.0
+
+    @property
+    def recorded_end_s(self) -> float:
+        """The end of the last frame."""
+        return self.duration_s - self.missing_s
 
     @property
     def num_frames(self) -> int:
@@ -68,7 +75,7 @@ class Timeline:
     def _slack_s(self) -> float:
         # Containers round times to their clock and people write them with three decimals: a time that close before a
         # frame means that frame. A quarter of the shortest interval keeps neighbours apart.
-        shortest = float(np.diff(self.times_s).min()) if self.num_frames > 1 else self.duration_s
+        shortest = float(np.diff(self.times_s).min()) if self.num_frames > 1 else self.recorded_end_s
         return min(max(self.tick_s / 2, _WRITTEN_SLACK_S), shortest / 4) + 1e-9
 
     def time_of(self, frame_index: int) -> float:
@@ -87,7 +94,7 @@ class Timeline:
         Raises: as `time_of`.
         """
         start_s = self.time_of(frame_index)
-        end_s = self.duration_s if frame_index == self.num_frames - 1 else self.time_of(frame_index + 1)
+        end_s = self.recorded_end_s if frame_index == self.num_frames - 1 else self.time_of(frame_index + 1)
         return start_s + self._usual_s if end_s - start_s > self._pause_s else end_s
 
     @property
@@ -112,7 +119,7 @@ class Timeline:
     @cached_property
     def _recorded_s(self) -> NDArray[np.float64]:
         """Seconds recorded before each frame and in all, shape (num_frames + 1,): times without the pauses."""
-        times_s = np.append(self.times_s, self.duration_s)
+        times_s = np.append(self.times_s, self.recorded_end_s)
         for frame in self.before_pauses:
             times_s[frame + 1 :] -= self.times_s[frame + 1] - self.end_time_of(frame)
         return times_s
@@ -123,7 +130,7 @@ class Timeline:
 
     @cached_property
     def _usual_s(self) -> float:
-        return float(np.median(np.diff(self.times_s))) if self.num_frames > 1 else self.duration_s
+        return float(np.median(np.diff(self.times_s))) if self.num_frames > 1 else self.recorded_end_s
 
     def frame_at(self, time_s: float) -> int:
         """Return the frame shown at a time, clamped to the first and the last frame. Inverts `time_of` exactly."""
@@ -166,10 +173,11 @@ def timeline_of(packets: PacketTable, name: str) -> Timeline:
         )
     return Timeline(
         times_s=times_s,
-        duration_s=float(times_s[-1]) + last_s,
+        duration_s=float(times_s[-1]) + last_s + packets.missing_s,
         fps=fps,
         tick_s=tick_s,
         nominal_fps=float(nominal) if nominal else None,
+        missing_s=packets.missing_s,
     )
 
 

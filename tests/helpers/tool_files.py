@@ -23,6 +23,16 @@ CVAT_TAGS = """<annotations><version>1.1</version><meta><task><id>7</id><name>lo
 <image id="5" name="frame_000005"><tag label="Fighting" source="manual"/></image>
 <image id="6" name="frame_000006"/>
 <image id="8" name="frame_000008"><tag label="Fighting" source="manual"/></image></annotations>"""
+# CVAT 2.x, tasks made of every fifth frame from the third on: the numbers are those of the video
+_STEPPED = "<annotations><version>1.1</version><meta><task><id>7</id><name>lobby</name><start_frame>3</start_frame>"
+_STEPPED += "<stop_frame>98</stop_frame><frame_filter>step=5</frame_filter></task><source>lobby.mp4</source></meta>"
+CVAT_STEPPED_VIDEO = f"""{_STEPPED}<track id="0" label="Fighting"><box frame="13" outside="0"/>
+<box frame="23" outside="1"/><box frame="33" outside="0"/></track></annotations>"""
+CVAT_STEPPED_TAGS = f"""{_STEPPED}<image id="8"><tag label="Fighting"/></image><image id="13"><tag label="Fighting"/>
+</image><image id="18"/><image id="23"><tag label="Fighting"/></image></annotations>"""
+# ... and as rewritten by a tool that counts the frames of the task
+CVAT_OWN_TAGS = f"""{_STEPPED}<image id="1"><tag label="Fighting"/></image><image id="2"><tag label="Fighting"/></image>
+<image id="3"/><image id="4"><tag label="Fighting"/></image></annotations>"""
 # datumaro 1.x
 DATUMARO: dict[str, Any] = {
     "info": {},

@@ -149,7 +149,7 @@ def test_a_video_that_lost_too_much_is_left_out_with_the_setting(film: Callable[
         run_step("ingest", workspace, parse_config(values))
         return workspace
 
-    with pytest.raises(DataError, match=r"of its 100 frames do not decode; ingest\.max_lost=0"):
+    with pytest.raises(DataError, match=r"of its frames are lost; ingest\.max_lost=0"):
         ingest(0.0)
     [video] = ingest(1.0).videos.records()
     [(start_s, end_s), *_] = json.loads(video.lost or "[]")

@@ -12,6 +12,9 @@ import pytest
 from tool_files import (
     ACTIVITYNET,
     COCO_VID,
+    CVAT_OWN_TAGS,
+    CVAT_STEPPED_TAGS,
+    CVAT_STEPPED_VIDEO,
     CVAT_TAGS,
     CVAT_VIDEO,
     DATUMARO,
@@ -43,6 +46,9 @@ def frames(found: Import) -> list[tuple[str, int | None, int | None, str | None]
     [
         ("annotations.xml", CVAT_VIDEO, "cvat", "lobby cam.mp4", [(10, 12), (30, 32)], 1),
         ("annotations.xml", CVAT_TAGS, "cvat", "lobby.mp4", [(4, 6), (8, 9)], 0),
+        ("annotations.xml", CVAT_STEPPED_VIDEO, "cvat", "lobby.mp4", [(13, 23), (33, 38)], 0),
+        ("annotations.xml", CVAT_STEPPED_TAGS, "cvat", "lobby.mp4", [(8, 18), (23, 28)], 0),
+        ("annotations.xml", CVAT_OWN_TAGS, "cvat", "lobby.mp4", [(8, 18), (23, 28)], 0),
         ("lobby.json", DATUMARO, "datumaro", "lobby", [(0, 2)], 1),
         ("vid.json", COCO_VID, "coco-video", "lobby", [(5, 15), (20, 25)], 1),
         ("vis.json", YOUTUBE_VIS, "coco-video", "lobby", [(1, 3)], 0),

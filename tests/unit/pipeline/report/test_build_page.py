@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dataset_fixtures import make_video
 from PIL import Image
 
 from pipeline.config import BuildConfig, ExportConfig
@@ -58,6 +59,7 @@ def test_page_and_facts(fill: Fill) -> None:
     assert all(target.startswith("data:image/webp;base64,") for target in tags.targets)
     assert "http" not in re.sub(r'"data:[^"]*"|http-equiv', "", html)
     assert len(html) < 3_000_000
+    assert "Lost stretches" not in html
     for text in ("Fighting", "Robbery", "Explosion", "ingest: truncated", "36 of 90 frames", "description", "1.5 s"):
         assert text in html
     facts = json.loads((page.parent / "build.json").read_text())
@@ -222,3 +224,14 @@ def test_shortcuts_are_named_and_few_videos_are_said_to_tell_nothing() -> None:
         "Fewer than 10 videos of a side: too few to tell whether a trait gives labels away.",
         False,
     )
+
+
+def test_the_page_lists_what_recordings_lost(fill: Fill) -> None:
+    lost = dataclasses.replace(make_video(0, "Fighting"), lost="[[1.5, 2.25], [9.0, 12.0]]", lost_frames="[[38, 57]]")
+    workspace = fill(videos=[lost, make_video(1, NORMAL)], files=True)
+    export_dataset(workspace, ExportConfig(validation_fraction=0.0), "encode")
+    html = write_build_report(workspace, STAGES, CONFIG).read_text()
+    _, section = html.split('<h2 id="lost">')
+    told = section[: section.index("</section>")]
+    assert f"<li>{lost.video_id}: 1.50 s to 2.25 s, 9.00 s to 12.00 s</li>" in told
+    assert told.count("<li>") == 1

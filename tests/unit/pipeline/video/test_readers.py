@@ -222,6 +222,9 @@ def test_a_damaged_stretch_is_reported_with_the_count(film: Film, tmp_path: Path
         with pytest.raises(RecordError, match="3 of 3 frames do not decode"):
             list(reader.iter_frames(97))
         assert len(reader.frames_at([0, 1])) == 2  # what is there is still read
+        with pytest.raises(RecordError, match="1 of 1 frames do not decode"):
+            reader.frames_at([99])
+        assert len(reader.frames_at(range(100), max_lost_share=1.0)) == 100
 
 
 def test_a_long_lost_stretch_is_gone_through_once(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
