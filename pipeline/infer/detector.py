@@ -2,9 +2,9 @@
 
 With spans, the model is asked about each of them, and about each part of one in which the scores dip: parts of which it
 says the same are one span. A span that it says No to stays listed with that answer, but does not count: the video is
-abnormal where any other is left, and the highest one speaks for it. Without a span the model is asked about the highest
-scores, which become one where it says Yes, then about the whole video, and the video is what the model says; without a
-sampler it is asked about every part, and those that it answers Yes to are the spans. So `is_anomaly` never contradicts
+abnormal where any other is left, and the highest one speaks for it. Scores a little below theta, or else the highest
+ones, make a span where the model says Yes. Without a span it is asked about the whole video, and the video is what the
+model says; without a sampler it is asked about every part, and those that it answers Yes to are the spans. So `is_anomaly` never contradicts
 the answer.
 """
 
@@ -46,6 +46,9 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
+
+_DOUBTED = 0.7
+"""Fraction of theta from which scores are worth a look by a video model."""
 
 _SMALLER = 0.5
 """Fraction of a video that a part must not exceed to be looked at for itself."""
@@ -218,34 +221,34 @@ class Detector:
     ) -> tuple[list[tuple[FrameSpan, Judgement]], Judgement]:
         """Return the spans with what the model says of each, and what it says of the whole video where there is none.
 
-        Where the scores dip, the parts of a span are judged one by one. Where nothing reaches theta, the model sees the
-        highest scores before the whole: what it says Yes to there is a span all the same.
+        Where the scores dip, the parts of a span are judged one by one. The model also sees what stays a little below
+        theta, or where nothing does, the highest scores: what it says Yes to there is a span all the same.
         """
-        found = detect(curve, self.theta, self.settings.proposal, min_s=self.settings.min_span_s)
-        marked = [(span.start_frame, span.end_frame) for span in found]
         if self._chat is None:
-            return [(span, Judgement()) for span in marked], Judgement()
-        if marked:
-            parts = [(part, number) for number, span in enumerate(marked) for part in self._parted(curve, span)]
-            judged = self._judged(footage, curve, [part for part, _ in parts], on_progress)
-            said_of = zip(parts, judged, strict=True)
-            return unite(JudgedPart(part, number, said or Judgement()) for (part, number), said in said_of), Judgement()
-        looked_at = [*self._highest_part(curve), footage.whole]
-        said: Judgement | None = None
-        for span, said in zip(looked_at, self._judged(footage, curve, looked_at, on_progress), strict=True):
-            if span != footage.whole and said is not None and said.verdict:
-                return [(span, said)], Judgement()
-        return [], said or Judgement()
+            return [(span, Judgement()) for span in self._marked(curve, self.theta)], Judgement()
+        looked_at = self._marked(curve, _DOUBTED * self.theta) or self._highest_part(curve)
+        parts = [(part, number) for number, span in enumerate(looked_at) for part in self._parted(curve, span)]
+        judged = self._judged(footage, curve, [part for part, _ in parts], on_progress)
+        united = unite(
+            JudgedPart(part, number, said or Judgement()) for (part, number), said in zip(parts, judged, strict=True)
+        )
+        told = [(span, said) for span, said in united if said.verdict or _highest(curve, span) >= self.theta]
+        if told:
+            return told, Judgement()
+        [whole] = self._judged(footage, curve, [footage.whole], on_progress)
+        return [], whole or Judgement()
+
+    def _marked(self, curve: ScoreCurve, theta: float) -> list[FrameSpan]:
+        found = detect(curve, theta, self.settings.proposal, min_s=self.settings.min_span_s)
+        return [(span.start_frame, span.end_frame) for span in found]
 
     def _parted(self, curve: ScoreCurve, span: FrameSpan) -> list[FrameSpan]:
         return part_at_dips(curve, span, self.settings.proposal, min_s=self.settings.min_span_s)
 
     def _highest_part(self, curve: ScoreCurve) -> list[FrameSpan]:
         """Return the span around the highest score; none where the scores single out no smaller part of the video."""
-        settings = self.settings
-        top = float(curve.smoothed(settings.proposal.smooth_s).max())
-        highest = max(detect(curve, top, settings.proposal, min_s=settings.min_span_s), key=lambda found: found.score)
-        span = highest.start_frame, highest.end_frame
+        top = float(curve.smoothed(self.settings.proposal.smooth_s).max())
+        span = max(self._marked(curve, top), key=lambda span: curve.mean(*span))
         return [span] if span[1] - span[0] <= _SMALLER * curve.num_frames else []
 
     def _long(self, losses: Losses, timeline: Timeline) -> list[FrameSpan]:
