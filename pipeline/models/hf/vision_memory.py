@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ class _Kept:
 
     def __init__(self, call: Callable[..., Any]) -> None:
         self._call = call
+        self.__signature__ = inspect.signature(call)  # by which transformers tells what a tower is shown
         self._given: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None
         self._made: Any = None
 
