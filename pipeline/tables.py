@@ -222,9 +222,11 @@ class Table(Generic[R]):
         name = f"{self._folder}{part}{shard.name}.parquet"
         try:
             with self._storage.open(name) as file:
-                wanted = None if columns is None else list(columns)
+                stored = pq.ParquetFile(file)
+                # What was written before a column came has none of it.
+                there = None if columns is None else [one for one in columns if one in stored.schema_arrow.names]
                 # Threads of Arrow that hold a Python file now and then abort the process as it ends.
-                return pq.read_table(file, columns=wanted, use_threads=False, pre_buffer=False)
+                return stored.read(columns=there, use_threads=False)
         except (FileNotFoundError, pa.ArrowException) as fault:
             # A commit never leaves such a file: somebody or something else has changed it.
             damage = "is gone" if isinstance(fault, FileNotFoundError) else f"is no longer readable: {fault}"

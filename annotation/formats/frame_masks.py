@@ -60,8 +60,8 @@ def read_mask_folder(folder: Path) -> Import:
         except DataError as fault:
             found.fault(path.name, None if is_track else _video(path)[0], Reason.MALFORMED_ROW, fault)
             continue
-        found.spans += read.spans
-        found.faults += read.faults
+        found.spans.extend(read.spans)
+        found.faults.extend(read.faults)
     if others := [path.name for path in files if path not in masks]:
         listed = ", ".join(others[:_NAMED]) + (", ..." if len(others) > _NAMED else "")
         found.notes.append(f"{len(others)} other file(s) of the folder were not read: {listed}")

@@ -7,6 +7,7 @@ checked. So streams are taken only where addresses of private networks are, on w
 from __future__ import annotations
 
 import time
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -55,7 +56,8 @@ def copy_packets(url: str, out: Path, *, seconds: float, max_mb: int) -> int:
 
     options = {"rtsp_transport": "tcp"} if is_stream(url) else {}
     deadline = time.monotonic() + seconds + TIMEOUT_S
-    written, first_s = 0, None
+    written = 0
+    first_s: Fraction | None = None
     try:
         with (
             av.open(url, options=options, timeout=(TIMEOUT_S, TIMEOUT_S), metadata_errors="replace") as camera,

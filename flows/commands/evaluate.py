@@ -148,7 +148,9 @@ def evaluate_workspace(
         first = f"; {truth.faults[0]}" if truth.faults else ""
         raise DataError(f"{ground_truth}: no usable truth of any video of {workspace.url}{first}")
     left_out = LeftOut(faults=truth.faults)
-    evaluated, basis = _out_of_fold(list(_evaluated(workspace, videos, truth, left_out)), decided, training)
+    evaluated, basis = _out_of_fold(
+        list(_evaluated(workspace, videos, truth, left_out, clips.proposal.gap_s)), decided, training
+    )
     left_out.log()
     if basis.trained_on and not evaluated:
         raise DataError(
@@ -280,9 +282,12 @@ def _number(value: float | None) -> str:
 
 
 def _evaluated(
-    workspace: Workspace, videos: Iterable[Video], truth: GroundTruth, left_out: LeftOut
+    workspace: Workspace, videos: Iterable[Video], truth: GroundTruth, left_out: LeftOut, long_loss_s: float
 ) -> Iterator[EvaluatedVideo]:
-    """Yield the videos with scores and known truth, and name the others in `left_out`."""
+    """Yield the videos with scores and known truth, and name the others in `left_out`.
+
+    A loss of `long_loss_s` or more parts what lies on either side.
+    """
     scores = {row.video_id: row for row in workspace.scores.records()}
     glances: dict[str, list[GlanceMark]] = {}
     for glance in workspace.glances.records():
@@ -296,7 +301,7 @@ def _evaluated(
             left_out.without_scores.append(video.video_id)
         else:
             try:
-                curve = read_curve(workspace.storage, video, scores[video.video_id])
+                curve = read_curve(workspace.storage, video, scores[video.video_id], long_loss_s)
             except RecordError as fault:
                 left_out.without_scores.append(f"{video.video_id} ({fault.detail})")
                 continue

@@ -140,25 +140,25 @@ class IngestStage(Claiming):
     def _to_video(self, source: Source | BadSource, facts: VideoFacts | RecordError) -> Video:
         if isinstance(source, BadSource):
             raise source.fault
+        # A person repairs the manifest's row, where there is one.
+        place = source.path if source.path.startswith(source.place) else source.place
         if isinstance(facts, RecordError):
-            # A person repairs the manifest's row, where there is one.
-            named = source.path.startswith(source.place)
-            raise facts if named else RecordError(facts.reason, f"{source.place}: {facts.detail}")
+            raise facts if place == source.path else RecordError(facts.reason, f"{place}: {facts.detail}")
         if facts.lost_share > self._config.max_lost:
             cut_off = f"; {'; '.join(facts.remarks)}" if facts.missing_s else ""
             raise RecordError(
                 Reason.TRUNCATED if facts.missing_s else Reason.DECODE_FAILED,
-                f"{source.place}: {facts.lost_share:.1%} of its frames are lost{cut_off}; "
+                f"{place}: {facts.lost_share:.1%} of its frames are lost{cut_off}; "
                 f"ingest.max_lost={self._config.max_lost:g}",
             )
         if facts.lost:
-            logger.warning("%s: no picture: %s", source.place, told_spans(facts.lost))
+            logger.warning("%s: no picture: %s", place, told_spans(facts.lost))
         video_id = source.video_id or readable_id(Path(source.name).stem, source.name, facts.sha256)
         path = source.path
         if path:
             path = self._local_path(path) if "://" in path else str(Path(path).absolute())
         for remark in facts.remarks:
-            logger.warning("%s: %s", source.place, remark)
+            logger.warning("%s: %s", place, remark)
         _compare_claims(source, facts)
         return Video(
             video_id=video_id,

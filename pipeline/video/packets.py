@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
@@ -49,6 +49,9 @@ _MAX_PADDING_BYTES = 1 << 14
 _MAX_B_FRAMES = 16
 """Longest run of frames that an encoder puts behind the one which is shown after them."""
 
+_MAX_SKIPPED_BYTES = 1 << 11
+"""Bytes between two packets of a format without an index in between, from which on something was passed over."""
+
 _HOLE_FRAMES = 1.5
 """Usual intervals between two frames from which on one is missing in between."""
 
@@ -77,6 +80,7 @@ class PacketTable:
         shifts: ticks by which `pts` is later than the packet in the file says, int64, shape (P,): of joined recordings
             whose clock starts anew; None where none is.
         missing_s: seconds at the end that the container promises and that are not there.
+        has_gaps: packets may be missing in between: some are damaged, or bytes were passed over that are none.
     """
 
     pts: NDArray[np.int64]
@@ -91,6 +95,7 @@ class PacketTable:
     is_damaged: bool = False
     shifts: NDArray[np.int64] | None = None
     missing_s: float = 0.0
+    has_gaps: bool = False
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
@@ -146,6 +151,11 @@ def read_packets(container: InputContainer, stream: VideoStream, path: Path, *, 
     table = _from_mp4_index(container, stream, path) if from_index else None
     if table is None:
         table = _from_demux(container, stream, path)
+        if table.missing_s and "mp4" in _formats(container):
+            # Reading stops where the index leads nowhere, and what lies behind it is found by the index alone.
+            container.seek(stream.index_entries[0].timestamp, stream=stream)
+            whole = _from_mp4_index(container, stream, path)
+            table = table if whole is None else replace(whole, is_damaged=True)
     if table.num_frames == 0 and table.missing_s:
         raise RecordError(Reason.TRUNCATED, f"{path}: the file ends before its first frame")
     if table.num_frames == 0:
@@ -183,20 +193,27 @@ def _from_mp4_index(container: InputContainer, stream: VideoStream, path: Path) 
 def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> PacketTable:
     rows: list[_Row] = []
     ends: dict[int, int] = {}
-    is_packed = is_damaged = False
+    is_packed = is_damaged = has_gaps = False
     check = damage_check(stream)
     last_byte = 0
-    # Of these formats, only a packet is marked as corrupt that the end of the file cuts through.
-    leaves_out = not _formats(container).isdisjoint(_HAS_INDEX | _STATES_DURATION)
+    # Of these formats, a packet is marked as corrupt that the end of the file cuts through: it comes last.
+    cuts_last = not _formats(container).isdisjoint(_HAS_INDEX | _STATES_DURATION)
+    cut_row: _Row | None = None
     for packet in demux(container):
-        if packet.is_corrupt and leaves_out:
-            continue
         duration = packet.duration or 0
+        has_gaps = has_gaps or 0 < last_byte < (packet.pos or 0) - _MAX_SKIPPED_BYTES
         last_byte = max(last_byte, (packet.pos or 0) + packet.size)
         if packet.stream_index == stream.index and not rows:
             is_packed = _PACKED.search(bytes(packet)) is not None
         if packet.stream_index == stream.index:
-            rows.append((packet.pts, packet.dts, packet.is_keyframe, not packet.is_discard, duration))
+            if cut_row is not None:
+                rows.append(cut_row)
+                is_damaged, cut_row = True, None
+            row = (packet.pts, packet.dts, packet.is_keyframe, not packet.is_discard, duration)
+            if packet.is_corrupt and cuts_last:
+                cut_row = row
+                continue
+            rows.append(row)
             is_damaged = is_damaged or check(packet)
         if packet.pts is not None:
             ends[packet.stream_index] = max(ends.get(packet.stream_index, 0), packet.pts + duration)
@@ -238,6 +255,7 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
         is_seekable=has_timestamps and not _HAS_INDEX.isdisjoint(_formats(container)),
         remarks=tuple(remarks),
         is_damaged=is_damaged,
+        has_gaps=is_damaged or (has_gaps and not _STATES_DURATION.isdisjoint(_formats(container))),
         missing_s=missing_s,
     )
 

@@ -186,9 +186,14 @@ class PyavDecoder:
             for index, frame in self.decode(wanted):
                 yield index, frame
                 got += 1
+            return
         except LostFrameError:
-            # One pass over all that is left, in which what comes out tells what does not: looked for one by one, a
-            # long lost stretch would be gone through again and again.
+            pass
+        # One pass over all that is left, in which what comes out tells what does not: looked for one by one, a long
+        # lost stretch would be gone through again and again.
+        goes_on = True
+        while goes_on:
+            self._cursor.ended_at = None
             try:
                 for index, frame in self._attempt(wanted[got:], thorough=False):
                     while got < len(wanted) and wanted[got] < index:
@@ -199,8 +204,20 @@ class PyavDecoder:
                         got += 1
             except _LostPlaceError:
                 pass
-            for index in wanted[got:].tolist():
-                yield index, None
+            behind = self._behind(wanted[got:])
+            goes_on = len(behind) > 0
+            while goes_on and wanted[got] < behind[0]:
+                yield int(wanted[got]), None
+                got += 1
+        for index in wanted[got:].tolist():
+            yield index, None
+
+    def _behind(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the frames of `wanted` that a seek may reach, where packets ended before those of the table did."""
+        ended_at = self._cursor.ended_at
+        if ended_at is None or not self.packets.is_seekable:
+            return wanted[:0]
+        return wanted[self.packets.group_starts[wanted] > ended_at]
 
     def _attempt(self, wanted: NDArray[np.int64], *, thorough: bool) -> Iterator[tuple[int, VideoFrame]]:
         if not self.packets.has_timestamps:
@@ -300,6 +317,7 @@ class _PacketCursor:
         shifts = self.table.shifts
         self._file_pts = self._pts if shifts is None else (self.table.pts - shifts).tolist()
         self._may_seek = self.table.is_seekable
+        self.ended_at: int | None = None  # where the packets ended, too early
         self._next: int | None = None  # position of the packet that comes next; None: nowhere known
 
     def close(self) -> None:
@@ -333,6 +351,8 @@ class _PacketCursor:
             position += 1
             if position >= stop:
                 break
+        else:
+            self.ended_at, self._next = position, None
         yield stop, None
 
     def _open(self) -> None:

@@ -28,6 +28,9 @@ _PAUSE_S, _PAUSE_FRAMES = 2.0, 10
 """A frame that is followed by the next one only after so many seconds, and so many times the usual interval, was the
 last before a pause: a recorder that waits for motion. Nobody saw it stand there all the time."""
 
+_GAP_FRAMES = 3
+"""The same in a file of which packets are missing."""
+
 _DEFAULT_FRAME_S = 0.04
 _WRITTEN_SLACK_S = 0.0005
 
@@ -45,6 +48,7 @@ class Timeline:
         nominal_fps: the rate that the container declares; None where it declares none.
         start_s: when a player that starts the file at 0 shows the first frame: later than that where sound comes first.
         missing_s: seconds at the end without a frame, of a file that ends before the end which its header promises.
+        has_gaps: packets may be missing in between, so that shorter pauses are losses.
     """
 
     times_s: NDArray[np.float64]
@@ -54,6 +58,7 @@ class Timeline:
     nominal_fps: float | None
     start_s: float = 0.0
     missing_s: float = 0.0
+    has_gaps: bool = False
 
     @property
     def recorded_end_s(self) -> float:
@@ -126,7 +131,7 @@ class Timeline:
 
     @cached_property
     def _pause_s(self) -> float:
-        return _pause_s(self._usual_s)
+        return _pause_s(self._usual_s, has_gaps=self.has_gaps)
 
     @cached_property
     def _usual_s(self) -> float:
@@ -160,7 +165,7 @@ def timeline_of(packets: PacketTable, name: str) -> Timeline:
     else:
         intervals_s = np.diff(times_s)
         usual_s = float(np.median(intervals_s))
-        pauses_s = intervals_s[intervals_s > _pause_s(usual_s)]
+        pauses_s = intervals_s[intervals_s > _pause_s(usual_s, has_gaps=packets.has_gaps)]
         span_s = float(times_s[-1]) - float((pauses_s - usual_s).sum())
         fps = _mean_rate(len(times_s), span_s, nominal, tick_s)
         if not 0 < last_s <= float(intervals_s.max()):
@@ -178,6 +183,7 @@ def timeline_of(packets: PacketTable, name: str) -> Timeline:
         tick_s=tick_s,
         nominal_fps=float(nominal) if nominal else None,
         missing_s=packets.missing_s,
+        has_gaps=packets.has_gaps,
     )
 
 
@@ -197,8 +203,8 @@ def read_timeline(path: str | Path) -> Timeline:
         return timeline
 
 
-def _pause_s(usual_s: float) -> float:
-    return max(_PAUSE_S, _PAUSE_FRAMES * usual_s)
+def _pause_s(usual_s: float, *, has_gaps: bool) -> float:
+    return _GAP_FRAMES * usual_s if has_gaps else max(_PAUSE_S, _PAUSE_FRAMES * usual_s)
 
 
 def _mean_rate(num_frames: int, span_s: float, nominal: Fraction | None, tick_s: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,15 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.plan import run_step
-from pipeline.config import parse_config
+from pipeline.config import IngestConfig, VideoConfig, parse_config
+from pipeline.errors import RecordError
 from pipeline.records import EventClip, Reason, Video
 from pipeline.stages.clip_plan import ClipPlan, PlannedClip
 from pipeline.stages.clips import CutJob, make_clips
+from pipeline.stages.ingest import IngestStage
+from pipeline.stages.listing import list_sources
 from pipeline.stages.windows import Span
-from pipeline.video.probe import probe
+from pipeline.video.probe import VideoFacts, probe
 from pipeline.video.pyav_decoder import PyavDecoder
 from pipeline.workspace import Workspace
 
@@ -134,3 +138,22 @@ def test_a_loss_that_only_cutting_finds_ends_its_clips_and_is_told(
     assert faults["v"] == "no picture: 2.40 s to 2.44 s; no clip holds that"
     assert "no picture: 2.40 s to 2.44 s" in faults["v@2.30s"]
     assert len(list(tmp_path.glob("*.mp4"))) == 3
+
+
+def test_of_a_folder_the_file_is_named_that_lost_something(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "yard.mp4").write_bytes(b"a film")
+    [source] = list_sources([str(tmp_path)])
+    stage = IngestStage(Workspace(str(tmp_path / "w")), [], IngestConfig(max_lost=0.3), VideoConfig())
+    facts = VideoFacts(
+        fps=25.0, num_frames=75, duration_s=4.0, width=64, height=48, codec="h264", sha256="0" * 64,
+        remarks=("the file ends early: the last 1.00 s that its header promises are missing",),
+        lost=((3.0, 4.0),), lost_frames=((75, 75),), lost_share=0.25, missing_s=1.0,
+    )  # fmt: skip
+    video = stage._to_video(source, facts)
+    assert video.long_losses(1.0) == ((75, 75),)
+    assert video.long_losses(1.5) == ()
+    assert f"{tmp_path}/yard.mp4: no picture: 3.00 s to 4.00 s" in caplog.text
+    assert f"{tmp_path}/yard.mp4: the file ends early" in caplog.text
+    with pytest.raises(RecordError, match=r"yard\.mp4: 40\.0% of its frames are lost; the file ends early") as caught:
+        stage._to_video(source, replace(facts, lost_share=0.4))
+    assert caught.value.reason is Reason.TRUNCATED

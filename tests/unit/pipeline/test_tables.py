@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -87,6 +89,16 @@ def test_schema_is_the_record_and_its_provenance(table: Table[Caption], workspac
     assert stored.names == ["clip_id", "text", "captioner", "prompt_hash", "agreement", "unit", "fingerprint"]
     assert not stored.field("text").nullable
     assert stored.field("prompt_hash").nullable
+
+
+def test_a_column_that_came_later_is_empty_in_older_rows(table: Table[Caption], workspace: Workspace) -> None:
+    table.commit(["u1"], [("u1", caption("a"))], [], "f")
+    [path] = Path(workspace.storage.path("tables/caption")).glob("part-*.parquet")
+    pq.write_table(pq.read_table(path, partitioning=None).drop_columns(["agreement"]), path)
+    again = workspace.captions
+    assert again.arrow(["clip_id", "agreement"]).to_pylist() == [{"clip_id": "a", "agreement": None}]
+    assert again.arrow(["agreement"]).to_pylist() == [{"agreement": None}]
+    assert list(again.records()) == [caption("a")]
 
 
 def test_lookup_finds_single_rows(table: Table[Caption], workspace: Workspace) -> None:

@@ -84,7 +84,9 @@ def test_a_click_is_not_made_of_a_mask_of_another_length(folder: Path, index: Vi
 
 
 def test_a_folder_without_masks_says_so(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a folder without frame masks: one \.npy per video is expected"):
+    with pytest.raises(
+        DataError, match=r"a folder without frame masks: one \.npy, \.mat or _tracks\.txt per video is expected"
+    ):
         read_annotations(tmp_path)
     with pytest.raises(DataError, match="cannot be read: Is a directory"):
         read_annotations(tmp_path, "cvat")

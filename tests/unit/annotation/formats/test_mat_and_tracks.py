@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from annotation.formats.frame_masks import read_frame_masks, read_mask_folder
 from annotation.formats.ubnormal_tracks import UBNORMAL_TRACKS, read_tracks
@@ -16,7 +17,7 @@ from pipeline.errors import DataError, SetupError
 from pipeline.records import Video
 
 
-def masks_of(*abnormal: int, count: int = 12) -> list[np.ndarray]:
+def masks_of(*abnormal: int, count: int = 12) -> list[NDArray[np.uint8]]:
     """Return a mask of 4 x 6 pixels for each frame."""
     masks = [np.zeros((4, 6), np.uint8) for _ in range(count)]
     for frame in abnormal:
@@ -24,7 +25,7 @@ def masks_of(*abnormal: int, count: int = 12) -> list[np.ndarray]:
     return masks
 
 
-def write_cell(path: Path, masks: list[np.ndarray]) -> None:
+def write_cell(path: Path, masks: list[NDArray[np.uint8]]) -> None:
     scipy_io = pytest.importorskip("scipy.io")
     cell = np.empty((1, len(masks)), dtype=object)
     for place, mask in enumerate(masks):
@@ -32,7 +33,7 @@ def write_cell(path: Path, masks: list[np.ndarray]) -> None:
     scipy_io.savemat(path, {"volLabel": cell}, do_compression=True)
 
 
-def write_cell_of_73(path: Path, masks: list[np.ndarray]) -> None:
+def write_cell_of_73(path: Path, masks: list[NDArray[np.uint8]]) -> None:
     """Write as MATLAB 7.3 does: a header of 512 bytes, references to the cell's content, axes the other way round."""
     h5py = pytest.importorskip("h5py")
     with h5py.File(path, "w", userblock_size=512) as file:

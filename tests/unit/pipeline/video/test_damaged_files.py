@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from odd_copies import copy_odd
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
 from pipeline.video.probe import probe
+from pipeline.video.readers import open_reader
 
 Film = Callable[[str], Path]
+NumberOf = Callable[[NDArray[np.uint8]], int]
 
 
 def without_index(content: bytes) -> bytes:
@@ -47,6 +52,102 @@ def test_what_cannot_be_used_has_its_reason(
     with pytest.raises(RecordError) as caught:
         probe(path)
     assert caught.value.reason is reason
+
+
+def _shown(path: Path, number_of: NumberOf) -> dict[int, float]:
+    """Return the numbers that frames show, each with its time."""
+    with open_reader(path) as reader:
+        return {number_of(picture): reader.timeline.time_of(index) for index, picture in reader.iter_frames()}
+
+
+def test_what_is_missing_in_the_middle_of_a_matroska_file_is_lost(
+    film: Film, tmp_path: Path, number_of: NumberOf
+) -> None:
+    content = film("h264.mkv").read_bytes()
+    middle = len(content) // 2
+    path = tmp_path / "hole.mkv"
+    path.write_bytes(content[:middle] + b"\x55" * 4000 + content[middle + 4000 :])
+    facts = probe(path)
+    shown = _shown(path, number_of)
+    assert 20 < len(shown) < 95
+    # A picture that is damaged inside shows what a decoder makes of it.
+    elsewhere = [number for number, time_s in shown.items() if time_s != pytest.approx(number / 25, abs=2e-3)]
+    assert len(elsewhere) <= 3
+    assert facts.fps == pytest.approx(25.0, rel=0.02)
+    missing = set(range(100)) - shown.keys()
+    lost = [number for number in missing for start_s, end_s in facts.lost if start_s <= number / 25 < end_s - 1e-6]
+    assert len(lost) > 0.8 * len(missing)
+    assert probe(film("h264.mkv")).lost == ()
+
+
+def _with_sound(source: Path, target: Path) -> Path:
+    """Copy a film and give it four seconds of silence: picture and sound then lie in chunks that take turns."""
+    with av.open(str(source)) as given, av.open(str(target), "w") as output:
+        picture = output.add_stream_from_template(given.streams.video[0])
+        sound = output.add_stream("aac", rate=16_000)
+        for packet in given.demux(given.streams.video[0]):
+            if packet.size:
+                packet.stream = picture
+                output.mux(packet)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 64_000), np.float32), format="fltp", layout="mono")
+        silence.sample_rate = 16_000
+        output.mux(sound.encode(silence))
+        output.mux(sound.encode(None))
+    return target
+
+
+def test_an_index_that_leads_nowhere_for_a_part_costs_that_part(
+    film: Film, tmp_path: Path, number_of: NumberOf
+) -> None:
+    sounding = _with_sound(film("h264.mp4"), tmp_path / "sounding.mp4")
+    content = bytearray(sounding.read_bytes())
+    chunks = content.index(b"stco", content.index(b"vide")) + 8
+    (count,) = struct.unpack_from(">I", content, chunks)
+    assert count >= 3
+    struct.pack_into(">I", content, chunks + 4 * (1 + count // 2), (1 << 31) - 1)
+    path = tmp_path / "chunk.mp4"
+    path.write_bytes(content)
+    whole, facts = _shown(sounding, number_of), probe(path)
+    shown = _shown(path, number_of)
+    assert facts.num_frames == len(whole)
+    assert 0 < facts.lost_share < 0.9
+    assert max(shown) > max(whole) - 5, "what lies behind is read"
+    assert shown == {number: pytest.approx(whole[number]) for number in shown}
+
+
+def test_a_sample_of_impossible_size_ends_what_can_be_found(film: Film, tmp_path: Path, number_of: NumberOf) -> None:
+    content = bytearray(film("fast start.mp4").read_bytes())  # all in one chunk
+    struct.pack_into(">I", content, content.index(b"stsz") + 16 + 4 * 60, 1 << 28)
+    path = tmp_path / "size.mp4"
+    path.write_bytes(content)
+    facts = probe(path)
+    assert 50 <= facts.num_frames <= 60
+    assert facts.lost[-1][1] == facts.duration_s == pytest.approx(4.0, abs=0.05)
+    assert sorted(_shown(path, number_of)) == list(range(facts.num_frames))
+
+
+def test_avi_without_its_index_is_whole(film: Film, tmp_path: Path, number_of: NumberOf) -> None:
+    content = film("mpeg4.avi").read_bytes()
+    path = tmp_path / "no_index.avi"
+    path.write_bytes(content[: content.rindex(b"idx1")])
+    assert probe(path, "decode").lost == ()
+    assert sorted(_shown(path, number_of)) == list(range(100))
+
+
+def test_a_hole_in_the_picture_of_a_transport_stream_is_lost(film: Film, tmp_path: Path, number_of: NumberOf) -> None:
+    content = film("h264.ts").read_bytes()
+    packets = [content[at : at + 188] for at in range(0, len(content), 188)]
+    of_picture = [place for place, packet in enumerate(packets) if (packet[1] & 31) << 8 | packet[2] == 256]
+    gone = set(of_picture[len(of_picture) * 4 // 10 : len(of_picture) * 6 // 10])
+    path = tmp_path / "hole.ts"
+    path.write_bytes(b"".join(packet for place, packet in enumerate(packets) if place not in gone))
+    facts = probe(path)
+    assert 60 <= facts.num_frames < 95
+    assert facts.duration_s == pytest.approx(4.0, abs=0.05)
+    assert sum(end_s - start_s for start_s, end_s in facts.lost) > 0.1
+    times = list(_shown(path, number_of).items())
+    last = [(number, time_s) for number, time_s in times if number >= 90]
+    assert last == [(number, pytest.approx(number / 25, abs=2e-3)) for number, _ in last]
 
 
 def test_foreign_bytes_between_transport_packets_cost_their_frames_alone(film: Film, tmp_path: Path) -> None:
