@@ -1,9 +1,9 @@
 """Every head on every encoder over real recordings, in folds by source: frame AUC, and AUC inside abnormal videos.
 
-Each head is trained as a sampler of its own on the clicks of the other folds, all smoothed alike. `auto` and `full` are
-the samplers of that `sampler.search`, of networks alone and of all heads, smoothed as they choose. `video-label` is
-what one gets by knowing which video holds an event, and nothing of where. The ranges are of bootstraps over videos: two
-figures within each other's range differ by chance.
+Each head is trained as a sampler of its own on the clicks of the other folds, all smoothed alike. `auto`, the default,
+and `full` are the samplers of that `sampler.search`, which choose heads and smoothing by the clicks of those folds.
+`video-label` is what one gets by knowing which video holds an event, and nothing of where. The ranges are of bootstraps
+over videos: two figures within each other's range differ by chance.
 
     python benchmarks/bench_real.py DATA [--sets ped2 fight upcam ucf_c3d] [--heads ...] [--encoder motion ...]
 """

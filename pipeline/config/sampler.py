@@ -164,6 +164,11 @@ class Recipe(Section):
     learning_rate: float = Field(1e-4, gt=0, description="learning rate of Adam")
     weight_decay: float = Field(5e-5, ge=0, description="weight decay of Adam; linear: penalty on squared weights")
 
+    @property
+    def is_network(self) -> bool:
+        """Whether a network is trained by it, as by any that names no head."""
+        return self.head in {"auto", "network"}
+
 
 class SamplerConfig(Section):
     """How the temporal sampler is trained, chosen and applied."""

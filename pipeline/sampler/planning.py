@@ -80,10 +80,10 @@ def plan_training(
         on_cpu: whether that is where networks are trained; other heads are always fitted there.
     """
     bound = config.cpu_minutes * 60 * NOMINAL_FLOPS
-    sharing = sum(recipe.head == "network" for recipe in recipes)
+    sharing = sum(recipe.is_network for recipe in recipes)
     fitted = list(recipes)
     simple = sorted(
-        (place for place, recipe in enumerate(recipes) if recipe.head != "network"),
+        (place for place, recipe in enumerate(recipes) if not recipe.is_network),
         key=lambda place: head_operations(recipes[place], corpus, crops),
     )
     spent, most = 0.0, bound / 2 if sharing else bound
@@ -95,7 +95,7 @@ def plan_training(
         spent += networks * head_operations(fitted[place], corpus, crops)
     if on_cpu and bound:
         share = max(0.0, bound - spent) / (max(1, sharing) * networks)
-        fitted = [fit(recipe, corpus, crops, share) if recipe.head == "network" else recipe for recipe in fitted]
+        fitted = [fit(recipe, corpus, crops, share) if recipe.is_network else recipe for recipe in fitted]
     reduced = dict.fromkeys(text for pair in zip(recipes, fitted, strict=True) for text in _differences(*pair))
     return TrainingPlan(
         recipes=tuple(fitted),
@@ -111,7 +111,7 @@ def _operations(recipe: Recipe, corpus: Corpus, crops: int, networks: int, confi
     # Folds share out what is held out; a single one holds a part of it.
     share = 1.0 if networks > 1 else config.validation_fraction
     held_out = share * crops * sum(video.num_snippets for video in corpus.videos)
-    if recipe.head != "network":
+    if not recipe.is_network:
         rows, dim = _rows(recipe, corpus, crops), arranged_dim(corpus.dim, recipe)
         each = {
             "linear": 2 * dim,
@@ -125,7 +125,7 @@ def _operations(recipe: Recipe, corpus: Corpus, crops: int, networks: int, confi
 
 
 def _steps(recipe: Recipe, corpus: Corpus, crops: int) -> int:
-    if recipe.head == "network":
+    if recipe.is_network:
         return recipe.steps
     return max(1, round(head_operations(recipe, corpus, crops) / _PER_STEP))
 

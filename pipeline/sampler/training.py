@@ -175,13 +175,13 @@ def train_on(
     expected = f", about {max(0.1, expected_minutes(plan)):.1f} min on this CPU" if on_cpu else ""
     logger.info("train sampler: %d videos, %s%s", len(corpus.videos), plan, expected)
     recipes = list(plan.recipes)
-    several = sum(recipe.head == "network" for recipe in recipes) > 1
+    several = sum(recipe.is_network for recipe in recipes) > 1
     keep: Keep = "last" if several else "all" if len(folds) > 1 else "best"
     tried: list[tuple[Choice, list[FoldRun]]] = []
     done = 0
     for number, (recipe, steps) in enumerate(zip(recipes, plan.steps_each, strict=True)):
         trained = []
-        source = None if recipe.head == "network" else FeatureSource(corpus.videos, recipe)
+        source = None if recipe.is_network else FeatureSource(corpus.videos, recipe)
         for place, fold in enumerate(folds):
             show = partial(_show, show_all, done, plan.steps)
             if source is not None:
@@ -228,7 +228,7 @@ def agree(tried: Sequence[tuple[Choice, list[FoldRun]]], videos: tuple[LabelledV
     """
     aucs = [choice.auc for choice, _ in tried]
     best = max(aucs)
-    if all(choice.recipe.head == "network" for choice, _ in tried):
+    if all(choice.recipe.is_network for choice, _ in tried):
         return [auc >= best - _INDISTINCT for auc in aucs], best
     used = [auc >= best - _chance(best, videos) for auc in aucs]
     together = _out_of_fold([pair for pair, is_used in zip(tried, used, strict=True) if is_used], videos)

@@ -116,7 +116,7 @@ def test_a_sampler_remembers_how_videos_were_seen(filled: Workspace, monkeypatch
     monkeypatch.setattr("pipeline.infer.scoring.make_stream", asked.append)
     VideoScorer(folder, FeaturesConfig(encoder="clip", fit="tiles", batch_size=3), "cpu")
     [seen] = asked
-    assert (seen.encoder, seen.fit, seen.pooling, seen.batch_size) == ("motion", "crop", "max", 3)
+    assert (seen.encoder, seen.fit, seen.pooling, seen.batch_size) == ("npy", "crop", "max", 3)
     using = CONFIG.model_copy(update={"weights": str(folder)})
     other = ScoreStage(filled, using, FeaturesConfig(fit="letterbox", pooling="max"))
     with pytest.raises(SetupError, match=r"features.fit=crop; the features are made with letterbox"):
