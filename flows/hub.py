@@ -87,7 +87,7 @@ def _kind_of(folder: Path) -> tuple[Kind, Path]:
 
 
 def _require_embedded(source: Path) -> None:
-    """Refuse a dataset whose clips lie beside it: on the hub its rows would lead nowhere. One without footage may go."""
+    """Refuse a dataset whose clips lie beside it, but for one without footage: its rows would lead nowhere."""
     if publication.is_publication(source):
         return
     for split in layout.SPLITS:

@@ -45,9 +45,10 @@ def compose(parts: Iterable[TimedText]) -> str:
 def parts_of(text: str) -> list[TimedText]:
     """Return the parts of a text that `compose` made, none where it is another."""
     matches = [_LINE.match(line) for line in text.split("\n")]
-    return [
-        TimedText(float(match["start"]), float(match["end"]), match["text"]) for match in matches if match is not None
-    ] * all(matches)
+    found = [match for match in matches if match is not None]
+    if len(found) < len(matches):
+        return []
+    return [TimedText(float(match["start"]), float(match["end"]), match["text"]) for match in found]
 
 
 def say_events(events: Sequence[TimedEvent], most: int = 5) -> str:
