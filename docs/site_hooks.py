@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
@@ -17,7 +18,7 @@ import yaml
 
 from flows.cli import app
 from pipeline.config import BuildConfig, Section, describe_config
-from pipeline.records import Task
+from pipeline.records import Level, Task
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -139,8 +140,8 @@ def _section(model: type[Section], path: str) -> Iterator[str]:
 def _choices(annotation: Any) -> list[str]:
     if get_origin(annotation) is Literal:
         return [", ".join(f"`{choice}`" for choice in get_args(annotation))]
-    if get_origin(annotation) is list and get_args(annotation) == (Task,):
-        return [", ".join(f"`{task.value}`" for task in Task)]
+    if get_origin(annotation) is list and get_args(annotation)[0] in (Task, Level):
+        return [", ".join(f"`{choice.value}`" for choice in get_args(annotation)[0])]
     options = [option for option in get_args(annotation) if option is not NoneType]
     return _choices(options[0]) if len(options) == 1 and get_origin(annotation) is not list else []
 
@@ -155,7 +156,7 @@ def _limits(metadata: list[Any]) -> list[str]:
 
 
 def _yaml(value: Any) -> str:
-    plain = [item.value if isinstance(item, Task) else item for item in value] if isinstance(value, list) else value
+    plain = [item.value if isinstance(item, StrEnum) else item for item in value] if isinstance(value, list) else value
     return yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
 
 

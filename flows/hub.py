@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pipeline.dataset import layout
+from pipeline.dataset import layout, publication
 from pipeline.errors import DataError, HolmesError, SetupError
 
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ def _kind_of(folder: Path) -> tuple[Kind, Path]:
 
 
 def _require_embedded(source: Path) -> None:
-    """Refuse a dataset whose clips lie beside it: on the hub its rows would lead nowhere."""
+    """Refuse a dataset whose clips lie beside it, but for one without footage: its rows would lead nowhere."""
+    if publication.is_publication(source):
+        return
     for split in layout.SPLITS:
         row = next(layout.read_rows(source, split, columns=["id", "video"]), None)
         if row is not None and row["video"]["bytes"] is None:

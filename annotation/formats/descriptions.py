@@ -156,7 +156,7 @@ def _take(found: Import, video: str, described: _Described, **of_video: Any) -> 
     )
 
 
-def _parts(split: Any) -> dict[str, str]:
+def _parts(split: Any) -> dict[str, Any]:
     """Return the judgement, description and analysis of an event or a video, as far as they are there."""
     if split is None:
         return {}

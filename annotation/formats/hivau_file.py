@@ -117,7 +117,7 @@ def _described(video: Video, told: Mapping[tuple[Any, ...], Mapping[str, str]]) 
             number = next(around, None)
             if number is None:
                 continue
-        parts = {part: texts[task] for task, part in _PART_OF_TASK.items() if task in texts}
+        parts: dict[str, Any] = {part: texts[task] for task, part in _PART_OF_TASK.items() if task in texts}
         sentence = texts["caption_of_clip"] if level == Level.CLIP else parts.get("judgement")
         spans.append(
             ForeignSpan(

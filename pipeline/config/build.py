@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -19,7 +20,6 @@ from pipeline.config.sampler import FeaturesConfig, SamplerConfig
 from pipeline.config.section import Section, operational
 from pipeline.config.sources import SourcesConfig
 from pipeline.errors import ConfigError
-from pipeline.records import Task
 from pipeline.resources import DATASETS
 
 
@@ -106,7 +106,7 @@ def _choices(annotation: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
-    return value.value if isinstance(value, Task) else value
+    return value.value if isinstance(value, StrEnum) else value
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -138,14 +138,12 @@ class _Parts:
 
     def rows(self, batch: pa.Table) -> pa.Table:
         """Return rows of the dataset without footage, and note whose clips they are."""
-        ids = [self._clip_of.get(row_id) for row_id in batch.column("id").to_pylist()]
-        gone = [
-            row for row, clip_id in zip(batch.column("id").to_pylist(), ids, strict=True) if clip_id not in self.clips
-        ]
-        if gone:
-            raise DataError(f"{self.folder}: row {gone[0]}: its clip is not in the tables: run the build again")
-        self.used.update(dict.fromkeys(ids))
-        clips = [self.clips[clip_id] for clip_id in ids if clip_id is not None]
+        row_ids = batch.column("id").to_pylist()
+        clips = [clip for row_id in row_ids if (clip := self.clips.get(self._clip_of.get(row_id, ""))) is not None]
+        if len(clips) < len(row_ids):
+            gone = next(row_id for row_id in row_ids if self._clip_of.get(row_id) not in self.clips)
+            raise DataError(f"{self.folder}: row {gone}: its clip is not in the tables: run the build again")
+        self.used.update(dict.fromkeys(clip.clip_id for clip in clips))
         frames = {name: [getattr(clip, name) for clip in clips] for name in _FRAMES}
         models = {name: [_model(text) for text in batch.column(name).to_pylist()] for name in ("captioner", "llm")}
         wanted = schema()

@@ -45,9 +45,10 @@ def compose(parts: Iterable[TimedText]) -> str:
 def parts_of(text: str) -> list[TimedText]:
     """Return the parts of a text that `compose` made, none where it is another."""
     matches = [_LINE.match(line) for line in text.split("\n")]
-    return [
-        TimedText(float(match["start"]), float(match["end"]), match["text"]) for match in matches if match is not None
-    ] * all(matches)
+    found = [match for match in matches if match is not None]
+    if len(found) < len(matches):
+        return []
+    return [TimedText(float(match["start"]), float(match["end"]), match["text"]) for match in found]
 
 
 def say_events(events: Sequence[TimedEvent], most: int = 5) -> str:
@@ -68,12 +69,13 @@ def say_events(events: Sequence[TimedEvent], most: int = 5) -> str:
 def tell(parts: Sequence[TimedText], most: int = 5) -> str:
     """Return at most `most` sentences: what happens when, and how much more there is where that is too few.
 
-    Each is the first sentence of a part, with the times of all parts that begin with it. Where parts are left out, they
-    are the last ones.
+    Of each part the first sentences are told, as many as there is room for, with the times of all parts of which they
+    are told. Where parts are left out, they are the last ones.
     """
     spans: dict[str, list[TimedText]] = {}
+    room = max(1, most // max(1, len(parts)))
     for part in parts:
-        spans.setdefault(split_sentences(tidy(part.text))[0], []).append(part)
+        spans.setdefault(" ".join(split_sentences(tidy(part.text))[:room]), []).append(part)
     groups = list(spans.items())
     kept = groups if len(groups) <= most else groups[: most - 1]
     sentences = []

@@ -145,10 +145,11 @@ def _write_shards(
 
 
 def _identity(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles) -> str:
-    paths = workspace.videos.arrow(["path"]).column("path").to_pylist() if clips_files == "reference" else []
+    refers = clips_files == "reference" or workspace.tables_of_levels
+    paths = workspace.videos.arrow(["path"]).column("path").to_pylist() if refers else []
     # Footage and clicks that moved say what they said, but for their places, of which only references are written.
     content = [_content(workspace.videos), _content(workspace.glances), sorted(paths)]
-    made = (
+    made: tuple[Table[Any], ...] = (
         workspace.splits, workspace.clips, workspace.captions, *workspace.tables_of_levels, workspace.pairs,
         workspace.verdicts,
     )  # fmt: skip

@@ -32,6 +32,7 @@ from pipeline.review.store import file_verdicts, stored_verdicts
 from pipeline.review.verdicts import decided_at
 from pipeline.schema import content_key
 from pipeline.stages.base import Outcome, TableOnly, Unit, fingerprint_of
+from pipeline.tables import Table
 from pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ class FilterStage(TableOnly):
     def _stored_crowded(self, verdicts: Mapping[str, Verdict]) -> dict[str, RecordError] | None:
         """Return what an earlier run found in the very same answers, None where there was none."""
         space = self._workspace
-        tables = [space.pairs, space.captions, space.clips, *space.tables_of_levels]
+        tables: list[Table[Any]] = [space.pairs, space.captions, space.clips, *space.tables_of_levels]
         self._crowded_from = digest(fingerprint_of(self), [table.digest() for table in tables], sorted(verdicts))
         stored = self._workspace.read_json(_CROWDED)
         if not isinstance(stored, dict) or stored.get("made_from") != self._crowded_from:

@@ -80,10 +80,10 @@ def likeness(one: Signs, other: Signs) -> NDArray[np.float32]:
     Where both show nothing, in a place without contours or without change, that says nothing; where they show nothing
     at all the likeness is 0.
     """
-    one, other = (signs.reshape(*signs.shape[:-3], -1).astype(np.float32) for signs in (one, other))
-    lengths = np.sqrt((one**2).sum(axis=-1) * (other**2).sum(axis=-1))
-    shows = ((one != 0) | (other != 0)).mean(axis=-1) > 1 / 64
-    cosine = np.divide((one * other).sum(axis=-1), lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    a, b = (signs.reshape(*signs.shape[:-3], -1).astype(np.float32) for signs in (one, other))
+    lengths = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
+    shows = ((a != 0) | (b != 0)).mean(axis=-1) > 1 / 64
+    cosine = np.divide((a * b).sum(axis=-1), lengths, out=np.zeros_like(lengths), where=lengths > 0)
     lower = np.where(shows, cosine, np.inf).min(axis=-1)
     found: NDArray[np.float32] = np.where(np.isinf(lower), 0, lower).astype(np.float32)
     return found

@@ -131,6 +131,7 @@ _OTHER: dict[str, Any] = {
     "clips.normal_per_video": 1.0,
     "clips.proposal.high": 0.8,
     "synthesize.tasks": ["analysis"],
+    "synthesize.levels": ["clip", "event", "video"],
     "glance.taxonomy": "ucf-crime",
 }
 _STAGES = {"glance": "glances", "sampler": "score"}
@@ -139,6 +140,8 @@ _DECIDES = {
     "video.reader": {"features", "caption"},
     "clips.files": {"clips", EXPORT},
     "clips.normal_lengths": set(),  # what stands stays, until a click changes the lengths
+    "synthesize.levels": {"clips", "synthesize"},
+    "synthesize.event_gap_s": set(),  # of clips alone there are no events
     "export.validation_fraction": {"splits", EXPORT},
     "export.test_fraction": {"splits", EXPORT},
 }

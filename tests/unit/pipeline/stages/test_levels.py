@@ -98,7 +98,7 @@ def test_another_text_has_no_parts() -> None:
 
 def test_telling_takes_at_most_five_sentences() -> None:
     parts = [TimedText(10 * n, 10 * n + 4, f"A man takes bag {n}. He runs.") for n in range(8)]
-    assert tell(parts[:1]) == "From 0.0 s to 4.0 s, a man takes bag 0."
+    assert tell(parts[:1]) == "From 0.0 s to 4.0 s, a man takes bag 0. He runs."
     told = tell(parts)
     assert told.count("From") == 5
     assert told.endswith("From 40.0 s to 74.0 s, 4 more stretches follow.")
@@ -107,7 +107,7 @@ def test_telling_takes_at_most_five_sentences() -> None:
 
 def test_parts_that_begin_alike_are_told_together() -> None:
     parts = [TimedText(n, n + 1, "A man waits. Then more.") for n in range(9)]
-    assert tell(parts[:2]) == "From 0.0 s to 1.0 s and from 1.0 s to 2.0 s, a man waits."
+    assert tell(parts[:2]) == "From 0.0 s to 1.0 s and from 1.0 s to 2.0 s, a man waits. Then more."
     assert tell(parts).endswith("from 2.0 s to 3.0 s and from 3.0 s to 9.0 s, a man waits.")
 
 
