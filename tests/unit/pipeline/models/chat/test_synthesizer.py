@@ -256,7 +256,7 @@ def test_an_answer_that_the_filter_would_drop_for_its_words_is_mended_once(slip:
 
 def test_what_the_analysis_says_again_is_left_out_without_asking() -> None:
     shown = "The video shows a cart on a walkway. The cart moves faster than most things that move here."
-    again = "This is abnormal because carts do not drive there. the cart moves faster than most things that move here."
+    again = "This is abnormal because carts do not drive there. The cart moves faster than most things that move here."
     reply = json.dumps({"judgement": "abnormal", "description": shown, "analysis": again})
     with serving(lambda body, number: reply) as server:
         draft = only(ask(server, [request()]))
