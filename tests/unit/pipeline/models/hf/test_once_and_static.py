@@ -38,18 +38,17 @@ def test_the_tower_sees_a_clip_once(family: str, video_model: Callable[[str], st
     [tower] = {module for name, module in chat._model._model.named_modules() if _is_tower(name)}
     seen: list[int] = []
     tower.register_forward_hook(lambda *_: seen.append(1))
-    said = [chat.answer(clip(1), question) for question in ("What moves?", "Who is there?")]
+
+    def ask(model: Any, seed: int, question: str) -> list[Any]:
+        return model.answer([replace(clip(seed), turns=({"role": "user", "content": question},))])
+
+    asked = [(1, "What moves?"), (1, "Who is there?")]
+    said = [ask(chat._model, *one) for one in asked]
     chat.odds(clip(1), "Is there anything abnormal?")
     assert len(seen) == 1
-    other = chat.answer(clip(2), "What moves?")
+    said.append(ask(chat._model, 2, "What moves?"))
     assert len(seen) == 2
-    for asked, question, answer in (
-        (1, "What moves?", said[0]),
-        (1, "Who is there?", said[1]),
-        (2, "What moves?", other),
-    ):
-        turns = ({"role": "user", "content": question},)
-        assert fresh.answer([replace(clip(asked), turns=turns)]) == [answer]
+    assert said == [ask(fresh, *one) for one in [*asked, (2, "What moves?")]]
 
 
 def _is_tower(name: str) -> bool:

@@ -24,7 +24,7 @@ from pipeline.models.hf.devices import Engine
 from pipeline.models.hf.model import find_source
 from pipeline.models.hf.sampling import Generation
 from pipeline.models.hf.vllm_model import VllmChat, VllmModel
-from pipeline.prompts import load_prompt
+from pipeline.prompts import Message, load_prompt
 from pipeline.records import Caption, EventClip, Reason, Video
 
 __all__ = ["vllm_double"]
@@ -35,6 +35,11 @@ QUESTION = "Is there anything abnormal in the video?"
 def clip(seed: int, height: int = 64) -> ClipFrames:
     frames = np.random.default_rng(seed).integers(0, 255, (4, height, 96, 3), dtype=np.uint8)
     return ClipFrames(frames=frames, indices=(0, 5, 10, 15), clip_frames=20, fps=10.0, duration_s=2.0)
+
+
+def said(chat: VideoChat, seed: int, opening: str = "") -> list[str | RecordError]:
+    turns = (Message(role="user", content=QUESTION),)
+    return chat._model.answer([replace(clip(seed), turns=turns)], opening)
 
 
 def requests(film: Path) -> list[CaptionRequest]:
@@ -82,7 +87,7 @@ def test_verdict_and_answer_are_those_of_transformers(
     ours, theirs = VideoChat(source, "cpu", 6), VllmChat(source, 6)
     assert theirs.odds(clip(1), QUESTION) == pytest.approx(ours.odds(clip(1), QUESTION), rel=1e-3)
     for opening in ("", "Yes,"):
-        assert theirs.answer(clip(1), QUESTION, opening=opening) == ours.answer(clip(1), QUESTION, opening=opening)
+        assert said(theirs, 1, opening) == said(ours, 1, opening)
 
 
 def test_updates_are_served_and_a_trained_projector_is_merged_first(
@@ -92,8 +97,8 @@ def test_updates_are_served_and_a_trained_projector_is_merged_first(
     adapter.mkdir()
     make_random_adapter(video_model("qwen2_5_vl"), adapter)
     source = find_source(str(adapter))
-    expected = VideoChat(source, "cpu", 8).answer(clip(2), QUESTION)
-    assert VllmChat(source, 8).answer(clip(2), QUESTION) == expected
+    expected = said(VideoChat(source, "cpu", 8), 2)
+    assert said(VllmChat(source, 8), 2) == expected
     merged = tmp_path / "adapter.merged"
     [settings] = vllm_double.started
     assert settings["model"] == str(merged)
@@ -105,9 +110,9 @@ def test_updates_are_served_and_a_trained_projector_is_merged_first(
     (adapter / PROJECTOR_FILE).unlink()
     facts = adapter / "holmes.json"
     facts.write_text(facts.read_text().replace('"has_projector": true', '"has_projector": false'))
-    alone = VideoChat(source, "cpu", 8).answer(clip(2), QUESTION)
+    alone = said(VideoChat(source, "cpu", 8), 2)
     assert alone != expected
-    assert VllmChat(source, 8).answer(clip(2), QUESTION) == alone
+    assert said(VllmChat(source, 8), 2) == alone
     assert vllm_double.started[-1]["max_lora_rank"] == 8, "the least room that vLLM has for rank 2"
 
 
@@ -134,4 +139,4 @@ def test_without_vllm_the_message_names_the_server(
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
 def test_vllm_itself_answers_as_transformers(video_model: Callable[[str], str]) -> None:
     source = find_source(video_model("qwen2_5_vl"))
-    assert VllmChat(source, 6).answer(clip(1), QUESTION) == VideoChat(source, "auto", 6).answer(clip(1), QUESTION)
+    assert said(VllmChat(source, 6), 1) == said(VideoChat(source, "auto", 6), 1)
