@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from pipeline.config.engine import ClipsConfig, ExportConfig, FilterConfig, GlancesConfig, IngestConfig, VideoConfig
 from pipeline.config.language import CaptionConfig, SynthesizeConfig
 from pipeline.config.lora import LoraConfig
+from pipeline.config.ray import RayConfig
 from pipeline.config.sampler import FeaturesConfig, SamplerConfig
 from pipeline.config.section import Section, operational
 from pipeline.errors import ConfigError
@@ -30,6 +31,10 @@ class BuildConfig(Section):
     )
     workspace: str = Field("runs/build", description="folder of everything that the build makes")
     shard_rows: int = operational(512, ge=1, description="units of work committed together")
+    engine: Literal["local", "ray"] = operational(
+        "local", description="where the work is done: in processes of this machine, or on a Ray cluster"
+    )
+    ray: RayConfig = Field(RayConfig(), description="the Ray cluster")
     video: VideoConfig = Field(VideoConfig(), description="reading of video files")
     ingest: IngestConfig = Field(IngestConfig(), description="the ingest stage")
     glance: GlancesConfig = Field(GlancesConfig(), description="the glances stage")

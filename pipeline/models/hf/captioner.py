@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from pipeline.models.hf.clip_queue import ClipQueue, QueueLimits
 from pipeline.models.hf.devices import DeviceModels, ModelCall, ModelUse, list_devices
 from pipeline.models.hf.inputs import ClipProcessor
 from pipeline.models.hf.loading import check_folder
-from pipeline.models.hf.model import find_source, source_identity
+from pipeline.models.hf.model import MAP, find_source, source_identity
 from pipeline.models.hf.sampling import Generation
+from pipeline.needs import Needs, needs_of_device
 from pipeline.prompts import load_prompt
 from pipeline.records import Caption, EventClip, Reason
 from pipeline.video.pool import VideoPool
@@ -60,6 +62,8 @@ class HfCaptioner:
         self._video = video
         self._prompt = load_prompt(config.prompt)
         self._messages = self._prompt.render()
+        self._keeps = False
+        self._kept: tuple[ClipProcessor, DeviceModels] | None = None
 
     def identity(self) -> Mapping[str, object]:
         config = self._config
@@ -80,6 +84,13 @@ class HfCaptioner:
     def evidence_of(self, request: CaptionRequest) -> object:  # noqa: ARG002
         return None
 
+    def needs(self) -> Needs:
+        # Of all GPUs of a machine, each worker is given one.
+        return needs_of_device("cuda" if self._config.device in ("all", MAP) else self._config.device)
+
+    def keep(self) -> None:
+        self._keeps = True
+
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
         requests = iter(requests)
         first = next(requests, None)
@@ -87,8 +98,6 @@ class HfCaptioner:
             # Whoever has nothing to describe need not wait for a model.
             return
         config = self._config
-        check_folder(self._source.name, self._source.setting)
-        processor = ClipProcessor(self._source, self._messages)
         limits = QueueLimits(
             batch_clips=config.batch_size, batch_tokens=config.batch_tokens, held_bytes=config.buffer_mb << 20
         )
@@ -99,7 +108,7 @@ class HfCaptioner:
         devices = list_devices(config.device)
         with (
             VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool,
-            DeviceModels(call, devices, processor) as models,
+            self._loaded(call, devices) as (processor, models),
         ):
             queue = ClipQueue[EventClip](models.submit, processor.footprint, limits, len(devices))
             read = read_clips(
@@ -111,14 +120,31 @@ class HfCaptioner:
             )
             for clip, answer in queue.run(read):
                 yield self._outcome(clip, answer)
-        self.use.add(models.use)
+            use, models.use = models.use, ModelUse()
+        self.use.add(use)
         logger.info(
             "caption: %d clips in %d batches, %.0f tokens/s, the model waited %.0f%% of the time",
-            models.use.clips,
-            models.use.batches,
-            models.use.new_tokens / max(models.use.working_s, 1e-9),
-            100 * models.use.waiting_share,
+            use.clips,
+            use.batches,
+            use.new_tokens / max(use.working_s, 1e-9),
+            100 * use.waiting_share,
         )
+
+    @contextmanager
+    def _loaded(self, call: ModelCall, devices: Sequence[str]) -> Iterator[tuple[ClipProcessor, DeviceModels]]:
+        """Yield the processor and the models, which end with the block unless they are to be kept."""
+        if self._kept is not None:
+            yield self._kept
+            return
+        check_folder(self._source.name, self._source.setting)
+        processor = ClipProcessor(self._source, self._messages)
+        models = DeviceModels(call, devices, processor)
+        if self._keeps:
+            self._kept = processor, models.__enter__()
+            yield self._kept
+        else:
+            with models:
+                yield processor, models
 
     def _outcome(self, clip: EventClip, answer: str | RecordError) -> Caption | RecordError:
         if isinstance(answer, RecordError):
