@@ -194,9 +194,8 @@ def _executor(name: str, config: BuildConfig) -> Executor:
     decoders = config.video.workers or 1
     url = config.workspace if "://" in config.workspace else str(Path(config.workspace).absolute())
     there = config.model_copy(update={"workspace": url, "video": config.video.model_copy(update={"workers": decoders})})
-    return RayExecutor(
-        partial(make_stage, name, there), Workspace(url), config.ray, folder=Path.cwd(), decoders=decoders
-    )
+    make = partial(make_stage, name, there)
+    return RayExecutor(make, Workspace(url), config.ray, folder=Path.cwd(), decoders=decoders)
 
 
 def run_step(name: str, workspace: Workspace, config: BuildConfig, on_progress: Progress | None = None) -> StageReport:

@@ -103,9 +103,8 @@ class RayExecutor:
         mark = Mark(url=self._workspace.url, text=secrets.token_hex(8))
         self._workspace.storage.write(MARK, mark.text.encode())
         job = Job(make_stage=self._make_stage, folder=str(self._folder), brief=stage.brief())
-        crew = _Crew(
-            ray, stage.name, _resources(ray, needs, self._decoders, self._config), pickle.dumps(job), mark, self._config
-        )
+        resources = _resources(ray, needs, self._decoders, self._config)
+        crew = _Crew(ray, stage.name, resources, (pickle.dumps(job), mark), self._config)
         size = max(1, min(self._config.shard_units, math.ceil(count / (_SHARDS_PER_WORKER * crew.limit))))
         try:
             yield from stage.settle(_travel(crew, stage, chain([first], ahead), size))
@@ -174,11 +173,13 @@ class _Crew:
     """The workers of one stage."""
 
     def __init__(
-        self, ray: Any, stage: str, resources: dict[str, float], job: bytes, mark: Mark, config: RayConfig
+        self, ray: Any, stage: str, resources: dict[str, float], order: tuple[bytes, Mark], config: RayConfig
     ) -> None:
+        """Take what each worker takes up, and its order: a pickled `Job`, and the mark of the workspace."""
         self._ray = ray
         self._stage = stage
         self._resources = resources
+        job, mark = order
         self._arguments = (ray.put(job), dict(versions_here()), mark)
         self._config = config
         self._remote = ray.remote(Worker)
@@ -296,20 +297,18 @@ class _Crew:
         return max(1, math.floor(min(rooms, default=1)))
 
     def _refuse_if_hopeless(self) -> None:
-        nodes = [node for node in self._ray.nodes() if node["Alive"]]
-        wanted = ", ".join(f"{_told(name, amount)}" for name, amount in self._resources.items() if amount)
+        """Say that no worker came up, and end the stage where none can."""
+        machines = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        asked = {name: amount for name, amount in self._resources.items() if amount}
+        wanted = ", ".join(_told(name, amount) for name, amount in asked.items())
         waited = f"{self._config.start_timeout_s:g} s (ray.start_timeout_s)"
-        if not any(all(node["Resources"].get(k, 0.0) >= v for k, v in self._resources.items()) for node in nodes):
-            largest = {
-                name: max((node["Resources"].get(name, 0.0) for node in nodes), default=0.0) for name in self._resources
-            }
-            has = ", ".join(_told(name, amount) for name, amount in largest.items())
-            raise SetupError(
-                f"{self._stage}: a worker asks for {wanted}; none of the {len(nodes)} machine(s) has that after {waited}, "
-                f"the most one has is {has}"
-            )
-        logger.warning(
-            "%s: no worker after %s: others use the cluster; a worker asks for %s", self._stage, waited, wanted
+        if any(all(has.get(name, 0.0) >= amount for name, amount in asked.items()) for has in machines):
+            logger.warning("%s: no worker after %s: others use the cluster; one takes %s", self._stage, waited, wanted)
+            return
+        most = ", ".join(_told(name, max((has.get(name, 0.0) for has in machines), default=0.0)) for name in asked)
+        raise SetupError(
+            f"{self._stage}: a worker takes {wanted}; after {waited} none of the {len(machines)} machine(s) of the "
+            f"cluster has that: the most that one has is {most}"
         )
 
 
