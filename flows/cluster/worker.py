@@ -94,9 +94,7 @@ class Worker:
             raise RuntimeError("no stage was made before its work")
         try:
             if sees and not Path(sees).exists():
-                raise SetupError(
-                    f"{sees}: not to be seen, although the driver sees it: mount the same folders everywhere"
-                )
+                raise SetupError(f"{sees}: not there, but the driver sees it: mount the same folders everywhere")
             with _Collected() as logged:
                 outcomes = list(self._stage.work(iter(units), self._brief))
         except HolmesError as fault:
@@ -147,9 +145,7 @@ def _check_workspace(mark: Mark) -> None:
         except OSError:
             pass
         if time.monotonic() > deadline_s:
-            raise SetupError(
-                f"{mark.url}: not the driver's workspace: it has to lie on storage that all machines share"
-            )
+            raise SetupError(f"{mark.url}: not the driver's workspace: it must lie on storage that all machines share")
         fs.invalidate_cache()
         time.sleep(0.5)
 
