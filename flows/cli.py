@@ -134,7 +134,7 @@ def build(
     workspace: WorkspaceOption = None,
     set_: SetOption = None,
     on: Annotated[
-        Literal[local, ray] | None, typer.Option("--on", help="this machine, or a Ray cluster; overrides engine")
+        Literal["local", "ray"] | None, typer.Option("--on", help="this machine, or a Ray cluster; overrides engine")
     ] = None,
     ray_address: Annotated[
         str | None, typer.Option("--ray-address", metavar="HOST:PORT", help="the cluster; overrides ray.address")
