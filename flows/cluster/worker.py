@@ -156,16 +156,19 @@ class _Collected(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.records: list[logging.LogRecord] = []
+        self._levels: dict[str, int] = {}
 
     def __enter__(self) -> _Collected:
         for name in _LOGGERS:
+            self._levels[name] = logging.getLogger(name).level
             logging.getLogger(name).addHandler(self)
             logging.getLogger(name).setLevel(logging.INFO)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for name in _LOGGERS:
+        for name, level in self._levels.items():
             logging.getLogger(name).removeHandler(self)
+            logging.getLogger(name).setLevel(level)
 
     def emit(self, record: logging.LogRecord) -> None:
         record.msg, record.args, record.exc_info = record.getMessage(), None, None
