@@ -75,7 +75,7 @@ class IngestStage(Travelling["Source | BadSource", Video], Claiming):
             if isinstance(source, BadSource):
                 yield Unit(key=digest(source.name, source.fault.detail), record_id=source.name, payload=source)
             else:
-                key = digest(asdict(source), _stat(source.path))
+                key = digest(asdict(source), file_state(source.path))
                 yield Unit(key=key, record_id=source.video_id or source.path, payload=source)
 
     def reads(self, payload: Source | BadSource) -> str:
@@ -235,7 +235,8 @@ def _compare_claims(source: Source, facts: VideoFacts) -> None:
         )  # fmt: skip
 
 
-def _stat(path: str) -> tuple[int, int] | str:
+def file_state(path: str) -> tuple[int, int] | str:
+    """Return size and time of change in nanoseconds of a local file, or what stands in for them."""
     if "://" in path:
         return "remote"
     try:
