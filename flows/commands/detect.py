@@ -134,21 +134,16 @@ def detect(
         typer.echo(f"holmes: {fault}", err=True)
     if chat and len(found) > 1:
         raise SetupError(f"--chat is about one video, here are {len(found)}")
-    if annotate is not None and any(is_live(video.path) for video in found):
-        raise SetupError("--annotate reads a video again, which a stream does not allow")
-    if notify is not None and not all(is_live(video.path) for video in found):
-        raise SetupError("--notify tells the spans of streams as they come; what is found in files is printed")
+    _check_streams(found, annotate, notify)
     outputs = {"--plot": plot, "--annotate": annotate, "--srt": srt}
-    for option, target in outputs.items():
-        if target is not None and len(found) > 1 and _NAME not in target and not _is_folder(target):
-            raise SetupError(f"{option} {target}: for several videos name a folder (ending in /), or put {_NAME} in")
     if table is not None:
         if chat or ask or notify or any(outputs.values()) or any(is_live(video.path) for video in found):
             raise SetupError("--table takes video files, and no --ask, --chat, --plot, --annotate, --srt or --notify")
-        _fill(table, settings, found, faults, on, ray_address)
+        _fill(table, settings, found, faults, on=on, address=ray_address)
         return
     if on == "ray":
         raise SetupError("--on ray needs --table: results of many machines go into a table")
+    _check_outputs(found, outputs)
     failed = len(faults) + (
         _run(settings, found, outputs, ask or [], chat=chat, as_json=as_json, notify=notify) if found else 0
     )
@@ -156,13 +151,29 @@ def detect(
         raise DataError(f"{failed} of {len(found) + len(faults)} videos could not be used")
 
 
+def _check_streams(videos: list[_Named], annotate: str | None, notify: str | None) -> None:
+    from pipeline.video.live import is_live
+
+    if annotate is not None and any(is_live(video.path) for video in videos):
+        raise SetupError("--annotate reads a video again, which a stream does not allow")
+    if notify is not None and not all(is_live(video.path) for video in videos):
+        raise SetupError("--notify tells the spans of streams as they come; what is found in files is printed")
+
+
+def _check_outputs(videos: list[_Named], outputs: _Outputs) -> None:
+    for option, target in outputs.items():
+        if target is not None and len(videos) > 1 and _NAME not in target and not _is_folder(target):
+            raise SetupError(f"{option} {target}: for several videos name a folder (ending in /), or put {_NAME} in")
+
+
 def _fill(
     table: str,
     settings: DetectSettings,
     videos: list[_Named],
     faults: list[str],
+    *,
     on: Literal["local", "ray"],
-    ray_address: str | None,
+    address: str | None,
 ) -> None:
     """Bring a table up to date with the videos, and say what became of them."""
     from flows.commands.detect_table import detect_into
@@ -170,7 +181,7 @@ def _fill(
 
     with shown_progress() as show:
         report = detect_into(
-            table, [video.path for video in videos], settings, on=on, address=ray_address, on_progress=show
+            table, [video.path for video in videos], settings, on=on, address=address, on_progress=show
         )
     typer.echo(f"{table}: {report.rows} videos, {report.made} looked at now, in tables/{report.stage}")
     failed = len(faults) + sum(report.rejected.values())

@@ -28,7 +28,7 @@ _OPERATIONAL = frozenset({"device", "reconnect_s", "sampler", "model_path", "mod
 class Finding(Record):
     """What was found in one video: `found` is the JSON object of `holmes detect --json`.
 
-    `is_anomaly` is 1 or 0, None where nothing judges; `highest` the highest score of a span in [0, 1], None without one.
+    `is_anomaly` is 1 or 0, None where nothing judges; `highest` is the highest score of a span, in [0, 1].
     """
 
     video: str
