@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +20,7 @@ logger = logging.getLogger("pipeline.words")
 
 
 class Words(Travelling[str, Caption], TableOnly):
-    """Upper-cases words. `die*` ends the worker, `lost` its machine `losses` times, `stop` the stage."""
+    """Upper-cases words. `die*` and `kill` end the worker, `lost` its machine `losses` times, `stop` the stage."""
 
     name = "caption"
     record_type = Caption
@@ -51,6 +54,10 @@ class Words(Travelling[str, Caption], TableOnly):
             word = unit.payload
             if word.startswith("die"):
                 raise Died("worker process has died")
+            if word == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if word == "sleep":
+                time.sleep(600)
             if word == "lost" and Words.losses:
                 Words.losses -= 1
                 raise Died("The actor died because its node has died. Node Id: 1")
