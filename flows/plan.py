@@ -19,6 +19,7 @@ from annotation.stage import GlancesStage
 from pipeline.config import BuildConfig, apply_override, parse_config
 from pipeline.errors import ConfigError, DataError, SetupError
 from pipeline.models.factory import make_captioner, make_synthesizer
+from pipeline.needs import device_of_worker
 from pipeline.records import count_by
 from pipeline.report.build_page import write_build_report
 from pipeline.stages.base import Stage, StageReport
@@ -193,8 +194,11 @@ def _executor(name: str, config: BuildConfig) -> Executor:
     # Each worker decodes in processes of its own: not one per core of its machine, where other workers are as well.
     decoders = config.video.workers or 1
     url = config.workspace if "://" in config.workspace else str(Path(config.workspace).absolute())
-    there = config.model_copy(update={"workspace": url, "video": config.video.model_copy(update={"workers": decoders})})
-    make = partial(make_stage, name, there)
+    there: dict[str, Any] = {"workspace": url, "video": config.video.model_copy(update={"workers": decoders})}
+    for section in ("features", "sampler", "caption"):
+        settings = getattr(config, section)
+        there[section] = settings.model_copy(update={"device": device_of_worker(settings.device)})
+    make = partial(make_stage, name, config.model_copy(update=there))
     return RayExecutor(make, Workspace(url), config.ray, folder=Path.cwd(), decoders=decoders)
 
 

@@ -50,6 +50,14 @@ def needs_of_device(device: str, memory_mb: int = 4096) -> Needs:
     return Needs(gpus=len(names), gpu_is_optional=device == "auto", memory_mb=memory_mb)
 
 
+def device_of_worker(device: str) -> str:
+    """Return the name of `device` where a worker sees only the GPUs that it was given."""
+    names = device.split(",")
+    if not device.startswith("cuda"):
+        return device
+    return "cuda" if len(names) == 1 else ",".join(f"cuda:{number}" for number in range(len(names)))
+
+
 def needs_of_all(parts: Sequence[Needs | None]) -> Needs | None:
     """Return what several backends in one process take up, one after the other; None where one of them stays."""
     known = [part for part in parts if part is not None]

@@ -60,9 +60,14 @@ def connect(address: str | None) -> Any:
     if address and address not in ("auto", "local"):
         _knock(address)
     try:
-        # A Ray of this machine's own has no dashboard; that of a cluster is the cluster's.
-        own = {} if address else {"include_dashboard": False}
-        ray.init(address=address, namespace=_NAMESPACE, logging_level=logging.ERROR, log_to_driver=False, **own)
+        ray.init(
+            address=address,
+            namespace=_NAMESPACE,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            # Of a Ray of this machine's own; a cluster has what it was started with.
+            include_dashboard=False,
+        )
     except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as fault:
         raise _explained(address, fault) from None
     atexit.register(ray.shutdown)

@@ -39,8 +39,7 @@ TRIES = 3
 # What Ray says of a worker that is not to blame: its machine is lost.
 _WITH_MACHINE = "its node has died"
 
-# Shards of a worker that are begun or wait for it, and those that may wait for an earlier one in all.
-_AT_WORKER = 2
+# Shards for each worker that may be on their way or wait for an earlier one.
 _WINDOW = 4
 _LOOK_EVERY_S = 1.0
 # Each worker gets so many shards at least: the last ones then end at about the same time.
@@ -120,7 +119,7 @@ def _travel(crew: _Crew, stage: Travelling[Any, R], units: Iterator[Unit[Any]], 
     taken = told = 0
     is_read = False
     while True:
-        while not is_read and taken - told < _WINDOW * crew.limit * size and len(waiting) < _AT_WORKER * crew.limit:
+        while not is_read and taken - told < _WINDOW * crew.limit * size and len(waiting) < crew.limit:
             shard = _Shard(taken, list(islice(units, size)))
             is_read = len(shard.units) < size
             taken += len(shard.units)
@@ -129,7 +128,7 @@ def _travel(crew: _Crew, stage: Travelling[Any, R], units: Iterator[Unit[Any]], 
         if is_read and told == taken:
             return
         crew.recruit(len(waiting))
-        while waiting and (worker := crew.free()) is not None:
+        while waiting and (worker := crew.free(ahead=not is_read)) is not None:
             worker.give(waiting.popleft(), stage)
         for shard, answer in crew.collect():
             if answer is not None:
@@ -213,10 +212,10 @@ class _Crew:
             self._alone_since = now
             self._refuse_if_hopeless()
 
-    def free(self) -> _Hand | None:
-        """Return the worker with the least to do, None where all have enough."""
+    def free(self, *, ahead: bool) -> _Hand | None:
+        """Return the worker with the least to do, None where all have enough: with `ahead` one shard more than one."""
         hand = min((hand for hand in self._hands if hand.is_ready), key=lambda h: len(h.calls), default=None)
-        return hand if hand is not None and len(hand.calls) < _AT_WORKER else None
+        return hand if hand is not None and len(hand.calls) <= ahead else None
 
     def collect(self) -> list[tuple[_Shard, Answer | None]]:
         """Wait a moment for answers; return the shards that are done, and with None those whose worker died.

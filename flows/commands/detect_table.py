@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,7 @@ from typing import Literal
 from pipeline.config import RayConfig
 from pipeline.infer.found import TABLE, DetectStage, Finding, make_detect_stage
 from pipeline.infer.settings import DetectSettings
+from pipeline.needs import device_of_worker
 from pipeline.stages.base import StageReport
 from pipeline.stages.executor import Executor, LocalExecutor
 from pipeline.stages.run import Progress, run_stage
@@ -46,7 +48,7 @@ def detect_into(
 
         there = Workspace(folder if "://" in folder else str(Path(folder).absolute()))
         config = RayConfig(address=address, shard_units=_SHARD_VIDEOS)
-        make = partial(make_detect_stage, settings)
+        make = partial(make_detect_stage, replace(settings, device=device_of_worker(settings.device)))
         executor = RayExecutor(make, there, config, folder=Path.cwd(), decoders=1)
     with workspace.locked(will_build=False):
         return run_stage(
