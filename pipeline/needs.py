@@ -63,9 +63,10 @@ def needs_of_all(parts: Sequence[Needs | None]) -> Needs | None:
     known = [part for part in parts if part is not None]
     if len(known) < len(parts) or not known:
         return None
+    gpus = max(part.gpus for part in known)
     return Needs(
         cpus=max(part.cpus for part in known),
-        gpus=max(part.gpus for part in known),
-        gpu_is_optional=all(part.gpu_is_optional for part in known if part.gpus),
+        gpus=gpus,
+        gpu_is_optional=gpus > 0 and all(part.gpu_is_optional for part in known if part.gpus),
         memory_mb=sum(part.memory_mb for part in known),
     )

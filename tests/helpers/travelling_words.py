@@ -73,7 +73,7 @@ class Words(Travelling[str, Caption], TableOnly):
     def settle(self, outcomes: Iterable[Outcome[Caption]]) -> Iterator[Outcome[Caption]]:
         seen: set[str] = set()
         for outcome in outcomes:
-            texts = [row.text.strip("_") for row in outcome.rows]
+            texts = [row.text.replace("_", "") for row in outcome.rows]
             if seen.intersection(texts):
                 yield Outcome(rejected=[(row.clip_id, RecordError(Reason.EMPTY_TEXT, "again")) for row in outcome.rows])
             else:
