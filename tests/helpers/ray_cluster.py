@@ -105,6 +105,8 @@ def running_machines(count: int) -> Iterator[Machines]:
         "RAY_AUTH_TOKEN": secrets.token_hex(16),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ADDRESS": "",
+        # Beside other work a worker must get its turn.
+        "RAY_worker_niceness": "0",
         # A killed machine is given up after seconds, not after half a minute.
         "RAY_health_check_period_ms": "500",
         "RAY_health_check_timeout_ms": "2000",
