@@ -37,6 +37,8 @@ def examine(config: BuildConfig | None) -> Iterator[Check]:
     yield _disk(config)
     if config is not None:
         yield _inputs(config)
+        if config.engine == "ray":
+            yield _cluster(config.ray.address)
         if config.caption.backend == "hf":
             yield _local_model("caption.model", str(config.caption.model))
         if config.caption.backend == "openai":
@@ -97,6 +99,19 @@ def _inputs(config: BuildConfig) -> Check:
     except HolmesError as fault:
         return Check(name="inputs", ok=False, required=True, detail=str(fault))
     return Check(name="inputs", ok=True, required=True, detail=f"{len(config.videos)} videos entries, files found")
+
+
+def _cluster(address: str | None) -> Check:
+    from flows.cluster.connection import connect
+
+    try:
+        ray = connect(address)
+    except SetupError as fault:
+        return Check(name="ray", ok=False, required=True, detail=str(fault))
+    machines = sum(bool(node["Alive"]) for node in ray.nodes())
+    there = ray.cluster_resources()
+    detail = f"{machines} machines, {there.get('CPU', 0):g} CPUs, {there.get('GPU', 0):g} GPUs"
+    return Check(name="ray", ok=True, required=True, detail=detail)
 
 
 def _local_model(setting: str, model: str) -> Check:

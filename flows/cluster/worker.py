@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fsspec
 
 from pipeline.errors import HolmesError, SetupError
-from pipeline.stages.base import Outcome, Travelling, Unit
+from pipeline.stages.base import Outcome, Stage, Travelling, Unit
 
 MARK = "cluster.json"
 """File of a workspace by which a worker knows that it sees the same one as the driver."""
@@ -41,7 +41,7 @@ _LOGGERS = ("pipeline", "annotation", "flows")
 class Job:
     """What a worker has to know: how to make the stage, in which folder, and what the driver has found out."""
 
-    make_stage: Callable[[], Travelling[Any, Any]]
+    make_stage: Callable[[], Stage[Any, Any]]
     folder: str
     brief: Any
 
@@ -82,7 +82,7 @@ class Worker:
                 if Path(read.folder).is_dir():
                     # Relative paths in settings mean the same here as there.
                     os.chdir(read.folder)
-                self._stage, self._brief = read.make_stage(), read.brief
+                self._stage, self._brief = cast("Travelling[Any, Any]", read.make_stage()), read.brief
                 self._stage.keep()
         except HolmesError as fault:
             return Answer(machine=self._machine, fault=self._named(fault))

@@ -45,7 +45,7 @@ class ProbeJob:
     facts: VideoFacts | RecordError | None = None
 
 
-class IngestStage(Travelling["Source | BadSource", Video], Claiming):
+class IngestStage(Travelling[Source | BadSource, Video], Claiming):
     """Probe every listed file in worker processes.
 
     A file's unit of work is its path, size and time of change, and its manifest row: untouched files are not read

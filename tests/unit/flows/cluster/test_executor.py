@@ -14,7 +14,8 @@ from travelling_words import Words, make_words
 
 from flows.cluster import connection, executor, worker
 from flows.cluster.executor import RayExecutor
-from pipeline.config import RayConfig
+from flows.doctor import examine
+from pipeline.config import BuildConfig, RayConfig
 from pipeline.errors import SetupError, UnavailableError
 from pipeline.needs import Needs
 from pipeline.stages.base import StageReport
@@ -185,3 +186,14 @@ def test_address_without_a_cluster_is_said(
     with pytest.raises(kind) as fault:
         connection.connect(address)
     assert message in str(fault.value)
+
+
+def test_doctor_tells_what_the_cluster_has(ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = BuildConfig.model_validate({"videos": ["v"], "engine": "ray"})
+    monkeypatch.setattr(connection, "connect", lambda _: ray)
+    found = {check.name: check for check in examine(config)}
+    assert (found["ray"].ok, found["ray"].detail) == (True, "1 machines, 2 CPUs, 0 GPUs")
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "ray", None)
+    found = {check.name: check for check in examine(config)}
+    assert (found["ray"].ok, found["ray"].required) == (False, True)
