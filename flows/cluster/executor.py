@@ -48,11 +48,15 @@ _SHARDS_PER_WORKER = 4
 
 @dataclass(slots=True)
 class _Shard:
-    """Units next to one another; `first` is the place of the first among all, `deaths` how many workers it cost."""
+    """Units next to one another; `first` is the place of the first among all.
+
+    `deaths` are the workers that it cost, `machines` those that were lost while it was worked on.
+    """
 
     first: int
     units: Sequence[Unit[Any]]
     deaths: int = 0
+    machines: int = 0
 
     def halves(self) -> list[_Shard]:
         middle = len(self.units) // 2
@@ -99,9 +103,9 @@ class RayExecutor:
             return
         ray = connect(self._config.address)
         hold(ray, self._workspace.url)
+        job = Job(make_stage=self._make_stage, folder=str(self._folder), brief=stage.brief())
         mark = Mark(url=self._workspace.url, text=secrets.token_hex(8))
         self._workspace.storage.write(MARK, mark.text.encode())
-        job = Job(make_stage=self._make_stage, folder=str(self._folder), brief=stage.brief())
         resources = _resources(ray, needs, self._decoders, self._config)
         crew = _Crew(ray, stage.name, resources, (pickle.dumps(job), mark), self._config)
         size = max(1, min(self._config.shard_units, math.ceil(count / (_SHARDS_PER_WORKER * crew.limit))))
@@ -259,7 +263,7 @@ class _Crew:
         options = {
             "num_cpus": resources.pop("CPU"),
             "num_gpus": resources.pop("GPU", 0),
-            "memory": resources.pop("memory"),
+            "memory": int(resources.pop("memory")),
             # A worker that died is replaced by another one, wherever there is room.
             "max_restarts": 0,
             "scheduling_strategy": "SPREAD",
@@ -279,7 +283,9 @@ class _Crew:
             if self._failed_starts >= TRIES:
                 raise SetupError(f"{self._stage}: {TRIES} workers in a row cannot be started: {text[-400:]}")
             return []
-        if _WITH_MACHINE not in text:
+        # What takes machine after machine with it is no accident.
+        shard.machines += _WITH_MACHINE in text
+        if _WITH_MACHINE not in text or shard.machines >= TRIES:
             shard.deaths += 1
         logger.warning(
             "%s: a worker died over %d units from %s on (death %d): %.300s",

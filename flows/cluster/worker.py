@@ -86,6 +86,9 @@ class Worker:
                 self._stage.keep()
         except HolmesError as fault:
             return Answer(machine=self._machine, fault=self._named(fault))
+        except (ImportError, AttributeError) as fault:
+            # A package of plug-ins, say, that only the driver has.
+            return Answer(machine=self._machine, fault=self._named(SetupError(f"the stage cannot be made: {fault}")))
         return Answer(machine=self._machine, logged=logged.records)
 
     def work(self, units: Sequence[Unit[Any]], sees: str) -> Answer:
@@ -97,6 +100,8 @@ class Worker:
                 raise SetupError(f"{sees}: not there, but the driver sees it: mount the same folders everywhere")
             with _Collected() as logged:
                 outcomes = list(self._stage.work(iter(units), self._brief))
+            if len(outcomes) != len(units):
+                raise RuntimeError(f"{self._stage.name}: {len(outcomes)} outcomes of {len(units)} units")
         except HolmesError as fault:
             return Answer(machine=self._machine, fault=self._named(fault))
         return Answer(machine=self._machine, outcomes=outcomes, logged=logged.records)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import model_validator
+
 from pipeline.config.section import Seconds, Section, operational
 
 
@@ -22,3 +24,9 @@ class RayConfig(Section):
     start_timeout_s: Seconds = operational(
         60.0, description="seconds without any worker after which a stage asks whether the cluster can have one"
     )
+
+    @model_validator(mode="after")
+    def _whole_gpus(self) -> RayConfig:
+        if self.gpu_share > 1 and self.gpu_share % 1:
+            raise ValueError(f"gpu_share={self.gpu_share:g}: a part of one GPU, or a whole number of them")
+        return self

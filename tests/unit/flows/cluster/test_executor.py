@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from fake_ray import FakeRay
+from pydantic import ValidationError
 from travelling_words import Words, make_words
 
 from flows.cluster import connection, executor, worker
@@ -91,10 +92,14 @@ def test_all_units_of_a_deadly_shard_are_named(ray: FakeRay, workspace: Workspac
     assert texts(workspace) == ["A!"]
 
 
-def test_unit_is_not_blamed_for_lost_machines(ray: FakeRay, workspace: Workspace) -> None:
-    Words.losses = 5
+@pytest.mark.parametrize(("losses", "expected"), [(4, []), (9, [("lost", "crashed")])])
+def test_unit_is_blamed_only_where_it_takes_machine_after_machine(
+    ray: FakeRay, workspace: Workspace, monkeypatch: pytest.MonkeyPatch, losses: int, expected: list[tuple[str, str]]
+) -> None:
+    monkeypatch.setattr(Words, "losses", losses)
     run(workspace, ["a", "lost", "b"])
-    assert (texts(workspace), left_out(workspace), Words.losses) == (["A!", "LOST!", "B!"], [], 0)
+    assert left_out(workspace) == expected
+    assert len(texts(workspace)) == 3 - len(expected)
 
 
 def test_gpu_that_no_machine_has_is_said(ray: FakeRay, workspace: Workspace) -> None:
@@ -161,6 +166,13 @@ def test_what_workers_log_is_logged_here_in_order(
     heard = [record.getMessage() for record in caplog.records if record.name == monkey.name]
     assert heard.count("heard a") >= 1
     assert {f"heard {letter}" for letter in LETTERS} <= set(heard)
+
+
+def test_shares_of_gpus() -> None:
+    for share in (0.25, 1, 8):
+        assert RayConfig(gpu_share=share).gpu_share == share
+    with pytest.raises(ValidationError, match="a part of one GPU, or a whole number of them"):
+        RayConfig(gpu_share=1.5)
 
 
 def test_ray_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
