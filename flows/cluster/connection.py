@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 _ANSWERS_WITHIN_S = 5.0
 # What a killed driver held is free once the cluster has noticed its end.
 _FREE_WITHIN_S = 15.0
+_STARTS_WITHIN_S = 300.0
 _NAMESPACE = "holmes"
 
 _held: dict[str, Any] = {}
@@ -86,7 +87,7 @@ def hold(ray: Any, url: str) -> None:
     """Hold a workspace until this process ends, so that no other driver of the cluster writes to it.
 
     Raises:
-        UnavailableError: another one holds it.
+        UnavailableError: another one holds it, or Ray starts nothing here.
     """
     if url in _held:
         return
@@ -100,7 +101,12 @@ def hold(ray: Any, url: str) -> None:
     while True:
         try:
             held = ray.remote(Holder).options(**options).remote(f"{socket.gethostname()}, process {os.getpid()}")
-            ray.get(held.driver.remote())
+            ray.get(held.driver.remote(), timeout=_STARTS_WITHIN_S)
+        except ray.exceptions.GetTimeoutError:
+            raise UnavailableError(
+                f"ray: no process has started on this machine in {_STARTS_WITHIN_S:g} s: it is overloaded, or the logs in "
+                "/tmp/ray/session_latest/logs say why"
+            ) from None
         except ValueError:
             if time.monotonic() > deadline_s:
                 raise UnavailableError(f"{url}: in use by another build ({_driver_of(ray, name)})") from None

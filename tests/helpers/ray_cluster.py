@@ -107,6 +107,7 @@ def running_machines(count: int) -> Iterator[Machines]:
         "RAY_ADDRESS": "",
         # Beside other work a worker must get its turn.
         "RAY_worker_niceness": "0",
+        "RAY_worker_register_timeout_seconds": "300",
         # A killed machine is given up after seconds, not after half a minute.
         "RAY_health_check_period_ms": "500",
         "RAY_health_check_timeout_ms": "2000",
