@@ -104,8 +104,8 @@ def hold(ray: Any, url: str) -> None:
             ray.get(held.driver.remote(), timeout=_STARTS_WITHIN_S)
         except ray.exceptions.GetTimeoutError:
             raise UnavailableError(
-                f"ray: no process has started on this machine in {_STARTS_WITHIN_S:g} s: it is overloaded, or the logs in "
-                "/tmp/ray/session_latest/logs say why"
+                f"ray: no process has started on this machine in {_STARTS_WITHIN_S:g} s: it is overloaded, or Ray's own "
+                "logs say why"
             ) from None
         except ValueError:
             if time.monotonic() > deadline_s:
