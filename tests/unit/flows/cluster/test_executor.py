@@ -194,10 +194,32 @@ def test_address_without_a_cluster_is_said(
 ) -> None:
     module = SimpleNamespace(is_initialized=lambda: False, init=lambda **_: pytest.fail("tried"))
     monkeypatch.setitem(sys.modules, "ray", module)  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "ray.exceptions", SimpleNamespace(RayError=OSError))  # type: ignore[arg-type]
     with pytest.raises(kind) as fault:
         connection.connect(address)
     assert message in str(fault.value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "message"),
+    [
+        (RuntimeError("InvalidAuthToken: no"), SetupError, "the cluster refuses the token: set RAY_AUTH_MODE=token"),
+        (ConnectionError("no raylet here"), UnavailableError, "ray: no cluster: no raylet here"),
+        (Exception("The current node timed out"), SetupError, "ray: The current node timed out"),
+        (RuntimeError("Version mismatch: Ray: 2.60, Python: 3.12"), SetupError, "ray: Version mismatch: Ray: 2.60"),
+    ],
+)
+def test_what_ray_says_is_one_message(
+    monkeypatch: pytest.MonkeyPatch, fault: Exception, kind: type[SetupError], message: str
+) -> None:
+    def init(**_: object) -> None:
+        raise fault
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=init))  # type: ignore[arg-type]
+    with pytest.raises(kind) as told:
+        connection.connect(None)
+    assert type(told.value) is kind
+    assert message in str(told.value)
 
 
 def test_doctor_tells_what_the_cluster_has(ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
