@@ -43,7 +43,7 @@ class Machines:
                     "--include-dashboard=false", "--disable-usage-stats")  # fmt: skip
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        known = self.alive()
+        known = self.alive() if self.started else 0
         machine = subprocess.Popen(
             [RAY, "start", "--block", "--num-cpus=1", *_ROOM, *arguments],
             cwd=REPOSITORY, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -58,6 +58,11 @@ class Machines:
 
     def alive(self) -> int:
         """Return how many machines the cluster counts."""
+        host, _, port = self.address.partition(":")
+        with socket.socket() as door:
+            # Ray itself would knock for a minute.
+            if door.connect_ex((host, int(port))):
+                return 0
         code = (
             "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR'); "
             "print('alive', sum(node['Alive'] for node in ray.nodes()))"
