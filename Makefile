@@ -15,7 +15,7 @@ SETUP := $(VENV)/.setup
 DEV   := $(VENV)/.setup-dev
 DOCS  := $(VENV)/.setup-docs
 
-.PHONY: setup demo test test-all check docs label-studio label-studio-install llm llm-serve test-llm clean
+.PHONY: setup demo test test-all check docs ray-install label-studio label-studio-install llm llm-serve test-llm clean
 
 setup: $(SETUP)  ## make .venv with the `holmes` command in it
 
@@ -50,6 +50,9 @@ check: $(DEV)  ## lint, format, types and the direction of imports
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+ray-install: $(DEV)  ## add Ray, for builds on a cluster; the tests against it skip without it
+	@$(PIP) --editable '.[dev,ray]'
 
 docs: $(DOCS)  ## the documentation in site/, commands and settings taken from the code; needs no network
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import chdir, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 import typer.core
@@ -134,12 +134,25 @@ def demo(
 
 
 @app.command()
-def build(config: ConfigOption = None, workspace: WorkspaceOption = None, set_: SetOption = None) -> None:
+def build(
+    config: ConfigOption = None,
+    workspace: WorkspaceOption = None,
+    set_: SetOption = None,
+    on: Annotated[
+        Literal["local", "ray"] | None, typer.Option("--on", help="this machine, or a Ray cluster; overrides engine")
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option("--ray-address", metavar="HOST:PORT", help="the cluster; overrides ray.address")
+    ] = None,
+) -> None:
     """Build the instruction dataset. A second run makes only what is missing."""
     from flows.console import shown_progress
     from flows.plan import build as run_build
 
-    settings = _load(config, workspace, set_)
+    chosen = [f"engine={on}"] if on else []
+    if ray_address:
+        chosen.append(f'ray.address="{ray_address}"')
+    settings = _load(config, workspace, [*(set_ or []), *chosen])
     with shown_progress() as show:
         summary = run_build(settings, show)
     _print_summary(summary)

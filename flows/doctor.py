@@ -49,13 +49,9 @@ def examine(config: BuildConfig | None, *, probes: bool = True) -> Iterator[Chec
     if config is not None:
         yield _inputs(config)
         yield from _published(config)
-        if config.caption.backend in ("hf", "vllm"):
-            yield _local_model("caption.model", str(config.caption.model))
-        if config.caption.backend == "hf":
-            yield from _captioning(config, probes=probes)
-        if config.caption.backend == "vllm":
-            found = importlib.util.find_spec("vllm") is not None
-            yield Check(name="vLLM", ok=found, required=True, detail="installed" if found else "pip install vllm")
+        if config.engine == "ray":
+            yield _cluster(config.ray.address)
+        yield from _local_captioner(config, probes=probes)
         if config.caption.backend == "openai":
             yield _endpoint("caption", config.caption)
         if config.synthesize.backend == "openai":
@@ -162,6 +158,17 @@ def _inputs(config: BuildConfig) -> Check:
     return Check(name="inputs", ok=True, required=True, detail=f"{len(config.videos)} videos entries, files found")
 
 
+def _local_captioner(config: BuildConfig, *, probes: bool) -> Iterator[Check]:
+    backend = config.caption.backend
+    if backend in ("hf", "vllm"):
+        yield _local_model("caption.model", str(config.caption.model))
+    if backend == "hf":
+        yield from _captioning(config, probes=probes)
+    if backend == "vllm":
+        found = importlib.util.find_spec("vllm") is not None
+        yield Check(name="vLLM", ok=found, required=True, detail="installed" if found else "pip install vllm")
+
+
 def _published(config: BuildConfig) -> Iterator[Check]:
     """Yield what is at hand of each published dataset beside its videos, and on which terms it comes."""
     from pipeline.sources.catalogue import load_catalogue
@@ -178,6 +185,19 @@ def _published(config: BuildConfig) -> Iterator[Check]:
         told = f"{described.license}; cite {described.citation}; there: {', '.join(there) or 'nothing'}"
         detail = told + (f"; missing: {', '.join(missing)}" if missing else "")
         yield Check(name=name, ok=not dataset.missing_lists, required=False, detail=detail)
+
+
+def _cluster(address: str | None) -> Check:
+    from flows.cluster.connection import connect
+
+    try:
+        ray = connect(address)
+    except SetupError as fault:
+        return Check(name="ray", ok=False, required=True, detail=str(fault))
+    machines = sum(bool(node["Alive"]) for node in ray.nodes())
+    there = ray.cluster_resources()
+    detail = f"{machines} machines, {there.get('CPU', 0):g} CPUs, {there.get('GPU', 0):g} GPUs"
+    return Check(name="ray", ok=True, required=True, detail=detail)
 
 
 def _local_model(setting: str, model: str) -> Check:

@@ -10,6 +10,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ from annotation.stage import GlancesStage
 from pipeline.config import BuildConfig, CaptionConfig, apply_override, parse_config
 from pipeline.errors import ConfigError, DataError, SetupError
 from pipeline.models.factory import make_captioner, make_synthesizer
+from pipeline.needs import device_of_worker
 from pipeline.records import Level, count_by
 from pipeline.report.build_page import write_build_report
 from pipeline.sources.catalogue import Catalogue, load_catalogue
 from pipeline.stages.base import Stage, StageReport
 from pipeline.stages.caption import CaptionStage
 from pipeline.stages.clips import ClipsStage
+from pipeline.stages.executor import Executor, LocalExecutor
 from pipeline.stages.export import export_dataset, pending_export
 from pipeline.stages.features import FeaturesStage
 from pipeline.stages.filter import FilterStage
@@ -223,13 +226,41 @@ def check_inputs(config: BuildConfig) -> None:
         raise ConfigError("synthesize.backend=hf needs synthesize.model: the id or folder of a chat model")
 
 
+def make_stage(name: str, config: BuildConfig) -> Stage[Any, Any]:
+    """Make a stage of the plan; workers on other machines call this with settings that came to them."""
+    step = next(step for step in PLAN if step.name == name)
+    return step.make_stage(Workspace(config.workspace), config)
+
+
+def _executor(name: str, config: BuildConfig) -> Executor:
+    if config.engine == "local":
+        return LocalExecutor()
+    from flows.cluster.executor import RayExecutor
+
+    # Each worker decodes in processes of its own: not one per core of its machine, where other workers are as well.
+    decoders = config.video.workers or 1
+    url = config.workspace if "://" in config.workspace else str(Path(config.workspace).absolute())
+    there: dict[str, Any] = {"workspace": url, "video": config.video.model_copy(update={"workers": decoders})}
+    for section in ("features", "sampler", "caption"):
+        settings = getattr(config, section)
+        there[section] = settings.model_copy(update={"device": device_of_worker(settings.device)})
+    make = partial(make_stage, name, config.model_copy(update=there))
+    return RayExecutor(make, Workspace(url), config.ray, folder=Path.cwd(), decoders=decoders)
+
+
 def run_step(name: str, workspace: Workspace, config: BuildConfig, on_progress: Progress | None = None) -> StageReport:
     """Run one stage of the plan; the caller holds the workspace's lock."""
     if name == EXPORT:
         return export_dataset(workspace, config.export, config.clips.files, on_progress=on_progress)
     step = next(step for step in PLAN if step.name == name)
     stage = step.make_stage(workspace, config)
-    report = run_stage(stage, step.table(workspace), shard_rows=config.shard_rows, on_progress=on_progress)
+    report = run_stage(
+        stage,
+        step.table(workspace),
+        shard_rows=config.shard_rows,
+        on_progress=on_progress,
+        executor=_executor(name, config),
+    )
     if name == "ingest" and not report.rows:
         raise DataError(_nothing_usable(workspace, config))
     return report

@@ -75,6 +75,16 @@ def detect(
         str | None, typer.Option("--annotate", metavar="F", help="MP4 with scores, spans and text burnt in")
     ] = None,
     srt: Annotated[str | None, typer.Option("--srt", metavar="F", help="subtitles: one cue per span")] = None,
+    table: Annotated[
+        str | None,
+        typer.Option("--table", metavar="FOLDER", help="a table of what is found there, which grows and is resumed"),
+    ] = None,
+    on: Annotated[
+        Literal["local", "ray"], typer.Option("--on", help="with --table: this machine, or a Ray cluster")
+    ] = "local",
+    ray_address: Annotated[
+        str | None, typer.Option("--ray-address", metavar="HOST:PORT", help="with --on ray: the cluster")
+    ] = None,
     notify: Annotated[
         str | None,
         typer.Option(
@@ -140,14 +150,16 @@ def detect(
         typer.echo(f"holmes: {fault}", err=True)
     if chat and len(found) > 1:
         raise SetupError(f"--chat is about one video, here are {len(found)}")
-    if annotate is not None and any(is_live(video.path) for video in found):
-        raise SetupError("--annotate reads a video again, which a stream does not allow")
-    if notify is not None and not all(is_live(video.path) for video in found):
-        raise SetupError("--notify tells the spans of streams as they come; what is found in files is printed")
+    _check_streams(found, annotate, notify)
     outputs = {"--plot": plot, "--annotate": annotate, "--srt": srt}
-    for option, target in outputs.items():
-        if target is not None and len(found) > 1 and _NAME not in target and not _is_folder(target):
-            raise SetupError(f"{option} {target}: for several videos name a folder (ending in /), or put {_NAME} in")
+    if table is not None:
+        if chat or ask or notify or any(outputs.values()) or any(is_live(video.path) for video in found):
+            raise SetupError("--table takes video files, and no --ask, --chat, --plot, --annotate, --srt or --notify")
+        _fill(table, settings, found, faults, on=on, address=ray_address)
+        return
+    if on == "ray":
+        raise SetupError("--on ray needs --table: results of many machines go into a table")
+    _check_outputs(found, outputs)
     failed = len(faults) + (
         _run(settings, found, outputs, ask or [], chat=chat, as_json=as_json, notify=notify, summariser=summariser)
         if found
@@ -155,6 +167,45 @@ def detect(
     )
     if failed:
         raise DataError(f"{failed} of {len(found) + len(faults)} videos could not be used")
+
+
+def _check_streams(videos: list[_Named], annotate: str | None, notify: str | None) -> None:
+    from pipeline.video.live import is_live
+
+    if annotate is not None and any(is_live(video.path) for video in videos):
+        raise SetupError("--annotate reads a video again, which a stream does not allow")
+    if notify is not None and not all(is_live(video.path) for video in videos):
+        raise SetupError("--notify tells the spans of streams as they come; what is found in files is printed")
+
+
+def _check_outputs(videos: list[_Named], outputs: _Outputs) -> None:
+    for option, target in outputs.items():
+        if target is not None and len(videos) > 1 and _NAME not in target and not _is_folder(target):
+            raise SetupError(f"{option} {target}: for several videos name a folder (ending in /), or put {_NAME} in")
+
+
+def _fill(
+    table: str,
+    settings: DetectSettings,
+    videos: list[_Named],
+    faults: list[str],
+    *,
+    on: Literal["local", "ray"],
+    address: str | None,
+) -> None:
+    """Bring a table up to date with the videos, and say what became of them."""
+    from flows.commands.detect_table import detect_into
+    from flows.console import shown_progress
+
+    with shown_progress() as show:
+        report = detect_into(
+            table, [video.path for video in videos], settings, on=on, address=address, on_progress=show
+        )
+    typer.echo(f"{table}: {report.rows} videos, {report.made} looked at now, in tables/{report.stage}")
+    failed = len(faults) + sum(report.rejected.values())
+    if failed:
+        rejects = f"{table}/tables/{report.stage}/_rejected"
+        raise DataError(f"{failed} of {len(videos) + len(faults)} videos could not be used: {rejects}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

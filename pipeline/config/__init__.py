@@ -17,6 +17,7 @@ from pipeline.config.engine import (
 )
 from pipeline.config.language import CaptionConfig, JudgeConfig, SynthesizeConfig
 from pipeline.config.lora import LoraConfig
+from pipeline.config.ray import RayConfig
 from pipeline.config.sampler import FeaturesConfig, LossConfig, NetworkConfig, Recipe, SamplerConfig
 from pipeline.config.section import Fraction, Seconds, Section
 from pipeline.config.sources import SourcesConfig
@@ -36,6 +37,7 @@ __all__ = [
     "LossConfig",
     "NetworkConfig",
     "ProposalConfig",
+    "RayConfig",
     "Reader",
     "Recipe",
     "SamplerConfig",

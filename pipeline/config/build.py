@@ -16,6 +16,7 @@ from pipeline.config.engine import ClipsConfig, ExportConfig, FilterConfig, Glan
 from pipeline.config.language import CaptionConfig, SynthesizeConfig
 from pipeline.config.lora import LoraConfig
 from pipeline.config.plan import PlanConfig
+from pipeline.config.ray import RayConfig
 from pipeline.config.sampler import FeaturesConfig, SamplerConfig
 from pipeline.config.section import Section, operational
 from pipeline.config.sources import SourcesConfig
@@ -33,6 +34,10 @@ class BuildConfig(Section):
     workspace: str = Field("runs/build", description="folder of everything that the build makes")
     shard_rows: int = operational(512, ge=1, description="units of work committed together")
     sources: SourcesConfig = Field(SourcesConfig(), description="published datasets and their official lists")
+    engine: Literal["local", "ray"] = operational(
+        "local", description="where the work is done: in processes of this machine, or on a Ray cluster"
+    )
+    ray: RayConfig = Field(RayConfig(), description="the Ray cluster")
     video: VideoConfig = Field(VideoConfig(), description="reading of video files")
     ingest: IngestConfig = Field(IngestConfig(), description="the ingest stage")
     glance: GlancesConfig = Field(GlancesConfig(), description="the glances stage")

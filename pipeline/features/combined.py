@@ -29,6 +29,7 @@ from pipeline.features.base import (
     write_features,
 )
 from pipeline.features.motion import MotionEncoder
+from pipeline.needs import Keeping, Needs, Placed, needs_of_all
 from pipeline.video.readers import ReaderName
 
 _BLOCK = 32  # snippets
@@ -44,6 +45,16 @@ class CombinedEncoder:
     def identity(self) -> Mapping[str, Any]:
         """Return what decides the features: the parts, in their order."""
         return {"encoder": self.name, "version": 1, "parts": [part.identity() for part in self._parts.values()]}
+
+    def needs(self) -> Needs | None:
+        """Return what the parts take up together, None where one of them cannot travel."""
+        return needs_of_all([part.needs() if isinstance(part, Placed) else None for part in self._parts.values()])
+
+    def keep(self) -> None:
+        """Keep the models of all parts."""
+        for part in self._parts.values():
+            if isinstance(part, Keeping):
+                part.keep()
 
     def encode(self, jobs: Iterable[FeatureJob]) -> Iterator[EncodedVideo | RecordError]:
         """Write the file of every job from those of the parts, which are removed."""

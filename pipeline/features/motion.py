@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from pipeline.config import VideoConfig
 from pipeline.errors import RecordError
 from pipeline.features.base import EncodedVideo, EncoderBackend, FeatureJob, Floats, num_snippets, write_features
+from pipeline.needs import Needs
 from pipeline.video.pool import VideoPool
 from pipeline.video.readers import FrameReader, ReaderName, open_reader
 
@@ -73,6 +74,10 @@ class MotionEncoder:
 
     def identity(self) -> Mapping[str, Any]:
         return {"encoder": self.name, "version": _VERSION, "grids": GRIDS, "rate_hz": _RATE_HZ, "side": _LONG_SIDE}
+
+    def needs(self) -> Needs:
+        """Return that it takes a core."""
+        return Needs()
 
     def encode(self, jobs: Iterable[FeatureJob]) -> Iterator[EncodedVideo | RecordError]:
         work = ((job, self._video.reader) for job in jobs)

@@ -25,6 +25,7 @@ from pipeline.features.packaged import SIDES, load_packaged
 from pipeline.features.picture_fit import Fit, fit_picture
 from pipeline.models.hf.model import model_identity
 from pipeline.models.hf.torchvision_mend import mend_torchvision
+from pipeline.needs import Needs, needs_of_device
 from pipeline.records import Reason
 from pipeline.video.pool import VideoPool
 from pipeline.video.readers import FrameReader, ReaderName, open_reader
@@ -53,6 +54,16 @@ class VisionTowerEncoder:
         self.name = config.encoder
         self._config = config
         self._video = video
+        self._keeps = False
+        self._kept: VisionTower | None = None
+
+    def needs(self) -> Needs:
+        """Return that it takes the device of `features.device`."""
+        return needs_of_device(self._config.device)
+
+    def keep(self) -> None:
+        """Keep the tower between calls."""
+        self._keeps = True
 
     def identity(self) -> Mapping[str, Any]:
         return {
@@ -66,7 +77,9 @@ class VisionTowerEncoder:
         }
 
     def encode(self, jobs: Iterable[FeatureJob]) -> Iterator[EncodedVideo | RecordError]:
-        tower = VisionTower(self._config)
+        tower = self._kept or VisionTower(self._config)
+        if self._keeps:
+            self._kept = tower
         begun: deque[_Chunk] = deque()
 
         def chunks() -> Iterator[_Chunk]:

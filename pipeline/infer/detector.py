@@ -4,8 +4,8 @@ With spans, the model is asked about each of them, and about each part of one in
 says the same are one span. A span that it says No to stays listed with that answer, but does not count: the video is
 abnormal where any other is left, and the highest one speaks for it. Scores a little below theta, or else the highest
 ones, make a span where the model says Yes. Without a span it is asked about the whole video, and the video is what the
-model says; without a sampler it is asked about every part, and those that it answers Yes to are the spans. So `is_anomaly` never contradicts
-the answer.
+model says; without a sampler it is asked about every part, and those that it answers Yes to are the spans. So
+`is_anomaly` never contradicts the answer.
 """
 
 from __future__ import annotations

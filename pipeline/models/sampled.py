@@ -14,6 +14,7 @@ from itertools import islice
 from pipeline.errors import RecordError
 from pipeline.models.base import Captioner, CaptionRequest, Pays, Spending
 from pipeline.models.sentences import split_sentences
+from pipeline.needs import Keeping, Needs, Placed
 from pipeline.quality.claims import claimed_families
 from pipeline.quality.support import stems_of
 from pipeline.records import Caption, Reason
@@ -40,6 +41,15 @@ class SampledCaptioner:
     def spent(self) -> Spending | None:
         """Return what all samples have cost."""
         return self._captioner.spent() if isinstance(self._captioner, Pays) else None
+
+    def needs(self) -> Needs | None:
+        """Return what the captioner takes up."""
+        return self._captioner.needs() if isinstance(self._captioner, Placed) else None
+
+    def keep(self) -> None:
+        """Keep the captioner's models."""
+        if isinstance(self._captioner, Keeping):
+            self._captioner.keep()
 
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
         """Yield what the samples of each clip agree in; a clip of which one sample fails has failed."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
 from pipeline.errors import RecordError
 from pipeline.models.base import Spending
+from pipeline.needs import Needs
 from pipeline.records import Record, Rejected, digest
 
 P = TypeVar("P")
@@ -69,6 +71,47 @@ class TableOnly:
 
     def finish(self) -> None:
         """Do nothing: there is nothing but the table."""
+
+
+class Travelling(Generic[P, R]):
+    """Mixin for stages whose units may be worked on in other processes, on other machines.
+
+    `run` is `settle(work(units, brief()))` in one process. An `Executor` may instead call `work` elsewhere, for some
+    hundred units at a time, on a stage made from the same workspace and settings: what it yields for a unit must not
+    depend on which others are worked on with it.
+    """
+
+    def needs(self) -> Needs | None:
+        """Return what one worker takes up; None where this stage stays with the process that drives the run."""
+        return Needs()
+
+    def brief(self) -> Any:
+        """Return what every worker has to know beside workspace and settings; asked for once there is work to do."""
+        return None
+
+    def reads(self, payload: P) -> str:  # noqa: ARG002
+        """Return the local file that a unit is read from, empty where there is none."""
+        return ""
+
+    def keep(self) -> None:
+        """Keep models that are loaded from now on: `work` is called again and again, until the process ends."""
+        return
+
+    def work(self, units: Iterable[Unit[P]], brief: Any) -> Iterator[Outcome[R]]:
+        """Yield one outcome per unit, in the order of the units."""
+        raise NotImplementedError
+
+    def settle(self, outcomes: Iterable[Outcome[R]]) -> Iterator[Outcome[R]]:
+        """Yield the outcomes of all units, in order, as they are to be stored, now that those before are known."""
+        yield from outcomes
+
+    def run(self, units: Iterable[Unit[P]]) -> Iterator[Outcome[R]]:
+        """Yield one outcome per unit, in the order of the units; see `Stage`."""
+        ahead = iter(units)
+        # Without work nobody has to be briefed: that may mean training a model.
+        first = next(ahead, None)
+        if first is not None:
+            yield from self.settle(self.work(chain([first], ahead), self.brief()))
 
 
 class Claiming(TableOnly):

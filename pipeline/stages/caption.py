@@ -8,13 +8,14 @@ from typing import Any
 
 from pipeline.errors import RecordError
 from pipeline.models.base import Captioner, CaptionRequest, Pays, Spending
+from pipeline.needs import Keeping, Needs, Placed
 from pipeline.records import Caption, Level, Reason, digest
 from pipeline.schema import content_key
-from pipeline.stages.base import Outcome, TableOnly, Unit, in_step, outcome_of
+from pipeline.stages.base import Outcome, TableOnly, Travelling, Unit, in_step, outcome_of
 from pipeline.workspace import Workspace
 
 
-class CaptionStage(TableOnly):
+class CaptionStage(Travelling[CaptionRequest, Caption], TableOnly):
     """Ask the captioner for a sentence or a few about every clip."""
 
     name = "caption"
@@ -41,7 +42,17 @@ class CaptionStage(TableOnly):
             key = digest(content_key(clip), video_key, self._captioner.evidence_of(request))
             yield Unit(key=key, record_id=clip.clip_id, payload=request)
 
-    def run(self, units: Iterable[Unit[CaptionRequest]]) -> Iterator[Outcome[Caption]]:
+    def needs(self) -> Needs | None:
+        return self._captioner.needs() if isinstance(self._captioner, Placed) else None
+
+    def reads(self, payload: CaptionRequest) -> str:
+        return payload.video.path
+
+    def keep(self) -> None:
+        if isinstance(self._captioner, Keeping):
+            self._captioner.keep()
+
+    def work(self, units: Iterable[Unit[CaptionRequest]], brief: None) -> Iterator[Outcome[Caption]]:  # noqa: ARG002
         for unit, caption in in_step(units, self._captioner.caption):
             if isinstance(caption, Caption) and not caption.text.strip():
                 caption = RecordError(Reason.EMPTY_TEXT, f"{caption.captioner} gave no text")  # noqa: PLW2901

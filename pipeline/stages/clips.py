@@ -17,7 +17,7 @@ from pipeline.errors import RecordError
 from pipeline.records import EventClip, Glance, Level, Reason, Scores, Video, digest, told_spans
 from pipeline.schema import content_key
 from pipeline.stages.array_files import ArrayFiles
-from pipeline.stages.base import Outcome, Unit, in_step
+from pipeline.stages.base import Outcome, Travelling, Unit, in_step
 from pipeline.stages.clip_plan import ClipPlan, ClipPlanner, Rejects, VideoGlances
 from pipeline.stages.levels import spans_of
 from pipeline.stages.windows import LengthProfile
@@ -45,7 +45,7 @@ class CutJob:
     gap_s: float = 0.0
 
 
-class ClipsStage:
+class ClipsStage(Travelling[VideoGlances, EventClip]):
     """Plan the clips of every video and cut them."""
 
     name = "clips"
@@ -89,21 +89,25 @@ class ClipsStage:
                 parts.append([(span.start_s, span.end_s) for span in spans])
             yield Unit(key=digest(*parts), record_id=item.video.video_id, payload=item)
 
-    def run(self, units: Iterable[Unit[VideoGlances]]) -> Iterator[Outcome[EventClip]]:
+    def brief(self) -> LengthProfile:
+        """Return the lengths that normal segments are matched to, kept for the next run."""
+        profile = self._length_profile()
+        self._keep_profile()
+        return profile
+
+    def reads(self, payload: VideoGlances) -> str:
+        return payload.video.path
+
+    def work(self, units: Iterable[Unit[VideoGlances]], brief: LengthProfile) -> Iterator[Outcome[EventClip]]:
         from pipeline.video.pool import VideoPool
 
-        profile = self._length_profile()
-        if self._measured is not None:
-            stamps = self._measured[0]
-            facts = {"clips_per_video": profile.clips_per_video, "lengths_s": profile.lengths_s}
-            self._workspace.write_json(_PROFILE, stamps | facts)
         folder = None
         if self._config.files == "encode":
             folder = self._workspace.storage.local_path("clips")
             folder.mkdir(exist_ok=True)
 
         def job(item: VideoGlances) -> CutJob:
-            plan = self._planner.plan(item, profile)
+            plan = self._planner.plan(item, brief)
             return CutJob(
                 video=item.video, plan=plan, folder=folder, min_s=self._config.min_s, levels=self._levels,
                 gap_s=self._gap_s,
@@ -113,7 +117,7 @@ class ClipsStage:
             for unit, made in in_step(units, lambda items: pool.map(make_clips, map(job, items))):
                 if isinstance(made, RecordError):
                     # The worker that failed has taken what the plan had to say with it.
-                    rejected = self._planner.plan(unit.payload, profile).rejected
+                    rejected = self._planner.plan(unit.payload, brief).rejected
                     yield Outcome(rejected=[*rejected, (unit.record_id, made)])
                 else:
                     clips, failed = made
@@ -126,8 +130,15 @@ class ClipsStage:
 
     def finish(self) -> None:
         """Remove files that belong to no clip: those of settings that are gone, and remains of killed runs."""
+        self._keep_profile()
         clip_ids = self._workspace.clips.arrow(["clip_id"]).column("clip_id").to_pylist()
         self._files.sweep(map(self._workspace.clip_file, clip_ids) if self._config.files == "encode" else ())
+
+    def _keep_profile(self) -> None:
+        if self._measured is not None:
+            stamps, profile = self._measured
+            facts = {"clips_per_video": profile.clips_per_video, "lengths_s": profile.lengths_s}
+            self._workspace.write_json(_PROFILE, stamps | facts)
 
     def _video_glances(self) -> Iterator[VideoGlances]:
         glances: dict[str, list[Glance]] = {}

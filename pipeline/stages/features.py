@@ -10,14 +10,15 @@ from pipeline.config import FeaturesConfig, VideoConfig
 from pipeline.errors import RecordError
 from pipeline.features.base import FeatureEncoder, FeatureJob
 from pipeline.features.factory import make_encoder
+from pipeline.needs import Keeping, Needs, Placed
 from pipeline.records import FeatureFile, Video
 from pipeline.schema import content_key
 from pipeline.stages.array_files import ArrayFiles
-from pipeline.stages.base import Outcome, Unit, in_step
+from pipeline.stages.base import Outcome, Travelling, Unit, in_step
 from pipeline.workspace import Workspace
 
 
-class FeaturesStage:
+class FeaturesStage(Travelling[Video, FeatureFile]):
     """Encode every video. The encoder can be replaced, e.g. by one that costs nothing."""
 
     name = "features"
@@ -46,7 +47,17 @@ class FeaturesStage:
             key = content_key(replace(video, label=None, split=None))
             yield Unit(key=key, record_id=video.video_id, payload=video)
 
-    def run(self, units: Iterable[Unit[Video]]) -> Iterator[Outcome[FeatureFile]]:
+    def needs(self) -> Needs | None:
+        return self._encoder.needs() if isinstance(self._encoder, Placed) else None
+
+    def reads(self, payload: Video) -> str:
+        return payload.path
+
+    def keep(self) -> None:
+        if isinstance(self._encoder, Keeping):
+            self._encoder.keep()
+
+    def work(self, units: Iterable[Unit[Video]], brief: None) -> Iterator[Outcome[FeatureFile]]:  # noqa: ARG002
         for unit, made in in_step(units, lambda videos: self._encoder.encode(map(self._job, videos))):
             if isinstance(made, RecordError):
                 yield Outcome(rejected=[(unit.record_id, made)])

@@ -19,7 +19,7 @@ from pipeline.config import IngestConfig, SourcesConfig, VideoConfig
 from pipeline.errors import RecordError
 from pipeline.records import NORMAL, Reason, Video, digest, readable_id, told_spans
 from pipeline.sources.catalogue import Catalogue
-from pipeline.stages.base import Claiming, Outcome, Unit, in_step
+from pipeline.stages.base import Claiming, Outcome, Travelling, Unit, in_step
 from pipeline.stages.listing import BadSource, Source
 from pipeline.stages.official import list_videos
 from pipeline.stages.zipped import is_zipped, stamp_of, unpack
@@ -48,7 +48,7 @@ class ProbeJob:
     facts: VideoFacts | RecordError | None = None
 
 
-class IngestStage(Claiming):
+class IngestStage(Travelling[Source | BadSource, Video], Claiming):
     """Probe every listed file in worker processes.
 
     A file's unit of work is its path, size and time of change, and its manifest row: untouched files are not read
@@ -83,29 +83,41 @@ class IngestStage(Claiming):
             if isinstance(source, BadSource):
                 yield Unit(key=digest(source.name, source.fault.detail), record_id=source.name, payload=source)
             else:
-                key = digest(asdict(source), _stat(source.path))
+                key = digest(asdict(source), file_state(source.path))
                 yield Unit(key=key, record_id=source.video_id or source.path, payload=source)
 
-    def run(self, units: Iterable[Unit[Source | BadSource]]) -> Iterator[Outcome[Video]]:
+    def reads(self, payload: Source | BadSource) -> str:
+        return "" if isinstance(payload, BadSource) or "://" in payload.path else payload.path
+
+    def work(self, units: Iterable[Unit[Source | BadSource]], brief: None) -> Iterator[Outcome[Video]]:  # noqa: ARG002
         from pipeline.video.pool import VideoPool
 
-        holders = self._workspace.videos.arrow(["video_id", "path", "source"]).to_pylist()
-        # Where there is no file, the row that names the video holds its id.
-        taken = {row["video_id"]: row["path"] or row["source"] for row in holders}
         with VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool:
             for unit, facts in in_step(units, lambda sources: pool.map(probe_file, map(self._job, sources))):
                 try:
                     video = self._to_video(unit.payload, facts)
                 except RecordError as fault:
                     yield Outcome(rejected=[(unit.record_id, fault)])
-                    continue
-                claimant = video.path or video.source
-                holder = taken.setdefault(video.video_id, claimant)
-                if holder == claimant:
-                    yield Outcome(rows=[video])
                 else:
-                    detail = f"{video.source}: video_id {video.video_id} is already that of {holder}"
-                    yield Outcome(rejected=[(video.video_id, RecordError(Reason.DUPLICATE_VIDEO_ID, detail))])
+                    yield Outcome(rows=[video])
+
+    def settle(self, outcomes: Iterable[Outcome[Video]]) -> Iterator[Outcome[Video]]:
+        """Turn away whoever claims the id of a video before it: only here are all of them known."""
+        holders = self._workspace.videos.arrow(["video_id", "path", "source"]).to_pylist()
+        # Where there is no file, the row that names the video holds its id.
+        taken = {row["video_id"]: row["path"] or row["source"] for row in holders}
+        for outcome in outcomes:
+            if not outcome.rows:
+                yield outcome
+                continue
+            [video] = outcome.rows
+            claimant = video.path or video.source
+            holder = taken.setdefault(video.video_id, claimant)
+            if holder == claimant:
+                yield outcome
+            else:
+                detail = f"{video.source}: video_id {video.video_id} is already that of {holder}"
+                yield Outcome(rejected=[(video.video_id, RecordError(Reason.DUPLICATE_VIDEO_ID, detail))])
 
     def _job(self, source: Source | BadSource) -> ProbeJob:
         if isinstance(source, BadSource):
@@ -238,7 +250,8 @@ def _compare_claims(source: Source, facts: VideoFacts) -> None:
         )  # fmt: skip
 
 
-def _stat(path: str) -> tuple[int, int] | str:
+def file_state(path: str) -> tuple[int, int] | str:
+    """Return size and time of change in nanoseconds of a local file, or what stands in for them."""
     if is_zipped(path):
         return stamp_of(path)
     if "://" in path:

@@ -9,11 +9,11 @@ from pipeline.config import VideoConfig
 from pipeline.dataset.copies import could_be_copies
 from pipeline.errors import RecordError
 from pipeline.records import Look, Video
-from pipeline.stages.base import Outcome, TableOnly, Unit, in_step
+from pipeline.stages.base import Outcome, TableOnly, Travelling, Unit, in_step
 from pipeline.workspace import Workspace
 
 
-class LooksStage(TableOnly):
+class LooksStage(Travelling[Video, Look], TableOnly):
     """Look at every content that another one equals in length: nothing else can be its copy."""
 
     name = "looks"
@@ -30,7 +30,10 @@ class LooksStage(TableOnly):
         for video in could_be_copies(self._workspace.videos.records()):
             yield Unit(key=video.sha256, record_id=video.video_id, payload=video)
 
-    def run(self, units: Iterable[Unit[Video]]) -> Iterator[Outcome[Look]]:
+    def reads(self, payload: Video) -> str:
+        return payload.path
+
+    def work(self, units: Iterable[Unit[Video]], brief: None) -> Iterator[Outcome[Look]]:  # noqa: ARG002
         from pipeline.video.pool import VideoPool
 
         with VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +17,7 @@ from pipeline.models.base import Pays
 from pipeline.records import Reason, Record, Rejected, count_by, digest
 from pipeline.schema import field_names, from_arrow
 from pipeline.stages.base import Claiming, Outcome, Stage, StageReport, TableOnly, Unit, fingerprint_of, to_rejected
+from pipeline.stages.executor import Executor, LocalExecutor
 from pipeline.tables import Table
 
 logger = logging.getLogger(__name__)
@@ -43,9 +45,14 @@ def pending_units(stage: Stage[Any, Any], table: Table[Any]) -> tuple[int, int]:
 
 
 def run_stage(
-    stage: Stage[P, R], table: Table[R], *, shard_rows: int = 512, on_progress: Progress | None = None
+    stage: Stage[P, R],
+    table: Table[R],
+    *,
+    shard_rows: int = 512,
+    on_progress: Progress | None = None,
+    executor: Executor | None = None,
 ) -> StageReport:
-    """Bring a stage's table up to date with its inputs and settings.
+    """Bring a stage's table up to date with its inputs and settings; without an executor all work is done here.
 
     Rows already made under the same key are kept, missing ones are made, and rows whose input or setting is gone are
     dropped. Faults of single records become `Rejected` rows. What was finished before an exception is committed.
@@ -62,10 +69,11 @@ def run_stage(
     dropped = table.drop(work.stale) if isinstance(stage, Claiming) else 0
     shard = _ShardInProgress(table, work.fingerprint, stage.name)
     done = 0
-    begun: list[Unit[P]] = []
+    begun: deque[Unit[P]] = deque()
+    executor = executor or LocalExecutor()
     try:
-        for outcome in stage.run(work.todo(begun)):
-            shard.add(work.key_of(begun.pop(0)), outcome)
+        for outcome in executor.run(stage, work.todo(begun), work.pending):
+            shard.add(work.key_of(begun.popleft()), outcome)
             done += 1
             if on_progress is not None:
                 on_progress(stage.name, done, work.pending)
@@ -117,7 +125,7 @@ class _Work(Generic[P]):
     def key_of(self, unit: Unit[P]) -> str:
         return digest(self.fingerprint, unit.key)
 
-    def todo(self, begun: list[Unit[P]]) -> Iterator[Unit[P]]:
+    def todo(self, begun: deque[Unit[P]]) -> Iterator[Unit[P]]:
         """Yield the units to do, each once, noting in `begun` those whose outcome is still to come."""
         remaining = self.wanted - self._done
         if not remaining:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from itertools import chain
@@ -17,11 +18,12 @@ from pipeline.config import FeaturesConfig, SamplerConfig
 from pipeline.devices import pick_device
 from pipeline.errors import RecordError, SetupError
 from pipeline.features.base import open_features, snippet_edges, snippet_s, snippets_that_begin
+from pipeline.needs import Needs, needs_of_device
 from pipeline.records import FeatureFile, Reason, Scores, Video, digest
 from pipeline.sampler.curve import LONG_LOSS_S, ScoreCurve
 from pipeline.schema import content_key
 from pipeline.stages.array_files import ArrayFiles
-from pipeline.stages.base import Outcome, Unit
+from pipeline.stages.base import Outcome, Travelling, Unit
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -32,7 +34,15 @@ FeaturedVideo = tuple[Video, FeatureFile]
 """A video and its features."""
 
 
-class ScoreStage:
+@dataclass(frozen=True, slots=True)
+class _Sampler:
+    """A trained sampler: its folder, and the hash of its weights or of what it was trained on."""
+
+    folder: str
+    identity: str
+
+
+class ScoreStage(Travelling[FeaturedVideo, Scores]):
     """Score every video that has features with the configured sampler, or with one trained here on the clicks."""
 
     name = "score"
@@ -44,6 +54,7 @@ class ScoreStage:
         self._config = config
         self._features = features
         self._files = ArrayFiles(workspace, "scores")
+        self._loaded: TrainedSampler | None = None
 
     @cached_property
     def _identity(self) -> str:
@@ -67,13 +78,31 @@ class ScoreStage:
                 key = digest(content_key(features), video.num_frames, video.fps, video.lost)
                 yield Unit(key=key, record_id=features.video_id, payload=(video, features))
 
-    def run(self, units: Iterable[Unit[FeaturedVideo]]) -> Iterator[Outcome[Scores]]:
-        sampler: TrainedSampler | None = None
+    def needs(self) -> Needs | None:
+        return needs_of_device(self._config.device, memory_mb=2048)
+
+    def reads(self, payload: FeaturedVideo) -> str:
+        return str(self._workspace.storage.local_path(payload[1].path))
+
+    def brief(self) -> _Sampler:
+        """Return the sampler, trained where it is not up to date."""
+        if self._config.weights is not None:
+            return _Sampler(self._config.weights, self._identity)
+        from pipeline.sampler.training import ensure_sampler
+
+        folder, _ = ensure_sampler(self._workspace, self._config, features=self._features)
+        return _Sampler(str(folder), self._identity)
+
+    def work(self, units: Iterable[Unit[FeaturedVideo]], brief: _Sampler) -> Iterator[Outcome[Scores]]:
+        from pipeline.sampler.model_io import load_sampler
+
+        if self._loaded is None:
+            self._loaded = load_sampler(Path(brief.folder), pick_device(self._config.device, "sampler.device"))
+            if self._config.weights is not None:
+                self._check(self._loaded)
         for unit in units:
-            # Only now: where nothing is to be scored, nothing has to be trained.
-            sampler = sampler or self._load()
             try:
-                yield Outcome(rows=[self._score(sampler, *unit.payload)])
+                yield Outcome(rows=[self._score(self._loaded, brief.identity, *unit.payload)])
             except RecordError as fault:
                 yield Outcome(rejected=[(unit.record_id, fault)])
 
@@ -84,19 +113,6 @@ class ScoreStage:
     def finish(self) -> None:
         """Remove files that belong to no row."""
         self._files.sweep(self._workspace.scores.arrow(["path"]).column("path").to_pylist())
-
-    def _load(self) -> TrainedSampler:
-        from pipeline.sampler.model_io import load_sampler
-
-        device = pick_device(self._config.device, "sampler.device")
-        if self._config.weights is not None:
-            sampler = load_sampler(Path(self._config.weights), device)
-            self._check(sampler)
-            return sampler
-        from pipeline.sampler.training import ensure_sampler
-
-        folder, _ = ensure_sampler(self._workspace, self._config, features=self._features)
-        return load_sampler(folder, device)
 
     def _check(self, sampler: TrainedSampler) -> None:
         """Compare how the training's videos were seen with how these are; width and rhythm are compared as they score.
@@ -111,7 +127,7 @@ class ScoreStage:
                     f"the sampler was trained with features.{name}={value}; the features are made with {seen[name]}"
                 )
 
-    def _score(self, sampler: TrainedSampler, video: Video, features: FeatureFile) -> Scores:
+    def _score(self, sampler: TrainedSampler, identity: str, video: Video, features: FeatureFile) -> Scores:
         scores = score_features(self._workspace, sampler, video, features)
         buffer = io.BytesIO()
         np.save(buffer, scores)
@@ -122,7 +138,7 @@ class ScoreStage:
             path=path,
             num_snippets=len(scores),
             stride_frames=features.stride_frames,
-            sampler=self._identity,
+            sampler=identity,
             sha256=sha256(buffer.getvalue()).hexdigest(),
         )
 

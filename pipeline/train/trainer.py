@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import LoraConfig
-from pipeline.errors import SetupError
+from pipeline.errors import SetupError, UnavailableError
 from pipeline.train.batches import TrainingBatch, TrainingBatches
 from pipeline.train.checkpoint import Checkpoints
 from pipeline.train.interruption import Interruption
@@ -37,6 +38,11 @@ Validate = Callable[[], dict[str, float]]
 
 EXPLANATIONS = "validation/explanation_accuracy"
 """What decides which of several adapters is the best."""
+
+# How gloo and NCCL say that a process at the other end is gone, which is no type of exception.
+_LOST_PEER = re.compile(
+    r"closed by peer|reset by peer|gloo.*timed out|NCCL|Connection refused|Broken pipe", re.IGNORECASE
+)
 
 _VALIDATIONS = 4
 _NAMED_ROWS = 16
@@ -132,6 +138,7 @@ class Trainer:
 
         Raises:
             SetupError: the loss or the gradient is no finite number, or a checkpoint cannot be written.
+            UnavailableError: another process that trains with this one is gone.
             KeyboardInterrupt: the user or a scheduler wants the end; a checkpoint of the last step is there.
         """
         self._restore()
@@ -143,6 +150,10 @@ class Trainer:
             except _EndWantedError:
                 self._end_interrupted()
                 raise
+            except RuntimeError as fault:
+                if self.is_alone or not _LOST_PEER.search(str(fault)):
+                    raise
+                raise self._lost(fault) from None
 
     def pace(self) -> dict[str, float]:
         """Return how fast the steps taken here were, see `pace_of`; empty where none was."""
@@ -294,6 +305,14 @@ class Trainer:
         return SetupError(
             f"step {self.step + 1} of {self.steps}: loss {step.loss:g}, gradient {step.grad_norm:g}: training stopped, "
             f"{kept}; learning rates: {rates}; rows: {named}"
+        )
+
+    def _lost(self, fault: RuntimeError) -> UnavailableError:
+        known = self._checkpoints.steps()
+        after = f"goes on after step {known[-1]}" if known else "begins anew"
+        return UnavailableError(
+            f"step {self.step + 1} of {self.steps}: another process of the training does not answer any more; the same "
+            f"command {after} ({str(fault).splitlines()[0][:200]})"
         )
 
     def _validate(self, validate: Validate) -> None:

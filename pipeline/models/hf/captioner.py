@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from pipeline.models.hf.clip_queue import ClipQueue, QueueLimits
 from pipeline.models.hf.devices import DeviceModels, Engine, ModelCall, ModelUse, list_devices
 from pipeline.models.hf.inputs import ClipProcessor, Footprint
 from pipeline.models.hf.loading import check_folder
-from pipeline.models.hf.model import find_source, source_identity
+from pipeline.models.hf.model import MAP, find_source, source_identity
 from pipeline.models.hf.sampling import Generation
+from pipeline.needs import Needs, needs_of_device
 from pipeline.prompts import load_prompt
 from pipeline.records import Caption, EventClip, Reason
 from pipeline.video.pool import VideoPool
@@ -64,6 +66,8 @@ class HfCaptioner:
         self._video = video
         self._prompt = load_prompt(config.prompt)
         self._messages = self._prompt.render()
+        self._keeps = False
+        self._kept: tuple[ClipProcessor, DeviceModels] | None = None
 
     def identity(self) -> Mapping[str, object]:
         config = self._config
@@ -86,6 +90,13 @@ class HfCaptioner:
     def evidence_of(self, request: CaptionRequest) -> object:  # noqa: ARG002
         return None
 
+    def needs(self) -> Needs:
+        # Of all GPUs of a machine, each worker is given one.
+        return needs_of_device("cuda" if self._config.device in ("all", MAP) else self._config.device)
+
+    def keep(self) -> None:
+        self._keeps = True
+
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
         requests = iter(requests)
         first = next(requests, None)
@@ -93,8 +104,6 @@ class HfCaptioner:
             # Whoever has nothing to describe need not wait for a model.
             return
         config = self._config
-        check_folder(self._source.name, self._source.setting)
-        processor = ClipProcessor(self._source, self._messages)
         is_vllm = self._engine == "vllm"
         limits = QueueLimits(
             # vLLM makes its batches itself, of whatever it is given.
@@ -111,11 +120,11 @@ class HfCaptioner:
             engine=self._engine, options=tuple(config.options.items()),
         )  # fmt: skip
         devices = ["vllm"] if is_vllm else list_devices(config.device)
-        footprint = _any_shape if is_vllm else processor.footprint
         with (
             VideoPool(self._video.workers, self._video.timeout_s, self._video.memory_mb) as pool,
-            DeviceModels(call, devices, processor) as models,
+            self._loaded(call, devices) as (processor, models),
         ):
+            footprint = _any_shape if is_vllm else processor.footprint
             queue = ClipQueue[EventClip](models.submit, footprint, limits, len(devices))
             read = read_clips(
                 chain([first], requests),
@@ -126,14 +135,31 @@ class HfCaptioner:
             )
             for clip, answer in queue.run(read):
                 yield self._outcome(clip, answer)
-        self.use.add(models.use)
+            use, models.use = models.use, ModelUse()
+        self.use.add(use)
         logger.info(
             "caption: %d clips in %d batches, %.0f tokens/s, the model waited %.0f%% of the time",
-            models.use.clips,
-            models.use.batches,
-            models.use.new_tokens / max(models.use.working_s, 1e-9),
-            100 * models.use.waiting_share,
+            use.clips,
+            use.batches,
+            use.new_tokens / max(use.working_s, 1e-9),
+            100 * use.waiting_share,
         )
+
+    @contextmanager
+    def _loaded(self, call: ModelCall, devices: Sequence[str]) -> Iterator[tuple[ClipProcessor, DeviceModels]]:
+        """Yield the processor and the models, which end with the block unless they are to be kept."""
+        if self._kept is not None:
+            yield self._kept
+            return
+        check_folder(self._source.name, self._source.setting)
+        processor = ClipProcessor(self._source, self._messages)
+        models = DeviceModels(call, devices, processor)
+        if self._keeps:
+            self._kept = processor, models.__enter__()
+            yield self._kept
+        else:
+            with models:
+                yield processor, models
 
     def _outcome(self, clip: EventClip, answer: str | RecordError) -> Caption | RecordError:
         if isinstance(answer, RecordError):

@@ -21,6 +21,7 @@ from pipeline.models.motion.facts import facts_of
 from pipeline.models.motion.measure import Measurements, measure
 from pipeline.models.motion.usual import usual_of
 from pipeline.models.motion.words import describe
+from pipeline.needs import Needs
 from pipeline.records import Caption, EventClip, Reason, Video
 from pipeline.video.pool import VideoPool
 from pipeline.video.readers import FrameReader, ReaderName, open_reader
@@ -55,6 +56,9 @@ class MotionCaptioner:
 
     def evidence_of(self, request: CaptionRequest) -> object:  # noqa: ARG002
         return None
+
+    def needs(self) -> Needs:
+        return Needs()
 
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
         pending: deque[_Job] = deque()

@@ -16,6 +16,7 @@ from pipeline.config import CaptionConfig, VideoConfig
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.base import CaptionRequest
 from pipeline.models.clip_frames import ClipFrames, evenly_spaced
+from pipeline.models.hf import devices
 from pipeline.models.hf.captioner import HfCaptioner
 from pipeline.models.hf.devices import DeviceModels, ModelCall, list_devices
 from pipeline.models.hf.inputs import ClipProcessor
@@ -167,6 +168,27 @@ def test_two_models_share_the_work(video_model: Callable[[str], str], footage: V
     assert list(of_two.caption(iter(requests))) == expected
     assert (of_two.use.clips, of_two.use.batches) == (len(requests), 5)
     assert of_two.use.new_tokens == of_one.use.new_tokens > 0
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_model_that_is_kept_is_loaded_once(
+    video_model: Callable[[str], str], footage: Video, monkeypatch: pytest.MonkeyPatch, keeps: bool
+) -> None:
+    loaded: list[str] = []
+
+    class Counted(VideoModel):
+        def __init__(self, source: ModelSource, *arguments: Any) -> None:
+            loaded.append(source.name)
+            super().__init__(source, *arguments)
+
+    monkeypatch.setattr(devices, "VideoModel", Counted)
+    captioner = HfCaptioner(settings(video_model("smolvlm")), VideoConfig(workers=1))
+    if keeps:
+        captioner.keep()
+    told = [list(captioner.caption([request(footage, 0, 20), request(footage, 20, 40)])) for _ in range(2)]
+    assert told[0] == told[1]
+    assert len(loaded) == (1 if keeps else 2)
+    assert captioner.use.clips == 4
 
 
 def test_a_model_process_that_fails_or_dies_ends_the_run(video_model: Callable[[str], str]) -> None:

@@ -1,0 +1,131 @@
+"""Ray machines of a test run: each a node of its own on this host, which can be killed as a machine loses power."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+RAY = str(Path(sys.executable).with_name("ray"))
+HOLMES = [sys.executable, "-m", "flows.cli"]
+START_S = 180
+_ROOM = (f"--memory={4 << 30}", "--object-store-memory=100000000")
+
+
+@dataclass(kw_only=True)
+class Machines:
+    """A cluster: the first machine is the head, where drivers run."""
+
+    address: str
+    environment: dict[str, str]
+    folder: str
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def join(self) -> subprocess.Popen[bytes]:
+        """Start one more machine of one core."""
+        return self._start("--address", self.address)
+
+    def start_head(self) -> None:
+        host, _, port = self.address.partition(":")
+        self._start("--head", f"--node-ip-address={host}", f"--port={port}", f"--temp-dir={self.folder}",
+                    "--include-dashboard=false", "--disable-usage-stats")  # fmt: skip
+
+    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        known = self.alive() if self.started else 0
+        machine = subprocess.Popen(
+            [RAY, "start", "--block", "--num-cpus=1", *_ROOM, *arguments],
+            cwd=REPOSITORY, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self.started.append(machine)
+        deadline_s = time.monotonic() + START_S
+        while self.alive() <= known:
+            assert machine.poll() is None, f"ray start ended with {machine.returncode}"
+            assert time.monotonic() < deadline_s, "the machine did not come up"
+            time.sleep(1)
+        return machine
+
+    def alive(self) -> int:
+        """Return how many machines the cluster counts."""
+        host, _, port = self.address.partition(":")
+        with socket.socket() as door:
+            # Ray itself would knock for a minute.
+            if door.connect_ex((host, int(port))):
+                return 0
+        code = (
+            "import ray, sys; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR'); "
+            "print('alive', sum(node['Alive'] for node in ray.nodes()))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, self.address],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return int(done.stdout.split("alive ")[1]) if "alive " in done.stdout else 0
+
+    def kill(self, machine: subprocess.Popen[bytes]) -> None:
+        """Take the power from a machine: SIGKILL to everything that runs on it."""
+        of_it = psutil.Process(machine.pid)
+        for process in [*of_it.children(recursive=True), of_it]:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        machine.wait()
+        self.started.remove(machine)
+
+    def holmes(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start the command on the head."""
+        return subprocess.Popen(
+            [*HOLMES, *arguments], cwd=REPOSITORY, env=self.environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+
+
+@contextmanager
+def running_machines(count: int) -> Iterator[Machines]:
+    """A cluster of machines of one core each, gone with the block."""
+    # The paths of Ray's sockets must be short.
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests/helpers")]),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(16),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ADDRESS": "",
+        # Beside other work a worker must get its turn.
+        "RAY_worker_niceness": "0",
+        "RAY_worker_register_timeout_seconds": "300",
+        # A killed machine is given up after seconds, not after half a minute.
+        "RAY_health_check_period_ms": "500",
+        "RAY_health_check_timeout_ms": "2000",
+        "RAY_health_check_failure_threshold": "3",
+        "OMP_NUM_THREADS": "1",
+    }
+    machines = Machines(address=address, environment=environment, folder=folder)
+    try:
+        machines.start_head()
+        for _ in range(count - 1):
+            machines.join()
+        yield machines
+    finally:
+        for machine in list(reversed(machines.started)):
+            machines.kill(machine)
+        shutil.rmtree(folder, ignore_errors=True)
