@@ -113,13 +113,13 @@ def _task_frames(root: Element, videos: dict[str, str]) -> dict[str, _TaskFrames
             if text is not None and text.isdecimal():
                 numbers[task].add(int(text))
     frames_of = dict.fromkeys(videos, _TaskFrames())
-    for task in (*root.iterfind("meta//task"), *root.iterfind("meta//job")):
-        filtered = _STEP.search(task.findtext("frame_filter") or "")
-        if filtered is not None and task.findtext("id", "") in videos:
-            step, start_text = int(filtered[1]), (task.findtext("start_frame") or "").strip()
+    for described in (*root.iterfind("meta//task"), *root.iterfind("meta//job")):
+        filtered = _STEP.search(described.findtext("frame_filter") or "")
+        if filtered is not None and described.findtext("id", "") in videos:
+            step, start_text = int(filtered[1]), (described.findtext("start_frame") or "").strip()
             start = int(start_text) if start_text.isdecimal() else 0
-            counts_own = any((number - start) % step for number in numbers[task.findtext("id", "")])
-            frames_of[task.findtext("id", "")] = _TaskFrames(start=start, step=step, counts_own=counts_own)
+            counts_own = any((number - start) % step for number in numbers[described.findtext("id", "")])
+            frames_of[described.findtext("id", "")] = _TaskFrames(start=start, step=step, counts_own=counts_own)
     return frames_of
 
 
