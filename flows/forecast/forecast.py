@@ -220,11 +220,11 @@ def _stated_gpu_s(work: Work, config: BuildConfig, picture: tuple[int, int]) -> 
     settings, (prompt, completion) = asked[0], tokens_of(work, config, picture)
     if settings.backend == "openai" and settings.model in settings.prices:
         return 0.0
-    parameters = parameters_of(settings.model or "")
-    if parameters is None:
+    size = parameters_of(settings.model or "")
+    if size is None:
         # Of an endpoint the requests are timed by its answers, whoever runs it.
         return 0.0 if settings.backend == "openai" else None
-    return asked[1] * (prompt + completion) * 2 * parameters / operations_per_s
+    return asked[1] * (prompt + completion) * 2 * size / operations_per_s
 
 
 def _gpus_at_hand(config: BuildConfig) -> int | None:
