@@ -284,6 +284,9 @@ class VisionTower:
         self._fit: Fit | Literal["model"] = "aspect" if name in SIDES and config.fit == "model" else config.fit
         self._pooling = "max" if name in SIDES and config.pooling == "class" else config.pooling
         self._tower: Any = _vision_part(model).to(self._device).eval()
+        if self._fit == "aspect" and hasattr(self._tower.config, "num_attention_heads"):
+            # Of a transformer each place in the square has a position of its own.
+            raise SetupError(f"features.fit=aspect: {name} sees squares alone; letterbox shows the whole picture")
         side = getattr(self._tower.config, "image_size", 224)
         self.side: int = side if isinstance(side, int) else min(side)
         logger.info("%s: %s on %s", name, type(self._tower).__name__, self._device)
@@ -330,13 +333,8 @@ class VisionTower:
 
     def _run(self, prepared: Any) -> Any:
         pixels = prepared["pixel_values"].to(self._device, dtype=self._dtype)
-        try:
-            with self._torch.inference_mode():
-                return self._pooled(self._tower(pixel_values=pixels).last_hidden_state)
-        except ValueError as fault:
-            if self._fit == "aspect":
-                raise SetupError(f"features.fit=aspect: {self._config.encoder} sees squares alone: {fault}") from None
-            raise
+        with self._torch.inference_mode():
+            return self._pooled(self._tower(pixel_values=pixels).last_hidden_state)
 
     def _pooled(self, hidden: Any) -> Any:
         """Reduce (n, tokens, dim) or, of convolutional towers, (n, dim, h, w), to (n, dim)."""

@@ -399,10 +399,8 @@ def test_any_vision_tower(tmp_path: Path, kind: str) -> None:
         np.testing.assert_allclose(tower.encode(square), seen.setdefault("square", tower.encode(square)), atol=1e-5)
         identity = VisionTowerEncoder(config, VideoConfig()).identity()
         assert (identity == encoder.identity()) == (fit == "model")
-    aspect = VisionTower(FeaturesConfig(encoder=str(folder), fit="aspect"))
-    np.testing.assert_allclose(aspect.encode(square), seen["square"], atol=1e-5)
     with pytest.raises(SetupError, match=r"features.fit=aspect: .* sees squares alone"):
-        aspect.encode(wide)
+        VisionTower(FeaturesConfig(encoder=str(folder), fit="aspect"))
     del seen["square"]
     distinct = {values.tobytes() for values in seen.values()}
     # A processor either crops or stretches.

@@ -32,6 +32,7 @@ from pipeline.workspace import Workspace
 DIM, STRIDE, FPS = 6, 8, 8.0
 EVENT = range(12, 20)
 RECIPE = Recipe(
+    head="network",
     network=NetworkConfig(hidden_dim=16, heads=2, head_dim=8, layers=1, memory_slots=4, shortcut=True),
     supervision="regions", standardise=True, learning_rate=1e-2, steps=20, batch_videos=4,
 )  # fmt: skip
