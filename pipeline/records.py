@@ -41,6 +41,7 @@ class Reason(StrEnum):
     DUPLICATE_VIDEO_ID = "duplicate_video_id"
     MALFORMED_ROW = "malformed_row"
     NO_FOOTAGE = "no_footage"
+    FURTHER_COPY = "further_copy"
     UNLISTED = "unlisted"
     # glances
     MISSING_VIDEO = "missing_video"
