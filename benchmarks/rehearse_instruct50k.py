@@ -1,6 +1,6 @@
 """VAD-Instruct50k rehearsed at its full size with stand-ins: what a run does and takes, before anything is paid.
 
-Files under the published names of UCF-Crime and XD-Violence, of still tiny pictures, long enough for the published
+Files under the published names of UCF-Crime and XD-Violence, of tiny pictures, long enough for the published
 clicks; a server in the place of both 7B models and the 70B one that answers within milliseconds; noise that rises at
 the clicks in the place of encoded frames. `holmes build -c datasets/vad-instruct50k.yaml` runs on that, is killed with
 SIGKILL in the middle of the synthesis, runs again to the end, and once more with nothing to do. Lists and clicks of
@@ -345,7 +345,8 @@ def settings(root: Path, url: str, workers: int) -> Iterator[str]:
     endpoint = f"base_url={url}/v1"
     yield from (
         f"videos=[{root}/UCF_Crimes,{root}/XD-Violence]", f"sources.annotations=[{root}/annotations]",
-        f"workspace={root}/w", "features.encoder=npy", f"features.folders=[{root}/features]", "sampler.cpu_minutes=0.5",
+        f"workspace={root}/w", "features.encoder=npy", f"features.folders=[{root}/features]", "sampler.cpu_minutes=0.5", "sampler.search=off",
+        "sampler.folds=1",
         "clips.files=reference", "caption.backend=openai", "caption.model=stand-in", f"caption.{endpoint}",
         "caption.num_frames=2", "caption.dtype=auto", "caption.concurrency=16", f"synthesize.{endpoint}",
         f"video.workers={workers}",
