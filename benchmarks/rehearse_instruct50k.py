@@ -1,6 +1,6 @@
 """VAD-Instruct50k rehearsed at its full size with stand-ins: what a run does and takes, before anything is paid.
 
-Files under the published names of UCF-Crime and XD-Violence, of still tiny pictures, long enough for the published
+Files under the published names of UCF-Crime and XD-Violence, of tiny pictures, long enough for the published
 clicks; a server in the place of both 7B models and the 70B one that answers within milliseconds; noise that rises at
 the clicks in the place of encoded frames. `holmes build -c datasets/vad-instruct50k.yaml` runs on that, is killed with
 SIGKILL in the middle of the synthesis, runs again to the end, and once more with nothing to do. Lists and clicks of
@@ -36,8 +36,8 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 FPS, SIDE, GOP = 30, 32, 32
-GRID = 1.06
-"""Lengths are rounded up to powers of this, so that few different films have to be written."""
+STILLS = 16
+"""Pictures that films are made up of: enough for captions to differ, few enough to be encoded once."""
 
 XD_CLASSES = {"B1": 600, "B2": 470, "B4": 330, "B5": 25, "B6": 240, "G": 240}
 XD_TRAIN, XD_NORMAL, XD_CLICKS, XD_TEST = 3954, 2049, 4278, 800
@@ -114,42 +114,49 @@ def make_annotations(given: Path | None, folder: Path, share: float) -> bool:
 # Films and features
 
 
-def encode_still() -> bytes:
-    """Return one group of pictures, `GOP` frames of a still tiny picture, as an MP4 file."""
+def encode_stills() -> list[list[bytes]]:
+    """Return the packets of groups of pictures, each of another still tiny picture."""
+    return [[bytes(packet) for packet in encode_still(number)[1]] for number in range(STILLS)]
+
+
+def encode_still(number: int) -> tuple[bytes, list[Any]]:
+    """Return an MP4 file of `GOP` frames of one still tiny picture, and its packets."""
     import av
     import numpy as np
 
     target = io.BytesIO()
+    picture = np.random.default_rng(number).integers(40, 200, (4, 4, 3)).astype(np.uint8)
+    picture = picture.repeat(SIDE // 4, axis=0).repeat(SIDE // 4, axis=1)
     with av.open(target, "w", format="mp4") as container:
         options = {"preset": "ultrafast", "g": str(GOP), "bf": "0", "threads": "1"}
         stream = container.add_stream("libx264", rate=FPS, options=options)
         stream.width = stream.height = SIDE
         stream.pix_fmt = "yuv420p"
-        picture = np.full((SIDE, SIDE, 3), 90, np.uint8)
         for _ in range(GOP):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
         container.mux(stream.encode())
-    return target.getvalue()
+    content = target.getvalue()
+    with av.open(io.BytesIO(content)) as source:
+        return content, [packet for packet in source.demux(source.streams.video[0]) if packet.size]
 
 
-def write_film(path: Path, still: bytes, frames: int) -> None:
-    """Write a film of `frames` frames by repeating the packets of one group of pictures."""
+def write_film(path: Path, model: bytes, groups: list[list[bytes]], frames: int, rng: random.Random) -> None:
+    """Write a film of `frames` frames in the way of `model`: groups of packets in an order of its own."""
     import av
 
-    with av.open(io.BytesIO(still)) as source, av.open(str(path), "w", format="mp4") as target:
+    with av.open(io.BytesIO(model)) as source, av.open(str(path), "w", format="mp4") as target:
         template = source.streams.video[0]
-        packets = [packet for packet in source.demux(template) if packet.size]
-        copies = [(bytes(packet), packet.is_keyframe) for packet in packets]
+        first, second = (packet.pts for packet, _ in zip(source.demux(template), range(2), strict=False))
         stream = target.add_stream_from_template(template)
-        tick = int(packets[1].pts - packets[0].pts)
         for number in range(frames):
-            content, is_keyframe = copies[number % GOP]
-            packet = av.Packet(content)
-            packet.pts = packet.dts = number * tick
-            packet.duration = tick
+            if number % GOP == 0:
+                group = rng.choice(groups)
+            packet = av.Packet(group[number % GOP])
+            packet.pts = packet.dts = number * (second - first)
+            packet.duration = second - first
             packet.time_base = template.time_base
             packet.stream = stream
-            packet.is_keyframe = is_keyframe
+            packet.is_keyframe = number % GOP == 0
             target.mux(packet)
 
 
@@ -181,8 +188,7 @@ def lay_out(root: Path, share: float) -> StandIns:
         with Path(file).open(newline="", encoding="utf-8") as lines:
             for row in list(csv.reader(lines))[1:]:
                 clicks[row[0]].append(int(row[1]))
-    films: dict[int, bytes] = {}
-    still = encode_still()
+    model, groups = encode_still(0)[0], encode_stills()
     (root / "features").mkdir()
     laid = StandIns()
     sentences = {}
@@ -195,13 +201,11 @@ def lay_out(root: Path, share: float) -> StandIns:
             if past_end and dataset.name == "ucf-crime" and 300 < last < 3000:
                 frames, past_end = last, past_end - 1
             else:
-                frames = math.ceil(GRID ** math.ceil(math.log(wanted, GRID)))
-            if frames not in films:
-                write_film(root / "film.mp4", still, frames)
-                films[frames] = (root / "film.mp4").read_bytes()
+                frames = wanted
+            write_film(root / "film.mp4", model, groups, frames, rng)
             # a box that players pass over makes every file another one
             mark = video.name.encode()
-            content = films[frames] + (len(mark) + 8).to_bytes(4, "big") + b"free" + mark
+            content = (root / "film.mp4").read_bytes() + (len(mark) + 8).to_bytes(4, "big") + b"free" + mark
             is_cut = (
                 bool(left_out) and dataset.name == "xd-violence" and (video.split, video.label) == ("train", "Normal")
             )
@@ -346,6 +350,7 @@ def settings(root: Path, url: str, workers: int) -> Iterator[str]:
     yield from (
         f"videos=[{root}/UCF_Crimes,{root}/XD-Violence]", f"sources.annotations=[{root}/annotations]",
         f"workspace={root}/w", "features.encoder=npy", f"features.folders=[{root}/features]", "sampler.cpu_minutes=0.5",
+        "sampler.search='off'", "sampler.folds=1",
         "clips.files=reference", "caption.backend=openai", "caption.model=stand-in", f"caption.{endpoint}",
         "caption.num_frames=2", "caption.dtype=auto", "caption.concurrency=16", f"synthesize.{endpoint}",
         f"video.workers={workers}",

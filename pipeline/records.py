@@ -42,6 +42,7 @@ class Reason(StrEnum):
     MALFORMED_ROW = "malformed_row"
     NO_FOOTAGE = "no_footage"
     DIFFERING_COPY = "differing_copy"
+    FURTHER_COPY = "further_copy"
     UNLISTED = "unlisted"
     # glances
     MISSING_VIDEO = "missing_video"

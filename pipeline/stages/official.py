@@ -128,7 +128,7 @@ def _remarks(
             yield _remark(f"{name}: {kind}", Reason.MALFORMED_ROW, remark)
         if further := copies.get(name):
             detail = f"{len(further)} files hold a video that another file holds, e.g. {examples(further)}"
-            yield _remark(f"{name}: copies", Reason.DUPLICATE_VIDEO_ID, f"{name}: {detail}: each video is taken once")
+            yield _remark(f"{name}: copies", Reason.FURTHER_COPY, f"{name}: {detail}: each video is taken once")
         for listed in dataset.description.lists:
             path = dataset.path_of(listed)
             if path is None:

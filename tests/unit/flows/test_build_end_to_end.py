@@ -404,5 +404,5 @@ def test_official_test_videos_are_scored_but_never_learnt_from(world: Path, tmp_
     assert [splits[name] for name in names[4:]] == ["test", "test"]
     assert all(splits[name] != "test" for name in names[:4])
     assert {clip.video_id for clip in workspace.clips.records()} == set(names[:4])
-    assert sorted(rejected.reason for rejected in workspace.videos.rejected()) == ["duplicate_video_id", "file_missing"]
+    assert sorted(rejected.reason for rejected in workspace.videos.rejected()) == ["file_missing", "further_copy"]
     assert {report.made for report in build(config).stages} == {0}

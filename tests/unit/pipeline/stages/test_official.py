@@ -90,7 +90,7 @@ def test_datasets_as_they_unpack_get_official_names_splits_and_classes_and_copie
     assert taken == OFFICIAL
     assert list(remarks) == ["ucf-crime: copies"]
     reason, detail = remarks["ucf-crime: copies"]
-    assert reason is Reason.DUPLICATE_VIDEO_ID
+    assert reason is Reason.FURTHER_COPY
     assert detail == (
         "ucf-crime: 1 files hold a video that another file holds, e.g. "
         "UCF_Crimes/Normal_Videos_event/Normal_Videos_003_x264.mp4: each video is taken once"
