@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 from levels_world import film_all, frames_of, write_tables
 
+from annotation.formats.hivau_file import HIVAU_FILE
+from annotation.formats.registry import read_annotations
 from flows.plan import build
 from pipeline.config import VideoConfig, parse_config
 from pipeline.dataset import layout
 from pipeline.dataset.formats import export_format
 from pipeline.dataset.publication import publish
 from pipeline.dataset.validate import validate_dataset
+from pipeline.errors import ConfigError
 from pipeline.records import NORMAL, Level
 from pipeline.review.items import ReviewItems
 from pipeline.stages.attach import attach
@@ -100,6 +103,22 @@ def test_training_export_and_review_take_rows_of_every_level(built: Workspace, t
         item = items.get(pair.pair_id)
         assert item is not None
         assert Path(item.clip_path).is_file()
+
+
+def test_a_dataset_goes_out_in_the_form_of_hivau(built: Workspace, tmp_path: Path) -> None:
+    assert HIVAU_FILE.write(built.dataset_folder, tmp_path / "hivau.json") == 3
+    entry = json.loads((tmp_path / "hivau.json").read_text())["Fight_one_x264"]
+    assert (entry["n_frames"], entry["fps"], entry["label"]) == (120, 10.0, ["Fighting"])
+    assert entry["events"] == [[1.5, 5.5], [8.0, 10.0]]
+    assert entry["clips"] == [[[1.5, 3.5], [3.5, 5.5]], [[8.0, 10.0]]]
+    captions = {row["start_s"]: row["caption"] for row in rows_at(built, Level.CLIP) if row["label"] == "Fighting"}
+    assert entry["clips_caption"] == [[captions[1.5], captions[3.5]], [captions[8.0]]]
+    assert all(summary.startswith("Yes, ") for summary in [*entry["events_summary"], entry["video_summary"]])
+    assert entry["video_summary_split"].keys() == {"judgement", "description"}
+    again = read_annotations(tmp_path / "hivau.json")
+    assert again.faults == []
+    with pytest.raises(ConfigError, match=r"\.json file"):
+        HIVAU_FILE.write(built.dataset_folder, tmp_path / "hivau")
 
 
 def test_the_round_trip_without_footage_keeps_every_level(built: Workspace, tmp_path: Path) -> None:
