@@ -349,7 +349,7 @@ def settings(root: Path, url: str, workers: int) -> Iterator[str]:
     endpoint = f"base_url={url}/v1"
     yield from (
         f"videos=[{root}/UCF_Crimes,{root}/XD-Violence]", f"sources.annotations=[{root}/annotations]",
-        f"workspace={root}/w", "features.encoder=npy", f"features.folders=[{root}/features]", "sampler.cpu_minutes=0.5",
+        f"workspace={root}/w", "features.encoder=npy", f"features.folders=[{root}/features]", "sampler.cpu_minutes=0.1",
         "sampler.search='off'", "sampler.folds=1",
         "clips.files=reference", "caption.backend=openai", "caption.model=stand-in", f"caption.{endpoint}",
         "caption.num_frames=2", "caption.dtype=auto", "caption.concurrency=16", f"synthesize.{endpoint}",
