@@ -30,7 +30,7 @@ class Recipe:
     videos: int = 2000
     vision_steps: int = 5500
     vision_batch: int = 32
-    language_steps: int = 1200
+    language_steps: int = 2000
     language_batch: int = 24
     seed: int = 0
 
