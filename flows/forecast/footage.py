@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,8 +15,11 @@ from annotation.video_index import VideoIndex
 from pipeline.config import BuildConfig
 from pipeline.errors import DataError, RecordError
 from pipeline.records import Glance, Reason, Video
+from pipeline.sources.catalogue import Catalogue, load_catalogue
 from pipeline.stages.clip_plan import VideoGlances
-from pipeline.stages.listing import BadSource, Source, list_sources
+from pipeline.stages.listing import BadSource, Source
+from pipeline.stages.official import list_videos
+from pipeline.stages.zipped import is_zipped, open_member, size_of
 from pipeline.taxonomy import canonical, label_from_name
 from pipeline.workspace import Workspace
 
@@ -73,7 +76,8 @@ def look_at(config: BuildConfig, workspace: Workspace) -> Footage:
     """
     sources: list[Source] = []
     missing: list[str] = []
-    for source in list_sources(config.videos):
+    catalogue = load_catalogue(config.sources, config.videos)
+    for source in list_videos(config.videos, catalogue, config.sources):
         if isinstance(source, BadSource):
             missing.append(source.fault.detail)
         elif source.path and "://" not in source.path and not Path(source.path).is_file():
@@ -85,7 +89,7 @@ def look_at(config: BuildConfig, workspace: Workspace) -> Footage:
         raise DataError(f"{', '.join(config.videos)}: no video is there" + (f"\n{told}" if told else ""))
     measured = {video.path or video.video_id: video for video in workspace.videos.records()}
     videos, guessed, known, total_bytes = _videos_of(sources, measured, config)
-    glances, absent, faults = _clicks_on(videos, guessed, config)
+    glances, absent, faults = _clicks_on(videos, guessed, config, catalogue)
     items = [VideoGlances(video=video, glances=tuple(glances.get(video.video_id, ()))) for video in videos]
     return Footage(
         items=items,
@@ -102,7 +106,7 @@ def _videos_of(
     sources: Sequence[Source], measured: dict[str, Video], config: BuildConfig
 ) -> tuple[list[Video], frozenset[str], int, int]:
     """Return a video per source, the ids of those whose length is guessed, how many were measured, and all bytes."""
-    sizes = [_size_of(source.path) for source in sources]
+    sizes = [size_of(source.path) for source in sources]
     keys = [str(Path(source.path).absolute()) if source.path else str(source.video_id) for source in sources]
     found = [measured.get(key) for key in keys]
     stated = [
@@ -158,19 +162,12 @@ def _stand_in(source: Source, video_id: str, duration_s: float, fps: float, conf
     )
 
 
-def _size_of(path: str) -> int:
-    try:
-        return os.stat(path).st_size if path and "://" not in path else 0  # noqa: PTH116 - names with any bytes in them
-    except OSError:
-        return 0
-
-
 def _header_of(path: str) -> tuple[float, float] | None:
     """Return length in seconds and frame rate as a file's header tells them, None where it does not."""
     import av
 
     try:
-        with av.open(path) as container:
+        with open_member(path) if is_zipped(path) else nullcontext(path) as file, av.open(file) as container:
             rate = container.streams.video[0].average_rate if container.streams.video else None
             if rate is None or not container.duration:
                 return None
@@ -180,16 +177,20 @@ def _header_of(path: str) -> tuple[float, float] | None:
 
 
 def _clicks_on(
-    videos: Sequence[Video], guessed: frozenset[str], config: BuildConfig
+    videos: Sequence[Video], guessed: frozenset[str], config: BuildConfig, catalogue: Catalogue
 ) -> tuple[dict[str, list[Glance]], list[str], dict[str, int]]:
     """Return the clicks on each video, the names of absent videos that are clicked on, and what counts for nothing."""
     index = VideoIndex(videos)
     clicks: defaultdict[str, list[ForeignGlance]] = defaultdict(list)
     absent: dict[str, None] = {}
     faults: Counter[str] = Counter()
-    for click in _read_clicks(config, faults):
+    for click in _read_clicks(dict.fromkeys([*config.glances, *catalogue.glances]), config, faults):
+        official = catalogue.find(click.video)
+        if official is not None and official.split == "test":
+            faults["of_test_videos"] += 1
+            continue
         try:
-            video = index.find(click.video, click.paths)
+            video = index.find(official.name if official else click.video, click.paths)
         except RecordError as fault:
             if fault.reason is Reason.MISSING_VIDEO:
                 absent[click.video] = None
@@ -221,8 +222,8 @@ def _reaching(video: Video, clicks: Iterable[ForeignGlance]) -> Video:
     return replace(video, num_frames=num_frames, duration_s=num_frames / video.fps)
 
 
-def _read_clicks(config: BuildConfig, faults: Counter[str]) -> Iterable[ForeignGlance]:
-    for name in config.glances:
+def _read_clicks(files: Iterable[str], config: BuildConfig, faults: Counter[str]) -> Iterable[ForeignGlance]:
+    for name in files:
         try:
             found = read_annotations(name, frame_rate=config.glance.frame_rate)
         except DataError:

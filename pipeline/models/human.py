@@ -113,6 +113,10 @@ class HumanFirst:
             yield made
         yield from filter(None, begun)
 
+    def level_caption(self, span: EventClip) -> Caption | None:
+        """Return what people wrote about a whole event or video."""
+        return self._human.level_caption(span)
+
     def spent(self) -> Spending | None:
         return self._model.spent() if isinstance(self._model, Pays) else None
 

@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from pipeline.errors import RecordError, SetupError
 from pipeline.records import Reason, digest
@@ -49,6 +50,12 @@ def stamp_of(path: str) -> tuple[int, int]:
     """Return what tells whether a member has changed: its checksum and size."""
     info = _info(path)[1]
     return info.CRC, info.file_size
+
+
+def open_member(path: str) -> IO[bytes]:
+    """Open a member of an archive for reading, without unpacking it."""
+    archive, info = _info(path)
+    return archive.open(info)
 
 
 def unpack(path: str, workspace: Workspace) -> Path:
