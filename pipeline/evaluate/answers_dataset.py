@@ -37,7 +37,7 @@ def read_dataset_references(path: Path, split: str) -> list[Reference]:
             Reference(
                 id=row["id"],
                 # Datasets of earlier versions are about clips alone.
-                level=row.get("level", Level.CLIP.value),
+                level=row.get("level") or Level.CLIP.value,
                 task=row["task"],
                 question=row["question"],
                 answer=row["answer"],

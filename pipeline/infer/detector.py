@@ -232,7 +232,8 @@ class Detector:
         united = unite(
             JudgedPart(part, number, said or Judgement()) for (part, number), said in zip(parts, judged, strict=True)
         )
-        told = [(span, said) for span, said in united if said.verdict or _highest(curve, span) >= self.theta]
+        smooth = curve.smoothed(self.settings.proposal.smooth_s)
+        told = [(span, said) for span, said in united if said.verdict or smooth[slice(*span)].max() >= self.theta]
         if told:
             return told, Judgement()
         [whole] = self._judged(footage, curve, [footage.whole], on_progress)

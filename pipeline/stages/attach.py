@@ -471,7 +471,8 @@ def _write_dataset(folder: Path, out: Path, cut: Mapping[str, str], faults: Sequ
         used = pa.concat_tables(clips).rename_columns({"source_video": "video_id"})
         used = used.group_by(used.column_names).aggregate([])
         stats = statistics.summary(used, rejected)
-        stats["warnings"] = (layout.read_stats(folder) or {}).get("warnings", [])
+        before = layout.read_stats(folder) or {}
+        stats |= {"warnings": before.get("warnings", []), "published": before.get("published")}
         title = publication.title_and_license(folder)
         publication.write_figures_of(new, stats, shards, *title, clips_files="encode")
         swap_in(new, target, out / f"{TEMPORARY}dataset.old")

@@ -210,6 +210,8 @@ def _read_group(shard: DataShard, number: int, columns: Sequence[str]) -> pa.Tab
             table = file.read_row_group(number, columns=list(columns), use_threads=False)
         # Damage may leave pages that decompress: to texts that are none, and to places outside of them.
         table.validate(full=True)
+        if lacking := [name for name in columns if name.partition(".")[0] not in table.column_names]:
+            raise KeyError(f"no column {', '.join(lacking)}")
     except _DAMAGE as fault:
         raise DataError(f"{shard.path}: row group {number} cannot be read: {fault}") from None
     return table

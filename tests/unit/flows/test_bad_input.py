@@ -58,7 +58,7 @@ UNREADABLE = {
     "text.mp4": ("not_a_video", "no video format is recognised in its 33 bytes"),
     "empty.mp4": ("empty_file", "zero bytes"),
     "no_moov.mp4": ("truncated", "moov"),
-    "mid_gop.mp4": ("truncated", "of the 100 frames"),
+    "mid_gop.mp4": ("truncated", "the last 2.72 s that its header promises are missing; ingest.max_lost=0.2"),
     "sound.mp4": ("no_video_stream", "audio"),
     "absurd_rate.mp4": ("bad_timestamps", "90000 frames per second (limits 0.01 and 1000)"),
     "folder.mp4": ("not_a_file", "a folder"),

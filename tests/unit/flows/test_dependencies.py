@@ -133,6 +133,7 @@ _OTHER: dict[str, Any] = {
     "synthesize.tasks": ["analysis"],
     "synthesize.levels": ["clip", "event", "video"],
     "glance.taxonomy": "ucf-crime",
+    "plan.seconds_per_unit": {"caption": 1.0},
 }
 _STAGES = {"glance": "glances", "sampler": "score"}
 _DECIDES = {

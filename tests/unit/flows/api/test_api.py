@@ -204,7 +204,7 @@ def test_a_job_that_is_deleted_stops_the_work(serve: Serve, detector: StubDetect
         ({}, {"json": {"url": "https://example.org/a.mp4", "token": 1}}, (400, "invalid_json")),
         ({}, {"json": {"url": "x" * 20_000}}, (413, "too_large")),
         ({}, {"json": {"url": "file:///etc/passwd"}}, (400, "invalid_url")),
-        ({}, {"json": {"url": "rtsp://127.0.0.1/cam"}}, (400, "invalid_url")),
+        ({}, {"json": {"url": "rtsp://127.0.0.1/cam"}}, (403, "stream_refused")),
         ({}, {"json": {"url": "http://[::1"}}, (400, "invalid_url")),
         ({}, {"json": {"url": "http://127.0.0.1/a.mp4"}}, (403, "private_address")),
         ({}, {"json": {"url": "http://user:pw@169.254.169.254/latest"}}, (403, "private_address")),
@@ -321,7 +321,7 @@ def test_a_video_is_fetched_where_the_operator_allows_its_network(
         for path, code, words in (
             ("none.mp4", "fetch_failed", "answers 404"),
             ("large.mp4", "too_large", "1.5 MB, at most 1 MB"),
-            ("to/ftp://127.0.0.1/cam.mp4", "invalid_url", "http or https"),
+            ("to/ftp://127.0.0.1/cam.mp4", "invalid_url", "http, https"),
             ("to/" * 7 + "/cam.mp4", "fetch_failed", "more than 5 redirects"),
         ):
             error = fetched(path)["error"]

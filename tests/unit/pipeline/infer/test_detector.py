@@ -109,9 +109,7 @@ def test_two_events_in_one_hill_of_scores_are_two_spans(
     event_video: Path, sampler_folder: Path, scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hill = np.repeat([0.0, 0.9, 0.5, 0.9, 0.0], 8)
-    monkeypatch.setattr(
-        VideoScorer, "score", lambda self, path, timeline, reader, on_progress: curve_of(hill, timeline)
-    )
+    monkeypatch.setattr(VideoScorer, "score", lambda self, path, timeline, *_: curve_of(hill, timeline))
     told = iter(["Yes, a man punches another man.", "Yes, a bin is set on fire."])
     answers: dict[bytes, str] = {}
     scripted.say = staticmethod(lambda clip, question: answers.setdefault(clip.frames.tobytes(), next(told, "")))

@@ -162,6 +162,7 @@ def test_liger_goes_into_the_language_model_and_leaves_the_loss(
     patch._apply_liger_kernel_to_instance = lambda **named: given.append(named)  # type: ignore[attr-defined]
     for module in (ModuleType("liger_kernel"), ModuleType("liger_kernel.transformers"), patch):
         monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(base_model, "has_liger", lambda: False)
     with pytest.raises(SetupError, match="pip install liger-kernel"):
         base_model.use_liger(model)
     monkeypatch.setattr(base_model, "has_liger", lambda: True)

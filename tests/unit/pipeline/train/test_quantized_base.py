@@ -23,7 +23,7 @@ CUDA = torch.device("cuda")
 
 def packages(*, there: bool) -> SimpleNamespace:
     """Stand in for importlib where it is asked whether a package is installed."""
-    return SimpleNamespace(util=SimpleNamespace(find_spec=lambda _: there or None))
+    return SimpleNamespace(util=SimpleNamespace(find_spec=lambda name: (there and name == "bitsandbytes") or None))
 
 
 def test_a_missing_package_is_named(video_model: VideoModelOf, monkeypatch: pytest.MonkeyPatch) -> None:

