@@ -167,7 +167,7 @@ def _header_of(path: str) -> tuple[float, float] | None:
     import av
 
     try:
-        with open_member(path) if is_zipped(path) else nullcontext(path) as file, av.open(file) as container:
+        with open_member(path) if is_zipped(path) else nullcontext(path) as file, av.open(file, "r") as container:
             rate = container.streams.video[0].average_rate if container.streams.video else None
             if rate is None or not container.duration:
                 return None
