@@ -7,11 +7,13 @@ the same rows in the same order.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
+from pipeline.keys import KeySet
 from pipeline.models.base import Pays
 from pipeline.records import Reason, Record, Rejected, count_by, digest
 from pipeline.schema import field_names, from_arrow
@@ -106,27 +108,30 @@ class _Work(Generic[P]):
     def __init__(self, stage: Stage[P, Any], table: Table[Any]) -> None:
         self._stage = stage
         self.fingerprint = fingerprint_of(stage)
-        self.wanted = {self.key_of(unit) for unit in stage.units()}
-        self.stale = table.units() - self.wanted
-        self.again = _damaged_units(stage, table) | set(table.units_rejected_for(PASSING))
+        self.wanted = KeySet(self.key_of(unit) for unit in stage.units())
+        units = table.units()
+        self.stale = units - self.wanted
+        self.again = KeySet(itertools.chain(_damaged_units(stage, table), table.units_rejected_for(PASSING)))
         if isinstance(stage, Claiming):
-            self.again |= _freed_units(table, self.stale | self.again)
-        self._done = table.units() - self.again
-        self.pending = len(self.wanted - self._done)
+            self.again |= KeySet(_freed_units(table, self.stale | self.again))
+        self._missing = self.wanted - (units - self.again)
+        self.pending = len(self._missing)
 
     def key_of(self, unit: Unit[P]) -> str:
         return digest(self.fingerprint, unit.key)
 
     def todo(self, begun: list[Unit[P]]) -> Iterator[Unit[P]]:
         """Yield the units to do, each once, noting in `begun` those whose outcome is still to come."""
-        remaining = self.wanted - self._done
+        remaining = self.pending
         if not remaining:
             return
+        given = bytearray(remaining)
         # The inputs are read anew here; a unit that appeared since the count waits for the next run.
         for unit in self._stage.units():
-            key = self.key_of(unit)
-            if key in remaining:
-                remaining.discard(key)
+            place = self._missing.place(self.key_of(unit))
+            if place >= 0 and not given[place]:
+                given[place] = True
+                remaining -= 1
                 begun.append(unit)
                 yield unit
                 if not remaining:
@@ -177,7 +182,7 @@ class _ShardInProgress(Generic[R]):
         self._since = time.monotonic()
 
 
-def _freed_units(table: Table[Any], leaving: set[str]) -> set[str]:
+def _freed_units(table: Table[Any], leaving: KeySet) -> set[str]:
     """Return the units that were turned away for an id that no row bears once the units `leaving` are gone."""
     turned_away = table.units_rejected_for({Reason.DUPLICATE_VIDEO_ID})
     if not turned_away:

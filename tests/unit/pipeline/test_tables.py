@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import DataError
+from pipeline.keys import KeySet
 from pipeline.records import Caption, Rejected
 from pipeline.schema import content_key, schema_of
 from pipeline.tables import Table
@@ -29,7 +30,7 @@ def test_rows_come_back_as_they_were_committed(table: Table[Caption], workspace:
     again = workspace.captions
     assert list(again.records()) == [caption("a"), caption("b")]
     assert list(again.rejected()) == [rejected("c")]
-    assert again.units() == {"u1", "u2"}
+    assert again.units() == KeySet(["u1", "u2"])
     assert (again.num_rows, again.num_rejected) == (2, 1)
 
 
@@ -47,7 +48,7 @@ def test_drop_takes_rows_and_rejects_of_a_unit_and_nothing_else(table: Table[Cap
     assert table.drop({"u1", "u3"}) == 2
     assert [row.clip_id for row in table.records()] == ["b", "d"]
     assert list(table.rejected()) == []
-    assert table.units() == {"u2", "u4"}
+    assert table.units() == KeySet(["u2", "u4"])
 
 
 def test_sweep_removes_what_no_manifest_names(table: Table[Caption], workspace: Workspace) -> None:
