@@ -18,7 +18,7 @@ from pipeline.config import GlancesConfig, VideoConfig
 from pipeline.errors import DataError, RecordError
 from pipeline.records import Glance, Reason, Video, digest
 from pipeline.schema import content_key
-from pipeline.stages.base import Outcome, TableOnly, Unit
+from pipeline.stages.base import Outcome, TableOnly, Unit, hash_files
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -98,6 +98,10 @@ class GlancesStage(TableOnly):
                 record_id=video_id,
                 payload=VideoClicks(video=videos[video_id], clicks=tuple(found), viewers=tuple(seen_by)),
             )
+
+    def sources(self) -> str | None:
+        files = hash_files(self._files)
+        return files and digest(files, self._workspace.videos.digest())
 
     def _viewers(self, index: VideoIndex) -> dict[str, set[str]]:
         """Return who has judged each video, whether with clicks or without."""

@@ -36,6 +36,7 @@ from pipeline.storage import TEMPORARY, Storage
 R = TypeVar("R", bound=Record)
 
 MANIFEST = "_manifest.json"
+_COMPLETE = "_complete.json"
 _UNIT_SCHEMA = pa.schema([pa.field("unit", pa.string(), nullable=False)])
 _PARTS = ("", "_rejected/", "_units/")
 _HELD_BYTES = 64 * 2**20
@@ -77,6 +78,19 @@ class Table(Generic[R]):
     def num_rejected(self) -> int:
         """Number of rejects in all shards."""
         return sum(shard.rejected for shard in self.shards)
+
+    @property
+    def num_units(self) -> int:
+        """Number of units of work in all shards."""
+        return sum(shard.units for shard in self.shards)
+
+    def is_complete(self, mark: str) -> bool:
+        """Tell whether the table was marked so and has not changed since."""
+        return self._storage.read(self._folder + _COMPLETE) == json.dumps(digest(mark, self.digest())).encode()
+
+    def mark_complete(self, mark: str) -> None:
+        """Note under what the table was completed."""
+        self._storage.write(self._folder + _COMPLETE, json.dumps(digest(mark, self.digest())).encode())
 
     def digest(self) -> str:
         """Hash the content of the table: shard names carry the hash of their bytes."""
@@ -126,6 +140,12 @@ class Table(Generic[R]):
     def units(self) -> KeySet:
         """Return the keys of the units of work that are done."""
         return KeySet(unit for shard in self.shards for unit in self._read("_units/", shard).column("unit").to_pylist())
+
+    def reasons(self) -> Iterator[str]:
+        """Yield the reason of each reject."""
+        for shard in self.shards:
+            if shard.rejected:
+                yield from self._read("_rejected/", shard, ["reason"]).column("reason").to_pylist()
 
     def units_rejected_for(self, reasons: Collection[str]) -> dict[str, str]:
         """Return the keys of units that were rejected for one of `reasons`, each with the id of the rejected record."""

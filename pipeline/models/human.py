@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass
 
 from pipeline.errors import RecordError
 from pipeline.models.base import CaptionRequest
-from pipeline.records import Caption, EventClip, Reason
+from pipeline.records import Caption, EventClip, Reason, digest
 
 _MAX_SENTENCES = 3
 _MIN_OVERLAP = 0.5
@@ -44,6 +44,9 @@ class HumanCaptioner:
     def evidence_of(self, request: CaptionRequest) -> object:
         # The video's sentences and no others: a new file about other videos remakes nothing here.
         return [astuple(sentence) for sentence in self._sentences.get(request.clip.video_id, [])]
+
+    def all_evidence(self) -> object:
+        return [(video_id, digest(*map(astuple, said))) for video_id, said in sorted(self._sentences.items())]
 
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
         for request in requests:

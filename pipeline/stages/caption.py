@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from pipeline.errors import RecordError
-from pipeline.models.base import Captioner, CaptionRequest, Pays, Spending
+from pipeline.models.base import Captioner, CaptionRequest, Evident, Pays, Spending
 from pipeline.records import Caption, Reason, digest
 from pipeline.schema import content_key
 from pipeline.stages.base import Outcome, TableOnly, Unit, in_step, outcome_of
@@ -37,6 +37,14 @@ class CaptionStage(TableOnly):
             request = CaptionRequest(clip=clip, video=video)
             key = digest(content_key(clip), video_key, self._captioner.evidence_of(request))
             yield Unit(key=key, record_id=clip.clip_id, payload=request)
+
+    def sources(self) -> str | None:
+        evidence = self._captioner.all_evidence() if isinstance(self._captioner, Evident) else None
+        return (
+            None
+            if evidence is None
+            else digest([table.digest() for table in (self._workspace.videos, self._workspace.clips)], evidence)
+        )
 
     def run(self, units: Iterable[Unit[CaptionRequest]]) -> Iterator[Outcome[Caption]]:
         for unit, caption in in_step(units, self._captioner.caption):

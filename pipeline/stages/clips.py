@@ -76,6 +76,10 @@ class ClipsStage:
                 parts.append([(span.start_s, span.end_s) for span in spans])
             yield Unit(key=digest(*parts), record_id=item.video.video_id, payload=item)
 
+    def sources(self) -> str:
+        tables = (self._workspace.videos, self._workspace.glances, self._workspace.scores)
+        return digest([table.digest() for table in tables])
+
     def run(self, units: Iterable[Unit[VideoGlances]]) -> Iterator[Outcome[EventClip]]:
         from pipeline.video.pool import VideoPool
 

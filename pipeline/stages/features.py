@@ -46,6 +46,9 @@ class FeaturesStage:
             key = content_key(replace(video, label=None, split=None))
             yield Unit(key=key, record_id=video.video_id, payload=video)
 
+    def sources(self) -> str:
+        return self._workspace.videos.digest()
+
     def run(self, units: Iterable[Unit[Video]]) -> Iterator[Outcome[FeatureFile]]:
         for unit, made in in_step(units, lambda videos: self._encoder.encode(map(self._job, videos))):
             if isinstance(made, RecordError):

@@ -32,10 +32,10 @@ from pipeline.quality.crowding import find_crowded
 from pipeline.quality.rules import check_answer, near_duplicates
 from pipeline.quality.support import support_of
 from pipeline.records import RULES, Caption, Decision, EventClip, InstructionPair, Reason, Verdict, digest
-from pipeline.review.store import file_verdicts, stored_verdicts
+from pipeline.review.store import file_verdicts, reviews_digest, stored_verdicts
 from pipeline.review.verdicts import decided_at
 from pipeline.schema import content_key
-from pipeline.stages.base import Outcome, TableOnly, Unit, fingerprint_of
+from pipeline.stages.base import Outcome, TableOnly, Unit, fingerprint_of, hash_files
 from pipeline.stages.pair_answers import PairAnswers
 from pipeline.tables import Lookup, to_parquet
 from pipeline.workspace import Workspace
@@ -145,6 +145,12 @@ class FilterStage(TableOnly):
             raise RuntimeError(f"{len(gathered)} videos have fewer pairs than were counted, first {min(gathered)}")
         for item in bad:
             yield Unit(key=digest(item.place, item.fault.detail), record_id=item.place, payload=item)
+
+    def sources(self) -> str | None:
+        files = hash_files(self._config.verdicts)
+        tables = (self._workspace.pairs, self._workspace.captions, self._workspace.clips)
+        content = [table.digest() for table in tables]
+        return files and digest(files, reviews_digest(self._workspace), content)
 
     def run(self, units: Iterable[Unit[Sequence[Candidate] | BadVerdict]]) -> Iterator[Outcome[Verdict]]:
         if self._search is not None:

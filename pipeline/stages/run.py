@@ -17,7 +17,17 @@ from pipeline.keys import KeySet
 from pipeline.models.base import Pays
 from pipeline.records import Reason, Record, Rejected, count_by, digest
 from pipeline.schema import field_names, from_arrow
-from pipeline.stages.base import Claiming, Outcome, Stage, StageReport, TableOnly, Unit, fingerprint_of, to_rejected
+from pipeline.stages.base import (
+    Claiming,
+    Outcome,
+    Sourced,
+    Stage,
+    StageReport,
+    TableOnly,
+    Unit,
+    fingerprint_of,
+    to_rejected,
+)
 from pipeline.tables import Table
 
 logger = logging.getLogger(__name__)
@@ -40,6 +50,8 @@ LOGGED_REJECTS = 20
 
 def pending_units(stage: Stage[Any, Any], table: Table[Any]) -> tuple[int, int]:
     """Return how many units of a stage are done and how many are still to do, running nothing."""
+    if _is_up_to_date(stage, table, _sources(stage)):
+        return table.num_units, 0
     work = _Work(stage, table)
     return len(work.wanted) - work.pending, work.pending
 
@@ -57,6 +69,10 @@ def run_stage(
     """
     started = time.monotonic()
     table.sweep()
+    sources = _sources(stage)
+    if _is_up_to_date(stage, table, sources):
+        logger.info("%s: nothing has changed: done=%d", stage.name, table.num_units)
+        return _report(stage, table, started, made=0, kept=table.num_units, dropped=0)
     work = _Work(stage, table)
     logger.info("%s: to do=%d done=%d", stage.name, work.pending, len(work.wanted) - work.pending)
     # What is made again leaves first, or it would stand twice.
@@ -85,21 +101,40 @@ def run_stage(
         )
     dropped += table.drop(table.units() - work.wanted)
     stage.finish()
+    if sources is not None and not table.units_rejected_for(PASSING):
+        table.mark_complete(digest(work.fingerprint, sources))
+    return _report(stage, table, started, made=done, kept=len(work.wanted) - done, dropped=dropped)
+
+
+def _report(
+    stage: Stage[Any, R], table: Table[R], started: float, *, made: int, kept: int, dropped: int
+) -> StageReport:
     report = StageReport(
         stage=stage.name,
-        made=done,
-        kept=len(work.wanted) - done,
+        made=made,
+        kept=kept,
         dropped=dropped,
         rows=table.num_rows,
-        rejected=count_by(rejected.reason for rejected in table.rejected()),
+        rejected=count_by(table.reasons()),
         seconds=round(time.monotonic() - started, 3),
-        spent=spent,
+        spent=stage.spent() if isinstance(stage, Pays) else None,
     )
     logger.info(
         "%s: made=%d kept=%d dropped=%d rows=%d rejected=%d in %.1f s",
         stage.name, report.made, report.kept, report.dropped, report.rows, table.num_rejected, report.seconds,
     )  # fmt: skip
     return report
+
+
+def _sources(stage: Stage[Any, Any]) -> str | None:
+    return stage.sources() if isinstance(stage, Sourced) else None
+
+
+def _is_up_to_date(stage: Stage[Any, Any], table: Table[Any], sources: str | None) -> bool:
+    """Tell whether the table was completed under these sources and settings, and nothing of it is missing since."""
+    if sources is None or not table.is_complete(digest(fingerprint_of(stage), sources)):
+        return False
+    return not _damaged_units(stage, table)
 
 
 class _Work(Generic[P]):

@@ -50,6 +50,10 @@ class SynthesizeStage(TableOnly):
                     key=digest(content, task.value), record_id=readable_id(clip.clip_id, task.value), payload=request
                 )
 
+    def sources(self) -> str:
+        tables = (self._workspace.clips, self._workspace.captions)
+        return digest([table.digest() for table in tables], list(self._tasks), self._seed)
+
     def run(self, units: Iterable[Unit[SynthesisRequest]]) -> Iterator[Outcome[InstructionPair]]:
         for unit, draft in in_step(units, self._synthesizer.synthesize):
             result = draft if isinstance(draft, RecordError) else self._pair(unit, draft)

@@ -80,6 +80,9 @@ class HfCaptioner:
     def evidence_of(self, request: CaptionRequest) -> object:  # noqa: ARG002
         return None
 
+    def all_evidence(self) -> object:
+        return ()
+
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
         requests = iter(requests)
         first = next(requests, None)

@@ -56,6 +56,9 @@ class MotionCaptioner:
     def evidence_of(self, request: CaptionRequest) -> object:  # noqa: ARG002
         return None
 
+    def all_evidence(self) -> object:
+        return ()
+
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
         pending: deque[_Job] = deque()
 
