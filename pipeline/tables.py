@@ -24,8 +24,10 @@ from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipeline.errors import DataError
 from pipeline.keys import KeySet, Places, pack
@@ -140,6 +142,13 @@ class Table(Generic[R]):
     def units(self) -> KeySet:
         """Return the keys of the units of work that are done."""
         return KeySet(unit for shard in self.shards for unit in self._read("_units/", shard).column("unit").to_pylist())
+
+    def rejected_rows(self) -> pa.Table:
+        """Return the rejects of the stage as one Arrow table."""
+        parts = [self._read("_rejected/", shard, field_names(Rejected)) for shard in self.shards if shard.rejected]
+        schema = schema_of(Rejected)
+        empty = pa.schema([schema.field(name) for name in field_names(Rejected)]).empty_table()
+        return pa.concat_tables([empty, *parts])
 
     def reasons(self) -> Iterator[str]:
         """Yield the reason of each reject."""
@@ -266,37 +275,41 @@ class Table(Generic[R]):
         self._storage.write(self._folder + MANIFEST, text.encode())
 
 
-class Lookup(Generic[R]):
-    """Rows by key, read as they are asked for: some bytes a row and the shards used last stay in memory.
+class RowReader:
+    """Reads rows of a table by their number; the shards used last stay in memory.
 
     Who asks in about the order of the table reads every shard once.
     """
 
-    def __init__(self, table: Table[R], key: str) -> None:
+    def __init__(self, table: Table[Any], columns: Sequence[str]) -> None:
         self._table = table
-        self._key = key
+        self._columns = list(columns)
         self._shards = table.shards_with_rows()
-        self._starts = [0, *itertools.accumulate(shard.rows for shard in self._shards)]
-        self._names = field_names(table.record_type)
-        self.places = Places(table.values(key))
+        self._starts = np.array([0, *itertools.accumulate(shard.rows for shard in self._shards)])
         self._held: OrderedDict[int, pa.Table] = OrderedDict()
         self._held_bytes = 0
 
-    def get(self, key: str) -> R | None:
-        """Return the row, None where there is none; of several the last."""
-        return next(self.all(key), None)
+    def take(self, rows: NDArray[np.int64]) -> pa.Table:
+        """Return rows in the order of their numbers given."""
+        shards = np.searchsorted(self._starts, rows, side="right") - 1
+        order = np.argsort(shards, kind="stable")
+        numbers, firsts = np.unique(shards[order], return_index=True)
+        parts = [
+            self._shard(int(number)).take(pa.array(rows[here] - self._starts[number]))
+            for number, here in zip(numbers, np.split(order, firsts[1:]), strict=True)
+        ]
+        if not parts:
+            schema = schema_of(self._table.record_type)
+            return pa.schema([schema.field(name) for name in self._columns]).empty_table()
+        back = np.empty(len(rows), np.int64)
+        back[order] = np.arange(len(rows))
+        return pa.concat_tables(parts).take(pa.array(back))
 
-    def all(self, key: str) -> Iterator[R]:
-        """Yield all rows with a key, the last one first."""
-        for row in self.places.of(key):
-            record = self._at(row)
-            if getattr(record, self._key) == key:
-                yield record
-
-    def _at(self, row: int) -> R:
+    def at(self, row: int) -> dict[str, Any]:
+        """Return the values of one row."""
         number = bisect.bisect_right(self._starts, row) - 1
-        rows, at = self._shard(number), row - self._starts[number]
-        return self._table.record_type(**{name: rows.column(name)[at].as_py() for name in self._names})
+        rows, at = self._shard(number), int(row - self._starts[number])
+        return {name: rows.column(name)[at].as_py() for name in self._columns}
 
     def _shard(self, number: int) -> pa.Table:
         held = self._held.get(number)
@@ -304,12 +317,33 @@ class Lookup(Generic[R]):
             self._held.move_to_end(number)
             return held
         # One chunk a column: Arrow finds a value of a chunked column by search.
-        rows = self._table.read_shard(self._shards[number], self._names).combine_chunks()
+        rows = self._table.read_shard(self._shards[number], self._columns).combine_chunks()
         self._held[number] = rows
         self._held_bytes += rows.nbytes
         while self._held_bytes > _HELD_BYTES and len(self._held) > 1:
             self._held_bytes -= self._held.popitem(last=False)[1].nbytes
         return rows
+
+
+class Lookup(Generic[R]):
+    """Rows by key, read as they are asked for: sixteen bytes a row stay in memory."""
+
+    def __init__(self, table: Table[R], key: str) -> None:
+        self._record_type = table.record_type
+        self._key = key
+        self._rows = RowReader(table, field_names(table.record_type))
+        self.places = Places(table.values(key))
+
+    def get(self, key: str) -> R | None:
+        """Return the row, None where there is none; of several the last."""
+        return next(self.all(key), None)
+
+    def all(self, key: str) -> Iterator[R]:
+        """Yield all rows with a key, the last one first."""
+        for place in self.places.of(key):
+            record = self._record_type(**self._rows.at(place))
+            if getattr(record, self._key) == key:
+                yield record
 
 
 def _without(table: pa.Table, keys: KeySet) -> pa.Table:

@@ -57,7 +57,7 @@ class Evident(Protocol):
     """A captioner that can tell at once whether what it says of any clip has changed."""
 
     def all_evidence(self) -> object:
-        """Return what `evidence_of` follows from beside video and clip, as JSON-able values; None if that is unknown."""
+        """Return what `evidence_of` follows from beside video and clip, as JSON-able values, None if unknown."""
         ...
 
 

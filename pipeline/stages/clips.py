@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import ClipsConfig, VideoConfig
 from pipeline.errors import RecordError
-from pipeline.records import EventClip, Glance, Reason, Scores, Video, digest, told_spans
+from pipeline.records import EventClip, Reason, Scores, Video, digest, told_spans
 from pipeline.schema import content_key
 from pipeline.stages.array_files import ArrayFiles
 from pipeline.stages.base import Outcome, Unit, in_step
@@ -117,12 +117,11 @@ class ClipsStage:
         self._files.sweep(map(self._workspace.clip_file, clip_ids) if self._config.files == "encode" else ())
 
     def _video_glances(self) -> Iterator[VideoGlances]:
-        glances: dict[str, list[Glance]] = {}
-        for glance in self._workspace.glances.records():
-            glances.setdefault(glance.video_id, []).append(glance)
+        glances = self._workspace.glances.lookup("video_id")
         scores = self._scores()
         for video in self._workspace.videos.records():
-            found = sorted(glances.get(video.video_id, ()), key=lambda glance: (glance.time_s, glance.category))
+            clicks = reversed(list(glances.all(video.video_id)))
+            found = sorted(clicks, key=lambda glance: (glance.time_s, glance.category))
             yield VideoGlances(video=video, glances=tuple(found), scores=scores.get(video.video_id))
 
     def _scores(self) -> dict[str, Scores]:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import ExportConfig
@@ -26,7 +27,7 @@ from pipeline.dataset.statistics import DatasetStatistics
 from pipeline.dataset.writer import ShardWriter, WrittenShard
 from pipeline.errors import ConfigError, DataError, SetupError
 from pipeline.records import CONFLICTS, Rejected, digest
-from pipeline.schema import content_key, to_arrow
+from pipeline.schema import content_key, from_arrow
 from pipeline.stages.base import StageReport
 from pipeline.storage import describe_os_error, swap_in
 from pipeline.tables import Table
@@ -96,13 +97,10 @@ def _export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles,
     statistics = DatasetStatistics()
     shards = _write_shards(folder, rows, statistics, config, on_progress)
     # Stage by stage, as the tables are; within a stage in an order of their own.
-    rejected = [
-        reject
-        for table in _tables(workspace)
-        for reject in sorted(table.rejected(), key=lambda reject: (reject.record_id, reject.reason, reject.detail))
-    ]
-    _write_rejected(folder / layout.REJECTED, rejected)
-    stats = statistics.summary(rows.clips_in_use(), rejected)
+    order = [(name, "ascending") for name in ("record_id", "reason", "detail")]
+    rejected = pa.concat_tables([table.rejected_rows().sort_by(order) for table in _tables(workspace)])
+    pq.write_table(rejected.combine_chunks(), folder / layout.REJECTED, compression="zstd")
+    stats = statistics.summary(rows.clips_in_use(), from_arrow(Rejected, rejected.to_batches()))
     stats["files"] = {f"data/{shard.name}": shard.rows for shard in shards}
     stats["warnings"] = sorted({row.note for row in decided.values() if row.note is not None})
     (folder / layout.STATS).write_text(json.dumps(stats, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -160,11 +158,6 @@ def _tables(workspace: Workspace) -> tuple[Any, ...]:
         workspace.videos, workspace.glances, workspace.clips,
         workspace.captions, workspace.pairs, workspace.verdicts,
     )  # fmt: skip
-
-
-def _write_rejected(path: Path, rejected: list[Rejected]) -> None:
-    table = to_arrow(Rejected, [("", reject) for reject in rejected], "")
-    pq.write_table(table.drop_columns(["unit", "fingerprint"]), path, compression="zstd")
 
 
 def _file_sizes(folder: Path) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from pipeline.quality.answer_hashes import hash_answers, shingles_of
 from pipeline.quality.support import support_of
 from pipeline.records import NORMAL, Caption, EventClip, InstructionPair, Reason, Record, Task
 from pipeline.stages import filter as filter_stage
+from pipeline.stages import pair_answers
 from pipeline.stages.filter import Candidate, FilterStage, judge
 from pipeline.stages.run import run_stage
 from pipeline.tables import Table
@@ -271,7 +273,33 @@ def test_the_stage_counts_copies_over_all_videos(workspace: Workspace, monkeypat
         # the same answers are not looked over again
         patch.setattr(filter_stage, "find_crowded", None)
         report = run_stage(FilterStage(workspace, FilterConfig(max_copies=2)), workspace.verdicts)
+        workspace.storage.remove("tables/filter/_complete.json")
+        report = run_stage(FilterStage(workspace, FilterConfig(max_copies=2)), workspace.verdicts)
     assert report.made == 0
+
+
+def test_answers_are_hashed_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill_with_copies(workspace, dict.fromkeys(range(3), ""))
+    hashed: list[int] = []
+    hash_them = pair_answers.hash_answers
+    monkeypatch.setattr(
+        pair_answers, "hash_answers", lambda tasks, *rest: hashed.append(len(tasks)) or hash_them(tasks, *rest)
+    )
+    run_stage(FilterStage(workspace, FilterConfig(max_copies=3)), workspace.verdicts)
+    assert hashed == [3]
+    same = next(iter(workspace.pairs.records())).answer
+    added = dataclasses.replace(pair(0, same), pair_id="p0000a")
+    workspace.pairs.commit(["u9"], [("u9", added)], [], "f")
+    run_stage(FilterStage(workspace, FilterConfig(max_copies=3)), workspace.verdicts)
+    assert hashed == [3, 1]
+    # of one video it repeats the other answer to the same clip, in whichever shard that stands
+    assert [row.record_id for row in workspace.verdicts.rejected()] == ["p0000a"]
+    before = workspace.storage.list("tables/filter/_hashes")
+    workspace.pairs.drop(["u9"])
+    run_stage(FilterStage(workspace, FilterConfig(max_copies=3)), workspace.verdicts)
+    assert len(before) == 2
+    assert workspace.storage.list("tables/filter/_hashes") == before[:1]
+    assert hashed == [3, 1]
 
 
 def test_the_stage_counts_only_what_keeps_the_rules(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
