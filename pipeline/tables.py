@@ -166,6 +166,10 @@ class Table(Generic[R]):
             if row["reason"] in reasons
         }
 
+    def publish(self, *folders: str) -> None:
+        """Publish files that rows refer to; see `Storage.publish`."""
+        self._storage.publish(*folders)
+
     def commit(
         self,
         units: Sequence[str],

@@ -158,7 +158,7 @@ def _pictures(workspace: Workspace, examples: Sequence[Example]) -> Iterator[Thu
     jobs = []
     for example in examples:
         if example.has_own_file:
-            path = workspace.storage.local_path("clips") / Path(example.path).name
+            path = workspace.storage.local_path(f"clips/{Path(example.path).name}")
             shift_s = example.start_s
         else:
             path, shift_s = workspace.dataset_folder / example.path, 0.0

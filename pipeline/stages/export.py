@@ -49,7 +49,7 @@ def pending_export(workspace: Workspace, config: ExportConfig, clips_files: Clip
     stamp = workspace.read_json(STAMP)
     if not isinstance(stamp, dict) or stamp.get("identity") != _identity(workspace, config, clips_files):
         return True
-    present = _file_sizes(workspace.dataset_folder)
+    present = workspace.storage.sizes("dataset")
     return any(present.get(name) != size for name, size in stamp["files"].items())
 
 
@@ -68,7 +68,9 @@ def export_dataset(
         raise ConfigError("export.embed_videos=true needs clip files: set clips.files=encode")
     _repair(workspace)
     made = pending_export(workspace, config, clips_files)
-    if made:
+    if not made:
+        workspace.storage.fetch_folder("dataset")
+    else:
         try:
             _export(workspace, config, clips_files, on_progress)
         except OSError as fault:
@@ -107,7 +109,8 @@ def _export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles,
     write_card(folder, stats, shards, config, title=config.name or workspace.name, clips_files=clips_files)
     swap_in(folder, workspace.dataset_folder, workspace.storage.local_path(_OLD))
     splits = {split: counts["rows"] for split, counts in stats["splits"].items()}
-    files = _file_sizes(workspace.dataset_folder)
+    workspace.storage.replace_folder("dataset")
+    files = workspace.storage.sizes("dataset")
     workspace.write_json(STAMP, {"identity": identity, "splits": splits, "files": files})
 
 
@@ -158,12 +161,6 @@ def _tables(workspace: Workspace) -> tuple[Any, ...]:
         workspace.videos, workspace.glances, workspace.clips,
         workspace.captions, workspace.pairs, workspace.verdicts,
     )  # fmt: skip
-
-
-def _file_sizes(folder: Path) -> dict[str, int]:
-    return {
-        path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
-    }
 
 
 def _explain_empty(workspace: Workspace) -> str:

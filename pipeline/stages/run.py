@@ -44,6 +44,8 @@ COMMIT_EVERY_S = 30.0
 # Faults of the moment, not of the data: the next run tries these units again, as make does.
 PASSING = frozenset({Reason.TIMED_OUT, Reason.OUT_OF_MEMORY, Reason.CRASHED, Reason.REQUEST_FAILED})
 
+_FILES_OF_ROWS = ("clips", "features", "scores")
+
 # Rejects named one by one in the log of a stage; all of them stand beside its table.
 LOGGED_REJECTS = 20
 
@@ -200,6 +202,8 @@ class _ShardInProgress(Generic[R]):
 
     def commit(self) -> None:
         if self._units:
+            # What rows refer to is there before they are.
+            self._table.publish(*_FILES_OF_ROWS)
             self._table.commit(self._units, self._rows, self._rejected, self._fingerprint)
         self._clear()
 
