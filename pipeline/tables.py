@@ -295,6 +295,9 @@ class RowReader:
 
     def take(self, rows: NDArray[np.int64]) -> pa.Table:
         """Return rows in the order of their numbers given."""
+        if not len(rows):
+            schema = schema_of(self._table.record_type)
+            return pa.schema([schema.field(name) for name in self._columns]).empty_table()
         shards = np.searchsorted(self._starts, rows, side="right") - 1
         order = np.argsort(shards, kind="stable")
         numbers, firsts = np.unique(shards[order], return_index=True)
@@ -302,9 +305,6 @@ class RowReader:
             self._shard(int(number)).take(pa.array(rows[here] - self._starts[number]))
             for number, here in zip(numbers, np.split(order, firsts[1:]), strict=True)
         ]
-        if not parts:
-            schema = schema_of(self._table.record_type)
-            return pa.schema([schema.field(name) for name in self._columns]).empty_table()
         back = np.empty(len(rows), np.int64)
         back[order] = np.arange(len(rows))
         return pa.concat_tables(parts).take(pa.array(back))

@@ -47,7 +47,12 @@ _REASONS_NAMED = 3
 def pending_export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles) -> bool:
     """Tell whether an export would write anything: an input or setting has changed, or a file is gone or cut short."""
     stamp = workspace.read_json(STAMP)
-    if not isinstance(stamp, dict) or stamp.get("identity") != _identity(workspace, config, clips_files):
+    if not isinstance(stamp, dict):
+        return True
+    if stamp.get("made_from") != _made_from(workspace, config, clips_files) and (
+        # Tables that were written anew may say the same.
+        stamp.get("identity") != _identity(workspace, config, clips_files)
+    ):
         return True
     present = workspace.storage.sizes("dataset")
     return any(present.get(name) != size for name, size in stamp["files"].items())
@@ -89,7 +94,7 @@ def export_dataset(
 
 
 def _export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles, on_progress: Progress | None) -> None:
-    identity = _identity(workspace, config, clips_files)
+    identity, made_from = (of(workspace, config, clips_files) for of in (_identity, _made_from))
     decided = workspace.decided_splits()
     rows = DatasetRows(workspace, {video_id: row.split for video_id, row in decided.items()}, clips_files)
     if not rows.num_rows:
@@ -111,7 +116,7 @@ def _export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles,
     splits = {split: counts["rows"] for split, counts in stats["splits"].items()}
     workspace.storage.replace_folder("dataset")
     files = workspace.storage.sizes("dataset")
-    workspace.write_json(STAMP, {"identity": identity, "splits": splits, "files": files})
+    workspace.write_json(STAMP, {"identity": identity, "made_from": made_from, "splits": splits, "files": files})
 
 
 def _write_shards(
@@ -150,6 +155,12 @@ def _identity(workspace: Workspace, config: ExportConfig, clips_files: ClipsFile
     return digest(
         "export", CODE_VERSION, content, tables, config.identity(), config.name or workspace.name, clips_files
     )
+
+
+def _made_from(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles) -> str:
+    """Hash what decides the dataset without reading a row."""
+    tables = [(table.name, table.digest()) for table in (*_tables(workspace), workspace.splits)]
+    return digest("export", CODE_VERSION, tables, config.identity(), config.name or workspace.name, clips_files)
 
 
 def _content(table: Table[Any]) -> str:
