@@ -50,18 +50,36 @@ class PairAnswers:
         self.videos = functools.cache(videos)
         self.keeps_rules = keeps_rules
         self._tag = digest(CODE_VERSION, len(band_names(near_duplicate)), near_duplicate)[:8]
-        self._new: dict[str, pa.Table] = {}
+        self._hashes: pa.Table | None = None
+        self._new: dict[str, slice] = {}
 
     def hashes(self) -> pa.Table:
         """Return the hashes of all answers, those of new shards made now."""
-        parts = [self._hashes_of(shard) for shard in self._pairs.shards_with_rows()]
-        return pa.concat_tables(parts).combine_chunks() if parts else hash_answers([], [], [], self._near_duplicate)
+        names = hash_answers([], [], [], self._near_duplicate).column_names
+        columns = {name: np.empty(self._pairs.num_rows, np.uint64) for name in names}
+        begin = 0
+        for shard in self._pairs.shards_with_rows():
+            here = slice(begin, begin + shard.rows)
+            begin = here.stop
+            stored = self._storage.read(f"{_FOLDER}/{self._file(shard)}")
+            if stored is None:
+                rows = self._pairs.read_shard(shard, ["task", "question", "answer"])
+                hashes = hash_answers(*(column.to_pylist() for column in rows.columns), self._near_duplicate)
+                self._new[self._file(shard)] = here
+            else:
+                hashes = pq.read_table(pa.BufferReader(stored), use_threads=False)
+            for name in names:
+                columns[name][here] = hashes.column(name).to_numpy()
+        self._hashes = pa.table(columns)
+        return self._hashes
 
     def store_hashes(self) -> None:
         """Keep what was hashed for the next run, and remove what belongs to shards that are gone."""
-        for name, hashes in self._new.items():
+        for name, here in self._new.items():
+            hashes = self._hashes.slice(here.start, here.stop - here.start)
             self._storage.write(f"{_FOLDER}/{name}", to_parquet(hashes))
         self._new.clear()
+        self._hashes = None
         wanted = {self._file(shard) for shard in self._pairs.shards}
         for name in self._storage.list(_FOLDER):
             if name not in wanted:
@@ -88,15 +106,6 @@ class PairAnswers:
                 here = numbers[first:last]
                 rows = self._pairs.read_shard(shard).take(pa.array(here - start))
                 yield from zip(here.tolist(), from_arrow(InstructionPair, rows.to_batches()), strict=True)
-
-    def _hashes_of(self, shard: Shard) -> pa.Table:
-        stored = self._storage.read(f"{_FOLDER}/{self._file(shard)}")
-        if stored is not None:
-            return pq.read_table(pa.BufferReader(stored), use_threads=False)
-        rows = self._pairs.read_shard(shard, ["task", "question", "answer"])
-        made = hash_answers(*(column.to_pylist() for column in rows.columns), self._near_duplicate)
-        self._new[self._file(shard)] = made
-        return made
 
     def _file(self, shard: Shard) -> str:
         return f"{shard.name}-{self._tag}.parquet"
