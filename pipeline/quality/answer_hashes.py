@@ -33,6 +33,11 @@ def band_names(near_duplicate: float) -> tuple[str, ...]:
     return tuple(f"band{number}" for number in range(_banding(near_duplicate)[0]))
 
 
+def column_names(near_duplicate: float) -> tuple[str, ...]:
+    """Return the names of all columns of hashes."""
+    return ("task", *WORDINGS, *band_names(near_duplicate))
+
+
 def hash_answers(
     tasks: Sequence[str], questions: Sequence[str], answers: Sequence[str], near_duplicate: float
 ) -> pa.Table:

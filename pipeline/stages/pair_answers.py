@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.quality.answer_hashes import CODE_VERSION, band_names, hash_answers
+from pipeline.quality.answer_hashes import CODE_VERSION, band_names, column_names, hash_answers
 from pipeline.records import InstructionPair, digest
 from pipeline.schema import from_arrow
 from pipeline.tables import Shard, Table, to_parquet
@@ -55,7 +55,7 @@ class PairAnswers:
 
     def hashes(self) -> pa.Table:
         """Return the hashes of all answers, those of new shards made now."""
-        names = hash_answers([], [], [], self._near_duplicate).column_names
+        names = column_names(self._near_duplicate)
         columns = {name: np.empty(self._pairs.num_rows, np.uint64) for name in names}
         begin = 0
         for shard in self._pairs.shards_with_rows():
