@@ -74,6 +74,7 @@ def run_stage(
     sources = _sources(stage)
     if _is_up_to_date(stage, table, sources):
         logger.info("%s: nothing has changed: done=%d", stage.name, table.num_units)
+        stage.finish()
         return _report(stage, table, started, made=0, kept=table.num_units, dropped=0)
     work = _Work(stage, table)
     logger.info("%s: to do=%d done=%d", stage.name, work.pending, len(work.wanted) - work.pending)
