@@ -101,7 +101,7 @@ class GlancesStage(TableOnly):
 
     def sources(self) -> str | None:
         files = hash_files(self._files)
-        return files and digest(files, self._workspace.videos.digest())
+        return files and digest(files, self._workspace.videos.digest(), self._config.model_dump(mode="json"))
 
     def _viewers(self, index: VideoIndex) -> dict[str, set[str]]:
         """Return who has judged each video, whether with clicks or without."""

@@ -78,7 +78,8 @@ class ClipsStage:
 
     def sources(self) -> str:
         tables = (self._workspace.videos, self._workspace.glances, self._workspace.scores)
-        return digest([table.digest() for table in tables])
+        # Some settings leave clips as they are and change which segments are wanted.
+        return digest([table.digest() for table in tables], self._config.model_dump(mode="json"))
 
     def run(self, units: Iterable[Unit[VideoGlances]]) -> Iterator[Outcome[EventClip]]:
         from pipeline.video.pool import VideoPool
