@@ -19,7 +19,7 @@ from pipeline.errors import DataError, RecordError
 from pipeline.records import Glance, Reason, Video, digest
 from pipeline.schema import content_key
 from pipeline.sources.catalogue import Catalogue, OfficialVideo, examples
-from pipeline.stages.base import Outcome, TableOnly, Unit
+from pipeline.stages.base import Outcome, TableOnly, Unit, hash_files
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -117,6 +117,13 @@ class GlancesStage(TableOnly):
                 record_id=video_id,
                 payload=VideoClicks(video=videos[video_id], clicks=tuple(found), viewers=tuple(seen_by)),
             )
+
+    def sources(self) -> str | None:
+        if self._catalogue:
+            # Its lists decide as well which clicks are used.
+            return None
+        files = hash_files(self._files)
+        return files and digest(files, self._workspace.videos.digest(), self._config.model_dump(mode="json"))
 
     def _viewers(self, index: VideoIndex) -> dict[str, set[str]]:
         """Return who has judged each video, whether with clicks or without."""
