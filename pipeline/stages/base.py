@@ -83,6 +83,8 @@ class Travelling(Generic[P, R]):
     depend on which others are worked on with it.
     """
 
+    name: str
+
     def needs(self) -> Needs | None:
         """Return what one worker takes up; None where this stage stays with the process that drives the run."""
         return Needs()
