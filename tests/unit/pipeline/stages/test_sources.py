@@ -33,12 +33,14 @@ def level_caption(clip_id: str = "event") -> Caption:
     return Caption(clip_id=clip_id, text="Two people fight.", captioner="motion", prompt_hash=None)
 
 
+def template() -> TemplateSynthesizer:
+    return TemplateSynthesizer(SynthesizeConfig())
+
+
 STAGES: dict[str, Callable[[Workspace], Any]] = {
     "clips": lambda space: ClipsStage(space, ClipsConfig(), VideoConfig()),
     "levels": lambda space: LevelsStage(space, 5.0),
-    "synthesize": lambda space: SynthesizeStage(
-        space, TemplateSynthesizer(SynthesizeConfig()), [Task.DESCRIPTION], 1, levels=LEVELS
-    ),
+    "synthesize": lambda space: SynthesizeStage(space, template(), [Task.DESCRIPTION], 1, levels=LEVELS),
     "filter": lambda space: FilterStage(space, FilterConfig()),
     "caption": lambda space: CaptionStage(space, told("a")),
 }
@@ -68,7 +70,7 @@ def test_a_table_that_a_stage_reads_is_among_its_sources(fill: Any, stage: str, 
 
 def test_settings_that_decide_units_are_among_the_sources(fill: Any) -> None:
     space = fill()
-    synthesizer, tasks = TemplateSynthesizer(SynthesizeConfig()), [Task.DESCRIPTION]
+    synthesizer, tasks = template(), [Task.DESCRIPTION]
     people = (None, told("a"), told("b"))
     assert len({LevelsStage(space, gap_s, human).sources() for gap_s in (1, 2) for human in people}) == 6
     chosen = [(levels, gap_s) for levels in (LEVELS, (Level.CLIP,)) for gap_s in (1, 2)]
