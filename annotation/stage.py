@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -104,8 +105,7 @@ class GlancesStage(TableOnly):
                 item = replace(item, video=video.video_id, paths=())  # noqa: PLW2901
             videos[video.video_id] = video
             clicks.setdefault(video.video_id, []).append(item)
-        for place, fault in unused.faults():
-            yield _bad(place, fault)
+        yield from itertools.starmap(_bad, unused.faults())
         for video_id, found in clicks.items():
             # A category that no taxonomy knows is known once a video bears it as its label.
             borne = sorted({item.category for item in found if item.category} & index.labels)

@@ -64,7 +64,8 @@ class PairAnswers:
             stored = self._storage.read(f"{_FOLDER}/{self._file(shard)}")
             if stored is None:
                 rows = self._pairs.read_shard(shard, ["task", "question", "answer"])
-                hashes = hash_answers(*(column.to_pylist() for column in rows.columns), self._near_duplicate)
+                tasks, questions, answers = (column.to_pylist() for column in rows.columns)
+                hashes = hash_answers(tasks, questions, answers, self._near_duplicate)
                 self._new[self._file(shard)] = here
             else:
                 hashes = pq.read_table(pa.BufferReader(stored), use_threads=False)
@@ -75,9 +76,10 @@ class PairAnswers:
 
     def store_hashes(self) -> None:
         """Keep what was hashed for the next run, and remove what belongs to shards that are gone."""
-        for name, here in self._new.items():
-            hashes = self._hashes.slice(here.start, here.stop - here.start)
-            self._storage.write(f"{_FOLDER}/{name}", to_parquet(hashes))
+        if self._hashes is not None:
+            for name, here in self._new.items():
+                hashes = self._hashes.slice(here.start, here.stop - here.start)
+                self._storage.write(f"{_FOLDER}/{name}", to_parquet(hashes))
         self._new.clear()
         self._hashes = None
         wanted = {self._file(shard) for shard in self._pairs.shards}
