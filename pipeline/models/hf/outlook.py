@@ -116,7 +116,7 @@ def training_gib(shape: ModelShape, config: LoraConfig, tokens: int, bytes_per_v
     layer in full; and the logits of the answers in float32, with their gradient.
     """
     quantized = config.quantize == "4bit"
-    frozen = (shape.parameters - shape.language_linear) * bytes_per_value
+    frozen: float = (shape.parameters - shape.language_linear) * bytes_per_value
     frozen += shape.language_linear * (0.56 if quantized else bytes_per_value)
     updates = 16 * config.rank * shape.linear_widths
     # Inputs of norms, attention and its output, of the MLP three times its inner width; updates keep inputs as well.
