@@ -472,6 +472,8 @@ def _write_dataset(folder: Path, out: Path, cut: Mapping[str, str], faults: Sequ
         used = used.group_by(used.column_names).aggregate([])
         stats = statistics.summary(used, rejected)
         stats["warnings"] = (layout.read_stats(folder) or {}).get("warnings", [])
+        # The comparison was of the build; of what is attached here there is none.
+        stats["published"] = None
         title = publication.title_and_license(folder)
         publication.write_figures_of(new, stats, shards, *title, clips_files="encode")
         swap_in(new, target, out / f"{TEMPORARY}dataset.old")
