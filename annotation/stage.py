@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from pipeline.errors import DataError, RecordError
 from pipeline.records import Glance, Reason, Video, digest
 from pipeline.schema import content_key
 from pipeline.sources.catalogue import Catalogue, OfficialVideo, examples
-from pipeline.stages.base import Outcome, TableOnly, Unit
+from pipeline.stages.base import Outcome, TableOnly, Unit, hash_files
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -104,8 +105,7 @@ class GlancesStage(TableOnly):
                 item = replace(item, video=video.video_id, paths=())  # noqa: PLW2901
             videos[video.video_id] = video
             clicks.setdefault(video.video_id, []).append(item)
-        for place, remark in unused.faults():
-            yield _bad(place, remark)
+        yield from itertools.starmap(_bad, unused.faults())
         for video_id, found in clicks.items():
             # A category that no taxonomy knows is known once a video bears it as its label.
             borne = sorted({item.category for item in found if item.category} & index.labels)
@@ -117,6 +117,13 @@ class GlancesStage(TableOnly):
                 record_id=video_id,
                 payload=VideoClicks(video=videos[video_id], clicks=tuple(found), viewers=tuple(seen_by)),
             )
+
+    def sources(self) -> str | None:
+        if self._catalogue:
+            # Its lists decide as well which clicks are used.
+            return None
+        files = hash_files(self._files)
+        return files and digest(files, self._workspace.videos.digest(), self._config.model_dump(mode="json"))
 
     def _viewers(self, index: VideoIndex) -> dict[str, set[str]]:
         """Return who has judged each video, whether with clicks or without."""

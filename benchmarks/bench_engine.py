@@ -79,6 +79,10 @@ class Sentence:
     def evidence_of(self, request: object) -> None:
         """Return nothing: every sentence follows from the clip's id."""
 
+    def all_evidence(self) -> object:
+        """Return nothing that could change."""
+        return ()
+
     def caption(self, requests: Iterable[object]) -> Iterator[object]:
         """Yield a sentence a clip."""
         from pipeline.records import Caption

@@ -397,8 +397,8 @@ def status(workspace: Workspace, config: BuildConfig) -> list[StageStatus]:
         table = step.table(workspace)
         to_do = pending_units(step.make_stage(workspace, config), table)[1] if upstream_done else None
         upstream_done = upstream_done and to_do == 0
-        reasons = [rejected.reason for rejected in table.rejected()]
-        found.append(StageStatus(stage=step.name, rows=table.num_rows, rejected=count_by(reasons), to_do=to_do))
+        reasons = count_by(table.reasons())
+        found.append(StageStatus(stage=step.name, rows=table.num_rows, rejected=reasons, to_do=to_do))
     to_do = int(pending_export(workspace, config.export, config.clips.files)) if upstream_done else None
     found.append(StageStatus(stage=EXPORT, rows=workspace.verdicts.num_rows, rejected={}, to_do=to_do))
     return found

@@ -1,15 +1,25 @@
-"""Files of a workspace through fsspec, so that a folder and an object store look alike."""
+"""Files of a workspace through fsspec, so that a folder and an object store look alike.
+
+What tools can only write to a disk, clips and arrays and the dataset, passes through a folder of this machine, the
+mirror of a remote storage: it is written there and then published, before any row refers to it. Who and where the
+object store is, its own client reads from the environment (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL and so on).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
+import hashlib
+import io
+import itertools
 import os
 import posixpath
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
@@ -20,17 +30,23 @@ TEMPORARY = "_tmp-"
 """Prefix of files that are still being written; what a killed run leaves behind bears it."""
 
 
+MIRRORS = "HOLMES_MIRRORS"
+"""Environment variable: the folder of the mirrors of remote storages, by default ~/.cache/holmes/mirrors."""
+
+
 class Storage:
     """A folder, local or remote, whose files appear whole or not at all.
 
     Raises:
-        SetupError: if the URL's file system is not installed or the folder cannot be made.
+        SetupError: if the URL's file system is not installed, cannot be reached, or the folder cannot be made.
     """
 
     def __init__(self, url: str) -> None:
         self.root: str
+        # Another process may have written what a listing of earlier does not show.
+        options = {"use_listings_cache": False} if "://" in url else {}
         try:
-            self._fs, self.root = fsspec.core.url_to_fs(url)
+            self._fs, self.root = fsspec.core.url_to_fs(url, **options)
         except (ImportError, ValueError) as fault:
             raise SetupError(f"{url}: {fault}") from None
         self.url = url
@@ -39,20 +55,81 @@ class Storage:
             self._fs.makedirs(self.root, exist_ok=True)
         except OSError as fault:
             raise SetupError(f"{url}: the folder cannot be made: {fault.strerror or fault}") from None
+        except _client_faults() as fault:
+            raise SetupError(f"{url}: {fault}") from None
 
     def path(self, name: str) -> str:
         """Return the full path of `name`, on the storage's own file system."""
         return posixpath.join(self.root, name) if name else self.root
 
     def local_path(self, name: str) -> Path:
-        """Return `name` as a local path.
+        """Return `name` as a local path; of a remote storage one in its mirror, a file fetched if it is not there."""
+        if self.is_local:
+            return Path(self.path(name))
+        mirrored = self._mirror / name
+        if posixpath.splitext(name)[1] and not mirrored.exists():
+            self._fetch(name, mirrored)
+        return mirrored
 
-        Raises:
-            SetupError: if the storage is remote.
-        """
+    @functools.cached_property
+    def _mirror(self) -> Path:
+        parent = Path(os.environ.get(MIRRORS) or Path.home() / ".cache" / "holmes" / "mirrors")
+        place = parent / hashlib.blake2b(self.url.encode(), digest_size=8).hexdigest()
+        place.mkdir(parents=True, exist_ok=True)
+        return place
+
+    @functools.cached_property
+    def _published(self) -> dict[str, tuple[int, int]]:
+        return _published_from(self._mirror)
+
+    def _fetch(self, name: str, target: Path) -> None:
+        """Copy a file into the mirror, whole or not at all; nothing where there is none."""
+        data = self.read(name)
+        if data is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(target, data)
+            self._published[name] = _version(target)
+
+    def forget(self, *folders: str) -> None:
+        """Empty some folders of the mirror, since others write their files now; nothing where the storage is local."""
         if not self.is_local:
-            raise SetupError(f"{self.url}: {name} needs a local workspace")
-        return Path(self.path(name))
+            for folder in folders:
+                shutil.rmtree(self._mirror / folder, ignore_errors=True)
+
+    def publish(self, *folders: str) -> None:
+        """Upload what was written to some folders of the mirror since; nothing where the storage is local."""
+        if self.is_local:
+            return
+        for path in itertools.chain.from_iterable((self._mirror / folder).rglob("*") for folder in folders):
+            if path.is_file() and not path.name.startswith(TEMPORARY):
+                name, version = path.relative_to(self._mirror).as_posix(), _version(path)
+                if self._published.get(name) != version:
+                    self._fs.put_file(str(path), self.path(name))
+                    self._published[name] = version
+
+    def replace_folder(self, folder: str) -> None:
+        """Make a folder of the storage equal to its mirror: new files first, then those that are gone leave."""
+        if self.is_local:
+            return
+        self.publish(folder)
+        for name in self.sizes(folder):
+            if not (self._mirror / folder / name).exists():
+                self.remove(f"{folder}/{name}")
+
+    def fetch_folder(self, folder: str) -> None:
+        """Make the mirror of a folder whole; nothing where the storage is local."""
+        if not self.is_local:
+            for name in self.sizes(folder):
+                self.local_path(f"{folder}/{name}")
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the size in bytes of every file under a folder, by its path below that folder."""
+        root = self.path(folder)
+        try:
+            found = self._fs.find(root, detail=True)
+        except FileNotFoundError:
+            return {}
+        return {posixpath.relpath(path, root): entry["size"] for path, entry in sorted(found.items())}
 
     def exists(self, name: str) -> bool:
         """Tell whether `name` is there."""
@@ -61,16 +138,18 @@ class Storage:
     def list(self, folder: str) -> list[str]:
         """Return the base names of the files in `folder`, sorted; empty where there is no such folder."""
         path = self.path(folder)
-        if not self._fs.isdir(path):
+        try:
+            entries = self._fs.ls(path, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        self._fs.invalidate_cache(path)
-        return sorted(
-            posixpath.basename(entry["name"]) for entry in self._fs.ls(path, detail=True) if entry["type"] == "file"
-        )
+        return sorted(posixpath.basename(entry["name"]) for entry in entries if entry["type"] == "file")
 
-    def open(self, name: str) -> Any:
+    def open(self, name: str) -> BinaryIO:
         """Open `name` for reading bytes."""
-        return self._fs.open(self.path(name), "rb")
+        if self.is_local:
+            return cast(BinaryIO, self._fs.open(self.path(name), "rb"))
+        # One request instead of one for the size and one for each part of a small file.
+        return io.BytesIO(self._fs.cat_file(self.path(name)))
 
     def read(self, name: str) -> bytes | None:
         """Return the bytes of `name`, None where it is not there."""
@@ -87,20 +166,43 @@ class Storage:
         """
         path = self.path(name)
         try:
-            self._fs.makedirs(posixpath.dirname(path), exist_ok=True)
             if self.is_local:
+                self._fs.makedirs(posixpath.dirname(path), exist_ok=True)
                 write_atomically(Path(path), data)
             else:
-                # Object stores put an object whole or not at all.
+                # Object stores put an object whole or not at all, and know no folders.
                 self._fs.pipe_file(path, data)
+                (self._mirror / name).unlink(missing_ok=True)
         except OSError as fault:
             raise SetupError(f"{path}: {describe_os_error(fault)}") from None
 
     def remove(self, name: str) -> None:
         """Remove `name` if it is there."""
-        path = self.path(name)
-        if self._fs.exists(path):
-            self._fs.rm(path)
+        with contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(self.path(name))
+        if not self.is_local:
+            (self._mirror / name).unlink(missing_ok=True)
+            self._published.pop(name, None)
+
+
+@functools.cache
+def _published_from(mirror: Path) -> dict[str, tuple[int, int]]:  # noqa: ARG001 - one for each mirror
+    """Return what this process knows of the versions of a mirror's files that the storage holds, to be added to."""
+    return {}
+
+
+def _version(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _client_faults() -> tuple[type[Exception], ...]:
+    """Return what the client of S3 raises beside `OSError`, such as missing credentials."""
+    try:
+        from botocore.exceptions import BotoCoreError
+    except ImportError:
+        return ()
+    return (BotoCoreError,)
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:

@@ -14,18 +14,23 @@ when the table is next opened for writing. Names that start with an underscore a
 
 from __future__ import annotations
 
+import bisect
 import io
+import itertools
 import json
+from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipeline.errors import DataError
+from pipeline.keys import KeySet, Places, pack
 from pipeline.records import Record, Rejected, digest
 from pipeline.schema import field_names, from_arrow, schema_of, to_arrow, with_new_columns
 from pipeline.storage import TEMPORARY, Storage
@@ -33,8 +38,11 @@ from pipeline.storage import TEMPORARY, Storage
 R = TypeVar("R", bound=Record)
 
 MANIFEST = "_manifest.json"
+_COMPLETE = "_complete.json"
 _UNIT_SCHEMA = pa.schema([pa.field("unit", pa.string(), nullable=False)])
 _PARTS = ("", "_rejected/", "_units/")
+_HELD_BYTES = 64 * 2**20
+"""Shards that a lookup keeps in memory for the next row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +71,9 @@ class Table(Generic[R]):
         self._storage = storage
         self._folder = f"tables/{name}/"
         self.shards: list[Shard] = self._read_manifest()
+        self._next_number = 1 + max((int(shard.name.split("-")[1]) for shard in self.shards), default=-1)
+        # What a manifest says of a shard never changes, and a table may have ten thousand of them.
+        self._written: dict[str, str] = {}
 
     @property
     def num_rows(self) -> int:
@@ -96,18 +107,37 @@ class Table(Generic[R]):
         timed = [(shard.units, shard.seconds) for shard in self.shards if shard.seconds is not None]
         return sum(units for units, _ in timed), sum(seconds for _, seconds in timed)
 
+    def is_complete(self, mark: str) -> bool:
+        """Tell whether the table was marked so and has not changed since."""
+        return self._storage.read(self._folder + _COMPLETE) == json.dumps(digest(mark, self.digest())).encode()
+
+    def mark_complete(self, mark: str) -> None:
+        """Note under what the table was completed."""
+        self._storage.write(self._folder + _COMPLETE, json.dumps(digest(mark, self.digest())).encode())
+
     def digest(self) -> str:
         """Hash the content of the table: shard names carry the hash of their bytes."""
         return digest([shard.name for shard in self.shards])
 
+    def shards_with_rows(self) -> list[Shard]:
+        """Return the shards that hold rows, in order."""
+        return [shard for shard in self.shards if shard.rows]
+
+    def read_shard(self, shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of one shard, provenance included."""
+        wanted = list(columns) if columns is not None else schema_of(self.record_type).names
+        # A stage whose rows a new column changes makes them anew.
+        return with_new_columns(self.record_type, self._read("", shard, columns), wanted).select(wanted)
+
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the rows shard by shard, provenance included."""
-        for shard in self.shards:
-            if shard.rows:
-                wanted = list(columns) if columns is not None else schema_of(self.record_type).names
-                # A stage whose rows a new column changes makes them anew.
-                rows = with_new_columns(self.record_type, self._read("", shard, columns), wanted)
-                yield from rows.select(wanted).to_batches()
+        for shard in self.shards_with_rows():
+            yield from self.read_shard(shard, columns).to_batches()
+
+    def values(self, column: str) -> Iterator[Any]:
+        """Yield the values of one column."""
+        for batch in self.batches([column]):
+            yield from batch.column(0).to_pylist()
 
     def records(self) -> Iterator[R]:
         """Yield the rows as records, in the order in which they were committed."""
@@ -127,12 +157,25 @@ class Table(Generic[R]):
         return pa.Table.from_batches(self.batches(columns), schema=schema)
 
     def lookup(self, key: str) -> Lookup[R]:
-        """Load the table for reading single rows by the value of the column `key`."""
-        return Lookup(self.record_type, self.arrow(), key)
+        """Prepare to read single rows by the value of the column `key`."""
+        return Lookup(self, key)
 
-    def units(self) -> set[str]:
+    def units(self) -> KeySet:
         """Return the keys of the units of work that are done."""
-        return {unit for shard in self.shards for unit in self._read("_units/", shard).column("unit").to_pylist()}
+        return KeySet(unit for shard in self.shards for unit in self._read("_units/", shard).column("unit").to_pylist())
+
+    def rejected_rows(self) -> pa.Table:
+        """Return the rejects of the stage as one Arrow table."""
+        parts = [self._read("_rejected/", shard, field_names(Rejected)) for shard in self.shards if shard.rejected]
+        schema = schema_of(Rejected)
+        empty = pa.schema([schema.field(name) for name in field_names(Rejected)]).empty_table()
+        return pa.concat_tables([empty, *parts])
+
+    def reasons(self) -> Iterator[str]:
+        """Yield the reason of each reject."""
+        for shard in self.shards:
+            if shard.rejected:
+                yield from self._read("_rejected/", shard, ["reason"]).column("reason").to_pylist()
 
     def units_rejected_for(self, reasons: Collection[str]) -> dict[str, str]:
         """Return the keys of units that were rejected for one of `reasons`, each with the id of the rejected record."""
@@ -144,6 +187,10 @@ class Table(Generic[R]):
             if row["reason"] in reasons
         }
 
+    def publish(self, *folders: str) -> None:
+        """Publish files that rows refer to; see `Storage.publish`."""
+        self._storage.publish(*folders)
+
     def commit(
         self,
         units: Sequence[str],
@@ -153,29 +200,44 @@ class Table(Generic[R]):
         seconds: float | None = None,
     ) -> None:
         """Add one shard, made in so many seconds: all of it becomes visible at once, or none of it."""
-        self._write_shard(
+        if not units:
+            return
+        shard = self._write_shard(
             pa.table({"unit": list(units)}, schema=_UNIT_SCHEMA),
             to_arrow(self.record_type, rows, fingerprint),
             to_arrow(Rejected, rejected, fingerprint),
-            replaced=(),
-            seconds=seconds,
+            seconds,
         )
+        self._publish([*self.shards, shard])
 
-    def drop(self, stale: Iterable[str]) -> int:
-        """Remove units whose inputs or settings are gone, with their rows and rejects; return how many there were."""
-        keys = pa.array(sorted(stale), pa.string())
+    def drop(self, stale: KeySet | Iterable[str]) -> int:
+        """Remove units whose inputs or settings are gone, with their rows and rejects; return how many there were.
+
+        All of it becomes visible at once.
+        """
+        keys = stale if isinstance(stale, KeySet) else KeySet(stale)
         if not len(keys):
             return 0
         dropped = 0
-        for shard in list(self.shards):
+        shards: list[Shard] = []
+        replaced: list[Shard] = []
+        for shard in self.shards:
             units = self._read("_units/", shard)
             kept = _without(units, keys)
             if kept.num_rows == units.num_rows:
+                shards.append(shard)
                 continue
             dropped += units.num_rows - kept.num_rows
-            rows = _without(self._read("", shard), keys)
-            rejected = _without(self._read("_rejected/", shard), keys)
-            self._write_shard(kept, rows, rejected, replaced=(shard,))
+            replaced.append(shard)
+            if kept.num_rows:
+                rows = _without(self._read("", shard), keys)
+                rejected = _without(self._read("_rejected/", shard), keys)
+                shards.append(self._write_shard(kept, rows, rejected))
+        if replaced:
+            self._publish(shards)
+        for shard in replaced:
+            for folder in _PARTS:
+                self._storage.remove(f"{self._folder}{folder}{shard.name}.parquet")
         return dropped
 
     def sweep(self) -> None:
@@ -188,35 +250,22 @@ class Table(Generic[R]):
                 if not kept:
                     self._storage.remove(self._folder + part + name)
 
-    def _write_shard(
-        self,
-        units: pa.Table,
-        rows: pa.Table,
-        rejected: pa.Table,
-        *,
-        replaced: Sequence[Shard],
-        seconds: float | None = None,
-    ) -> None:
-        shards = list(self.shards)
-        position = shards.index(replaced[0]) if replaced else len(shards)
-        added: list[Shard] = []
-        if units.num_rows:
-            parts = [_to_parquet(table) for table in (rows, rejected, units)]
-            content = blake2b(digest_size=8)
-            for part in parts:
-                content.update(part)
-            number = 1 + max((int(shard.name.split("-")[1]) for shard in shards), default=-1)
-            name = f"part-{number:06d}-{content.hexdigest()}"
-            for folder, part in zip(_PARTS, parts, strict=True):
-                self._storage.write(f"{self._folder}{folder}{name}.parquet", part)
-            counts = {"units": units.num_rows, "rows": rows.num_rows, "rejected": rejected.num_rows}
-            added = [Shard(name=name, **counts, seconds=seconds)]
-        shards[position : position + len(replaced)] = added
+    def _write_shard(self, units: pa.Table, rows: pa.Table, rejected: pa.Table, seconds: float | None = None) -> Shard:
+        """Write the files of a shard that no manifest names yet."""
+        parts = [to_parquet(table) for table in (rows, rejected, units)]
+        content = blake2b(digest_size=8)
+        for part in parts:
+            content.update(part)
+        name = f"part-{self._next_number:06d}-{content.hexdigest()}"
+        self._next_number += 1
+        for folder, part in zip(_PARTS, parts, strict=True):
+            self._storage.write(f"{self._folder}{folder}{name}.parquet", part)
+        counts = {"units": units.num_rows, "rows": rows.num_rows, "rejected": rejected.num_rows}
+        return Shard(name=name, **counts, seconds=seconds)
+
+    def _publish(self, shards: list[Shard]) -> None:
         self._write_manifest(shards)
         self.shards = shards
-        for shard in replaced:
-            for folder in _PARTS:
-                self._storage.remove(f"{self._folder}{folder}{shard.name}.parquet")
 
     def _read(self, part: str, shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
         name = f"{self._folder}{part}{shard.name}.parquet"
@@ -248,7 +297,11 @@ class Table(Generic[R]):
             ) from None
 
     def _write_manifest(self, shards: Sequence[Shard]) -> None:
-        text = json.dumps({"table": self.name, "shards": [asdict(shard) for shard in shards]}, indent=1)
+        for shard in shards:
+            if shard.name not in self._written:
+                self._written[shard.name] = json.dumps(asdict(shard))
+        entries = ",\n  ".join(self._written[shard.name] for shard in shards)
+        text = f'{{\n "table": {json.dumps(self.name)},\n "shards": [\n  {entries}\n ]\n}}'
         self._storage.write(self._folder + MANIFEST, text.encode())
 
 
@@ -256,39 +309,109 @@ class Joined(Generic[R]):
     """Tables of one record, read as if they were one."""
 
     def __init__(self, *tables: Table[R]) -> None:
+        self.record_type = tables[0].record_type
         self._tables = tables
+        # A name carries the hash of the bytes: two shards of one name hold the same.
+        self._holders = {shard.name: table for table in tables for shard in table.shards}
 
     def arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return all rows as one Arrow table."""
         return pa.concat_tables(table.arrow(columns) for table in self._tables)
 
+    def values(self, column: str) -> Iterator[Any]:
+        """Yield the values of one column."""
+        return itertools.chain.from_iterable(table.values(column) for table in self._tables)
+
+    def shards_with_rows(self) -> list[Shard]:
+        """Return the shards that hold rows, table by table in order."""
+        return [shard for table in self._tables for shard in table.shards_with_rows()]
+
+    def read_shard(self, shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of one shard, provenance included."""
+        return self._holders[shard.name].read_shard(shard, columns)
+
     def lookup(self, key: str) -> Lookup[R]:
-        """Load the tables for reading single rows by the value of the column `key`."""
-        return Lookup(self._tables[0].record_type, self.arrow(), key)
+        """Prepare to read single rows by the value of the column `key`."""
+        return Lookup(self, key)
+
+
+class RowReader:
+    """Reads rows of a table by their number; the shards used last stay in memory.
+
+    Who asks in about the order of the table reads every shard once.
+    """
+
+    def __init__(self, table: Table[Any] | Joined[Any], columns: Sequence[str]) -> None:
+        self._table = table
+        self._columns = list(columns)
+        self._shards = table.shards_with_rows()
+        self._starts = np.array([0, *itertools.accumulate(shard.rows for shard in self._shards)])
+        self._held: OrderedDict[int, pa.Table] = OrderedDict()
+        self._held_bytes = 0
+
+    def take(self, rows: NDArray[np.int64]) -> pa.Table:
+        """Return rows in the order of their numbers given."""
+        if not len(rows):
+            schema = schema_of(self._table.record_type)
+            return pa.schema([schema.field(name) for name in self._columns]).empty_table()
+        shards = np.searchsorted(self._starts, rows, side="right") - 1
+        order = np.argsort(shards, kind="stable")
+        numbers, firsts = np.unique(shards[order], return_index=True)
+        parts = [
+            self._shard(int(number)).take(pa.array(rows[here] - self._starts[number]))
+            for number, here in zip(numbers, np.split(order, firsts[1:]), strict=True)
+        ]
+        back = np.empty(len(rows), np.int64)
+        back[order] = np.arange(len(rows))
+        return pa.concat_tables(parts).take(pa.array(back))
+
+    def at(self, row: int) -> dict[str, Any]:
+        """Return the values of one row."""
+        number = bisect.bisect_right(self._starts, row) - 1
+        rows, at = self._shard(number), int(row - self._starts[number])
+        return {name: rows.column(name)[at].as_py() for name in self._columns}
+
+    def _shard(self, number: int) -> pa.Table:
+        held = self._held.get(number)
+        if held is not None:
+            self._held.move_to_end(number)
+            return held
+        # One chunk a column: Arrow finds a value of a chunked column by search.
+        rows = self._table.read_shard(self._shards[number], self._columns).combine_chunks()
+        self._held[number] = rows
+        self._held_bytes += rows.nbytes
+        while self._held_bytes > _HELD_BYTES and len(self._held) > 1:
+            self._held_bytes -= self._held.popitem(last=False)[1].nbytes
+        return rows
 
 
 class Lookup(Generic[R]):
-    """Rows by key. They stay in Arrow, a fraction of the memory of as many Python objects."""
+    """Rows by key, read as they are asked for: sixteen bytes a row stay in memory."""
 
-    def __init__(self, record_type: type[R], table: pa.Table, key: str) -> None:
-        self._record_type = record_type
-        # One chunk a column: Arrow finds a value of a chunked column by search.
-        self._columns = {name: table.column(name).combine_chunks() for name in field_names(record_type)}
-        self._position = {value: i for i, value in enumerate(table.column(key).to_pylist())}
+    def __init__(self, table: Table[R] | Joined[R], key: str) -> None:
+        self._record_type = table.record_type
+        self._key = key
+        self._rows = RowReader(table, field_names(table.record_type))
+        self.places = Places(table.values(key))
 
     def get(self, key: str) -> R | None:
-        """Return the row, None where there is none."""
-        position = self._position.get(key)
-        if position is None:
-            return None
-        return self._record_type(**{name: column[position].as_py() for name, column in self._columns.items()})
+        """Return the row, None where there is none; of several the last."""
+        return next(self.all(key), None)
+
+    def all(self, key: str) -> Iterator[R]:
+        """Yield all rows with a key, the last one first."""
+        for place in self.places.of(key):
+            record = self._record_type(**self._rows.at(place))
+            if getattr(record, self._key) == key:
+                yield record
 
 
-def _without(table: pa.Table, keys: pa.Array) -> pa.Table:
-    return table.filter(pc.invert(pc.is_in(table.column("unit"), value_set=keys)))
+def _without(table: pa.Table, keys: KeySet) -> pa.Table:
+    return table.filter(pa.array(~keys.holds(pack(table.column("unit").to_pylist()))))
 
 
-def _to_parquet(table: pa.Table) -> bytes:
+def to_parquet(table: pa.Table) -> bytes:
+    """Return a table as the bytes of a Parquet file."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()

@@ -122,8 +122,7 @@ class Workspace:
     def journal_folder(self, stage: str) -> Path:
         """Return the folder where a stage keeps what it paid for.
 
-        Raises:
-            SetupError: if the workspace is remote; an object store cannot append.
+        It is appended to, which an object store cannot: that of a remote workspace stays on this machine.
         """
         return self.storage.local_path(f"journal/{stage}")
 

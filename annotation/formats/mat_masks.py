@@ -1,6 +1,6 @@
 """Frame masks in files of MATLAB: `volLabel` of Avenue, a cell with one mask of pixels a frame.
 
-SciPy reads files up to version 7, and h5py those of version 7.3, which are HDF5: neither is needed otherwise.
+SciPy reads files up to version 7, and h5py, which nothing else needs, those of version 7.3, which are HDF5.
 
 Source: the folder testing_label_mask of http://www.cse.cuhk.edu.hk/leojia/projects/detectabnormal/dataset.html.
 """

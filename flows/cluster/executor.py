@@ -27,6 +27,7 @@ from pipeline.errors import RecordError, SetupError
 from pipeline.needs import Needs
 from pipeline.records import Reason, Record
 from pipeline.stages.base import Outcome, Stage, Travelling, Unit
+from pipeline.stages.run import FILES_OF_ROWS
 from pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -103,6 +104,8 @@ class RayExecutor:
             return
         ray = connect(self._config.address)
         hold(ray, self._workspace.url)
+        # The workers write those from now on: an older copy must neither be read nor published.
+        self._workspace.storage.forget(*FILES_OF_ROWS)
         job = Job(make_stage=self._make_stage, folder=str(self._folder), brief=stage.brief())
         mark = Mark(url=self._workspace.url, text=secrets.token_hex(8))
         self._workspace.storage.write(MARK, mark.text.encode())

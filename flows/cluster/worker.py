@@ -10,6 +10,7 @@ import pickle
 import platform
 import posixpath
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ import fsspec
 
 from pipeline.errors import HolmesError, SetupError
 from pipeline.stages.base import Outcome, Stage, Travelling, Unit
+from pipeline.stages.run import FILES_OF_ROWS
+from pipeline.storage import MIRRORS, Storage
 
 MARK = "cluster.json"
 """File of a workspace by which a worker knows that it sees the same one as the driver."""
@@ -70,6 +73,8 @@ class Worker:
     def __init__(self) -> None:
         self._stage: Travelling[Any, Any] | None = None
         self._brief: Any = None
+        self._storage: Storage | None = None
+        self._mirrors: tempfile.TemporaryDirectory[str] | None = None
         self._machine = f"{socket.gethostname()} (process {os.getpid()})"
 
     def prepare(self, job: bytes, versions: Mapping[str, str], mark: Mark) -> Answer:
@@ -78,6 +83,7 @@ class Worker:
             with _Collected() as logged:
                 _check_versions(versions)
                 _check_workspace(mark)
+                self._open_storage(mark.url)
                 read: Job = pickle.loads(job)  # noqa: S301 - sent by the driver, within the cluster
                 if Path(read.folder).is_dir():
                     # Relative paths in settings mean the same here as there.
@@ -93,18 +99,27 @@ class Worker:
 
     def work(self, units: Sequence[Unit[Any]], sees: str) -> Answer:
         """Work on a shard of units; `sees` is a local file that the driver sees, empty where there is none."""
-        if self._stage is None:
+        if self._stage is None or self._storage is None:
             raise RuntimeError("no stage was made before its work")
         try:
             if sees and not Path(sees).exists():
                 raise SetupError(f"{sees}: not there, but the driver sees it: mount the same folders everywhere")
             with _Collected() as logged:
                 outcomes = list(self._stage.work(iter(units), self._brief))
+                # What rows refer to is there before they are.
+                self._storage.publish(*FILES_OF_ROWS)
             if len(outcomes) != len(units):
                 raise RuntimeError(f"{self._stage.name}: {len(outcomes)} outcomes of {len(units)} units")
         except HolmesError as fault:
             return Answer(machine=self._machine, fault=self._named(fault))
         return Answer(machine=self._machine, outcomes=outcomes, logged=logged.records)
+
+    def _open_storage(self, url: str) -> None:
+        """Open the storage of the workspace; of a remote one with a mirror of its own, in which nothing is old."""
+        self._storage = Storage(url)
+        if not self._storage.is_local:
+            self._mirrors = tempfile.TemporaryDirectory(prefix="holmes-mirrors-")
+            os.environ[MIRRORS] = self._mirrors.name
 
     def _named(self, fault: HolmesError) -> HolmesError:
         return type(fault)(f"worker on {self._machine}: {fault}")

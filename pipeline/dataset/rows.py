@@ -1,14 +1,14 @@
 """The rows of a dataset in their canonical order, joined from the tables of a workspace.
 
 The order is that of splits, videos, places in the video, and tasks, whatever the order in which the tables were filled.
-Questions and answers pass through buckets on disk; ids, captions and verdicts stay in memory as Arrow columns, about
-0.3 kilobytes a row.
+Everything that is text passes through buckets on disk; in memory stay numbers, about 0.1 kilobytes a row.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,9 @@ import pyarrow.compute as pc
 
 from pipeline.dataset import layout
 from pipeline.errors import DataError
+from pipeline.keys import Places, hash_keys
 from pipeline.records import NORMAL, Decision, Level, Task, digest
+from pipeline.tables import RowReader
 from pipeline.workspace import Workspace
 
 # Rows that are sorted together in memory: at some kilobytes of text each, tens of megabytes.
@@ -28,15 +30,16 @@ BUCKET_ROWS = 16_384
 
 _PAIR_COLUMNS = ("pair_id", "task", "question", "answer", "llm", "prompt_hash", "fingerprint")
 _TASK_ORDER = pa.array([task.value for task in Task])
+_Ints = npt.NDArray[np.int64]
+_NONE = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderedRows:
-    """Rows of one split with the columns of the dataset; `clip` indexes `DatasetRows.clips` for each of them."""
+    """Rows of one split with the columns of the dataset."""
 
     split: str
     rows: pa.Table
-    clip: npt.NDArray[np.int64]
 
 
 class DatasetRows:
@@ -51,26 +54,24 @@ class DatasetRows:
     def __init__(
         self, workspace: Workspace, split_of: Mapping[str, str], clips_files: Literal["encode", "reference"]
     ) -> None:
+        self._workspace = workspace
         self._pairs = workspace.pairs
-        self._verdicts = _columns(
-            workspace.verdicts, "pair_id", "decision", "edited_answer", "reviewer", "reviewed_at", "fingerprint"
-        )
-        self.clips = _load_clips(workspace, split_of, clips_files)
+        self._clips_files = clips_files
+        self._clips = _ClipOrder(workspace, split_of)
         self._order()
 
     @property
     def num_rows(self) -> int:
         """Rows of the dataset: the pairs with a verdict that keeps them."""
-        return int((self._rank >= 0).sum())
+        return self._num_rows
 
     def clips_in_use(self) -> pa.Table:
-        """Return the clips that at least one row refers to."""
-        return self.clips.take(np.unique(self._clip[self._rank >= 0]))
+        """Return split, label, video_id, start_s and end_s of the clips that a row refers to, in order."""
+        return self._clips.facts(np.unique(self._clip[self._rank >= 0]))
 
     def ordered(self, scratch: Path) -> Iterator[OrderedRows]:
         """Yield all rows in order, passing them through files in the folder `scratch`."""
-        buckets = self._fill_buckets(scratch)
-        for path in buckets:
+        for path in self._fill_buckets(scratch):
             with pa.memory_map(str(path)) as source:
                 table = pa.ipc.open_stream(source).read_all()
             path.unlink()
@@ -78,110 +79,195 @@ class DatasetRows:
 
     def _order(self) -> None:
         """Give every pair its place in the dataset, -1 for those that are left out, aligned with the pairs table."""
-        keys = _columns(self._pairs, "pair_id", "clip_id", "task")
-        verdict = pc.index_in(keys.column("pair_id"), value_set=self._verdicts.column("pair_id")).combine_chunks()
-        self._verdict = verdict.fill_null(-1).to_numpy().astype(np.int64)
-        clip = pc.index_in(keys.column("clip_id"), value_set=self.clips.column("clip_id")).combine_chunks()
-        self._clip = clip.fill_null(-1).to_numpy().astype(np.int64)
+        verdicts = Places(self._workspace.verdicts.values("pair_id"))
+        clips = self._clips.places
+        verdict_of: list[_Ints] = [_NONE]
+        clip_of: list[_Ints] = [_NONE]
+        task_of: list[_Ints] = [_NONE]
+        for batch in self._pairs.batches(["pair_id", "clip_id", "task"]):
+            verdict_of.append(verdicts.last(hash_keys(batch.column(0).to_pylist())))
+            clip = clips.last(hash_keys(batch.column(1).to_pylist()))
+            clip_of.append(np.where(self._clips.rank[clip] >= 0, clip, -1) if len(self._clips.rank) else clip)
+            task_of.append(pc.index_in(batch.column(2), value_set=_TASK_ORDER).fill_null(len(_TASK_ORDER)).to_numpy())
+        self._verdict, self._clip, task = (np.concatenate(parts) for parts in (verdict_of, clip_of, task_of))
         kept = self._verdict >= 0
+        self._num_rows = int(kept.sum())
         orphans = np.flatnonzero(kept & (self._clip < 0))
         if len(orphans):
-            pair_id = keys.column("pair_id")[int(orphans[0])].as_py()
+            pair_id = RowReader(self._pairs, ["pair_id"]).at(int(orphans[0]))["pair_id"]
             raise DataError(
                 f"pair {pair_id}: its clip or caption is not in the tables (as are those of {len(orphans) - 1} more "
                 "pairs); run the build to its end, then export"
             )
-        places = pa.table(
-            {
-                "left_out": ~kept,
-                "clip": self._clip,
-                "task": pc.index_in(keys.column("task"), value_set=_TASK_ORDER),
-                "pair_id": keys.column("pair_id"),
-            }
-        )
-        in_order = pc.sort_indices(places, [(name, "ascending") for name in places.column_names]).to_numpy()
-        self._rank = np.empty(len(kept), np.int64)
-        self._rank[in_order] = np.arange(len(kept))
-        self._rank[~kept] = -1
+        numbers = np.flatnonzero(kept)
+        clip_rank, task = self._clips.rank[self._clip[numbers]], task[numbers]
+        order = _sorted(numbers, [clip_rank, task], RowReader(self._pairs, ["pair_id"]))
+        self._rank = np.full(len(kept), -1)
+        self._rank[numbers[order]] = np.arange(len(numbers))
 
     def _fill_buckets(self, scratch: Path) -> list[Path]:
-        fields = [pa.field(name, pa.string()) for name in _PAIR_COLUMNS]
-        indices = [pa.field(name, pa.int64()) for name in ("rank", "clip", "verdict")]
-        schema = pa.schema([*fields, *indices])
         count = -(-self.num_rows // BUCKET_ROWS)
         paths = [scratch / f"bucket-{number}.arrow" for number in range(count)]
-        writers = [pa.ipc.new_stream(str(path), schema) for path in paths]
-        try:
+        join = _Join(self._workspace, self._clips, self._clips_files)
+        with contextlib.ExitStack() as stack:
+            writers: list[Any] = [None] * count
             begin = 0
-            for batch in self._pairs.batches(_PAIR_COLUMNS):
-                here = slice(begin, begin + batch.num_rows)
-                begin = here.stop
-                columns = [batch.column(name) for name in _PAIR_COLUMNS]
-                places = [pa.array(values[here]) for values in (self._rank, self._clip, self._verdict)]
-                placed = pa.RecordBatch.from_arrays([*columns, *places], schema=schema)
-                bucket = np.where(self._rank[here] >= 0, self._rank[here] // BUCKET_ROWS, -1)
-                for number in np.unique(bucket[bucket >= 0]):
-                    writers[number].write_batch(placed.filter(pa.array(bucket == number)))
-        finally:
-            for writer in writers:
-                writer.close()
+            for batch in self._pairs.batches([*_PAIR_COLUMNS, "clip_id"]):
+                numbers = np.arange(begin, begin + batch.num_rows)
+                begin += batch.num_rows
+                kept = self._rank[numbers] >= 0
+                numbers = numbers[kept]
+                if not len(numbers):
+                    continue
+                pairs = pa.Table.from_batches([batch]).filter(pa.array(kept))
+                placed = join.of(pairs, self._clip[numbers], self._verdict[numbers])
+                rank = self._rank[numbers]
+                placed = placed.append_column("rank", pa.array(rank))
+                for number in np.unique(rank // BUCKET_ROWS):
+                    if writers[number] is None:
+                        writers[number] = stack.enter_context(pa.ipc.new_stream(str(paths[number]), placed.schema))
+                    writers[number].write_table(placed.filter(pa.array(rank // BUCKET_ROWS == number)))
         return paths
 
-    def _by_split(self, pairs: pa.Table) -> Iterator[OrderedRows]:
-        clip = pairs.column("clip").to_numpy()
-        clips = self.clips.take(clip)
-        rows = _to_rows(pairs, clips, self._verdicts.take(pairs.column("verdict")))
-        splits = clips.column("split").to_numpy(zero_copy_only=False)
+    def _by_split(self, placed: pa.Table) -> Iterator[OrderedRows]:
+        rows = _to_rows(placed)
+        splits = placed.column("split").to_numpy(zero_copy_only=False)
         starts = [0, *(np.flatnonzero(splits[1:] != splits[:-1]) + 1).tolist(), len(splits)]
         for start, end in itertools.pairwise(starts):
-            yield OrderedRows(split=splits[start], rows=rows.slice(start, end - start), clip=clip[start:end])
+            yield OrderedRows(split=splits[start], rows=rows.slice(start, end - start))
 
 
-def _columns(table: Any, *names: str) -> pa.Table:
-    return table.arrow(list(names)).combine_chunks()
+class _ClipOrder:
+    """Where each clip stands in the order of the dataset, and what counts of it; some 60 bytes a clip.
+
+    Attributes:
+        places: rows of the clips table by clip id.
+        rank: by row, -1 where the clip has no caption, or its video no split.
+        video, caption: rows of the tables of videos and captions by row of the clips table.
+    """
+
+    def __init__(self, workspace: Workspace, split_of: Mapping[str, str]) -> None:
+        video_ids = list(workspace.videos.values("video_id"))
+        videos = Places(video_ids)
+        self._video_ids = pa.array(video_ids, pa.string())
+        alphabetic = np.empty(len(video_ids), np.int64)
+        alphabetic[sorted(range(len(video_ids)), key=video_ids.__getitem__)] = np.arange(len(video_ids))
+        split_codes = {split: code for code, split in enumerate(layout.SPLITS)}
+        split_of_video = np.array([split_codes.get(split_of.get(name, ""), -1) for name in video_ids], np.int8)
+        captions = Places(workspace.all_captions.values("clip_id"))
+        self.places = Places(workspace.clips.values("clip_id"))
+        columns = ("start_s", "end_s", "start_frame", "end_frame")
+        parts: dict[str, list[Any]] = {name: [] for name in (*columns, "video", "caption", "label")}
+        labels: dict[str, int] = {}
+        for batch in workspace.clips.batches(["clip_id", "video_id", "label", *columns]):
+            for name in columns:
+                parts[name].append(batch.column(name).to_numpy())
+            parts["video"].append(videos.last(hash_keys(batch.column("video_id").to_pylist())))
+            parts["caption"].append(captions.last(hash_keys(batch.column("clip_id").to_pylist())))
+            told = batch.column("label").to_pylist()
+            parts["label"].append(np.array([labels.setdefault(label, len(labels)) for label in told], np.int32))
+        start_s, end_s, start_frame, end_frame, video, caption, label = (
+            np.concatenate([_NONE, *part]) for part in parts.values()
+        )
+        self.video, self.caption = video, caption
+        self._start_s, self._end_s, self._label = start_s, end_s, label.astype(np.int32)
+        self._labels = pa.array(list(labels), pa.string())
+        self._split = np.where(video >= 0, split_of_video[video], -1) if video_ids else np.full(len(video), -1)
+        rows = np.flatnonzero((self._split >= 0) & (caption >= 0))
+        keys = [self._split[rows], alphabetic[video[rows]], start_frame[rows], end_frame[rows]]
+        order = _sorted(rows, keys, RowReader(workspace.clips, ["clip_id"]))
+        self.rank = np.full(len(video), -1)
+        self.rank[rows[order]] = np.arange(len(rows))
+
+    def facts(self, rows: _Ints) -> pa.Table:
+        """Return what statistics count of clips, in the order of the dataset."""
+        rows = rows[np.argsort(self.rank[rows])]
+        return pa.table(
+            {
+                "split": self.splits(rows),
+                "label": self._labels.take(pa.array(self._label[rows])),
+                "video_id": self._video_ids.take(pa.array(self.video[rows])),
+                "start_s": self._start_s[rows],
+                "end_s": self._end_s[rows],
+            }
+        )
+
+    def splits(self, rows: _Ints) -> pa.Array:
+        """Return the split of clips."""
+        return pa.array(layout.SPLITS).take(pa.array(self._split[rows]))
 
 
-def _load_clips(workspace: Workspace, split_of: Mapping[str, str], clips_files: str) -> pa.Table:
-    """Return the clips that have a caption and a video, with what rows need of all three, in dataset order."""
-    clips = _columns(
-        workspace.clips,
-        "clip_id", "video_id", "start_s", "end_s", "start_frame", "end_frame", "label", "glance_time_s",
-        "anomaly_score", "method", "fingerprint",
-    )  # fmt: skip
-    clips = clips.filter(pc.is_in(clips.column("video_id"), value_set=pa.array(list(split_of), pa.string())))
-    splits = pa.array([split_of[video_id] for video_id in clips.column("video_id").to_pylist()], pa.string())
-    clips = clips.append_column("split", splits).append_column(
-        "split_order", pc.index_in(splits, value_set=pa.array(layout.SPLITS))
-    )
-    order = ("split_order", "video_id", "start_frame", "end_frame", "clip_id")
-    clips = clips.sort_by([(name, "ascending") for name in order])
-    # The texts come last, in the order that they will keep: they are most of the bytes, and sorting copies.
-    captions = _columns(workspace.all_captions, "clip_id", "text", "captioner", "agreement", "fingerprint")
-    caption = pc.index_in(clips.column("clip_id"), value_set=captions.column("clip_id"))
-    complete = pc.is_valid(caption)
-    clips, captions = clips.filter(complete), captions.take(caption.filter(complete))
-    videos = _columns(workspace.videos, "video_id", "path", "fingerprint")
-    videos = videos.take(pc.index_in(clips.column("video_id"), value_set=videos.column("video_id")))
-    if clips_files == "encode":
-        paths = pc.binary_join_element_wise(layout.CLIP_FOLDER, clips.column("clip_id"), ".mp4", "")
-        # A whole video has its own file.
-        paths = pc.if_else(pc.equal(clips.column("method"), Level.VIDEO.value), _sources(workspace, videos), paths)
-    else:
-        paths = _sources(workspace, videos)
-    made_by = [table.column("fingerprint") for table in (videos, clips, captions)]
-    return (
-        clips.drop_columns(["fingerprint", "split_order"])
-        .append_column("caption", captions.column("text"))
-        .append_column("captioner", captions.column("captioner"))
-        .append_column("caption_agreement", captions.column("agreement"))
-        .append_column("made_by", pc.binary_join_element_wise(*made_by, "/"))
-        .append_column("path", paths)
-    )
+class _Join:
+    """Puts beside pairs what their clips, captions, videos and verdicts say, shard by shard."""
+
+    def __init__(self, workspace: Workspace, order: _ClipOrder, clips_files: str) -> None:
+        self._order = order
+        self._root = workspace.storage.root
+        self._has_files = clips_files == "encode"
+        self._clips = RowReader(
+            workspace.clips,
+            [
+                "clip_id", "video_id", "start_s", "end_s", "label", "glance_time_s", "anomaly_score", "method",
+                "fingerprint",
+            ],
+        )  # fmt: skip
+        self._captions = RowReader(workspace.all_captions, ["clip_id", "text", "captioner", "agreement", "fingerprint"])
+        self._videos = RowReader(workspace.videos, ["video_id", "path", "fingerprint"])
+        self._verdicts = RowReader(
+            workspace.verdicts, ["pair_id", "decision", "edited_answer", "reviewer", "reviewed_at", "fingerprint"]
+        )
+
+    def of(self, pairs: pa.Table, clip: _Ints, verdict: _Ints) -> pa.Table:
+        """Return pairs with the columns that rows of the dataset are made of."""
+        clips, verdicts = self._clips.take(clip), self._verdicts.take(verdict)
+        captions, videos = self._captions.take(self._order.caption[clip]), self._videos.take(self._order.video[clip])
+        for key, found, of in (
+            ("clip_id", clips, pairs), ("clip_id", captions, pairs), ("pair_id", verdicts, pairs),
+            ("video_id", videos, clips),
+        ):  # fmt: skip
+            if not found.column(key).equals(of.column(key)):
+                raise RuntimeError(f"two values of {key} have one hash; run the build again")
+        made_by = [table.column("fingerprint") for table in (videos, clips, captions)]
+        paths = pa.array([_relative(path, self._root) for path in videos.column("path").to_pylist()], pa.string())
+        if self._has_files:
+            files = pc.binary_join_element_wise(layout.CLIP_FOLDER, clips.column("clip_id"), ".mp4", "")
+            # A whole video has its own file.
+            paths = pc.if_else(pc.equal(clips.column("method"), Level.VIDEO.value), paths, files)
+        return (
+            pairs.drop_columns(["clip_id"])
+            .append_column("split", self._order.splits(clip))
+            .append_column("path", paths)
+            .append_column("caption", captions.column("text"))
+            .append_column("captioner", captions.column("captioner"))
+            .append_column("caption_agreement", captions.column("agreement"))
+            .append_column("clip_made_by", pc.binary_join_element_wise(*made_by, "/"))
+            .append_column("verdict_made_by", verdicts.column("fingerprint"))
+            .append_column("source_video", clips.column("video_id"))
+            .append_column("start_s", clips.column("start_s"))
+            .append_column("end_s", clips.column("end_s"))
+            .append_column("label", clips.column("label"))
+            .append_column("level", _levels(clips.column("method")))
+            .append_column("glance_time_s", clips.column("glance_time_s"))
+            .append_column("anomaly_score", clips.column("anomaly_score"))
+            .append_column("verdict", verdicts.column("decision"))
+            .append_column("edited_answer", verdicts.column("edited_answer"))
+            .append_column("reviewer", verdicts.column("reviewer"))
+            .append_column("reviewed_at", verdicts.column("reviewed_at"))
+        )
 
 
-def _sources(workspace: Workspace, videos: pa.Table) -> pa.Array:
-    root = workspace.storage.root
-    return pa.array([_relative(path, root) for path in videos.column("path").to_pylist()], pa.string())
+def _sorted(rows: _Ints, keys: Sequence[npt.NDArray[Any]], ids: RowReader) -> _Ints:
+    """Return the order of rows by keys, the first counting most; where all keys are equal, by their ids."""
+    order = np.lexsort(tuple(reversed(keys))) if len(rows) else _NONE
+    if len(order) < 2:
+        return order
+    same = np.logical_and.reduce([key[order[1:]] == key[order[:-1]] for key in keys])
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))
+    for first, last in zip(edges[::2], edges[1::2], strict=True):
+        run = order[first : last + 1]
+        told = pc.sort_indices(ids.take(rows[run]).column(0)).to_numpy()
+        order[first : last + 1] = run[told]
+    return order
 
 
 def _relative(path: str, root: str) -> str:
@@ -189,37 +275,24 @@ def _relative(path: str, root: str) -> str:
     return path if inside == path else f"../{inside}"
 
 
-def _to_rows(pairs: pa.Table, clips: pa.Table, verdicts: pa.Table) -> pa.Table:
-    is_edited = pc.equal(verdicts.column("decision"), Decision.EDIT.value)
-    machine_answers = pairs.column("answer")
-    answers = pc.if_else(is_edited, pc.coalesce(verdicts.column("edited_answer"), machine_answers), machine_answers)
-    questions = pairs.column("question")
-    values = {
-        "id": pairs.column("pair_id"),
-        "video": _videos(clips.column("path")),
-        "source_video": clips.column("video_id"),
-        "is_anomaly": pc.not_equal(clips.column("label"), NORMAL),
-        "level": _levels(clips.column("method")),
-        "task": pairs.column("task"),
-        "question": questions,
+def _to_rows(placed: pa.Table) -> pa.Table:
+    """Return the rows of the dataset that joined pairs give."""
+    is_edited = pc.equal(placed.column("verdict"), Decision.EDIT.value)
+    machine_answers = placed.column("answer")
+    answers = pc.if_else(is_edited, pc.coalesce(placed.column("edited_answer"), machine_answers), machine_answers)
+    questions = placed.column("question")
+    made_by = (placed.column(name) for name in ("clip_made_by", "fingerprint", "verdict_made_by"))
+    made = {
+        "id": placed.column("pair_id"),
+        "video": _videos(placed.column("path")),
+        "is_anomaly": pc.not_equal(placed.column("label"), NORMAL),
         "answer": answers,
         "messages": _messages(questions, answers),
-        "llm": pairs.column("llm"),
-        "prompt_hash": pairs.column("prompt_hash"),
-        "verdict": verdicts.column("decision"),
-        "reviewer": verdicts.column("reviewer"),
-        "reviewed_at": verdicts.column("reviewed_at"),
         "original_answer": pc.if_else(is_edited, machine_answers, None),
-        "fingerprint": _fingerprints(
-            clips.column("made_by"), pairs.column("fingerprint"), verdicts.column("fingerprint")
-        ),
+        "fingerprint": _fingerprints(*made_by),
     }
-    same_name = (
-        "start_s", "end_s", "label", "caption", "captioner", "caption_agreement", "glance_time_s", "anomaly_score",
-    )  # fmt: skip
-    values |= {name: clips.column(name) for name in same_name}
     schema = layout.schema()
-    return pa.table([values[name] for name in schema.names], schema=schema)
+    return pa.table([made[name] if name in made else placed.column(name) for name in schema.names], schema=schema)
 
 
 def _levels(methods: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -52,6 +52,15 @@ class Pays(Protocol):
         ...
 
 
+@runtime_checkable
+class Evident(Protocol):
+    """A captioner that can tell at once whether what it says of any clip has changed."""
+
+    def all_evidence(self) -> object:
+        """Return what `evidence_of` follows from beside video and clip, as JSON-able values, None if unknown."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptionRequest:
     """A clip to describe and the video it is read from.

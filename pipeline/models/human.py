@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 
 from pipeline.errors import RecordError
-from pipeline.models.base import Captioner, CaptionRequest, Pays, Spending
-from pipeline.records import Caption, EventClip, Level, Reason
+from pipeline.models.base import Captioner, CaptionRequest, Evident, Pays, Spending
+from pipeline.records import Caption, EventClip, Level, Reason, digest
 
 _MAX_SENTENCES = 3
 _MIN_OVERLAP = 0.5
@@ -47,6 +47,9 @@ class HumanCaptioner:
     def evidence_of(self, request: CaptionRequest) -> object:
         # The video's sentences and no others: a new file about other videos remakes nothing here.
         return [astuple(sentence) for sentence in self._sentences.get(request.clip.video_id, [])]
+
+    def all_evidence(self) -> object:
+        return [(video_id, digest(*map(astuple, said))) for video_id, said in sorted(self._sentences.items())]
 
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
         for request in requests:
@@ -96,6 +99,10 @@ class HumanFirst:
         if isinstance(self._human.caption_one(request), Caption):
             return ["human", self._human.evidence_of(request)]
         return self._model.evidence_of(request)
+
+    def all_evidence(self) -> object:
+        evidence = self._model.all_evidence() if isinstance(self._model, Evident) else None
+        return None if evidence is None else [self._human.all_evidence(), evidence]
 
     def caption(self, requests: Iterable[CaptionRequest]) -> Iterator[Caption | RecordError]:
         begun: deque[Caption | None] = deque()

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import islice
 
 from pipeline.errors import RecordError
-from pipeline.models.base import Captioner, CaptionRequest, Pays, Spending
+from pipeline.models.base import Captioner, CaptionRequest, Evident, Pays, Spending
 from pipeline.models.sentences import split_sentences
 from pipeline.needs import Keeping, Needs, Placed
 from pipeline.quality.claims import claimed_families
@@ -37,6 +37,10 @@ class SampledCaptioner:
     def evidence_of(self, request: CaptionRequest) -> object:
         """Return what decides this one text beside video and clip."""
         return self._captioner.evidence_of(request)
+
+    def all_evidence(self) -> object:
+        """Return what decides all texts beside videos and clips, None where the captioner cannot tell."""
+        return self._captioner.all_evidence() if isinstance(self._captioner, Evident) else None
 
     def spent(self) -> Spending | None:
         """Return what all samples have cost."""

@@ -66,9 +66,8 @@ def write_build_report(workspace: Workspace, stage_reports: Sequence[StageReport
         raise DataError(f"{folder / layout.STATS}: no statistics to report; export the dataset first")
     rejects = _group_rejects(workspace)
     rows_by_stage = {table.name: table.num_rows for table in _tables(workspace)}
-    reviewers = count_by(workspace.verdicts.arrow(["reviewer"]).column("reviewer").to_pylist())
-    kept = workspace.verdicts.arrow(["conflict"]).column("conflict").drop_null()
-    conflicts = count_by(kept.to_pylist())
+    reviewers = count_by(workspace.verdicts.values("reviewer"))
+    conflicts = count_by(conflict for conflict in workspace.verdicts.values("conflict") if conflict is not None)
     checks = check_dataset(stats, rows_by_stage, reviewers, find_shortcuts(folder), conflicts)
     facts = {
         "workspace": workspace.url,
@@ -158,7 +157,7 @@ def _pictures(workspace: Workspace, examples: Sequence[Example]) -> Iterator[Thu
     jobs = []
     for example in examples:
         if example.has_own_file:
-            path = workspace.storage.local_path("clips") / Path(example.path).name
+            path = workspace.storage.local_path(f"clips/{Path(example.path).name}")
             shift_s = example.start_s
         else:
             path, shift_s = workspace.dataset_folder / example.path, 0.0

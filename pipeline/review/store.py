@@ -159,6 +159,11 @@ def stored_reviews(workspace: Workspace) -> Iterator[tuple[str, ReviewItem]]:
             yield f"{FOLDER}/{name}: row {number}", row
 
 
+def reviews_digest(workspace: Workspace) -> str:
+    """Hash all that was imported: the names of its files carry the hash of their bytes."""
+    return digest(_files(workspace))
+
+
 def decided_pairs(workspace: Workspace) -> set[str]:
     """Return the pairs whose answer of today somebody has reviewed."""
     reviews = [review for _, review in stored_reviews(workspace)]

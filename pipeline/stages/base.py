@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Generic, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from pipeline.errors import RecordError
 from pipeline.models.base import Spending
@@ -124,6 +126,15 @@ class Claiming(TableOnly):
     """
 
 
+@runtime_checkable
+class Sourced(Protocol):
+    """A stage that can tell without going through its units that none of them has changed."""
+
+    def sources(self) -> str | None:
+        """Hash all that the units follow from beside `identity`: tables, files. None where that cannot be told."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageReport:
     """What a run of a stage did. `made` counts units worked on now, `kept` units that were done before.
@@ -164,6 +175,18 @@ def outcome_of(record_id: str, result: R | RecordError) -> Outcome[R]:
 def fingerprint_of(stage: Stage[Any, Any]) -> str:
     """Hash a stage's name and identity into the fingerprint that its rows carry."""
     return digest(stage.name, dict(stage.identity()))[:16]
+
+
+def hash_files(names: Iterable[str]) -> str | None:
+    """Hash the contents of local files, under their names; None where one of them is no file."""
+    contents: list[tuple[str, str]] = []
+    for name in names:
+        try:
+            with Path(name).open("rb") as file:
+                contents.append((name, hashlib.file_digest(file, "blake2b").hexdigest()))
+        except OSError:
+            return None
+    return digest(contents)
 
 
 def to_rejected(stage: str, record_id: str, fault: RecordError) -> Rejected:

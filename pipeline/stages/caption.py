@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from pipeline.errors import RecordError
-from pipeline.models.base import Captioner, CaptionRequest, Pays, Spending
+from pipeline.models.base import Captioner, CaptionRequest, Evident, Pays, Spending
 from pipeline.needs import Keeping, Needs, Placed
-from pipeline.records import Caption, Level, Reason, digest
+from pipeline.records import Caption, Level, Reason, Video, digest
 from pipeline.schema import content_key
 from pipeline.stages.base import Outcome, TableOnly, Travelling, Unit, in_step, outcome_of
 from pipeline.workspace import Workspace
+
+_VIDEOS_HELD = 256
+"""The clips of a video mostly stand together."""
 
 
 class CaptionStage(Travelling[CaptionRequest, Caption], TableOnly):
@@ -29,18 +33,31 @@ class CaptionStage(Travelling[CaptionRequest, Caption], TableOnly):
         return {"code": 1, "captioner": self._captioner.name, **self._captioner.identity()}
 
     def units(self) -> Iterator[Unit[CaptionRequest]]:
-        videos = {
-            video.video_id: (video, content_key(replace(video, label=None, split=None)))
-            for video in self._workspace.videos.records()
-        }
+        videos = self._workspace.videos.lookup("video_id")
+
+        @functools.lru_cache(maxsize=_VIDEOS_HELD)
+        def video_of(video_id: str) -> tuple[Video, str]:
+            video = videos.get(video_id)
+            if video is None:
+                raise RuntimeError(f"{video_id}: the video of a clip is gone; run the build again")
+            return video, content_key(replace(video, label=None, split=None))
+
         for clip in self._workspace.clips.records():
             if clip.level is not Level.CLIP:
                 # The levels stage tells these by their clips.
                 continue
-            video, video_key = videos[clip.video_id]
+            video, video_key = video_of(clip.video_id)
             request = CaptionRequest(clip=clip, video=video)
             key = digest(content_key(clip), video_key, self._captioner.evidence_of(request))
             yield Unit(key=key, record_id=clip.clip_id, payload=request)
+
+    def sources(self) -> str | None:
+        evidence = self._captioner.all_evidence() if isinstance(self._captioner, Evident) else None
+        return (
+            None
+            if evidence is None
+            else digest([table.digest() for table in (self._workspace.videos, self._workspace.clips)], evidence)
+        )
 
     def needs(self) -> Needs | None:
         return self._captioner.needs() if isinstance(self._captioner, Placed) else None

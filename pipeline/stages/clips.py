@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import ClipsConfig, VideoConfig
 from pipeline.errors import RecordError
-from pipeline.records import EventClip, Glance, Level, Reason, Scores, Video, digest, told_spans
+from pipeline.records import EventClip, Level, Reason, Scores, Video, digest, told_spans
 from pipeline.schema import content_key
 from pipeline.stages.array_files import ArrayFiles
 from pipeline.stages.base import Outcome, Travelling, Unit, in_step
@@ -89,6 +89,12 @@ class ClipsStage(Travelling[VideoGlances, EventClip]):
                 parts.append([(span.start_s, span.end_s) for span in spans])
             yield Unit(key=digest(*parts), record_id=item.video.video_id, payload=item)
 
+    def sources(self) -> str:
+        space = self._workspace
+        tables = (space.videos, space.glances, space.splits, space.scores)
+        # Some settings leave clips as they are and change which videos and segments are wanted.
+        return digest([table.digest() for table in tables], self._config.model_dump(mode="json"))
+
     def brief(self) -> LengthProfile:
         """Return the lengths that normal segments are matched to, kept for the next run."""
         profile = self._length_profile()
@@ -141,15 +147,14 @@ class ClipsStage(Travelling[VideoGlances, EventClip]):
             self._workspace.write_json(_PROFILE, stamps | facts)
 
     def _video_glances(self) -> Iterator[VideoGlances]:
-        glances: dict[str, list[Glance]] = {}
-        for glance in self._workspace.glances.records():
-            glances.setdefault(glance.video_id, []).append(glance)
+        glances = self._workspace.glances.lookup("video_id")
         scores = self._scores()
         left_out = {row.video_id for row in self._workspace.splits.records() if row.split not in self._config.splits}
         for video in self._workspace.videos.records():
             if video.video_id in left_out:
                 continue
-            found = sorted(glances.get(video.video_id, ()), key=lambda glance: (glance.time_s, glance.category))
+            clicks = reversed(list(glances.all(video.video_id)))
+            found = sorted(clicks, key=lambda glance: (glance.time_s, glance.category))
             yield VideoGlances(video=video, glances=tuple(found), scores=scores.get(video.video_id))
 
     def _scores(self) -> dict[str, Scores]:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import ExportConfig
@@ -27,7 +28,7 @@ from pipeline.dataset.statistics import DatasetStatistics
 from pipeline.dataset.writer import ShardWriter, WrittenShard
 from pipeline.errors import ConfigError, DataError, SetupError
 from pipeline.records import CONFLICTS, Rejected, digest
-from pipeline.schema import content_key, to_arrow
+from pipeline.schema import content_key, from_arrow
 from pipeline.stages.base import StageReport
 from pipeline.storage import describe_os_error, swap_in
 from pipeline.tables import Table
@@ -47,9 +48,14 @@ _REASONS_NAMED = 3
 def pending_export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles) -> bool:
     """Tell whether an export would write anything: an input or setting has changed, or a file is gone or cut short."""
     stamp = workspace.read_json(STAMP)
-    if not isinstance(stamp, dict) or stamp.get("identity") != _identity(workspace, config, clips_files):
+    if not isinstance(stamp, dict):
         return True
-    present = _file_sizes(workspace.dataset_folder)
+    if stamp.get("made_from") != _made_from(workspace, config, clips_files) and (
+        # Tables that were written anew may say the same.
+        stamp.get("identity") != _identity(workspace, config, clips_files)
+    ):
+        return True
+    present = workspace.storage.sizes("dataset")
     return any(present.get(name) != size for name, size in stamp["files"].items())
 
 
@@ -68,7 +74,9 @@ def export_dataset(
         raise ConfigError("export.embed_videos=true needs clip files: set clips.files=encode")
     _repair(workspace)
     made = pending_export(workspace, config, clips_files)
-    if made:
+    if not made:
+        workspace.storage.fetch_folder("dataset")
+    else:
         try:
             _export(workspace, config, clips_files, on_progress)
         except OSError as fault:
@@ -87,7 +95,7 @@ def export_dataset(
 
 
 def _export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles, on_progress: Progress | None) -> None:
-    identity = _identity(workspace, config, clips_files)
+    identity, made_from = (of(workspace, config, clips_files) for of in (_identity, _made_from))
     decided = workspace.decided_splits()
     rows = DatasetRows(workspace, {video_id: row.split for video_id, row in decided.items()}, clips_files)
     if not rows.num_rows:
@@ -97,14 +105,11 @@ def _export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles,
     statistics = DatasetStatistics()
     shards = _write_shards(folder, rows, statistics, config, on_progress)
     # Stage by stage, as the tables are; within a stage in an order of their own.
-    rejected = [
-        reject
-        for table in _tables(workspace)
-        for reject in sorted(table.rejected(), key=lambda reject: (reject.record_id, reject.reason, reject.detail))
-    ]
-    _write_rejected(folder / layout.REJECTED, rejected)
+    order = [(name, "ascending") for name in ("record_id", "reason", "detail")]
+    rejected = pa.concat_tables([table.rejected_rows().sort_by(order) for table in _tables(workspace)])
+    pq.write_table(rejected.combine_chunks(), folder / layout.REJECTED, compression="zstd")
     clips = rows.clips_in_use()
-    stats = statistics.summary(clips, rejected)
+    stats = statistics.summary(clips, from_arrow(Rejected, rejected.to_batches()))
     stats["files"] = {f"data/{shard.name}": shard.rows for shard in shards}
     stats["warnings"] = sorted({row.note for row in decided.values() if row.note is not None})
     videos, glances = list(workspace.videos.records()), list(workspace.glances.records())
@@ -113,8 +118,9 @@ def _export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles,
     write_card(folder, stats, shards, config, title=config.name or workspace.name, clips_files=clips_files)
     swap_in(folder, workspace.dataset_folder, workspace.storage.local_path(_OLD))
     splits = {split: counts["rows"] for split, counts in stats["splits"].items()}
-    files = _file_sizes(workspace.dataset_folder)
-    workspace.write_json(STAMP, {"identity": identity, "splits": splits, "files": files})
+    workspace.storage.replace_folder("dataset")
+    files = workspace.storage.sizes("dataset")
+    workspace.write_json(STAMP, {"identity": identity, "made_from": made_from, "splits": splits, "files": files})
 
 
 def _write_shards(
@@ -159,6 +165,12 @@ def _identity(workspace: Workspace, config: ExportConfig, clips_files: ClipsFile
     )
 
 
+def _made_from(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles) -> str:
+    """Hash what decides the dataset without reading a row."""
+    tables = [(table.name, table.digest()) for table in (*_tables(workspace), workspace.splits)]
+    return digest("export", CODE_VERSION, tables, config.identity(), config.name or workspace.name, clips_files)
+
+
 def _content(table: Table[Any]) -> str:
     return digest(sorted(map(content_key, table.records())), sorted(map(content_key, table.rejected())))
 
@@ -168,17 +180,6 @@ def _tables(workspace: Workspace) -> tuple[Any, ...]:
         workspace.videos, workspace.glances, workspace.clips,
         workspace.captions, *workspace.tables_of_levels, workspace.pairs, workspace.verdicts,
     )  # fmt: skip
-
-
-def _write_rejected(path: Path, rejected: list[Rejected]) -> None:
-    table = to_arrow(Rejected, [("", reject) for reject in rejected], "")
-    pq.write_table(table.drop_columns(["unit", "fingerprint"]), path, compression="zstd")
-
-
-def _file_sizes(folder: Path) -> dict[str, int]:
-    return {
-        path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
-    }
 
 
 def _explain_empty(workspace: Workspace) -> str:

@@ -47,6 +47,9 @@ class FeaturesStage(Travelling[Video, FeatureFile]):
             key = content_key(replace(video, label=None, split=None))
             yield Unit(key=key, record_id=video.video_id, payload=video)
 
+    def sources(self) -> str:
+        return self._workspace.videos.digest()
+
     def needs(self) -> Needs | None:
         return self._encoder.needs() if isinstance(self._encoder, Placed) else None
 

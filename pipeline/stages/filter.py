@@ -12,14 +12,18 @@ import dataclasses
 import functools
 import itertools
 import logging
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipeline.config import FilterConfig
 from pipeline.errors import RecordError
+from pipeline.keys import hash_keys
 from pipeline.models.base import Spending
 from pipeline.models.chat.messages import Chat
 from pipeline.models.chat.quality_judge import QualityJudge, Scores
@@ -27,28 +31,33 @@ from pipeline.quality.conflicts import find_conflicts
 from pipeline.quality.crowding import find_crowded
 from pipeline.quality.rules import check_answer, near_duplicates
 from pipeline.quality.support import support_of
-from pipeline.records import RULES, Caption, Decision, InstructionPair, Reason, Verdict, digest
-from pipeline.review.store import file_verdicts, stored_verdicts
+from pipeline.records import RULES, Caption, Decision, EventClip, InstructionPair, Reason, Verdict, digest
+from pipeline.review.store import file_verdicts, reviews_digest, stored_verdicts
 from pipeline.review.verdicts import decided_at
 from pipeline.schema import content_key
-from pipeline.stages.base import Outcome, TableOnly, Unit, fingerprint_of
-from pipeline.tables import Table
+from pipeline.stages.base import Outcome, TableOnly, Unit, fingerprint_of, hash_files
+from pipeline.stages.pair_answers import PairAnswers
+from pipeline.tables import Lookup, Table, to_parquet
 from pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-_CROWDED = "tables/filter/_crowded.json"
+_CROWDED = "tables/filter/_crowded/found.parquet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A pair with the caption that it was made from and a person's verdict, if there is one."""
+    """A pair with the caption that it was made from and a person's verdict, if there is one.
+
+    `is_sound` tells that its answer, of which nobody has decided, was read: it keeps the rules, and nothing is doubted.
+    """
 
     pair: InstructionPair
     caption: Caption
     verdict: Verdict | None
     clip_s: float
     crowd: RecordError | None
+    is_sound: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +74,9 @@ class _Reading:
 
     fault: RecordError | None
     doubt: str | None = None
+
+
+_SOUND = _Reading(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +96,14 @@ class FilterStage(TableOnly):
     def __init__(self, workspace: Workspace, config: FilterConfig) -> None:
         self._workspace = workspace
         self._config = config
-        self._crowded: dict[str, RecordError] | None = None
-        self._crowded_from = ""
-        self._readings: dict[str, _Reading] = {}
+        self._search: _CrowdSearch | None = None
         self._judge: QualityJudge | None = None
         if config.judge.backend == "openai":
             self._judge = QualityJudge(config.judge, workspace.journal_folder("filter"), config.conflicts.dropped())
+
+    @functools.cached_property
+    def _told(self) -> _Told:
+        return _Told(self._workspace)
 
     def identity(self) -> Mapping[str, Any]:
         # The files of verdicts are no setting that decides: what they say of a pair is part of its unit's key.
@@ -101,51 +115,45 @@ class FilterStage(TableOnly):
         return None if self._judge is None else self._judge.spent()
 
     def units(self) -> Iterator[Unit[Sequence[Candidate] | BadVerdict]]:
-        pairs = self._workspace.pairs
-        clip_ids = pairs.arrow(["clip_id"]).column("clip_id").to_pylist()
-        clips = _clips(self._workspace)
-        expected = Counter(clips[clip_id][0] for clip_id in clip_ids)
-        verdicts, bad = self._read_verdicts(set(pairs.arrow(["pair_id"]).column("pair_id").to_pylist()))
-        captions = self._workspace.all_captions.lookup("clip_id")
-
-        def caption_of(pair: InstructionPair) -> Caption:
-            caption = captions.get(pair.clip_id)
-            if caption is None:
-                raise RuntimeError(f"{pair.pair_id}: its caption is gone; run the build again")
-            return caption
-
-        def keeps_rules(pair: InstructionPair) -> bool:
-            reading = _read(pair, caption_of(pair), clips[pair.clip_id][1], self._config)
-            self._readings[pair.pair_id] = reading
-            return reading.fault is None
-
-        if self._crowded is None:
-            self._crowded = self._stored_crowded(verdicts)
-        if self._crowded is None:
-            # What people decided is kept, so the answers count as they are before people edit them.
-            self._crowded = find_crowded(
-                (pair for pair in pairs.records() if pair.pair_id not in verdicts),
-                self._config,
-                keeps_rules=keeps_rules,
-                video_of=lambda pair: clips[pair.clip_id][0],
-            )
+        told = self._told
+        verdicts, bad = self._read_verdicts(told.has_pair)
+        if self._search is None:
+            self._search = _CrowdSearch(self._workspace, self._config, fingerprint_of(self), told, verdicts)
+        found = self._search.found()
+        expected = told.pairs_of_videos()
         gathered: dict[str, list[Candidate]] = {}
-        for pair in pairs.records():
-            video_id, clip_s = clips[pair.clip_id]
-            caption = caption_of(pair)
+        missing: dict[str, int] = {}
+        for number, pair in enumerate(self._workspace.pairs.records()):
+            clip, caption = told.clip_of(pair), told.caption_of(pair)
+            video_id = clip.video_id
             group = gathered.setdefault(video_id, [])
-            verdict = verdicts.get(pair.pair_id)
-            crowd = self._crowded.get(pair.pair_id)
-            group.append(Candidate(pair=pair, caption=caption, verdict=verdict, clip_s=clip_s, crowd=crowd))
+            candidate = Candidate(
+                pair=pair,
+                caption=caption,
+                verdict=verdicts.get(pair.pair_id),
+                clip_s=clip.end_s - clip.start_s,
+                crowd=found.fault_of(number),
+                is_sound=self._search.is_sound(number),
+            )
+            group.append(candidate)
+            missing[video_id] = (missing.get(video_id) or expected.of(video_id)) - 1
             # Handing a video on as soon as it is complete keeps memory flat: its pairs mostly stand together.
-            if len(group) == expected[video_id]:
+            if not missing[video_id]:
+                del missing[video_id]
                 yield _unit(video_id, gathered.pop(video_id))
+        if gathered:
+            raise RuntimeError(f"{len(gathered)} videos have fewer pairs than were counted, first {min(gathered)}")
         for item in bad:
             yield Unit(key=digest(item.place, item.fault.detail), record_id=item.place, payload=item)
 
+    def sources(self) -> str | None:
+        files = hash_files(self._config.verdicts)
+        content = [table.digest() for table in _tables(self._workspace)]
+        return files and digest(files, reviews_digest(self._workspace), content)
+
     def run(self, units: Iterable[Unit[Sequence[Candidate] | BadVerdict]]) -> Iterator[Outcome[Verdict]]:
-        crowded = {pair_id: [fault.reason, fault.detail] for pair_id, fault in (self._crowded or {}).items()}
-        self._workspace.write_json(_CROWDED, {"made_from": self._crowded_from, "crowded": crowded})
+        if self._search is not None:
+            self._search.store()
         decided = (_Decided(unit.payload, self._decide(unit.payload)) for unit in units)
         if self._judge is None:
             yield from (item.outcome for item in decided)
@@ -155,19 +163,9 @@ class FilterStage(TableOnly):
     def _decide(self, payload: Sequence[Candidate] | BadVerdict) -> Outcome[Verdict]:
         if isinstance(payload, BadVerdict):
             return Outcome(rejected=[(payload.place, payload.fault)])
-        return judge(payload, self._config, self._readings)
+        return judge(payload, self._config)
 
-    def _stored_crowded(self, verdicts: Mapping[str, Verdict]) -> dict[str, RecordError] | None:
-        """Return what an earlier run found in the very same answers, None where there was none."""
-        space = self._workspace
-        tables: list[Table[Any]] = [space.pairs, space.captions, space.clips, *space.tables_of_levels]
-        self._crowded_from = digest(fingerprint_of(self), [table.digest() for table in tables], sorted(verdicts))
-        stored = self._workspace.read_json(_CROWDED)
-        if not isinstance(stored, dict) or stored.get("made_from") != self._crowded_from:
-            return None
-        return {pair_id: RecordError(Reason(reason), detail) for pair_id, (reason, detail) in stored["crowded"].items()}
-
-    def _read_verdicts(self, known: set[str]) -> tuple[dict[str, Verdict], list[BadVerdict]]:
+    def _read_verdicts(self, is_known: Callable[[str], bool]) -> tuple[dict[str, Verdict], list[BadVerdict]]:
         """Return the latest verdict about each pair, of equally late ones the last, and those that cannot be used."""
         latest: dict[str, Verdict] = {}
         bad = []
@@ -175,7 +173,7 @@ class FilterStage(TableOnly):
         for place, verdict in itertools.chain(given, stored_verdicts(self._workspace)):
             if isinstance(verdict, RecordError):
                 bad.append(BadVerdict(place=place, fault=verdict))
-            elif verdict.pair_id not in known:
+            elif not is_known(verdict.pair_id):
                 fault = RecordError(Reason.MISSING_PAIR, f"{place}: no pair {verdict.pair_id} in this build")
                 bad.append(BadVerdict(place=place, fault=fault))
             else:
@@ -208,12 +206,8 @@ def _scored(row: Verdict, scores: Scores) -> Verdict:
     return dataclasses.replace(row, judge_score=float(scores.lowest), conflict=conflict)
 
 
-def judge(
-    candidates: Sequence[Candidate],
-    config: FilterConfig,
-    known: Mapping[str, _Reading] = MappingProxyType({}),
-) -> Outcome[Verdict]:
-    """Decide about all pairs of one video; `known` are readings of some that have no verdict."""
+def judge(candidates: Sequence[Candidate], config: FilterConfig) -> Outcome[Verdict]:
+    """Decide about all pairs of one video."""
     kept: list[tuple[InstructionPair, Verdict]] = []
     rejected: list[tuple[str, RecordError]] = []
     for candidate in candidates:
@@ -223,9 +217,9 @@ def judge(
         else:
             if verdict is not None and verdict.edited_answer is not None:
                 pair = dataclasses.replace(pair, answer=verdict.edited_answer)
-            reading = known.get(pair.pair_id) or _read(
-                pair, candidate.caption, candidate.clip_s, config, is_decided=verdict is not None
-            )
+            reading = _SOUND
+            if not candidate.is_sound:
+                reading = _read(pair, candidate.caption, candidate.clip_s, config, is_decided=verdict is not None)
             fault, doubt = reading.fault or candidate.crowd, reading.doubt
         if fault is not None:
             rejected.append((pair.pair_id, fault))
@@ -283,8 +277,116 @@ def _unit(video_id: str, candidates: list[Candidate]) -> Unit[Sequence[Candidate
     return Unit(key=digest(contents), record_id=video_id, payload=candidates)
 
 
-def _clips(workspace: Workspace) -> dict[str, tuple[str, float]]:
-    """Return video id and length in seconds of every clip."""
-    table = workspace.clips.arrow(["clip_id", "video_id", "start_s", "end_s"])
-    columns: list[list[Any]] = [table.column(name).to_pylist() for name in ("clip_id", "video_id", "start_s", "end_s")]
-    return {clip_id: (video_id, end_s - start_s) for clip_id, video_id, start_s, end_s in zip(*columns, strict=True)}
+def _tables(workspace: Workspace) -> tuple[Table[Any], ...]:
+    return workspace.pairs, workspace.captions, workspace.clips, *workspace.tables_of_levels
+
+
+class _Told:
+    """What the tables tell of the clips that pairs are about, found pair by pair in the order of their table."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._pairs = workspace.pairs
+        self._clip_table = workspace.clips
+        self._clips = workspace.clips.lookup("clip_id")
+        self._captions = workspace.all_captions.lookup("clip_id")
+
+    def has_pair(self, pair_id: str) -> bool:
+        return self._by_id.get(pair_id) is not None
+
+    @functools.cached_property
+    def _by_id(self) -> Lookup[InstructionPair]:
+        # Without decisions of people nobody asks.
+        return self._pairs.lookup("pair_id")
+
+    @functools.cached_property
+    def videos_of_pairs(self) -> NDArray[np.int64]:
+        """A hash of the video of each pair."""
+        videos = hash_keys(self._clip_table.values("video_id"))
+        of_batches = [
+            videos[self._clips.places.last(hash_keys(batch.column(0).to_pylist()))]
+            for batch in self._pairs.batches(["clip_id"])
+        ]
+        return np.concatenate([*of_batches, np.empty(0, np.int64)])
+
+    def pairs_of_videos(self) -> _Counts:
+        """Count the pairs of each video."""
+        return _Counts(*np.unique(self.videos_of_pairs, return_counts=True))
+
+    def clip_of(self, pair: InstructionPair) -> EventClip:
+        clip = self._clips.get(pair.clip_id)
+        if clip is None:
+            raise RuntimeError(f"{pair.pair_id}: its clip is gone; run the build again")
+        return clip
+
+    def caption_of(self, pair: InstructionPair) -> Caption:
+        caption = self._captions.get(pair.clip_id)
+        if caption is None:
+            raise RuntimeError(f"{pair.pair_id}: its caption is gone; run the build again")
+        return caption
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    hashes: NDArray[np.int64]
+    counts: NDArray[np.int64]
+
+    def of(self, key: str) -> int:
+        return int(self.counts[np.searchsorted(self.hashes, hash(key))])
+
+
+class _Crowded:
+    """What was found crowded, asked for by the numbers of pairs."""
+
+    def __init__(self, found: pa.Table) -> None:
+        self.found = found
+        self._numbers = found.column("number").to_numpy()
+
+    def fault_of(self, number: int) -> RecordError | None:
+        at = int(np.searchsorted(self._numbers, number))
+        if at == len(self._numbers) or self._numbers[at] != number:
+            return None
+        reason, detail = (self.found.column(name)[at].as_py() for name in ("reason", "detail"))
+        return RecordError(Reason(reason), detail)
+
+
+class _CrowdSearch:
+    """Looks once for crowded answers, or takes what an earlier run found in the very same ones."""
+
+    def __init__(
+        self, workspace: Workspace, config: FilterConfig, fingerprint: str, told: _Told, verdicts: Mapping[str, Verdict]
+    ) -> None:
+        self._workspace = workspace
+        self._config = config
+        self._told = told
+        # What people decided is kept, so the answers count as they are before people edit them.
+        self._answers = PairAnswers(
+            workspace, config.near_duplicate, decided=verdicts.keys(),
+            videos=lambda: told.videos_of_pairs, keeps_rules=self._keeps_rules,
+        )  # fmt: skip
+        self._sound = np.zeros(workspace.pairs.num_rows, bool)
+        self._made_from = digest(fingerprint, [table.digest() for table in _tables(workspace)], sorted(verdicts))
+
+    @functools.cache  # noqa: B019 - as long-lived as the stage
+    def found(self) -> _Crowded:
+        stored = self._workspace.storage.read(_CROWDED)
+        if stored is not None:
+            found = pq.read_table(pa.BufferReader(stored), use_threads=False)
+            if found.schema.metadata.get(b"made_from") == self._made_from.encode():
+                return _Crowded(found)
+        return _Crowded(find_crowded(self._answers, self._config))
+
+    def is_sound(self, number: int) -> bool:
+        """Tell whether the answer was read in the search, and nothing was said against it."""
+        return bool(self._sound[number])
+
+    def store(self) -> None:
+        """Keep what was found for the next run."""
+        self._answers.store_hashes()
+        found = self.found().found.replace_schema_metadata({"made_from": self._made_from})
+        self._workspace.storage.write(_CROWDED, to_parquet(found))
+
+    def _keeps_rules(self, number: int, pair: InstructionPair) -> bool:
+        clip = self._told.clip_of(pair)
+        reading = _read(pair, self._told.caption_of(pair), clip.end_s - clip.start_s, self._config)
+        self._sound[number] = reading == _SOUND
+        return reading.fault is None

@@ -17,6 +17,7 @@ import fsspec
 
 from pipeline.config import IngestConfig, SourcesConfig, VideoConfig
 from pipeline.errors import RecordError
+from pipeline.needs import Needs
 from pipeline.records import NORMAL, Reason, Video, digest, readable_id, told_spans
 from pipeline.sources.catalogue import Catalogue
 from pipeline.stages.base import Claiming, Outcome, Travelling, Unit, in_step
@@ -85,6 +86,10 @@ class IngestStage(Travelling[Source | BadSource, Video], Claiming):
             else:
                 key = digest(asdict(source), file_state(source.path))
                 yield Unit(key=key, record_id=source.video_id or source.path, payload=source)
+
+    def needs(self) -> Needs | None:
+        # What is fetched or unpacked beside a remote workspace lies on the machine that did so.
+        return Needs() if self._workspace.storage.is_local else None
 
     def reads(self, payload: Source | BadSource) -> str:
         return "" if isinstance(payload, BadSource) or "://" in payload.path else payload.path

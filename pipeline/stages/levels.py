@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.errors import RecordError
-from pipeline.models.base import Captioner, TellsLevels, TimedEvent
+from pipeline.models.base import Captioner, Evident, TellsLevels, TimedEvent
 from pipeline.models.timed import TimedText, compose
 from pipeline.records import NORMAL, Caption, EventClip, Level, Reason, Video, digest, readable_id
 from pipeline.schema import content_key
@@ -103,6 +103,13 @@ class LevelsStage(TableOnly):
             content = [content_key(span), [(content_key(clip), content_key(said)) for clip, said in told]]
             key = digest(content, known and content_key(known))
             yield Unit(key=key, record_id=span.clip_id, payload=(span, told, known))
+
+    def sources(self) -> str | None:
+        evidence = self._teller.all_evidence() if isinstance(self._teller, Evident) else None
+        if self._teller is not None and evidence is None:
+            return None
+        tables = (self._workspace.clips, self._workspace.captions)
+        return digest([table.digest() for table in tables], self._gap_s, evidence)
 
     def run(self, units: Iterable[Unit[_Told]]) -> Iterator[Outcome[Caption]]:
         for unit in units:

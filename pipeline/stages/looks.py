@@ -30,6 +30,9 @@ class LooksStage(Travelling[Video, Look], TableOnly):
         for video in could_be_copies(self._workspace.videos.records()):
             yield Unit(key=video.sha256, record_id=video.video_id, payload=video)
 
+    def sources(self) -> str:
+        return self._workspace.videos.digest()
+
     def reads(self, payload: Video) -> str:
         return payload.path
 

@@ -7,16 +7,28 @@ the same rows in the same order.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
+from pipeline.keys import KeySet
 from pipeline.models.base import Pays
 from pipeline.records import Reason, Record, Rejected, count_by, digest
 from pipeline.schema import field_names, from_arrow
-from pipeline.stages.base import Claiming, Outcome, Stage, StageReport, TableOnly, Unit, fingerprint_of, to_rejected
+from pipeline.stages.base import (
+    Claiming,
+    Outcome,
+    Sourced,
+    Stage,
+    StageReport,
+    TableOnly,
+    Unit,
+    fingerprint_of,
+    to_rejected,
+)
 from pipeline.stages.executor import Executor, LocalExecutor
 from pipeline.tables import Table
 
@@ -34,12 +46,17 @@ COMMIT_EVERY_S = 30.0
 # Faults of the moment, not of the data: the next run tries these units again, as make does.
 PASSING = frozenset({Reason.TIMED_OUT, Reason.OUT_OF_MEMORY, Reason.CRASHED, Reason.REQUEST_FAILED})
 
+FILES_OF_ROWS = ("clips", "features", "scores")
+"""Folders of a workspace whose files rows refer to."""
+
 # Rejects named one by one in the log of a stage; all of them stand beside its table.
 LOGGED_REJECTS = 20
 
 
 def pending_units(stage: Stage[Any, Any], table: Table[Any]) -> tuple[int, int]:
     """Return how many units of a stage are done and how many are still to do, running nothing."""
+    if _is_up_to_date(stage, table, _sources(stage)):
+        return table.num_units(), 0
     work = _Work(stage, table)
     return len(work.wanted) - work.pending, work.pending
 
@@ -62,6 +79,11 @@ def run_stage(
     """
     started = time.monotonic()
     table.sweep()
+    sources = _sources(stage)
+    if _is_up_to_date(stage, table, sources):
+        logger.info("%s: nothing has changed: done=%d", stage.name, table.num_units())
+        stage.finish()
+        return _report(stage, table, started, made=0, kept=table.num_units(), dropped=0)
     work = _Work(stage, table)
     logger.info("%s: to do=%d done=%d", stage.name, work.pending, len(work.wanted) - work.pending)
     # What is made again leaves first, or it would stand twice.
@@ -91,15 +113,23 @@ def run_stage(
         )
     dropped += table.drop(table.units() - work.wanted)
     stage.finish()
+    if sources is not None and not table.units_rejected_for(PASSING):
+        table.mark_complete(digest(work.fingerprint, sources))
+    return _report(stage, table, started, made=done, kept=len(work.wanted) - done, dropped=dropped)
+
+
+def _report(
+    stage: Stage[Any, R], table: Table[R], started: float, *, made: int, kept: int, dropped: int
+) -> StageReport:
     report = StageReport(
         stage=stage.name,
-        made=done,
-        kept=len(work.wanted) - done,
+        made=made,
+        kept=kept,
         dropped=dropped,
         rows=table.num_rows,
-        rejected=count_by(rejected.reason for rejected in table.rejected()),
+        rejected=count_by(table.reasons()),
         seconds=round(time.monotonic() - started, 3),
-        spent=spent,
+        spent=stage.spent() if isinstance(stage, Pays) else None,
     )
     logger.info(
         "%s: made=%d kept=%d dropped=%d rows=%d rejected=%d in %.1f s",
@@ -108,33 +138,47 @@ def run_stage(
     return report
 
 
+def _sources(stage: Stage[Any, Any]) -> str | None:
+    return stage.sources() if isinstance(stage, Sourced) else None
+
+
+def _is_up_to_date(stage: Stage[Any, Any], table: Table[Any], sources: str | None) -> bool:
+    """Tell whether the table was completed under these sources and settings, and nothing of it is missing since."""
+    if sources is None or not table.is_complete(digest(fingerprint_of(stage), sources)):
+        return False
+    return not _damaged_units(stage, table)
+
+
 class _Work(Generic[P]):
     """Which units a stage wants, and which of them are not done."""
 
     def __init__(self, stage: Stage[P, Any], table: Table[Any]) -> None:
         self._stage = stage
         self.fingerprint = fingerprint_of(stage)
-        self.wanted = {self.key_of(unit) for unit in stage.units()}
-        self.stale = table.units() - self.wanted
-        self.again = _damaged_units(stage, table) | set(table.units_rejected_for(PASSING))
+        self.wanted = KeySet(self.key_of(unit) for unit in stage.units())
+        units = table.units()
+        self.stale = units - self.wanted
+        self.again = KeySet(itertools.chain(_damaged_units(stage, table), table.units_rejected_for(PASSING)))
         if isinstance(stage, Claiming):
-            self.again |= _freed_units(table, self.stale | self.again)
-        self._done = table.units() - self.again
-        self.pending = len(self.wanted - self._done)
+            self.again |= KeySet(_freed_units(table, self.stale | self.again))
+        self._missing = self.wanted - (units - self.again)
+        self.pending = len(self._missing)
 
     def key_of(self, unit: Unit[P]) -> str:
         return digest(self.fingerprint, unit.key)
 
     def todo(self, begun: deque[Unit[P]]) -> Iterator[Unit[P]]:
         """Yield the units to do, each once, noting in `begun` those whose outcome is still to come."""
-        remaining = self.wanted - self._done
+        remaining = self.pending
         if not remaining:
             return
+        given = bytearray(remaining)
         # The inputs are read anew here; a unit that appeared since the count waits for the next run.
         for unit in self._stage.units():
-            key = self.key_of(unit)
-            if key in remaining:
-                remaining.discard(key)
+            place = self._missing.place(self.key_of(unit))
+            if place >= 0 and not given[place]:
+                given[place] = True
+                remaining -= 1
                 begun.append(unit)
                 yield unit
                 if not remaining:
@@ -169,6 +213,8 @@ class _ShardInProgress(Generic[R]):
     def commit(self) -> None:
         if self._units:
             seconds = round(self.age_s, 3)
+            # What rows refer to is there before they are.
+            self._table.publish(*FILES_OF_ROWS)
             self._table.commit(self._units, self._rows, self._rejected, self._fingerprint, seconds)
         self._clear()
 
@@ -186,7 +232,7 @@ class _ShardInProgress(Generic[R]):
         self._since = time.monotonic()
 
 
-def _freed_units(table: Table[Any], leaving: set[str]) -> set[str]:
+def _freed_units(table: Table[Any], leaving: KeySet) -> set[str]:
     """Return the units that were turned away for an id that no row bears once the units `leaving` are gone."""
     turned_away = table.units_rejected_for({Reason.DUPLICATE_VIDEO_ID})
     if not turned_away:

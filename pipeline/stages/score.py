@@ -79,6 +79,9 @@ class ScoreStage(Travelling[FeaturedVideo, Scores]):
                 yield Unit(key=key, record_id=features.video_id, payload=(video, features))
 
     def needs(self) -> Needs | None:
+        if not self._workspace.storage.is_local:
+            # The sampler lies where it was trained.
+            return None
         return needs_of_device(self._config.device, memory_mb=2048)
 
     def reads(self, payload: FeaturedVideo) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.config import ExportConfig
 from pipeline.dataset.splits import decide_splits
-from pipeline.records import VideoSplit
+from pipeline.records import VideoSplit, digest
 from pipeline.schema import content_key, from_arrow
 from pipeline.stages.base import Outcome, TableOnly, Unit, fingerprint_of
 from pipeline.workspace import Workspace
@@ -34,6 +34,10 @@ class SplitsStage(TableOnly):
     def units(self) -> Iterator[Unit[VideoSplit]]:
         for row in self._decided:
             yield Unit(key=content_key(row), record_id=row.video_id, payload=row)
+
+    def sources(self) -> str:
+        tables = (self._workspace.videos, self._workspace.glances, self._workspace.looks)
+        return digest([table.digest() for table in tables], self._unlabelled_is_normal)
 
     def run(self, units: Iterable[Unit[VideoSplit]]) -> Iterator[Outcome[VideoSplit]]:
         told: set[str | None] = {None}

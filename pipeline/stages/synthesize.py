@@ -75,6 +75,12 @@ class SynthesizeStage(TableOnly):
                     key=digest(content, task.value), record_id=readable_id(clip.clip_id, task.value), payload=request
                 )
 
+    def sources(self) -> str:
+        tables = (self._workspace.clips, self._workspace.captions, self._workspace.level_captions)
+        questions = questions_hash([task for task in self._tasks if task in LEVEL_TASKS], LEVEL_QUESTIONS)
+        levels = sorted(self._levels), self._gap_s, questions
+        return digest([table.digest() for table in tables], list(self._tasks), self._seed, levels)
+
     def run(self, units: Iterable[Unit[SynthesisRequest]]) -> Iterator[Outcome[InstructionPair]]:
         for unit, draft in in_step(units, self._synthesizer.synthesize):
             result = draft if isinstance(draft, RecordError) else self._pair(unit, draft)

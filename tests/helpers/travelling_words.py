@@ -15,6 +15,7 @@ from pipeline.errors import RecordError, SetupError
 from pipeline.needs import Needs
 from pipeline.records import Caption, Reason, digest
 from pipeline.stages.base import Outcome, TableOnly, Travelling, Unit
+from pipeline.workspace import Workspace
 
 logger = logging.getLogger("pipeline.words")
 
@@ -86,3 +87,24 @@ class Words(Travelling[str, Caption], TableOnly):
 def make_words(words: Sequence[str], needs: Needs | None, file: str = "") -> Any:
     """Make the stage, here or in a worker."""
     return Words(words, needs, file)
+
+
+class Files(Words):
+    """Writes each word to a file of a workspace."""
+
+    def __init__(self, url: str, words: Sequence[str]) -> None:
+        super().__init__(words, Needs())
+        self._workspace = Workspace(url)
+
+    def work(self, units: Iterable[Unit[str]], brief: str) -> Iterator[Outcome[Caption]]:
+        folder = self._workspace.storage.local_path("clips")
+        folder.mkdir(exist_ok=True)
+        for unit in units:
+            (folder / f"{unit.payload}.mp4").write_text(unit.payload + brief)
+            row = Caption(clip_id=unit.payload, text=unit.payload, captioner="words", prompt_hash=None)
+            yield Outcome(rows=[row])
+
+
+def make_files(url: str, words: Sequence[str]) -> Any:
+    """Make the stage, here or in a worker."""
+    return Files(url, words)

@@ -68,6 +68,9 @@ class OpenAICaptioner:
     def evidence_of(self, request: CaptionRequest) -> object:  # noqa: ARG002
         return None
 
+    def all_evidence(self) -> object:
+        return ()
+
     def spent(self) -> Spending:
         return self._runner.spent()
 

@@ -15,7 +15,7 @@ from pipeline.errors import BudgetError
 from pipeline.models.base import Spending
 from pipeline.models.chat.account import Account
 from pipeline.models.chat.client import ChatClient
-from pipeline.models.chat.journal import Journal
+from pipeline.models.chat.journal import Journal, read_usage
 from pipeline.models.chat.messages import Chat
 from pipeline.models.chat.settings import ChatSettings, find_access
 
@@ -45,7 +45,11 @@ class Runner:
 
     def spent(self) -> Spending:
         """Return what was spent by this runner, and in its workspace altogether."""
-        return self.account.spending(self._settings, self._journal.paid)
+        # Where nothing was to be asked, nobody has opened the journal.
+        paid = self._journal.paid or {
+            model: usage for model, (_, usage) in read_usage(self._journal.path.parent).items()
+        }
+        return self.account.spending(self._settings, paid)
 
 
 class ChatRunner(Runner):

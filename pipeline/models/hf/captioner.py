@@ -90,6 +90,9 @@ class HfCaptioner:
     def evidence_of(self, request: CaptionRequest) -> object:  # noqa: ARG002
         return None
 
+    def all_evidence(self) -> object:
+        return ()
+
     def needs(self) -> Needs:
         # Of all GPUs of a machine, each worker is given one.
         return needs_of_device("cuda" if self._config.device in ("all", MAP) else self._config.device)

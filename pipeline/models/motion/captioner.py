@@ -57,6 +57,9 @@ class MotionCaptioner:
     def evidence_of(self, request: CaptionRequest) -> object:  # noqa: ARG002
         return None
 
+    def all_evidence(self) -> object:
+        return ()
+
     def needs(self) -> Needs:
         return Needs()
 

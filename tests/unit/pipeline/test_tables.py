@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import DataError
+from pipeline.keys import KeySet
 from pipeline.records import Caption, Rejected
 from pipeline.schema import content_key, schema_of
-from pipeline.tables import Table
+from pipeline.tables import RowReader, Shard, Table
 from pipeline.workspace import Workspace
 
 
@@ -31,7 +35,7 @@ def test_rows_come_back_as_they_were_committed(table: Table[Caption], workspace:
     again = workspace.captions
     assert list(again.records()) == [caption("a"), caption("b")]
     assert list(again.rejected()) == [rejected("c")]
-    assert again.units() == {"u1", "u2"}
+    assert again.units() == KeySet(["u1", "u2"])
     assert (again.num_rows, again.num_rejected) == (2, 1)
 
 
@@ -49,7 +53,7 @@ def test_drop_takes_rows_and_rejects_of_a_unit_and_nothing_else(table: Table[Cap
     assert table.drop({"u1", "u3"}) == 2
     assert [row.clip_id for row in table.records()] == ["b", "d"]
     assert list(table.rejected()) == []
-    assert table.units() == {"u2", "u4"}
+    assert table.units() == KeySet(["u2", "u4"])
 
 
 def test_sweep_removes_what_no_manifest_names(table: Table[Caption], workspace: Workspace) -> None:
@@ -107,6 +111,50 @@ def test_lookup_finds_single_rows(table: Table[Caption], workspace: Workspace) -
     lookup = workspace.captions.lookup("clip_id")
     assert lookup.get("b") == caption("b", "two")
     assert lookup.get("c") is None
+
+
+def test_rows_are_read_in_any_order_and_few_shards_are_held(
+    table: Table[Caption], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(6):
+        rows = [(f"u{n}{k}", caption(f"c{n}{k}", f"text {n}{k}")) for k in range(3)]
+        table.commit([unit for unit, _ in rows], rows, [], "f")
+    read: list[str] = []
+    read_shard = Table.read_shard
+
+    def count(self: Table[Caption], shard: Shard, columns: Sequence[str] | None = None) -> pa.Table:
+        read.append(shard.name)
+        return read_shard(self, shard, columns)
+
+    monkeypatch.setattr(Table, "read_shard", count)
+    monkeypatch.setattr("pipeline.tables._HELD_BYTES", 1)
+    reader = RowReader(table, ["text"])
+    assert reader.take(np.array([16, 0, 1, 17, 0])).column("text").to_pylist() == [
+        "text 51", "text 00", "text 01", "text 52", "text 00",
+    ]  # fmt: skip
+    assert len(read) == 2
+    assert reader.take(np.empty(0, np.int64)).num_rows == 0
+    lookup = table.lookup("clip_id")
+    read.clear()
+    assert [lookup.get(f"c{n}{k}") for n in range(6) for k in range(3)] == list(table.records())
+    # each once for the look-ups, in the order of the table, and once for the comparison
+    assert len(read) == 12
+
+
+def test_what_a_drop_removes_goes_at_once(table: Table[Caption], workspace: Workspace) -> None:
+    for n in range(4):
+        table.commit([f"u{n}", f"v{n}"], [(f"u{n}", caption(f"a{n}")), (f"v{n}", caption(f"b{n}"))], [], "f")
+    names = [shard.name for shard in table.shards]
+    written: list[str] = []
+    write = workspace.storage.write
+    table._storage.write = lambda name, data: written.append(name) or write(name, data)  # type: ignore[method-assign]
+    assert table.drop(["u0", "v0", "u1", "u3"]) == 4
+    assert [row.clip_id for row in table.records()] == ["b1", "a2", "b2", "b3"]
+    assert [shard.name for shard in table.shards][1] == names[2]
+    assert sum(name.endswith("_manifest.json") for name in written) == 1
+    assert list(workspace.captions.records()) == list(table.records())
+    assert len(workspace.storage.list("tables/caption/_units")) == 3
+    assert table.drop(["none"]) == 0
 
 
 def test_content_key_sees_content_only() -> None:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from fake_ray import FakeRay
 from pydantic import ValidationError
-from travelling_words import Words, make_words
+from travelling_words import Words, make_files, make_words
 
 from flows.cluster import connection, executor, worker
 from flows.cluster.executor import RayExecutor
@@ -21,6 +21,7 @@ from pipeline.errors import SetupError, UnavailableError
 from pipeline.needs import Needs
 from pipeline.stages.base import StageReport
 from pipeline.stages.run import run_stage
+from pipeline.storage import MIRRORS
 from pipeline.workspace import Workspace
 
 LETTERS = [chr(place) for place in range(ord("a"), ord("z") + 1)]
@@ -100,6 +101,25 @@ def test_unit_is_blamed_only_where_it_takes_machine_after_machine(
     run(workspace, ["a", "lost", "b"])
     assert left_out(workspace) == expected
     assert len(texts(workspace)) == 3 - len(expected)
+
+
+def test_files_of_a_remote_workspace_come_from_who_made_them(
+    ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(MIRRORS, str(tmp_path))
+    url = f"memory://{tmp_path.name}"
+    driver = Workspace(url)
+    folder = driver.storage.local_path("clips")
+    folder.mkdir()
+    # of an earlier build: neither read nor published again
+    (folder / "a.mp4").write_text("old")
+    (folder / "c.mp4").write_text("old")
+    make = partial(make_files, url, ["a", "b"])
+    on_ray = RayExecutor(make, driver, RayConfig(shard_units=1), folder=Path.cwd(), decoders=1)
+    run_stage(make(), driver.captions, executor=on_ray)
+    found = {name: driver.storage.read(f"clips/{name}") for name in driver.storage.list("clips")}
+    assert found == {"a.mp4": b"a!", "b.mp4": b"b!"}
+    assert driver.storage.local_path("clips/a.mp4").read_text() == "a!"
 
 
 def test_gpu_that_no_machine_has_is_said(ray: FakeRay, workspace: Workspace) -> None:

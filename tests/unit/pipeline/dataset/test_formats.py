@@ -115,7 +115,9 @@ def test_embedded_clips_are_written_out(fill: Fill, tmp_path: Path) -> None:
 
 def test_what_cannot_be_written_is_said(built: Workspace, fill: Fill, tmp_path: Path) -> None:
     folder = built.dataset_folder
-    with pytest.raises(ConfigError, match="known are llamafactory, llava, messages, sharegpt, swift, webdataset"):
+    with pytest.raises(
+        ConfigError, match="known are hivau, llamafactory, llava, messages, sharegpt, swift, webdataset"
+    ):
         export_format(folder, "coco", tmp_path / "out")
     with pytest.raises(ConfigError, match=r"\.jsonl"):
         export_format(folder, "messages", tmp_path / "out.json")

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
 from pipeline.config import FilterConfig
 from pipeline.errors import RecordError
+from pipeline.keys import hash_keys
 from pipeline.quality import crowding
+from pipeline.quality.answer_hashes import hash_answers, shingles_of
 from pipeline.quality.support import support_of
 from pipeline.records import NORMAL, Caption, EventClip, InstructionPair, Reason, Record, Task
 from pipeline.stages import filter as filter_stage
+from pipeline.stages import pair_answers
 from pipeline.stages.filter import Candidate, FilterStage, judge
 from pipeline.stages.run import run_stage
 from pipeline.tables import Table
@@ -39,7 +47,38 @@ def find_crowded(
     video_of: Callable[[InstructionPair], str] = lambda pair: pair.clip_id,
 ) -> dict[str, RecordError]:
     """Look over pairs that keep the rules, each of a video of its own, unless told otherwise."""
-    return crowding.find_crowded(pairs, config, keeps_rules=keeps_rules, video_of=video_of)
+    found = crowding.find_crowded(InMemory(pairs, config, keeps_rules, video_of), config)
+    return {
+        pairs[row["number"]].pair_id: RecordError(Reason(row["reason"]), row["detail"]) for row in found.to_pylist()
+    }
+
+
+@dataclass
+class InMemory:
+    """Pairs as the search asks for them."""
+
+    given: list[InstructionPair]
+    config: FilterConfig
+    keeps: Callable[[InstructionPair], bool]
+    video_of: Callable[[InstructionPair], str]
+
+    def hashes(self) -> pa.Table:
+        columns = ([getattr(one, name) for one in self.given] for name in ("task", "question", "answer"))
+        return hash_answers(*columns, self.config.near_duplicate)
+
+    def counted(self) -> NDArray[np.bool_]:
+        return np.ones(len(self.given), bool)
+
+    def videos(self) -> NDArray[np.int64]:
+        return hash_keys(map(self.video_of, self.given))
+
+    def pairs(self, numbers: NDArray[np.int64]) -> Iterator[tuple[int, InstructionPair]]:
+        assert (np.diff(numbers) > 0).all()
+        return ((number, self.given[number]) for number in numbers.tolist())
+
+    def keeps_rules(self, number: int, pair: InstructionPair) -> bool:
+        assert self.given[number] == pair
+        return self.keeps(pair)
 
 
 def own_answer(number: int) -> str:
@@ -100,6 +139,65 @@ def test_shares_are_those_of_the_answers_that_keep_the_rules() -> None:
     assert "in 30 of 40 pairs" in next(iter(found.values())).detail
     assert not find_crowded(pairs, config, keeps_rules=lambda one: one.pair_id >= "p0020")
     assert not find_crowded(pairs, config, keeps_rules=lambda one: one.pair_id < "p0019")
+
+
+def one_pass(
+    pairs: list[InstructionPair],
+    config: FilterConfig,
+    keeps_rules: Callable[[InstructionPair], bool],
+    video_of: Callable[[InstructionPair], str],
+) -> dict[str, str]:
+    """Return the near-copies that one pass over an index of all answers to a task finds."""
+    from datasketch import MinHash, MinHashLSH
+
+    faults = {}
+    for task in {one.task for one in pairs}:
+        index = MinHashLSH(threshold=min(config.near_duplicate, 0.95), num_perm=64)
+        kept: dict[str, tuple[InstructionPair, set[int]]] = {}
+        for one in sorted((one for one in pairs if one.task == task), key=lambda one: one.pair_id):
+            shingles = set(shingles_of(one.answer).tolist())
+            signature = MinHash(num_perm=64, hashfunc=int)
+            signature.update_batch(shingles)
+            likeness = {other: len(shingles & kept[other][1]) / len(shingles | kept[other][1])
+                        for other in index.query(signature)}  # fmt: skip
+            near = {other for other, share in likeness.items() if share >= config.near_duplicate}
+            beside = {other for other in near if video_of(kept[other][0]) == video_of(one)}
+            if beside or len(near) >= config.max_copies:
+                for other in [other for other in near if not keeps_rules(kept[other][0])]:
+                    index.remove(other)
+                    near.discard(other)
+                    del kept[other]
+            if beside := beside & near:
+                faults[one.pair_id] = f"similar to {min(beside)}"
+            elif len(near) >= config.max_copies:
+                faults[one.pair_id] = f"{len(near)} answers say the same, one of them {min(near)}"
+            else:
+                kept[one.pair_id] = one, shingles
+                index.insert(one.pair_id, signature)
+    return faults
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_decisions_are_those_of_one_pass_over_all_answers(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # groups are worked on a few at a time
+    monkeypatch.setattr(crowding, "_ANSWERS_AT_ONCE", 40)
+    rng = random.Random(seed)
+    pairs = []
+    for number in range(300):
+        words = own_answer(rng.choice([number, rng.randrange(12), 0])).split()
+        for _ in range(rng.choice([0, 0, 1, 2])):
+            words[rng.randrange(len(words))] = rng.choice(WORDS)
+        pairs.append(pair(number, " ".join(words), task=rng.choice([Task.DESCRIPTION, Task.ANALYSIS])))
+    rng.shuffle(pairs)
+    config = FilterConfig(near_duplicate=rng.choice([0.5, 0.7, 0.9]), max_copies=rng.choice([1, 3, 8]))
+    video_of = {one.pair_id: f"v{rng.randrange(100)}" for one in pairs}
+    wrong = {one.pair_id for one in pairs if rng.random() < 0.2}
+    told = (lambda one: one.pair_id not in wrong), (lambda one: video_of[one.pair_id])
+    expected = one_pass(pairs, config, *told)
+    found = find_crowded(pairs, config, keeps_rules=told[0], video_of=told[1])
+    assert len(expected) > 20
+    assert found.keys() == expected.keys()
+    assert all(expected[pair_id] in found[pair_id].detail for pair_id in found)
 
 
 def test_copies_of_another_task_do_not_count() -> None:
@@ -175,7 +273,33 @@ def test_the_stage_counts_copies_over_all_videos(workspace: Workspace, monkeypat
         # the same answers are not looked over again
         patch.setattr(filter_stage, "find_crowded", None)
         report = run_stage(FilterStage(workspace, FilterConfig(max_copies=2)), workspace.verdicts)
+        workspace.storage.remove("tables/filter/_complete.json")
+        report = run_stage(FilterStage(workspace, FilterConfig(max_copies=2)), workspace.verdicts)
     assert report.made == 0
+
+
+def test_answers_are_hashed_once(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill_with_copies(workspace, dict.fromkeys(range(3), ""))
+    hashed: list[int] = []
+    hash_them = pair_answers.hash_answers
+    monkeypatch.setattr(
+        pair_answers, "hash_answers", lambda tasks, *rest: hashed.append(len(tasks)) or hash_them(tasks, *rest)
+    )
+    run_stage(FilterStage(workspace, FilterConfig(max_copies=3)), workspace.verdicts)
+    assert hashed == [3]
+    same = next(iter(workspace.pairs.records())).answer
+    added = dataclasses.replace(pair(0, same), pair_id="p0000a")
+    workspace.pairs.commit(["u9"], [("u9", added)], [], "f")
+    run_stage(FilterStage(workspace, FilterConfig(max_copies=3)), workspace.verdicts)
+    assert hashed == [3, 1]
+    # of one video it repeats the other answer to the same clip, in whichever shard that stands
+    assert [row.record_id for row in workspace.verdicts.rejected()] == ["p0000a"]
+    before = workspace.storage.list("tables/filter/_hashes")
+    workspace.pairs.drop(["u9"])
+    run_stage(FilterStage(workspace, FilterConfig(max_copies=3)), workspace.verdicts)
+    assert len(before) == 2
+    assert workspace.storage.list("tables/filter/_hashes") == before[:1]
+    assert hashed == [3, 1]
 
 
 def test_the_stage_counts_only_what_keeps_the_rules(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

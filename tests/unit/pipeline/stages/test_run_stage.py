@@ -194,3 +194,52 @@ def test_only_one_build_holds_a_workspace(workspace: Workspace) -> None:
         pass
     with workspace.locked():
         pass
+
+
+class Dated(Shout):
+    """Words of which a number tells whether they have changed."""
+
+    def __init__(self, words: Iterable[str], sources: str | None, version: int = 1) -> None:
+        super().__init__(words, version)
+        self.told = sources
+        self.asked = 0
+
+    def sources(self) -> str | None:
+        return self.told
+
+    def units(self) -> Iterator[Unit[str]]:
+        self.asked += 1
+        return super().units()
+
+
+def test_a_stage_whose_sources_are_those_of_its_last_run_is_not_gone_through(workspace: Workspace) -> None:
+    first = run_stage(Dated(["a", "1", "b"], "s"), workspace.captions, shard_rows=2)
+    assert (first.made, first.kept) == (3, 0)
+    same = Dated(["a", "1", "b"], "s")
+    again = run_stage(same, workspace.captions)
+    assert same.asked == 0
+    assert (again.made, again.kept, again.rows, again.rejected) == (0, 3, 2, first.rejected)
+    assert pending_units(same, workspace.captions) == (3, 0)
+    assert same.asked == 0
+    for other in (Dated(["a", "c"], "t"), Dated(["a", "c"], "t", version=2), Dated(["a", "c"], None)):
+        run_stage(other, workspace.captions)
+        assert other.asked > 0
+    assert texts(workspace) == ["A", "C"]
+
+
+def test_a_table_that_changed_or_has_to_be_tried_again_is_gone_through(workspace: Workspace) -> None:
+    run_stage(Dated(["a", "b"], "s"), workspace.captions)
+    workspace.captions.drop([next(iter(workspace.captions.arrow(["unit"]).column("unit").to_pylist()))])
+    stage = Dated(["a", "b"], "s")
+    assert run_stage(stage, workspace.captions).made == 1
+
+    class Slow(Dated):
+        def run(self, units: Iterable[Unit[str]]) -> Iterator[Outcome[Caption]]:
+            for unit in units:
+                yield Outcome(rejected=[(unit.record_id, RecordError(Reason.TIMED_OUT, "later"))])
+
+    run_stage(Slow(["x"], "u"), workspace.captions)
+    assert run_stage(Slow(["x"], "u"), workspace.captions).made == 1
+    with pytest.raises(SetupError):
+        run_stage(Dated(["y", "STOP", "z"], "v"), workspace.captions, shard_rows=1)
+    assert run_stage(Dated(["y", "z"], "v"), workspace.captions).made == 1
