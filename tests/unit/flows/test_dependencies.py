@@ -151,6 +151,7 @@ _ELSEWHERE = {
     "caption.prompt",  # counts by its text
     "features.folders", "sampler.weights", "caption.files", "filter.verdicts",  # count by what is in them
     "features.encoder", "caption.backend", "synthesize.backend", "filter.judge.backend",  # the variants below
+    "sources.datasets",  # counts by what their lists make of each video
     "caption.options", "synthesize.options", "features.options",  # go with a plug-in
 }  # fmt: skip
 _PRICES = {"llm": {"input": 1.0, "output": 1.0}, "vlm": {"input": 1.0, "output": 1.0}}

@@ -81,7 +81,7 @@ def test_formats_of_another_package_are_told_from_the_content(tmp_path: Path) ->
 @pytest.mark.usefixtures("acme")
 def test_doctor_lists_them() -> None:
     said = [check.detail for check in examine(None) if check.name in GROUPS]
-    assert "hf, human, motion, openai" in said
+    assert "hf, human, motion, openai, vllm" in said
     assert "acme-vad:words of acme-vad 1.2" in said
 
 
