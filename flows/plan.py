@@ -18,6 +18,7 @@ import pipeline
 from annotation.stage import GlancesStage
 from pipeline.config import BuildConfig, CaptionConfig, apply_override, parse_config
 from pipeline.errors import ConfigError, DataError, SetupError
+from pipeline.models.base import Captioner
 from pipeline.models.factory import make_captioner, make_synthesizer
 from pipeline.needs import device_of_worker
 from pipeline.records import Level, count_by
@@ -63,6 +64,14 @@ def _with_sentences(config: BuildConfig) -> CaptionConfig:
     """Return the settings of captioning with the sentences that come with the published datasets."""
     files = [*config.caption.files, *_catalogue(config).sentences]
     return config.caption.model_copy(update={"files": list(dict.fromkeys(files))})
+
+
+def _teller(config: BuildConfig, workspace: Workspace) -> Captioner | None:
+    """Return who knows what people wrote about whole events and videos; None where nobody wrote anything."""
+    sentences = _with_sentences(config)
+    if not sentences.files:
+        return None
+    return make_captioner(sentences.model_copy(update={"backend": "human", "samples": 1}), config.video, workspace)
 
 
 def _wants_scores(config: BuildConfig) -> bool:
@@ -134,9 +143,7 @@ PLAN: tuple[Step, ...] = (
     Step(
         name="levels",
         make_stage=lambda workspace, config: LevelsStage(
-            workspace,
-            config.synthesize.event_gap_s,
-            make_captioner(config.caption, config.video, workspace) if config.caption.backend == "human" else None,
+            workspace, config.synthesize.event_gap_s, _teller(config, workspace)
         ),
         table=lambda workspace: workspace.level_captions,
         wanted=_wants_levels,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,11 @@ from pipeline.workspace import Workspace
 ONE_WORKER = VideoConfig(workers=1)
 
 
-def build_levels(home: Path, *levels: str) -> Workspace:
+def build_levels(home: Path, *levels: str, files: Sequence[str] = ()) -> Workspace:
     values = {
         "videos": [str(home / "videos.csv")], "glances": [str(home / "clicks.csv")], "workspace": str(home / "run"),
-        "video": {"workers": 1}, "clips": {"window_s": 2.0}, "export": {"validation_fraction": 0.4},
+        "video": {"workers": 1}, "caption": {"files": list(files)}, "clips": {"window_s": 2.0},
+        "export": {"validation_fraction": 0.4},
         "synthesize": {"tasks": ["judge_explain", "description", "caption"], "levels": list(levels),
                        "event_gap_s": 1.0},
         "filter": {"conflicts": {"event_in_normal": "keep", "nothing_seen": "keep"}, "near_duplicate": 1.0},
@@ -119,6 +121,17 @@ def test_a_dataset_goes_out_in_the_form_of_hivau(built: Workspace, tmp_path: Pat
     assert again.faults == []
     with pytest.raises(ConfigError, match=r"\.json file"):
         HIVAU_FILE.write(built.dataset_folder, tmp_path / "hivau")
+
+
+def test_sentences_of_people_speak_at_their_level_beside_a_model(built: Workspace, tmp_path: Path) -> None:
+    HIVAU_FILE.write(built.dataset_folder, tmp_path / "hivau.json")
+    film_all(tmp_path / "videos")
+    write_tables(tmp_path, [25, 45, 90])
+    theirs = build_levels(tmp_path, "clip", "event", "video", files=[str(tmp_path / "hivau.json")])
+    written = json.loads((tmp_path / "hivau.json").read_text())["Fight_one_x264"]["video_summary"]
+    told = {caption.clip_id: caption for caption in theirs.level_captions.records()}
+    [video] = [clip for clip in theirs.clips.records() if clip.level is Level.VIDEO and clip.label == "Fighting"]
+    assert (told[video.clip_id].captioner, told[video.clip_id].text) == ("human", written)
 
 
 def test_the_round_trip_without_footage_keeps_every_level(built: Workspace, tmp_path: Path) -> None:
