@@ -200,6 +200,10 @@ def _describe_engine(folder: Path) -> None:
 def _run_here(options: argparse.Namespace) -> None:
     import gpu_parts
 
+    from pipeline.models.hf.torchvision_mend import mend_torchvision
+
+    mend_torchvision()
+
     part = PARTS[options.part]
     run = gpu_parts.Run(
         device=options.device, size=options.size, seconds=options.seconds, file=options.out / f"{options.part}.json"

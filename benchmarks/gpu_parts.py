@@ -255,7 +255,7 @@ def training_set(run: Run, workspace: Path, rows: int) -> Path:
 
     from pipeline.video.cut import ClipSpan, cut_clips
 
-    write_dataset(workspace, train=rows, validation=0)
+    write_dataset(workspace, train=rows, validation=0, is_typed=False)
     film = footage(run, 1)
     spans = [ClipSpan(25 * n, 25 * n + 250, workspace / f"cut{n}.mp4") for n in range(1 if run.is_tiny else 8)]
     cut_clips(str(film), spans)
