@@ -77,9 +77,11 @@ class Checkpoints:
 
     def newest(self, device: str) -> dict[str, Any] | None:
         """Return the newest state that can be read, None where there is none."""
+        # torch saves from a processor by its number, and cannot load to one: a second machine's is `cpu:0`
+        where = "cpu" if torch.device(device).type == "cpu" else device
         for step in reversed(self.steps()):
             try:
-                state: dict[str, Any] = torch.load(self._path(step), map_location=device, weights_only=True)
+                state: dict[str, Any] = torch.load(self._path(step), map_location=where, weights_only=True)
             except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as fault:
                 logger.warning("%s: damaged, the one before it is taken: %s", self._path(step), fault)
             else:
