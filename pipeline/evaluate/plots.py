@@ -89,7 +89,7 @@ def draw_scores(
     for start, end in runs(inside).tolist():
         axes.axvspan(start / curve.fps, end / curve.fps, color=_TRUTH, alpha=0.45, linewidth=0)
     drawing.draw_lost(axes, [(start / curve.fps, end / curve.fps) for start, end in video.lost], duration_s)
-    scores, smooth = curve.scores.astype(np.float64), curve.smoothed(smooth_s)
+    scores, smooth = curve.scores.astype(np.float64), curve.smoothed(smooth_s).copy()
     for start, end in curve.lost:
         scores[(curve.edges[:-1] >= start) & (curve.edges[1:] <= end)] = np.nan
         smooth[start:end] = np.nan

@@ -227,12 +227,17 @@ class Detector:
         if self._chat is None:
             return [(span, Judgement()) for span in self._marked(curve, self.theta)], Judgement()
         looked_at = self._marked(curve, _DOUBTED * self.theta) or self._highest_part(curve)
-        parts = [(part, number) for number, span in enumerate(looked_at) for part in self._parted(curve, span)]
+        config, min_s = self.settings.proposal, self.settings.min_span_s
+        parts = [
+            (part, number)
+            for number, span in enumerate(looked_at)
+            for part in part_at_dips(curve, span, config, min_s=min_s)
+        ]
         judged = self._judged(footage, curve, [part for part, _ in parts], on_progress)
         united = unite(
             JudgedPart(part, number, said or Judgement()) for (part, number), said in zip(parts, judged, strict=True)
         )
-        smooth = curve.smoothed(self.settings.proposal.smooth_s)
+        smooth = curve.smoothed(config.smooth_s)
         told = [(span, said) for span, said in united if said.verdict or smooth[slice(*span)].max() >= self.theta]
         if told:
             return told, Judgement()
@@ -242,9 +247,6 @@ class Detector:
     def _marked(self, curve: ScoreCurve, theta: float) -> list[FrameSpan]:
         found = detect(curve, theta, self.settings.proposal, min_s=self.settings.min_span_s)
         return [(span.start_frame, span.end_frame) for span in found]
-
-    def _parted(self, curve: ScoreCurve, span: FrameSpan) -> list[FrameSpan]:
-        return part_at_dips(curve, span, self.settings.proposal, min_s=self.settings.min_span_s)
 
     def _highest_part(self, curve: ScoreCurve) -> list[FrameSpan]:
         """Return the span around the highest score; none where the scores single out no smaller part of the video."""
@@ -274,9 +276,7 @@ class Detector:
             RecordError: it cannot take a clip, or too little decodes anywhere.
         """
         chat = self._chat
-        if chat is None:
-            yield from (Judgement() for _ in frames)
-            return
+        assert chat is not None  # noqa: S101 - without a video model nobody asks
         is_any = False
         with footage.opened(self._max_side) as reader:
             for number, span in enumerate(frames, 1):

@@ -90,13 +90,20 @@ class ScoreCurve:
 
         The scores stand at the middles of their snippets, lines lead from one to the next, and a Gaussian of
         `sigma_s` seconds smooths them; beyond the ends, and those of the `parts`, the first and the last value go on.
-        Where there is no picture the score is 0.
+        Where there is no picture the score is 0. The scores of one width are made once, and cannot be written to.
         """
-        smooth: NDArray[np.float64] = np.zeros(self.num_frames)
-        for start, end in self.parts:
-            if (start, end) not in self.lost:
-                smooth[start:end] = self._smoothed(start, end, sigma_s * self.fps)
-        return smooth
+        if sigma_s not in self._known:
+            smooth: NDArray[np.float64] = np.zeros(self.num_frames)
+            for start, end in self.parts:
+                if (start, end) not in self.lost:
+                    smooth[start:end] = self._smoothed(start, end, sigma_s * self.fps)
+            smooth.flags.writeable = False
+            self._known[sigma_s] = smooth
+        return self._known[sigma_s]
+
+    @cached_property
+    def _known(self) -> dict[float, NDArray[np.float64]]:
+        return {}
 
     def _smoothed(self, start: int, end: int, sigma: float) -> NDArray[np.float64]:
         """Return the smooth scores of the frames [start, end) alone; `sigma` in frames."""
