@@ -1,8 +1,8 @@
 """Conversations about clips: a caption, a description, questions about what can be seen, and reports to a label.
 
-The words of a verdict are learned from requests that give the label away: a report is written from a label and the
-clip, or from a label and a caption without any clip, where the label is often another one than the caption's. Nobody
-asks whether anything is abnormal without saying it: to tell that by sight is what a LoRA has to teach.
+A report is written from a label and the clip, from a label and a caption without any clip, where the label is often
+another one than the caption's, or from the clip alone, as large models do unasked. Clips of what an event leaves behind
+are calm ones: from a few dozen clips a LoRA cannot learn to tell a fight from the man who lies there after it.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ _ASKED = ("event", "event", "presence", "presence", "presence", "place", "light"
 _CAPTION_FIRST = 0.75
 _REPORTED = 0.6
 _REPORT_FIRST = 0.6
+_TOLD = 0.4
+"""Share of reports about a clip whose label is given away."""
 _REPORTS = (Task.JUDGE_EXPLAIN, Task.JUDGE_EXPLAIN, Task.JUDGE_EXPLAIN, Task.DESCRIPTION, Task.ANALYSIS)
 _ABNORMAL_LABELS = ("Arson", "Explosion", "Fighting", "RoadAccidents", "Robbery", "Shooting", "Vandalism")
 _OTHER_LABEL = 0.3
@@ -58,7 +60,8 @@ def teach(clip: dict[str, Any], marks: NDArray[np.uint8], rng: Random, *, prompt
     turns = [caption, *asked] if rng.random() < _CAPTION_FIRST else [asked[0], caption, *asked[1:]]
     if prompted or rng.random() >= _REPORTED:
         return turns
-    report = _report(clip["category"] or NORMAL, clip["caption"], "", rng)
+    label = clip["category"] or NORMAL
+    report = _report(label, clip["caption"], f"Label: {label}\n" if rng.random() < _TOLD else "", rng)
     return [report, *turns] if rng.random() < _REPORT_FIRST else [*turns, report]
 
 
@@ -67,12 +70,12 @@ def teach_words(clip: dict[str, Any], rng: Random) -> list[Turn]:
     label = clip["category"] or NORMAL
     if rng.random() < _OTHER_LABEL:
         label = rng.choice((NORMAL, *_ABNORMAL_LABELS))
-    return [_report(label, clip["caption"], f"Seen: {clip['caption']}\n", rng)]
+    return [_report(label, clip["caption"], f"Label: {label}\nSeen: {clip['caption']}\n", rng)]
 
 
-def _report(label: str, caption: str, seen: str, rng: Random) -> Turn:
+def _report(label: str, caption: str, told: str, rng: Random) -> Turn:
     task = rng.choice(_REPORTS)
-    request = f"Label: {label}\n{seen}{rng.choice(load_questions(task))}"
+    request = f"{told}{rng.choice(load_questions(task))}"
     return request, _answer(label, task, request, caption, rng)
 
 

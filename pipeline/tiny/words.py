@@ -1,6 +1,6 @@
 """What is said of the sample world: captions of clips, and questions about what can be seen, with their answers.
 
-Nothing here judges: no caption and no question speaks of normal or abnormal. That is what a LoRA has to teach.
+Nothing here judges: no caption and no question speaks of normal or abnormal.
 """
 
 from __future__ import annotations

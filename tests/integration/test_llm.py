@@ -34,18 +34,24 @@ def llm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")
-def footage(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """Ped2 where it is at hand, else a small sample world."""
-    if PED2.is_dir():
+@pytest.fixture(scope="module", params=["ped2", "sample world"])
+def footage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Ped2 with captions of its motion, and a small sample world with those of a video model."""
+    if request.param == "ped2":
+        if not PED2.is_dir():
+            pytest.skip("Ped2 is not beside the repository")
         return {"videos": [str(PED2 / "videos.csv")], "glances": [str(PED2 / "glance_annotations.csv")]}
     world = tmp_path_factory.mktemp("world")
     make_sample(world, videos=4, seed=0)
-    return {"videos": [str(world / "videos.csv")], "glances": [str(world / "label_studio.json")]}
+    return {
+        "videos": [str(world / "videos.csv")],
+        "glances": [str(world / "label_studio.json")],
+        "caption": {"backend": "hf", "model": "holmes-tiny"},
+    }
 
 
 def test_a_small_model_writes_rows_that_are_kept_and_judges_them(
-    llm: str, footage: dict[str, list[str]], tmp_path: Path
+    llm: str, footage: dict[str, Any], tmp_path: Path
 ) -> None:
     endpoint = {"backend": "openai", "model": "local", "base_url": llm, "concurrency": 2, "timeout_s": 600.0}
     settings: dict[str, Any] = {**footage, "workspace": str(tmp_path / "w"), "synthesize": {**endpoint, "tasks": TASKS}}
