@@ -52,6 +52,9 @@ def detect(
         Literal["uniform", "density", "top-k", "threshold"],
         typer.Option("--sampling", help="frames of a span to show"),
     ] = "uniform",
+    refine: Annotated[
+        bool, typer.Option("--refine/--no-refine", help="trim spans to the slices that the model says Yes to")
+    ] = True,
     num_frames: Annotated[
         int | None, typer.Option("--num-frames", help="frames shown; default: as in the adapter's training, else 16")
     ] = None,
@@ -130,6 +133,7 @@ def detect(
         model_path=model_path,
         model_base=model_base,
         theta=theta,
+        refine=refine,
         sampling=sampling,
         num_frames=num_frames,
         window_s=window_s,

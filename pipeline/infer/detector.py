@@ -1,11 +1,11 @@
 """Finds the abnormal spans of videos by a trained sampler, and has a video model judge and explain them.
 
-With spans, the model is asked about each of them, and about each part of one in which the scores dip: parts of which it
-says the same are one span. A span that it says No to stays listed with that answer, but does not count: the video is
-abnormal where any other is left, and the highest one speaks for it. Scores a little below theta, or else the highest
-ones, make a span where the model says Yes. Without a span it is asked about the whole video, and the video is what the
-model says; without a sampler it is asked about every part, and those that it answers Yes to are the spans. So
-`is_anomaly` never contradicts the answer.
+With spans, the model is asked about each of them, and about each part of one in which the scores dip: parts of which
+it says the same are one span, trimmed to the slices that the model says Yes to. A span that it says No to stays
+listed with that answer, but does not count: the video is abnormal where any other is left, and the highest one speaks
+for it. Scores a little below theta, or else the highest ones, make a span where the model says Yes. Without a span it
+is asked about the whole video, and the video is what the model says; without a sampler it is asked about every part,
+and those that it answers Yes to are the spans. So `is_anomaly` never contradicts the answer.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from pipeline.errors import RecordError, SetupError
 from pipeline.features.base import num_snippets, snippet_edges
 from pipeline.infer.detection import DetectedSpan, Detection
+from pipeline.infer.ends import find_ends
 from pipeline.infer.frames import Footage, choose_frames, open_footage
-from pipeline.infer.judgement import Judgement, judge, judge_video, leading_span
+from pipeline.infer.judgement import Judgement, confidence_of, judge, judge_video, judgement_of, leading_span
 from pipeline.infer.live import UNIFORM_SCORE, LiveTools, OnSpan, watch
 from pipeline.infer.parts import JudgedPart, unite
 from pipeline.infer.scoring import VideoScorer
@@ -240,9 +241,27 @@ class Detector:
         smooth = curve.smoothed(config.smooth_s)
         told = [(span, said) for span, said in united if said.verdict or smooth[slice(*span)].max() >= self.theta]
         if told:
-            return told, Judgement()
+            return self._refined(footage, curve, told) if self.settings.refine else told, Judgement()
         [whole] = self._judged(footage, curve, [footage.whole], on_progress)
         return [], whole or Judgement()
+
+    def _refined(
+        self, footage: Footage, curve: ScoreCurve, told: list[tuple[FrameSpan, Judgement]]
+    ) -> list[tuple[FrameSpan, Judgement]]:
+        """Return the spans, those that the model says Yes to with the ends that it finds."""
+        chat = self._chat
+        assert chat is not None  # noqa: S101 - without a video model nothing is told
+        with footage.opened(self._max_side) as reader:
+
+            def says_yes(part: FrameSpan) -> bool:
+                try:
+                    found = confidence_of(chat, self._clip(reader, part, curve), self.question)
+                except RecordError:
+                    return False  # too little of it decodes
+                return judgement_of(None, found) is True
+
+            fps = footage.timeline.fps
+            return [(find_ends(span, fps, says_yes) if said.verdict else span, said) for span, said in told]
 
     def _marked(self, curve: ScoreCurve, theta: float) -> list[FrameSpan]:
         found = detect(curve, theta, self.settings.proposal, min_s=self.settings.min_span_s)

@@ -53,12 +53,10 @@ def judge(chat: VideoChat, clip: ClipFrames, question: str, where: str) -> Judge
     Raises:
         RecordError: the model cannot take the clip.
     """
-    yes, no = chat.odds(clip, question)
-    least = _LEAST_SHARE if question in load_questions(Task.JUDGE_EXPLAIN) else _LEAST_SHARE_OF_OTHERS
+    confidence = confidence_of(chat, clip, question)
     answer = _said(chat, clip, question, "", where)
-    if yes + no < least:
+    if confidence is None:
         return Judgement(answer=answer)
-    confidence = yes / (yes + no)
     verdict = confidence >= 0.5
     if answer is None or read_verdict(answer) is None or contradicts(answer, verdict):
         answer = _said(chat, clip, question, _OPENINGS[verdict], where) or answer
@@ -66,6 +64,17 @@ def judge(chat: VideoChat, clip: ClipFrames, question: str, where: str) -> Judge
     if not is_consistent:
         logger.warning("%s: the answer contradicts its own verdict or itself", where)
     return Judgement(answer=answer, confidence=confidence, consistent=is_consistent)
+
+
+def confidence_of(chat: VideoChat, clip: ClipFrames, question: str) -> float | None:
+    """Return how probable a model finds Yes against No, in [0, 1]; None where it says neither.
+
+    Raises:
+        RecordError: the model cannot take the clip.
+    """
+    yes, no = chat.odds(clip, question)
+    least = _LEAST_SHARE if question in load_questions(Task.JUDGE_EXPLAIN) else _LEAST_SHARE_OF_OTHERS
+    return None if yes + no < least else yes / (yes + no)
 
 
 def _said(chat: VideoChat, clip: ClipFrames, question: str, opening: str, where: str) -> str | None:

@@ -30,6 +30,7 @@ class DetectSettings(ExplainerSettings):
             validation chose, or 0.8 where it chose none.
         proposal: how far a span reaches around its peak, and how scores are smoothed.
         min_span_s: shortest span in seconds.
+        refine: whether the model is asked where an event begins and ends that it says Yes to.
         sampling: which frames of a span the model is shown.
         window_s: without a sampler, length in seconds of the parts that are judged one by one.
         reconnect_s: seconds for which a stream that broke off is tried again; 0 ends there.
@@ -44,6 +45,7 @@ class DetectSettings(ExplainerSettings):
     theta: float | None = None
     proposal: ProposalConfig = field(default_factory=ProposalConfig)
     min_span_s: float = 1.0
+    refine: bool = True
     sampling: SamplingMethod = "uniform"
     window_s: float = 60.0
     reconnect_s: float = 0.0

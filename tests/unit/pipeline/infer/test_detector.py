@@ -105,6 +105,17 @@ def test_what_lies_below_theta_is_a_span_where_the_model_says_yes_to_it(
     assert scripted.asked[-1][0].duration_s == pytest.approx(20)
 
 
+def test_a_span_is_trimmed_to_what_the_model_says_yes_to(
+    event_video: Path, sampler_folder: Path, scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = np.repeat([0.0, 0.9, 0.9, 0.9, 0.0], 8)
+    monkeypatch.setattr(VideoScorer, "score", lambda self, path, timeline, *_: curve_of(wide, timeline))
+    [trimmed] = Detector(settings(sampler_folder, model_path="model", theta=0.4)).detect(event_video).spans
+    [whole] = Detector(settings(sampler_folder, model_path="model", theta=0.4, refine=False)).detect(event_video).spans
+    assert overlap(whole, 8.0, 12.0) < 0.5 < overlap(trimmed, 8.0, 12.0)
+    assert trimmed.answer == whole.answer
+
+
 def test_two_events_in_one_hill_of_scores_are_two_spans(
     event_video: Path, sampler_folder: Path, scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,7 +125,7 @@ def test_two_events_in_one_hill_of_scores_are_two_spans(
     answers: dict[bytes, str] = {}
     scripted.say = staticmethod(lambda clip, question: answers.setdefault(clip.frames.tobytes(), next(told, "")))
     found = Detector(settings(sampler_folder, model_path="model", theta=0.4)).detect(event_video)
-    assert [span.answer for span in found.spans] == list(answers.values())
+    assert [span.answer for span in found.spans] == list(answers.values())[:2]
     first, second = found.spans
     assert first.end_s <= second.start_s
     scripted.say = staticmethod(lambda clip, question: "Yes, a man punches another man.")
