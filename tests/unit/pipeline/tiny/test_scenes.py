@@ -102,17 +102,23 @@ def test_spans_are_cut_as_the_engine_cuts_them(clips: list[SceneClip]) -> None:
     assert all(without_colours(clip.facts["caption"]) == clip.facts["caption"] for clip in clips)
 
 
-def test_lessons_ask_for_what_is_there_and_never_for_a_judgement(clips: list[SceneClip]) -> None:
+def test_lessons_ask_for_what_is_there_and_judge_in_reports_alone(clips: list[SceneClip]) -> None:
     said, reported = [], []
     for clip in clips:
+        told = f"Label: {clip.facts['category'] or NORMAL}\n"
         for seed in range(20):
             turns = teach(clip.facts, clip.marks, Random(seed), prompted=seed % 2 == 0)
             assert 4 <= len(turns) <= 7
-            reports = [turn for turn in turns if turn[0].startswith("Label: ")]
-            turns = [turn for turn in turns if turn not in reports]
             # whole, or after an opening that takes its capital
-            assert sum(clip.facts["caption"][1:] in answer for _, answer in turns) == 1
-            assert all(request.startswith(f"Label: {clip.facts['category'] or NORMAL}\n") for request, _ in reports)
+            assert any(clip.facts["caption"][1:] in answer for _, answer in turns)
+            reports = [turn for turn in turns if turn[0].startswith("Label: ") or "normal" in turn[1]]
+            turns = [turn for turn in turns if turn not in reports]
+            assert all(told in request for request, _ in reports if "Label" in request)
+            assert all(
+                answer.startswith(("Yes, ", "No, ")[clip.facts["category"] is None])
+                for _, answer in reports
+                if answer.startswith(("Yes, ", "No, "))
+            )
             said += turns
             reported += reports
             answers = dict(turns)
@@ -123,9 +129,9 @@ def test_lessons_ask_for_what_is_there_and_never_for_a_judgement(clips: list[Sce
                 )
     questions = {question for question, _ in said}
     assert "Are there flames?" in questions
-    assert not any("abnormal" in answer or "normal" in answer for _, answer in said)
     assert not {question for task in JUDGING for question in load_questions(task)} & questions
     assert any(answer.startswith(("Yes, ", "No, ")) for _, answer in reported)
+    assert {request.startswith("Label: ") for request, _ in reported} == {True, False}
 
 
 def test_a_report_follows_its_label_and_not_what_is_seen() -> None:
