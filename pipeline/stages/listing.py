@@ -68,10 +68,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadSource:
-    """An entry that names no usable file."""
+    """An entry that names no usable file. `videos` is how many there are not because of it, as far as is known."""
 
     name: str
     fault: RecordError
+    videos: int = 1
 
 
 def list_sources(entries: Iterable[str], *, zipped: bool = False) -> Iterator[Source | BadSource]:

@@ -134,7 +134,9 @@ def test_a_dataset_given_twice_is_taken_once_and_best_from_the_larger_file(tmp_p
     videos = [str(tmp_path / "one"), str(tmp_path / "two")]
     found = list(take_official(list_sources(videos), load_catalogue(config, videos), config))
     assert [source.name.split("/")[0] for source in found if isinstance(source, Source)] == ["two"] * 5
-    (remark,) = [source for source in found if isinstance(source, BadSource)]
+    remark = found[0]
+    assert isinstance(remark, BadSource), "it comes before the faults of single files, of which the log names a few"
+    assert remark.videos == 0
     assert remark.fault.detail.startswith("ucf-crime: 5 files hold a video that another file holds, e.g. one/UCF")
     assert remark.fault.detail.count("mp4") == 3
 
