@@ -143,7 +143,8 @@ def _in_archive(archive: Path, name: str, place: str) -> Iterator[Source | BadSo
             if Path(inner).suffix.lower() in VIDEO_SUFFIXES and not Path(inner).name.startswith("._"):
                 yield Source(path=member, name=f"{name}/{inner}", place=place)
     except RecordError as fault:
-        yield BadSource(name=str(archive), fault=fault)
+        # its videos are told as missing by their list
+        yield BadSource(name=str(archive), fault=fault, videos=0)
 
 
 def _expand_url(url: str) -> Iterator[Source | BadSource]:
