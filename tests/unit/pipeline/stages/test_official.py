@@ -161,6 +161,18 @@ def test_without_its_lists_a_dataset_is_not_used_and_the_message_says_where_they
         take([tmp_path / "UCF_Crimes", tmp_path / "XD-Violence"])
 
 
+@pytest.mark.parametrize("entry", ["data/UCF_Crimes", "data/UCF_*", "data/all.zip", "data/videos.csv"])
+def test_lists_are_found_beside_folders_patterns_archives_and_manifests(tmp_path: Path, entry: str) -> None:
+    put(tmp_path / "data", UNPACKED[:5])
+    put_lists(tmp_path / "data", UCF)
+    with zipfile.ZipFile(tmp_path / "data/all.zip", "w") as archive:
+        for name in UNPACKED[:5]:
+            archive.write(tmp_path / "data" / name, name)
+    (tmp_path / "data/videos.csv").write_text("\n".join(["file", *UNPACKED[:5]]))
+    taken, _ = take([tmp_path / entry], SourcesConfig(datasets=["ucf-crime"]))
+    assert taken == dict(list(OFFICIAL.items())[:5])
+
+
 def test_files_of_no_list_are_left_out_by_count_unless_wanted(tmp_path: Path) -> None:
     put(tmp_path, [*UNPACKED[:5], *(f"UCF_Crimes/more/{number}.mp4" for number in range(4))])
     put_lists(tmp_path, UCF)
