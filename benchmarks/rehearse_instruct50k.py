@@ -386,7 +386,7 @@ def check(root: Path, laid: StandIns) -> dict[str, Any]:
     assert all(splits[clip.video_id] == "train" for clip in clips)
     tables = ("videos", "glances", "clips", "captions", "pairs", "verdicts")
     return {
-        "videos": dict(sum((Counter({f"{key[0]} {key[1]}": count}) for key, count in videos.items()), Counter())),
+        "videos": dict(Counter(f"{source} {split}" for source, split, _ in videos.elements())),
         "classes": {" ".join(key): count for key, count in sorted(videos.items())},
         "clicks": dict(clicks),
         "clips": len(clips),
