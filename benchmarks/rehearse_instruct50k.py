@@ -206,7 +206,7 @@ def lay_out(root: Path, share: float) -> StandIns:
                 laid.files += 1
             snippets = noise.normal(size=(math.ceil(frames / 16), 32)).astype(np.float16)
             for click in on:
-                snippets[max(0, click // 16 - 2) : click // 16 + 3, :8] += 2
+                snippets[max(0, click // 16 - 2) : click // 16 + 3] += 5
             np.save(root / "features" / f"{video.name}.npy", snippets)
             if dataset.name == "ucf-crime" and video.split == "train" and number % 2:
                 spans = [(max(0, click / FPS - 5), min(frames, click + 150) / FPS) for click in on[:4]]
