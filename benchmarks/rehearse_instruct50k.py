@@ -45,6 +45,8 @@ LEFT_OUT = 17
 """As many normal videos of XD-Violence as Holmes-VAD left out for their quality are cut short here."""
 PAST_END = 3
 """As many clicks lie one frame past the end of their video."""
+NORMAL_CLIPS = 3.2
+"""Segments of a normal video: so many that the rows are about as many as the published ones."""
 FILMS_OF_UCF = ["ucf-crime.training.csv", "ucf-crime.testing.csv"]
 FILMS_OF_XD = ["xd-violence.training.csv", "xd-violence.testing.csv"]
 
@@ -188,7 +190,7 @@ def lay_out(root: Path, share: float) -> StandIns:
         for number, video in enumerate(dataset.videos.values()):
             label, on = str(video.label), clicks[video.name]
             last = max(on, default=0)
-            frames = last + rng.randrange(2, 300) if last else min(20_000, int(rng.lognormvariate(7.3, 0.8)) + 60)
+            frames = last + rng.randrange(2, 300) if last else min(20_000, int(rng.lognormvariate(7.6, 0.8)) + 60)
             if past_end and dataset.name == "ucf-crime" and 300 < last < 3000:
                 frames, past_end = last, past_end - 1
             content = film_of(encoded[0][0], groups, frames, rng, video.name)
@@ -306,6 +308,7 @@ def command_of(root: Path, url: str, workers: int) -> list[str]:
         f"videos=[{root}/UCF_Crimes,{root}/XD-Violence]", f"sources.annotations=[{root}/annotations]",
         f"workspace={root}/w", "features.encoder=npy", f"features.folders=[{root}/features]",
         "sampler.cpu_minutes=0.1", "sampler.search='off'", "sampler.folds=1", "clips.files=reference",
+        f"clips.normal_per_video={NORMAL_CLIPS}",
         "caption.backend=openai", "caption.model=stand-in", f"caption.base_url={url}", "caption.num_frames=2",
         "caption.dtype=auto", "caption.concurrency=16", f"synthesize.base_url={url}", f"video.workers={workers}",
     ]  # fmt: skip
