@@ -334,18 +334,17 @@ def eval_detector(
     """Measure anomaly scores and event proposals: AUC, AP, false alarms, tIoU."""
     import json
 
-    from flows.commands.evaluate import evaluate_workspace, metrics_table
+    from flows.commands.evaluate import metrics_table
     from flows.commands.published_tables import beside_detector, table_lines, tables_as_json
-    from flows.commands.truth_files import truths_of
+    from flows.commands.truth_files import evaluate_all, truths_of
     from pipeline.workspace import Workspace
 
     _existing(Path(workspace))
     space = Workspace(workspace)
     truths = truths_of(space, ground_truth)
     objects: dict[str, Any] = {}
-    for truth in truths:
-        found = evaluate_workspace(space, truth.path, split=split, theta=theta, is_about=truth.is_about)
-        name = str(truth.dataset or truth.path.name)
+    for truth, found in evaluate_all(space, truths, split=split, theta=theta):
+        name = truth.dataset or truth.path.name
         if out is not None:
             found.write(out / name if len(truths) > 1 else out)
         metrics = found.evaluation.metrics

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.commands.evaluate import WorkspaceEvaluation, evaluate_workspace
 from flows.plan import read_run_config
 from pipeline.config import SourcesConfig
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError, HolmesError
 from pipeline.records import Video
 from pipeline.sources.catalogue import Catalogue, load_catalogue
 from pipeline.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +63,25 @@ def truths_of(workspace: Workspace, given: Path | None) -> Sequence[Truth]:
         cure = f", or put it beside the videos: {'; '.join(published_at)}" if published_at else ""
         raise ConfigError(f"{workspace.url}: no ground truth is at hand: name it with --ground-truth FILE{cure}")
     return found
+
+
+def evaluate_all(
+    workspace: Workspace, truths: Sequence[Truth], *, split: str | None, theta: float
+) -> Iterator[tuple[Truth, WorkspaceEvaluation]]:
+    """Yield the evaluation by each file; of several, one that says nothing of these videos is named in the log.
+
+    Raises: as `evaluate_workspace`, where none of the files gives an evaluation.
+    """
+    faults: list[HolmesError] = []
+    for truth in truths:
+        try:
+            yield truth, evaluate_workspace(workspace, truth.path, split=split, theta=theta, is_about=truth.is_about)
+        except (DataError, ConfigError) as fault:
+            faults.append(fault)
+            if len(truths) > 1:
+                logger.warning("%s: not measured: %s", truth.dataset, fault)
+    if len(faults) == len(truths):
+        raise faults[0]
 
 
 def _of(catalogue: Catalogue, dataset: str) -> Callable[[Video], bool]:

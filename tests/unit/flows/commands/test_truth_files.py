@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from flows.commands import truth_files
 from flows.commands.truth_files import truths_of
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, DataError
 from pipeline.records import Video
 from pipeline.workspace import Workspace
 
@@ -58,3 +59,20 @@ def test_without_any_file_the_message_says_where_one_is_published(built: Workspa
         truths_of(built, None)
     with pytest.raises(ConfigError, match=r"no ground truth is at hand: name it with --ground-truth FILE$"):
         truths_of(Workspace(str(tmp_path / "other")), None)
+
+
+def test_a_dataset_that_cannot_be_measured_is_named_and_the_others_are(
+    built: Workspace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def measure(_: Workspace, path: Path, **__: object) -> str:
+        if path.name == TRUTHS["ucf-crime"]:
+            raise DataError("no usable truth")
+        return "measured"
+
+    monkeypatch.setattr(truth_files, "evaluate_workspace", measure)
+    truths = truths_of(built, None)
+    found = list(truth_files.evaluate_all(built, truths, split=None, theta=0.8))
+    assert [(truth.dataset, evaluation) for truth, evaluation in found] == [("xd-violence", "measured")]
+    assert "ucf-crime: not measured: no usable truth" in caplog.text
+    with pytest.raises(DataError, match="no usable truth"):
+        list(truth_files.evaluate_all(built, truths[:1], split=None, theta=0.8))
