@@ -11,6 +11,7 @@ from pathlib import Path
 from annotation.formats.foreign import ForeignGlance
 from annotation.formats.registry import read_annotations
 from annotation.resolve import resolve_glances
+from annotation.stage import within
 from annotation.video_index import VideoIndex
 from pipeline.config import BuildConfig
 from pipeline.errors import DataError, RecordError
@@ -215,6 +216,8 @@ def _clicks_on(
         if video_id in guessed:
             video = _reaching(video, foreign)
             given = [replace(click, num_frames=None) for click in foreign]
+        past_end = catalogue.past_end_frames(video_id)
+        given = [within(click, video.num_frames, past_end) for click in given]
         for glance in resolve_glances(given, VideoIndex([video]), None, config.glance):
             if isinstance(glance, Glance):
                 glances[video_id].append(glance)

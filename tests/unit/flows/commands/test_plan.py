@@ -96,6 +96,26 @@ def test_events_and_videos_are_asked_about_too(
     assert f"hours, {spans} events and videos of them; {of_clips + 2 * spans} answers" in run(config)
 
 
+def test_official_lists_decide_what_is_missing_what_gives_clips_and_which_clicks_count(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    lists = tmp_path / "annotations"
+    lists.mkdir()
+    train = ["Abuse001_x264", "Abuse002_x264", "Normal_Videos001_x264", "Abuse010_x264", "Abuse011_x264"]
+    (lists / "ucf-crime.training.csv").write_text("\n".join(["video-id", *train]) + "\n")
+    (lists / "ucf-crime.testing.csv").write_text("video-id\nAbuse003_x264\nNormal_Videos002_x264\nAbuse012_x264\n")
+    # frame 600 of 600 is the known defect of the published clicks
+    (tmp_path / "clicks.csv").write_text("video-id,glance\nAbuse001_x264,600\nAbuse002_x264,20\nAbuse003_x264,9\n")
+    config |= {"sources": {"datasets": ["ucf-crime"], "annotations": [str(lists)]}}
+    config["clips"] |= {"splits": ["train", "validation"]}
+    found = plan(config)
+    assert (found["videos"]["found"], found["videos"]["num_missing"], len(found["videos"]["missing"])) == (5, 3, 2)
+    assert found["clicks"] == {"count": 2, "videos": 2, "of_no_use": {"of_test_videos": 1}}
+    # two windows, and two segments of the normal training video
+    assert found["expected"]["clips"] == 4
+    assert "missing   3 named and not there: ucf-crime: 2 of the 5 train videos" in run(config)
+
+
 def test_requests_tokens_and_cost_follow_from_them(config: dict[str, Any]) -> None:
     asked = {stage["stage"]: stage for stage in plan(config)["stages"]}["synthesize"]
     assert asked["asking"]["requests"] == round(14 * 1.1)
