@@ -172,12 +172,10 @@ class GlancesStage(TableOnly):
         )
 
     def _within(self, click: ForeignGlance, video: Video, num_frames: int) -> ForeignGlance:
-        """Return a click, moved to the last frame where its dataset is known to have some just past the end."""
-        past_end = 0 if click.frame_index is None or click.frame_rate else click.frame_index - num_frames + 1
-        if past_end <= 0 or past_end > self._catalogue.past_end_frames(video.video_id):
-            return click
-        self._past_end.append(click.place)
-        return replace(click, frame_index=num_frames - 1)
+        moved = within(click, num_frames, self._catalogue.past_end_frames(video.video_id))
+        if moved is not click:
+            self._past_end.append(click.place)
+        return moved
 
     def _videos(self) -> VideoIndex:
         if self._index is None:
@@ -216,6 +214,12 @@ class GlancesStage(TableOnly):
             return detail + hint if found.spans else None
         # that a video is normal is no click either, but nothing that was left out
         return detail if not middles and any(span.kind in _NO_EVENTS for span in found.spans) else None
+
+
+def within(click: ForeignGlance, num_frames: int, past_end_frames: int) -> ForeignGlance:
+    """Return a click, moved to the last of `num_frames` frames where it lies at most `past_end_frames` past the end."""
+    past_end = 0 if click.frame_index is None or click.frame_rate else click.frame_index - num_frames + 1
+    return replace(click, frame_index=num_frames - 1) if 0 < past_end <= past_end_frames else click
 
 
 class _UnusedClicks:

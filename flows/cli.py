@@ -316,11 +316,13 @@ def eval_detector(
     *,
     workspace: Annotated[str, typer.Option("--workspace", help="workspace with scores")],
     ground_truth: Annotated[
-        Path,
+        Path | None,
         typer.Option(
-            "--ground-truth", help="file of events in any format that `import` reads, or folder of frame masks"
+            "--ground-truth",
+            help="file of events in any format that `import` reads, or folder of frame masks; default: those of the "
+            "published datasets in the workspace, each for its own videos",
         ),
-    ],
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object instead of a table")] = False,
     out: Annotated[Path | None, typer.Option("--out", help="folder for curves and score plots")] = None,
     split: Annotated[
@@ -332,22 +334,29 @@ def eval_detector(
     """Measure anomaly scores and event proposals: AUC, AP, false alarms, tIoU."""
     import json
 
-    from flows.commands.evaluate import evaluate_workspace, metrics_table
+    from flows.commands.evaluate import metrics_table
     from flows.commands.published_tables import beside_detector, table_lines, tables_as_json
+    from flows.commands.truth_files import evaluate_all, truths_of
     from pipeline.workspace import Workspace
 
     _existing(Path(workspace))
-    found = evaluate_workspace(Workspace(workspace), ground_truth, split=split, theta=theta)
-    if out is not None:
-        found.write(out)
-    metrics = found.evaluation.metrics
-    beside = beside_detector(published, metrics, [video.video_id for video in found.evaluation.videos])
+    space = Workspace(workspace)
+    truths = truths_of(space, ground_truth)
+    objects: dict[str, Any] = {}
+    for truth, found in evaluate_all(space, truths, split=split, theta=theta):
+        name = truth.dataset or truth.path.name
+        if out is not None:
+            found.write(out / name if len(truths) > 1 else out)
+        metrics = found.evaluation.metrics
+        beside = beside_detector(published, metrics, [video.video_id for video in found.evaluation.videos])
+        objects[name] = {**found.as_json(), "published": tables_as_json(beside)}
+        if not as_json:
+            above = [] if truth.dataset is None else [f"{name}, by {truth.path}"]
+            below = [line for one in beside.values() for line in table_lines(*one)]
+            for line in (*above, *metrics_table(metrics, found.basis), *below):
+                typer.echo(line)
     if as_json:
-        typer.echo(json.dumps({**found.as_json(), "published": tables_as_json(beside)}, ensure_ascii=False))
-        return
-    below = [line for one in beside.values() for line in table_lines(*one)]
-    for line in (*metrics_table(metrics, found.basis), *below):
-        typer.echo(line)
+        typer.echo(json.dumps(objects if len(truths) > 1 else objects.popitem()[1], ensure_ascii=False))
 
 
 @app.command("config")

@@ -179,11 +179,16 @@ def _published(config: BuildConfig) -> Iterator[Check]:
         return  # the inputs have told it
     for name, dataset in datasets.items():
         described = dataset.description
-        files = (*described.lists, *described.glances, *described.sentences)
+        files = (*described.lists, *described.glances, *described.sentences, *described.truth)
         there = [path.name for one in files if (path := dataset.path_of(one)) is not None]
-        missing = [f"{' or '.join(one.files)} ({one.url})" for one in files if dataset.path_of(one) is None]
+        missing = [
+            f"{' or '.join(one.files)} ({', '.join(filter(None, (one.url, one.license)))})"
+            for one in files
+            if dataset.path_of(one) is None
+        ]
         told = f"{described.license}; cite {described.citation}; there: {', '.join(there) or 'nothing'}"
         detail = told + (f"; missing: {', '.join(missing)}" if missing else "")
+        detail += "; known of it: " + " ".join(described.defects) if described.defects else ""
         yield Check(name=name, ok=not dataset.missing_lists, required=False, detail=detail)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -111,7 +111,12 @@ class WorkspaceEvaluation:
 
 
 def evaluate_workspace(
-    workspace: Workspace, ground_truth: Path, *, split: str | None, theta: float
+    workspace: Workspace,
+    ground_truth: Path,
+    *,
+    split: str | None,
+    theta: float,
+    is_about: Callable[[Video], bool] = lambda _: True,
 ) -> WorkspaceEvaluation:
     """Measure the scores of a workspace, and the proposals made from them, against a file of ground truth.
 
@@ -124,6 +129,7 @@ def evaluate_workspace(
         ground_truth: events in any format that `holmes import` reads.
         split: evaluate the videos of this split, or `all`; None is `test` where a video is of it.
         theta: smoothed score from which a span is detected.
+        is_about: tells of a video whether the file is about its dataset; the others are not evaluated.
 
     Raises:
         DataError: if the file holds no events, or none of these videos', or no video can be evaluated, or the scores
@@ -133,6 +139,7 @@ def evaluate_workspace(
     decided = workspace.decided_splits()
     chosen = split or (TEST if any(row.split == TEST for row in decided.values()) else ALL)
     videos = [video for video in workspace.videos.records() if chosen in (ALL, decided[video.video_id].split)]
+    videos = [video for video in videos if is_about(video)]
     if not videos:
         which = "no videos" if chosen == ALL else f"no video of the split {chosen!r}"
         raise ConfigError(f"{workspace.url}: {which}")

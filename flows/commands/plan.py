@@ -51,16 +51,19 @@ def footage_lines(found: Forecast) -> Iterator[str]:
     footage, expected = found.footage, found.expected
     yield f"videos    {len(footage.items):,} found, {footage.hours:,.2f} hours{_lengths(footage)}"
     if footage.missing:
-        yield f"missing   {len(footage.missing):,} named and not there: {_some(footage.missing)}"
+        yield f"missing   {footage.num_missing:,} named and not there: {_some(footage.missing)}"
     if footage.clicked_missing:
         absent = footage.clicked_missing
         yield f"missing   {len(absent):,} videos with clicks that are not there: {_some(absent)}"
+    yield from (f"note      {remark}" for remark in footage.remarks)
     yield f"clicks    {footage.clicks:,} on {footage.clicked:,} videos"
     if footage.faults:
         told = ", ".join(f"{count:,} {reason}" for reason, count in footage.faults.items())
         yield f"no use    clicks and annotations: {told}"
     how = "made" if expected.counted else "expected"
-    yield f"clips     {expected.clips:,} {how}, {expected.clip_hours:,.2f} hours; {expected.answers:,} answers"
+    levels = f", {expected.spans:,} events and videos of them" if expected.spans else ""
+    hours = f"{expected.clip_hours:,.2f} hours"
+    yield f"clips     {expected.clips:,} {how}, {hours}{levels}; {expected.answers:,} answers"
 
 
 def left_lines(found: Forecast) -> Iterator[str]:

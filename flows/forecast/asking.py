@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +10,8 @@ from flows.forecast.stated import answer_tokens, caption_tokens, judge_tokens, l
 from flows.forecast.work import Work
 from pipeline.config import BuildConfig, CaptionConfig, JudgeConfig, SynthesizeConfig
 from pipeline.models.chat.journal import read_usage
+from pipeline.questions import LEVEL_TASKS
+from pipeline.records import Task
 from pipeline.workspace import Workspace
 
 Basis = Literal["set", "measured", "stated", "unknown"]
@@ -57,7 +59,20 @@ def tokens_of(work: Work, config: BuildConfig, picture: tuple[int, int]) -> tupl
         return caption_tokens(config.caption, picture)
     if work.stage == "filter":
         return judge_tokens()
-    each = [answer_tokens(task) for task in config.synthesize.tasks]
+    of_clips = _mean_tokens(config.synthesize.tasks)
+    of_levels = work.things["level_answer"]
+    if not of_levels:
+        return of_clips
+    # every caption of a clip is told once for each level above
+    tasks = [task for task in config.synthesize.tasks if task in LEVEL_TASKS]
+    prompt, completion = _mean_tokens(tasks, work.things["caption_told"] * len(tasks) / of_levels)
+    share = of_levels / work.expected
+    return (1 - share) * of_clips[0] + share * prompt, (1 - share) * of_clips[1] + share * completion
+
+
+def _mean_tokens(tasks: Sequence[Task], captions: float | None = None) -> tuple[float, float]:
+    """Return the mean of `answer_tokens` over tasks."""
+    each = [answer_tokens(task, captions) for task in tasks]
     return sum(prompt for prompt, _ in each) / len(each), sum(completion for _, completion in each) / len(each)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from annotation.formats.foreign import ForeignGlance
 from annotation.formats.registry import read_annotations
 from annotation.resolve import resolve_glances
+from annotation.stage import within
 from annotation.video_index import VideoIndex
 from pipeline.config import BuildConfig
 from pipeline.errors import DataError, RecordError
@@ -39,7 +40,9 @@ class Footage:
         guessed: ids of these.
         known: videos whose length a build has measured.
         total_bytes: size of the local files.
-        missing: what is named by entries or manifests and is no usable file, with the reason.
+        num_missing: videos that are named by entries, manifests or official lists and are no usable files.
+        missing: these, with the reason: in one line those that are missing from a list.
+        remarks: what else is said of the files, e.g. that videos are there twice.
         clicked_missing: names of videos that are clicked on and not there.
         faults: clicks and annotation files that count for nothing, by reason.
     """
@@ -48,7 +51,9 @@ class Footage:
     guessed: frozenset[str]
     known: int
     total_bytes: int
+    num_missing: int
     missing: Sequence[str]
+    remarks: Sequence[str]
     clicked_missing: Sequence[str]
     faults: dict[str, int] = field(default_factory=dict)
 
@@ -76,11 +81,15 @@ def look_at(config: BuildConfig, workspace: Workspace) -> Footage:
     """
     sources: list[Source] = []
     missing: list[str] = []
+    remarks: list[str] = []
+    num_missing = 0
     catalogue = load_catalogue(config.sources, config.videos)
     for source in list_videos(config.videos, catalogue, config.sources):
         if isinstance(source, BadSource):
-            missing.append(source.fault.detail)
+            num_missing += source.videos
+            (missing if source.videos else remarks).append(source.fault.detail)
         elif source.path and "://" not in source.path and not Path(source.path).is_file():
+            num_missing += 1
             missing.append(f"{source.place}: {source.path}: no such file")
         else:
             sources.append(source)
@@ -96,7 +105,9 @@ def look_at(config: BuildConfig, workspace: Workspace) -> Footage:
         guessed=guessed,
         known=known,
         total_bytes=total_bytes,
+        num_missing=num_missing,
         missing=missing,
+        remarks=remarks,
         clicked_missing=absent,
         faults=faults,
     )
@@ -205,6 +216,8 @@ def _clicks_on(
         if video_id in guessed:
             video = _reaching(video, foreign)
             given = [replace(click, num_frames=None) for click in foreign]
+        past_end = catalogue.past_end_frames(video_id)
+        given = [within(click, video.num_frames, past_end) for click in given]
         for glance in resolve_glances(given, VideoIndex([video]), None, config.glance):
             if isinstance(glance, Glance):
                 glances[video_id].append(glance)

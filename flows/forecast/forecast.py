@@ -16,7 +16,7 @@ from pipeline.workspace import Workspace
 
 _TABLES = {
     "ingest": "videos", "glances": "glances", "features": "features", "score": "scores", "clips": "clips",
-    "caption": "captions", "synthesize": "pairs", "filter": "verdicts",
+    "caption": "captions", "levels": "level_captions", "synthesize": "pairs", "filter": "verdicts",
 }  # fmt: skip
 
 
@@ -83,7 +83,9 @@ class Forecast:
         return {
             "videos": {
                 "found": len(footage.items),
+                "num_missing": footage.num_missing,
                 "missing": list(footage.missing),
+                "remarks": list(footage.remarks),
                 "clicked_and_missing": list(footage.clicked_missing),
                 "hours": round(footage.hours, 4),
                 "lengths_by_bytes": len(footage.guessed),
@@ -95,6 +97,7 @@ class Forecast:
                 "clip_hours": round(self.expected.clip_hours, 4),
                 "clips_counted": self.expected.counted,
                 "answers": self.expected.answers,
+                "events_and_videos": self.expected.spans,
             },
             "notes": list(self.expected.notes),
             "stages": [

@@ -14,7 +14,7 @@ from pipeline.errors import SetupError
 from pipeline.models.chat.drafts import prompt_ids
 from pipeline.models.chat.quality_judge import PROMPT as JUDGE_PROMPT
 from pipeline.prompts import load_prompt
-from pipeline.records import Task
+from pipeline.records import Level, Task
 from pipeline.resources import DATASETS
 
 _FILE = DATASETS / "planning" / "stated.yaml"
@@ -89,11 +89,15 @@ def parameters_of(model: str) -> float | None:
     return max(found, default=None)
 
 
-def answer_tokens(task: Task) -> tuple[float, float]:
-    """Return prompt and completion tokens of one request for an answer, without repairs."""
+def answer_tokens(task: Task, captions: float | None = None) -> tuple[float, float]:
+    """Return prompt and completion tokens of one request for an answer, without repairs.
+
+    With `captions` it is about an event or a video, told by so many captions of clips.
+    """
     stated = load_stated().tokens
-    ids = [name for name in prompt_ids([task]) if name != "repair"]
-    chars = sum(map(_prompt_chars, ids)) / len(ids) + stated.caption_chars
+    of_clips = prompt_ids([task])
+    ids = set(of_clips) - {"repair"} if captions is None else {*prompt_ids([task], Level)} - {*of_clips}
+    chars = sum(map(_prompt_chars, ids)) / len(ids) + stated.caption_chars * (1 if captions is None else captions)
     return chars / stated.chars_per_token, stated.completion.get(task.value, stated.completion["answer"])
 
 

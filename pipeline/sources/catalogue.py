@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import unicodedata
 from collections import defaultdict
@@ -193,7 +194,8 @@ def load_catalogue(config: SourcesConfig, videos: Iterable[str] = ()) -> Catalog
 
     Args:
         config: the datasets, and the folders to search first.
-        videos: the entries of `videos`, folders of which are searched too.
+        videos: the entries of `videos`: folders among them are searched too, and where folders, archives and
+            manifests lie.
 
     Raises:
         ConfigError: a description is unknown or broken, or a folder is not there.
@@ -204,8 +206,11 @@ def load_catalogue(config: SourcesConfig, videos: Iterable[str] = ()) -> Catalog
         if not Path(folder).is_dir():
             raise ConfigError(f"sources.annotations: {folder}: no such folder")
     described = dict(map(load_description, config.datasets))
-    roots = [Path(entry) for entry in videos if Path(entry).is_dir()]
-    beside = list(dict.fromkeys(root.absolute().parent for root in roots))
+    # Path.glob refuses absolute patterns
+    named = (entry for entry in videos if "://" not in entry)
+    there = [Path(match) for entry in named for match in ([entry] if os.path.lexists(entry) else glob.glob(entry))]  # noqa: PTH207
+    roots = [path for path in there if path.is_dir()]
+    beside = list(dict.fromkeys(path.absolute().parent for path in there))
     wanted = {
         name.lower()
         for description in described.values()

@@ -68,10 +68,11 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadSource:
-    """An entry that names no usable file."""
+    """An entry that names no usable file. `videos` is how many there are not because of it, as far as is known."""
 
     name: str
     fault: RecordError
+    videos: int = 1
 
 
 def list_sources(entries: Iterable[str], *, zipped: bool = False) -> Iterator[Source | BadSource]:
@@ -142,7 +143,8 @@ def _in_archive(archive: Path, name: str, place: str) -> Iterator[Source | BadSo
             if Path(inner).suffix.lower() in VIDEO_SUFFIXES and not Path(inner).name.startswith("._"):
                 yield Source(path=member, name=f"{name}/{inner}", place=place)
     except RecordError as fault:
-        yield BadSource(name=str(archive), fault=fault)
+        # its videos are told as missing by their list
+        yield BadSource(name=str(archive), fault=fault, videos=0)
 
 
 def _expand_url(url: str) -> Iterator[Source | BadSource]:

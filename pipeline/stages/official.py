@@ -38,8 +38,8 @@ def take_official(
     """Yield the sources of a build in their order, those of published datasets under their official names.
 
     A video that lies there several times is taken once: best under its own name, then from the largest file, then
-    unpacked. What is there twice, what is on no list and what is missing follows as one `BadSource` for each dataset
-    and kind, which tells how many and names three.
+    unpacked. What is there twice, what is on no list and what is missing comes first, as one `BadSource` for each
+    dataset and kind, which tells how many and names three.
 
     Raises:
         ConfigError: a file looks like one of a dataset whose lists are not at hand.
@@ -75,12 +75,13 @@ def take_official(
         name: all(listed.split != "validation" for listed in dataset.description.lists)
         for name, dataset in catalogue.datasets.items()
     }
+    # first of all: the log names the first faults alone
+    yield from _remarks(catalogue, {name for _, name in files}, copies, unlisted)
     for place, source in enumerate(sources):
         if isinstance(source, Source) and place in official:
             source = _named(source, official[place], may_validate=may_validate[official[place].source])  # noqa: PLW2901
         if place not in dropped:
             yield source
-    yield from _remarks(catalogue, {name for _, name in files}, copies, unlisted)
 
 
 def pass_undescribed(found: Iterable[Source | BadSource]) -> Iterator[Source | BadSource]:
@@ -125,28 +126,28 @@ def _remarks(
     for name, dataset in catalogue.datasets.items():
         here = Counter(video.split for video in dataset.videos.values() if video.name in found)
         for kind, remark in dataset.remarks.items():
-            yield _remark(f"{name}: {kind}", Reason.MALFORMED_ROW, remark)
+            yield _remark(f"{name}: {kind}", Reason.MALFORMED_ROW, remark, 0)
         if further := copies.get(name):
             detail = f"{len(further)} files hold a video that another file holds, e.g. {examples(further)}"
-            yield _remark(f"{name}: copies", Reason.FURTHER_COPY, f"{name}: {detail}: each video is taken once")
+            yield _remark(f"{name}: copies", Reason.FURTHER_COPY, f"{name}: {detail}: each video is taken once", 0)
         for listed in dataset.description.lists:
             path = dataset.path_of(listed)
             if path is None:
                 detail = f"{name}: the list of its {listed.videos} {listed.split} videos is not there, nor one of them"
-                yield _remark(f"{name}: {listed.split}", Reason.FILE_MISSING, f"{detail}: {listed.url}")
+                yield _remark(f"{name}: {listed.split}", Reason.FILE_MISSING, f"{detail}: {listed.url}", listed.videos)
                 continue
             wanted = [video.name for video in dataset.videos.values() if video.split == listed.split]
             if missing := [video for video in wanted if video not in found]:
                 detail = f"{len(missing)} of the {len(wanted)} {listed.split} videos of {Path(path).name} are not there"
                 yield _remark(
                     f"{name}: {listed.split}", Reason.FILE_MISSING,
-                    f"{name}: {detail}, {here[listed.split]} are; e.g. {examples(missing)}",
+                    f"{name}: {detail}, {here[listed.split]} are; e.g. {examples(missing)}", len(missing),
                 )  # fmt: skip
     if unlisted:
         detail = f"{len(unlisted)} files are on no list of {', '.join(catalogue.datasets)}, e.g. {examples(unlisted)}"
         cure = "left out; sources.unlisted=keep takes them"
-        yield _remark("unlisted files", Reason.UNLISTED, f"{detail}: {cure}")
+        yield _remark("unlisted files", Reason.UNLISTED, f"{detail}: {cure}", 0)
 
 
-def _remark(name: str, reason: Reason, detail: str) -> BadSource:
-    return BadSource(name=name, fault=RecordError(reason, detail))
+def _remark(name: str, reason: Reason, detail: str, videos: int) -> BadSource:
+    return BadSource(name=name, fault=RecordError(reason, detail), videos=videos)

@@ -35,7 +35,7 @@ def test_commands_page_has_every_group_and_its_options(hooks: ModuleType) -> Non
     assert "| `-c`, `--config` | YAML file of settings |  |" in page
     assert "`--poll-every SECONDS`" in page
     assert "`--max-mb` | largest video in MB | `500` |" in page
-    assert re.search(r"`--ground-truth` \|[^\n]*\(required\) \|", page)
+    assert re.search(r"`--workspace` \|[^\n]*\(required\) \|", page)
 
 
 def test_config_page_has_every_setting_with_its_limits(hooks: ModuleType) -> None:

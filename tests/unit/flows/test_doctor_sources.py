@@ -16,5 +16,8 @@ def test_lists_at_hand_and_missing_ones_are_told_with_terms(tmp_path: Path) -> N
     assert (ucf.name, ucf.ok, xd.name, xd.ok) == ("ucf-crime", True, "xd-violence", False)
     assert "there: ucf-crime.training.csv, ucf-crime.testing.csv, UCFCrime_Train.txt; missing: " in ucf.detail
     assert "ucf_glance_annotations.csv (https://github.com/pipixin321/GlanceVAD" in ucf.detail
+    assert "or ucf_temporal_anomaly_annotation.txt (the owners' homepage)" in ucf.detail, "ground truth too"
+    assert "GlanceVAD/tree/master/data/xd-violence, MIT)" in xd.detail
+    assert "; known of it: Fifty of its 1,950 files" in ucf.detail
     assert "the footage may not be handed on; cite W. Sultani" in ucf.detail
     assert "there: nothing; missing: xd-violence.training.csv" in xd.detail

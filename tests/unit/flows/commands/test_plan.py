@@ -65,7 +65,7 @@ def run(config: dict[str, Any], *arguments: str) -> str:
 def test_counts_are_those_that_clicks_and_settings_give(config: dict[str, Any]) -> None:
     found = plan(config)
     assert found["videos"] == {
-        "found": 5, "missing": [], "clicked_and_missing": ["Abuse009_x264"],
+        "found": 5, "num_missing": 0, "missing": [], "remarks": [], "clicked_and_missing": ["Abuse009_x264"],
         "hours": pytest.approx(1380 / 3600, abs=1e-4),
         "lengths_by_bytes": 0, "gigabytes": 0.0,
     }  # fmt: skip
@@ -73,8 +73,47 @@ def test_counts_are_those_that_clicks_and_settings_give(config: dict[str, Any]) 
     # three windows of 10 s, and two segments as long in each normal video
     assert found["expected"] == {
         "clips": 7, "clip_hours": pytest.approx(70 / 3600, abs=1e-4), "clips_counted": False, "answers": 14,
+        "events_and_videos": 0,
     }  # fmt: skip
     assert not (Path(config["workspace"]) / "tables").exists(), "nothing was made"
+
+
+@pytest.mark.parametrize(("levels", "gap_s", "spans"), [
+    (["clip", "event"], 5, 7), (["clip", "event"], 20, 6), (["clip", "event", "video"], 20, 10), (["video"], 5, 4),
+])  # fmt: skip
+def test_events_and_videos_are_asked_about_too(
+    config: dict[str, Any], levels: list[str], gap_s: float, spans: int
+) -> None:
+    config["synthesize"] = ENDPOINT | {"levels": levels, "event_gap_s": gap_s}
+    found = plan(config)
+    of_clips = 14 if "clip" in levels else 0
+    assert found["expected"]["events_and_videos"] == spans
+    # two tasks of each clip, and of each span judgement and description alike
+    assert found["expected"]["answers"] == of_clips + 2 * spans
+    stages = {stage["stage"]: stage for stage in found["stages"]}
+    assert (stages["levels"]["left"], stages["caption"]["left"]) == (spans, 7)
+    assert stages["synthesize"]["asking"]["requests"] == round((of_clips + 2 * spans) * 1.1)
+    assert f"hours, {spans} events and videos of them; {of_clips + 2 * spans} answers" in run(config)
+
+
+def test_official_lists_decide_what_is_missing_what_gives_clips_and_which_clicks_count(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    lists = tmp_path / "annotations"
+    lists.mkdir()
+    train = ["Abuse001_x264", "Abuse002_x264", "Normal_Videos001_x264", "Abuse010_x264", "Abuse011_x264"]
+    (lists / "ucf-crime.training.csv").write_text("\n".join(["video-id", *train]) + "\n")
+    (lists / "ucf-crime.testing.csv").write_text("video-id\nAbuse003_x264\nNormal_Videos002_x264\nAbuse012_x264\n")
+    # frame 600 of 600 is the known defect of the published clicks
+    (tmp_path / "clicks.csv").write_text("video-id,glance\nAbuse001_x264,600\nAbuse002_x264,20\nAbuse003_x264,9\n")
+    config |= {"sources": {"datasets": ["ucf-crime"], "annotations": [str(lists)]}}
+    config["clips"] |= {"splits": ["train", "validation"]}
+    found = plan(config)
+    assert (found["videos"]["found"], found["videos"]["num_missing"], len(found["videos"]["missing"])) == (5, 3, 2)
+    assert found["clicks"] == {"count": 2, "videos": 2, "of_no_use": {"of_test_videos": 1}}
+    # two windows, and two segments of the normal training video
+    assert found["expected"]["clips"] == 4
+    assert "missing   3 named and not there: ucf-crime: 2 of the 5 train videos" in run(config)
 
 
 def test_requests_tokens_and_cost_follow_from_them(config: dict[str, Any]) -> None:

@@ -134,7 +134,9 @@ def test_a_dataset_given_twice_is_taken_once_and_best_from_the_larger_file(tmp_p
     videos = [str(tmp_path / "one"), str(tmp_path / "two")]
     found = list(take_official(list_sources(videos), load_catalogue(config, videos), config))
     assert [source.name.split("/")[0] for source in found if isinstance(source, Source)] == ["two"] * 5
-    (remark,) = [source for source in found if isinstance(source, BadSource)]
+    remark = found[0]
+    assert isinstance(remark, BadSource), "it comes before the faults of single files, of which the log names a few"
+    assert remark.videos == 0
     assert remark.fault.detail.startswith("ucf-crime: 5 files hold a video that another file holds, e.g. one/UCF")
     assert remark.fault.detail.count("mp4") == 3
 
@@ -157,6 +159,18 @@ def test_without_its_lists_a_dataset_is_not_used_and_the_message_says_where_they
     put_lists(tmp_path / "annotations", UCF)
     with pytest.raises(ConfigError, match=r"v=wu20.*list of train videos is not there: put xd-violence\.training\.csv"):
         take([tmp_path / "UCF_Crimes", tmp_path / "XD-Violence"])
+
+
+@pytest.mark.parametrize("entry", ["data/UCF_Crimes", "data/UCF_*", "data/all.zip", "data/videos.csv"])
+def test_lists_are_found_beside_folders_patterns_archives_and_manifests(tmp_path: Path, entry: str) -> None:
+    put(tmp_path / "data", UNPACKED[:5])
+    put_lists(tmp_path / "data", UCF)
+    with zipfile.ZipFile(tmp_path / "data/all.zip", "w") as archive:
+        for name in UNPACKED[:5]:
+            archive.write(tmp_path / "data" / name, name)
+    (tmp_path / "data/videos.csv").write_text("\n".join(["file", *UNPACKED[:5]]))
+    taken, _ = take([tmp_path / entry], SourcesConfig(datasets=["ucf-crime"]))
+    assert taken == dict(list(OFFICIAL.items())[:5])
 
 
 def test_files_of_no_list_are_left_out_by_count_unless_wanted(tmp_path: Path) -> None:
@@ -204,8 +218,7 @@ def test_zips_are_read_as_they_are_and_half_a_zip_is_named(tmp_path: Path, works
     (video,) = [source for source in found if isinstance(source, Source)]
     assert (video.video_id, video.split) == ("Abuse001_x264", None)
     assert unpack(video.path, workspace).read_bytes() == b"one" * 1000
-    half = next(source for source in found if isinstance(source, BadSource))
-    assert half.fault.reason is Reason.TRUNCATED
+    (half,) = [one for one in found if isinstance(one, BadSource) and one.fault.reason is Reason.TRUNCATED]
     assert "Testing_Normal_Videos.zip: not a whole zip file" in half.fault.detail
     # without published datasets, archives are what they were: no videos
     assert list(list_sources([str(root)])) == []
