@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MAX_INDEX_BYTES = 1 << 28
+_UNSIGNED_ALONE = 1 << 31
+"""Intervals from here on are negative ones of a broken table, which the demuxer repairs in a way of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +128,7 @@ def _stbl_times(boxes: dict[bytes, memoryview]) -> SampleTimes | None:
     tables = dict(_boxes(dict(_boxes(media[b"minf"]))[b"stbl"]))
     counts, deltas = _runs(tables[b"stts"], signed=False)
     intervals = np.repeat(deltas, counts)
-    if len(intervals) == 0:
+    if len(intervals) == 0 or not 0 < intervals.max() < _UNSIGNED_ALONE:
         return None
     pts = np.cumsum(intervals) - intervals
     if b"ctts" in tables:

@@ -30,6 +30,9 @@ _MAX_REORDER = 32
 
 _DEFAULT_RATE = Fraction(25)
 
+MAX_FPS = 1000.0
+"""Frame rates beyond it are taken for broken timestamps."""
+
 _HAS_INDEX = frozenset({"mov", "mp4", "matroska", "webm", "avi"})
 """Formats whose index leads to a key packet exactly; in the others a seek lands anywhere."""
 
@@ -173,7 +176,8 @@ def _from_mp4_index(container: InputContainer, stream: VideoStream, path: Path) 
     ends = [*stream.index_entries[:_MAX_REORDER], *stream.index_entries[-_MAX_REORDER:]]
     if any(entry.is_discard or entry.pos + entry.size > container.size for entry in ends):
         return None
-    _check_order(times.pts, path)
+    if _farthest_moved(times.pts)[1] > _MAX_REORDER:
+        return None
     first = next(demux(container, stream), None)
     if first is None or first.pts is None:
         return None
@@ -221,6 +225,7 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     missing_s = _missing_s(container, stream, num_packets=len(rows), ends=ends)
     if is_packed:
         rows = [(None, *row[1:]) for row in rows]
+    rows, rate, remarks = _with_stated_rate(rows, stream, rate, path)
     frame_ticks = max(1, int(1 / ((rate or _DEFAULT_RATE) * time_base)))
     starts = [0] if _PROMISES_NOTHING.isdisjoint(_formats(container)) else _clock_starts(rows, time_base)
     is_key = np.array([row[2] for row in rows], dtype=bool)
@@ -228,8 +233,8 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     is_headless = _is_headless(rows, is_key, starts)
     rows, shifts = _with_one_clock(rows, starts, is_headless, frame_ticks)
     is_shown = np.array([row[3] for row in rows], dtype=bool)
+    rows = _without_jumps(rows, is_shown & ~is_headless, remarks)
     pts, has_timestamps = _presentation_times(rows, is_shown & ~is_headless, frame_ticks, path)
-    remarks = []
     if missing_s and has_timestamps and is_shown.any():
         behind_hole = _behind_hole(pts, is_shown & bool(stream.codec_context.has_b_frames))
         missing_s += float((pts[is_shown].max() - pts[is_shown & ~behind_hole].max()) * time_base)
@@ -318,6 +323,20 @@ def _is_headless(rows: Sequence[_Row], is_key: NDArray[np.bool_], starts: Sequen
     return headless
 
 
+def _without_jumps(rows: list[_Row], is_shown: NDArray[np.bool_], remarks: list[str]) -> list[_Row]:
+    """Return packets without display times where these jump and those of decoding never step back.
+
+    Joined recordings step back in both. What is done is added to `remarks`.
+    """
+    pts, dts = [row[0] for row in rows], [row[1] for row in rows]
+    if None in pts or None in dts or not (np.diff(np.array(dts, dtype=np.int64)) > 0).all():
+        return rows
+    if _farthest_moved(np.array(pts, dtype=np.int64)[is_shown])[1] <= _MAX_REORDER:
+        return rows
+    remarks.append("its display times are broken: frames follow at the times at which they are decoded")
+    return [(None, *row[1:]) for row in rows]
+
+
 def _presentation_times(
     rows: Sequence[_Row], is_shown: NDArray[np.bool_], frame_ticks: int, path: Path
 ) -> tuple[NDArray[np.int64], bool]:
@@ -379,15 +398,43 @@ def _behind_hole(pts: NDArray[np.int64], is_reordered: NDArray[np.bool_]) -> NDA
 
 def _check_order(pts: NDArray[np.int64], path: Path) -> None:
     """Find timestamps that start again, as in joined recordings: sorting them would mix frames of different moments."""
-    order = np.argsort(pts, kind="stable")
-    moved = np.abs(order - np.arange(len(pts)))
-    if len(moved) and moved.max() > _MAX_REORDER:
-        frame = int(moved.argmax())
+    frame, places = _farthest_moved(pts)
+    if places > _MAX_REORDER:
         raise RecordError(
             Reason.BAD_TIMESTAMPS,
-            f"{path}: timestamps jump: frame {frame} in time order is packet {order[frame]} of the file (limit "
-            f"{_MAX_REORDER} places apart); joined recordings have to be remuxed first",
+            f"{path}: timestamps jump: frame {frame} in time order stands {places} packets from there in the file "
+            f"(limit {_MAX_REORDER}); joined recordings have to be remuxed first",
         )
+
+
+def _farthest_moved(pts: NDArray[np.int64]) -> tuple[int, int]:
+    """Return the frame in time order that stands farthest from its place in the file, and by how many packets."""
+    moved = np.abs(np.argsort(pts, kind="stable") - np.arange(len(pts)))
+    return (int(moved.argmax()), int(moved.max())) if len(moved) else (0, 0)
+
+
+def _with_stated_rate(
+    rows: list[_Row], stream: VideoStream, rate: Fraction | None, path: Path
+) -> tuple[list[_Row], Fraction | None, list[str]]:
+    """Return packets, rate and remarks: without times, at the rate that the codec states, where time stands still.
+
+    A broken table of times leaves the frames and their order intact.
+
+    Raises:
+        RecordError: BAD_TIMESTAMPS where frames are hidden by such times.
+    """
+    stated = stream.codec_context.framerate
+    dts = [row[1] for row in rows if row[1] is not None]
+    span_s = float((dts[-1] - dts[0]) * _time_base(stream)) if dts else 0.0
+    if not stated or not 0 < stated <= MAX_FPS or len(dts) < 2 or len(dts) - 1 <= MAX_FPS * span_s:
+        return rows, rate, []
+    if not all(row[3] for row in rows):
+        raise RecordError(
+            Reason.BAD_TIMESTAMPS,
+            f"{path}: the times of its {len(rows)} packets stand still, and an edit list hides frames by them",
+        )
+    remark = f"its times are broken: frames follow at {float(stated):g} a second, as its codec says"
+    return [(None, None, *row[2:4], 0) for row in rows], Fraction(stated), [remark]
 
 
 def _formats(container: InputContainer) -> frozenset[str]:

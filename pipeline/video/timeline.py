@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from pipeline.errors import RecordError
 from pipeline.records import Reason
 from pipeline.video.container import open_video
-from pipeline.video.packets import PacketTable, read_packets
+from pipeline.video.packets import MAX_FPS, PacketTable, read_packets
 
 MIN_FPS = 0.01
-MAX_FPS = 1000.0
-"""Frame rates outside these bounds are taken for broken timestamps."""
+"""Frame rates below it, and beyond `MAX_FPS`, are taken for broken timestamps."""
 
 _BROWSER_FORMATS = frozenset({"mp4", "webm"})
 _PAUSE_S, _PAUSE_FRAMES = 2.0, 10
@@ -31,6 +30,10 @@ last before a pause: a recorder that waits for motion. Nobody saw it stand there
 _GAP_FRAMES = 3
 """The same in a file of which packets are missing."""
 
+_MOST = 0.9
+"""Share of the intervals that makes a rate that of the camera: the others are frames that were lost."""
+
+_ROUNDING_S = 1e-9
 _DEFAULT_FRAME_S = 0.04
 _WRITTEN_SLACK_S = 0.0005
 
@@ -42,8 +45,8 @@ class Timeline:
     Attributes:
         times_s: start of each frame in seconds, strictly increasing from 0.0, float64, shape (num_frames,).
         duration_s: end of the last frame, or the one that the container promises beyond it.
-        fps: mean frame rate measured from the times, pauses left out; the nominal rate where the two cannot be told
-            apart.
+        fps: the nominal rate where most frames follow one another at it, whatever is missing in between; otherwise the
+            mean rate measured from the times, pauses left out.
         tick_s: resolution of the container's clock.
         nominal_fps: the rate that the container declares; None where it declares none.
         start_s: when a player that starts the file at 0 shows the first frame: later than that where sound comes first.
@@ -167,7 +170,7 @@ def timeline_of(packets: PacketTable, name: str) -> Timeline:
         usual_s = float(np.median(intervals_s))
         pauses_s = intervals_s[intervals_s > _pause_s(usual_s, has_gaps=packets.has_gaps)]
         span_s = float(times_s[-1]) - float((pauses_s - usual_s).sum())
-        fps = _mean_rate(len(times_s), span_s, nominal, tick_s)
+        fps = _frame_rate(intervals_s, span_s, nominal, tick_s)
         if not 0 < last_s <= float(intervals_s.max()):
             last_s = span_s / (len(times_s) - 1)
     if not MIN_FPS <= fps <= MAX_FPS:
@@ -207,10 +210,14 @@ def _pause_s(usual_s: float, *, has_gaps: bool) -> float:
     return _GAP_FRAMES * usual_s if has_gaps else max(_PAUSE_S, _PAUSE_FRAMES * usual_s)
 
 
-def _mean_rate(num_frames: int, span_s: float, nominal: Fraction | None, tick_s: float) -> float:
-    if nominal and abs(float((num_frames - 1) / nominal) - span_s) <= tick_s:
-        return float(nominal)
-    return (num_frames - 1) / span_s
+def _frame_rate(intervals_s: NDArray[np.float64], span_s: float, nominal: Fraction | None, tick_s: float) -> float:
+    if nominal:
+        usual_s = float(1 / nominal)
+        # A clock as coarse as the frames cannot tell one interval from two by its rounding.
+        is_nominal = np.abs(intervals_s - usual_s) <= min(tick_s, usual_s / 4) + _ROUNDING_S
+        if is_nominal.mean() >= _MOST or abs(float(len(intervals_s) / nominal) - span_s) <= tick_s:
+            return float(nominal)
+    return len(intervals_s) / span_s
 
 
 def _separated(ticks: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -249,3 +249,37 @@ def test_of_two_mp4_files_in_one_the_first_is_read(film: Film, tmp_path: Path, n
             f"its last {len(second)} bytes are a second MP4 file, which players do not show: split the two",
         )
         assert [number for number, _ in _shown(path, number_of)] == list(range(100))
+
+
+@pytest.mark.parametrize("interval", [0, 0xFFFF_FFF0])
+def test_a_broken_table_of_times_leaves_the_rate_that_the_codec_states(
+    interval: int, film: Film, tmp_path: Path, number_of: NumberOf
+) -> None:
+    # Of an edit list the demuxer would hide frames by these times.
+    content = bytearray(film("h264.mp4").read_bytes().replace(b"edts", b"free"))
+    first_run = content.index(b"stts") + 12
+    content[first_run + 4 : first_run + 8] = interval.to_bytes(4, "big")
+    path = tmp_path / "times.mp4"
+    path.write_bytes(content)
+    facts = probe(path)
+    assert facts.fps == 25
+    assert facts.remarks == ("its times are broken: frames follow at 25 a second, as its codec says",)
+    assert _shown(path, number_of) == [(index, pytest.approx(index * PER_FRAME_S)) for index in range(100)]
+
+
+def test_a_broken_table_of_times_by_which_frames_are_hidden_is_named(film: Film, tmp_path: Path) -> None:
+    content = bytearray(film("h264.mp4").read_bytes())
+    first_run = content.index(b"stts") + 12
+    content[first_run + 4 : first_run + 8] = bytes(4)
+    path = tmp_path / "times.mp4"
+    path.write_bytes(content)
+    with pytest.raises(RecordError, match="stand still, and an edit list hides frames") as caught:
+        probe(path)
+    assert caught.value.reason is Reason.BAD_TIMESTAMPS
+
+
+def test_lost_frames_do_not_slow_a_camera_down(film: Film, tmp_path: Path) -> None:
+    path = copy_odd(film("h264.ts"), tmp_path / "holes.ts", keep=lambda place: place % 25 != 7)
+    facts = probe(path)
+    assert facts.num_frames < 97
+    assert facts.fps == 25
