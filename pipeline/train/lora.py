@@ -23,20 +23,23 @@ from pipeline.models.hf.adapter import FACTS_FILE, AdapterFacts, is_adapter, rea
 from pipeline.models.hf.loading import ModelSource, first_line
 from pipeline.models.hf.model import folder_identity, model_identity
 from pipeline.models.hf.model_parts import probe_weights
+from pipeline.models.hf.outlook import blank_clip
 from pipeline.records import Task, digest
 from pipeline.storage import describe_os_error, open_to_readers, swap_in
 from pipeline.train.adapter import insert_lora, package_versions, save_adapter
 from pipeline.train.base_model import load_base, source_of_base
 from pipeline.train.batches import DataSettings, TrainingBatches
 from pipeline.train.checkpoint import Checkpoints
-from pipeline.train.conversation import TrainingProcessor
+from pipeline.train.conversation import Lesson, TrainingProcessor
+from pipeline.train.frozen_vision import find_frozen_vision
 from pipeline.train.order import Rows
 from pipeline.train.plan import FEW_STEPS, planned
 from pipeline.train.processes import start_accelerator
 from pipeline.train.recipe import with_recipe
 from pipeline.train.rows import SplitRows, content_identity
 from pipeline.train.schedule import rising_steps
-from pipeline.train.trainer import EXPLANATIONS, Progress, Trainer
+from pipeline.train.seen_clips import KeptVision
+from pipeline.train.trainer import EXPLANATIONS, Progress, Trainer, precision
 from pipeline.train.validation import measure_judgements, measure_loss
 from pipeline.workspace import Workspace
 
@@ -46,7 +49,7 @@ MODEL_FOLDER = "models/lora"
 TRAINING_FOLDER = "models/lora-training"
 REPORT = "reports/train-lora.json"
 _NEW, _OLD = "models/_tmp-lora", "models/_old-lora"
-_CHECKPOINTS, _FRAMES = "checkpoints", "frames"
+_CHECKPOINTS, _FRAMES, _FEATURES = "checkpoints", "frames", "features"
 ENOUGH_JUDGED = 20
 """Judged validation rows from which on the adapter with the truest answers is kept; of fewer chance would choose."""
 
@@ -155,6 +158,7 @@ class _LoraTraining:
             Checkpoints(checkpoints, config.keep, is_behind=accelerator.device.type == "cuda"),
             half_precision=half_precision,
             chooses=len(self._judged) >= ENOUGH_JUDGED,
+            vision=self._vision(model, processor, batches),
             on_progress=on_progress,
         )
         accelerator.init_trackers("lora", config=_flat(config))
@@ -168,7 +172,8 @@ class _LoraTraining:
                 self._save(model, processor, facts)
                 self._report(trainer, batches, facts, time.monotonic() - started)
                 shutil.rmtree(checkpoints, ignore_errors=True)
-                shutil.rmtree(self._training_folder / _FRAMES, ignore_errors=True)
+                for kept in (_FRAMES, f"{_FEATURES}-bf16", f"{_FEATURES}-float32"):
+                    shutil.rmtree(self._training_folder / kept, ignore_errors=True)
             accelerator.wait_for_everyone()
         finally:
             accelerator.end_training()
@@ -224,6 +229,28 @@ class _LoraTraining:
         )
         return insert_lora(base, config), facts
 
+    def _vision(self, model: Any, processor: TrainingProcessor, batches: TrainingBatches) -> KeptVision | None:
+        """Return the tower that looks once at each clip, where it can, and where any clip is asked about again."""
+        config = self._config
+        if not (config.keep_features and batches.asks_again(config.epochs or 1)):
+            return None
+        noise = [blank_clip(config.num_frames, config.max_side, seed) for seed in range(2)]
+        lessons = [Lesson(clip=clip, question="?", answer="No.") for clip in noise]
+        single, other, both = (
+            {name: value.to(self._accelerator.device) for name, value in processor.inputs(shown).items()}
+            for shown in (lessons[:1], lessons[1:], lessons)
+        )
+        with precision(self._accelerator.device.type, half=self._half_precision):
+            vision = find_frozen_vision(model, [single, other], both)
+        if vision is None:
+            return None
+        kind = "bf16" if self._half_precision else "float32"
+        return KeptVision(vision, batches.look_once(self._kept_clips(f"{_FEATURES}-{kind}")))
+
+    def _kept_clips(self, name: str) -> Path | None:
+        """Return the folder for clips that leave the memory; whoever sees all rows once asks for each clip soon."""
+        return self._training_folder / name if (self._config.epochs or 1) > 1 else None
+
     def _batches(
         self, split: str, processor: TrainingProcessor, batch_size: int, only: Rows | None = None
     ) -> TrainingBatches:
@@ -235,8 +262,7 @@ class _LoraTraining:
             shuffle=is_training,
             seed=config.seed,
             video=self._video,
-            # Whoever passes over the rows once asks for each clip within a short time.
-            frames_folder=self._training_folder / _FRAMES if is_training and (config.epochs or 1) > 1 else None,
+            frames_folder=self._kept_clips(_FRAMES) if is_training else None,
             frames_mb=round(config.frames_gb * 1024),
             prepared_ahead=_PREPARED_AHEAD if self._accelerator.device.type == "cuda" else 0,
         )

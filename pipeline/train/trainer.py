@@ -24,10 +24,12 @@ from pipeline.config import LoraConfig
 from pipeline.errors import SetupError, UnavailableError
 from pipeline.train.batches import TrainingBatch, TrainingBatches
 from pipeline.train.checkpoint import Checkpoints
+from pipeline.train.frozen_vision import is_blank
 from pipeline.train.interruption import Interruption
 from pipeline.train.loss import answer_loss
 from pipeline.train.pace import StepTime, pace_of
 from pipeline.train.schedule import rate_factor
+from pipeline.train.seen_clips import KeptVision
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,11 @@ _LOST_PEER = re.compile(
 
 _VALIDATIONS = 4
 _NAMED_ROWS = 16
+
+
+def precision(device: str, *, half: bool) -> AbstractContextManager[Any]:
+    """Compute in bfloat16 where it can be within a block, or in float32."""
+    return torch.autocast(device, dtype=torch.bfloat16) if half else nullcontext()
 
 
 class _EndWantedError(KeyboardInterrupt):
@@ -86,12 +93,13 @@ class Trainer:
         *,
         half_precision: bool,
         chooses: bool = False,
+        vision: KeptVision | None = None,
         on_progress: Progress | None = None,
     ) -> None:
         """Prepare the model, on its device and with the parameters marked that are trained, for several devices.
 
-        With `chooses` the weights of the validation with the most true explanations are those that are left, the later
-        ones of equal ones.
+        With `vision` the tower looks once at each clip. With `chooses` the weights of the validation with the most true
+        explanations are those that are left, the later ones of equal ones.
 
         Raises:
             SetupError: the global batch cannot be made of micro-batches on so many devices.
@@ -110,6 +118,7 @@ class Trainer:
         self._half_precision = half_precision
         self._is_gpu = accelerator.device.type == "cuda"
         self._on_progress = on_progress
+        self._vision = vision
         self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._groups = _groups(self._trained, config)
         # One kernel for all parameters instead of several for each; a CPU keeps the arithmetic that it has had.
@@ -180,15 +189,15 @@ class Trainer:
         return {name: value if name == "labels" else self._moved(value) for name, value in inputs.items()}
 
     def _moved(self, value: Tensor) -> Tensor:
+        if is_blank(value):
+            return value[(0,) * value.dim()].to(self._accelerator.device).expand(value.shape)
         # Only from pinned memory does a copy go on beside the work that the GPU has already been given.
         pinned = value.pin_memory() if self._is_gpu else value
         return pinned.to(self._accelerator.device, non_blocking=True)
 
     def precision(self) -> AbstractContextManager[Any]:
         """Compute in the training's precision within a block."""
-        if not self._half_precision:
-            return nullcontext()
-        return torch.autocast(self._accelerator.device.type, dtype=torch.bfloat16)
+        return precision(self._accelerator.device.type, half=self._half_precision)
 
     def _train(self, validate: Validate, announce: Callable[[float], None]) -> None:
         is_announced = False
@@ -214,11 +223,18 @@ class Trainer:
         for _ in range(2):  # the first pass makes kernels ready
             started = time.monotonic()
             with self._seeded(), self.precision():
-                loss, _ = answer_loss(self._model, self.place(batch.inputs))
+                loss, _ = self._loss(batch)
             self._accelerator.backward(loss)
             self._optimizer.zero_grad(set_to_none=True)
             loss.item()
         return time.monotonic() - started
+
+    def _loss(self, batch: TrainingBatch) -> tuple[Tensor, int]:
+        inputs = self.place(batch.inputs)
+        if self._vision is None:
+            return answer_loss(self._model, inputs)
+        with self._vision.shown(batch.views, self._moved):
+            return answer_loss(self._model, inputs)
 
     @contextmanager
     def _seeded(self, *place: int) -> Iterator[None]:
@@ -267,7 +283,7 @@ class Trainer:
             is_last = place == self._accumulated - 1
             with nullcontext() if is_last else self._accelerator.no_sync(self._model):
                 with self._seeded(self.step, place, self._accelerator.process_index), self.precision():
-                    loss, answer_tokens = answer_loss(self._model, self.place(batch.inputs))
+                    loss, answer_tokens = self._loss(batch)
                 self._accelerator.backward(loss)
             seen = batch.inputs["attention_mask"]
             # Nothing is read off the device before the step's end: it need not stop between two micro-batches.
