@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ from pipeline.train.recipe import with_recipe
 from pipeline.train.rows import SplitRows, content_identity
 from pipeline.train.schedule import rising_steps
 from pipeline.train.seen_clips import KeptVision
+from pipeline.train.sharding import ShardedModel, is_sharding_wanted
 from pipeline.train.trainer import EXPLANATIONS, Progress, Trainer, precision
 from pipeline.train.validation import measure_judgements, measure_loss
 from pipeline.workspace import Workspace
@@ -135,6 +137,7 @@ class _LoraTraining:
         self._dataset = workspace.storage.local_path("dataset")
         self._folder = workspace.storage.local_path(MODEL_FOLDER)
         self._key = key
+        self._is_sharded = accelerator.num_processes > 1 and is_sharding_wanted()
         self._training_folder = folder
         self._half_precision = config.dtype == "bf16" or (config.dtype == "auto" and accelerator.device.type == "cuda")
 
@@ -149,6 +152,7 @@ class _LoraTraining:
         self._draw_validation()
         half_precision = self._half_precision
         model, facts = self._model(source)
+        sharded = ShardedModel(model, accelerator) if self._is_sharded else None
         checkpoints = self._checkpoint_folder()
         trainer = Trainer(
             model,
@@ -159,6 +163,7 @@ class _LoraTraining:
             half_precision=half_precision,
             chooses=len(self._judged) >= ENOUGH_JUDGED,
             vision=self._vision(model, processor, batches),
+            sharded=sharded,
             on_progress=on_progress,
         )
         accelerator.init_trackers("lora", config=_flat(config))
@@ -167,9 +172,10 @@ class _LoraTraining:
                 lambda: self._validate(trainer, processor),
                 lambda step_s: self._announce(model, trainer, batches, step_s),
             )
+            weights = None if sharded is None else trainer.weights()
             if self._is_main:
                 facts = replace(facts, metrics=trainer.metrics)
-                self._save(model, processor, facts)
+                self._save(model, processor, facts, weights)
                 self._report(trainer, batches, facts, time.monotonic() - started)
                 shutil.rmtree(checkpoints, ignore_errors=True)
                 for kept in (_FRAMES, f"{_FEATURES}-bf16", f"{_FEATURES}-float32"):
@@ -214,7 +220,9 @@ class _LoraTraining:
 
         config = self._config
         dtype = torch.bfloat16 if self._half_precision else torch.float32
-        base = load_base(source, config, self._accelerator.device, dtype)
+        # A model that is to be spread need not fit on one device.
+        device = torch.device("cpu") if self._is_sharded else self._accelerator.device
+        base = load_base(source, config, device, dtype)
         is_folder = Path(config.base).is_dir()
         facts = AdapterFacts(
             base=str(Path(config.base).resolve()) if is_folder else config.base,
@@ -315,6 +323,7 @@ class _LoraTraining:
                 self._batches("validation", processor, 1, self._judged),
                 place=trainer.place,
                 max_new_tokens=config.judged_tokens,
+                in_step=self._is_sharded,
             )
             right, count, true, told = trainer.total(judged).tolist()
             metrics["validation/judgement_accuracy"] = right / max(count, 1)
@@ -351,13 +360,15 @@ class _LoraTraining:
                 FEW_STEPS,
             )
 
-    def _save(self, model: Any, processor: TrainingProcessor, facts: AdapterFacts) -> None:
+    def _save(
+        self, model: Any, processor: TrainingProcessor, facts: AdapterFacts, weights: Mapping[str, Any] | None
+    ) -> None:
         from safetensors import SafetensorError
 
         new = self._workspace.storage.local_path(_NEW)
         try:
             new.mkdir(parents=True)
-            save_adapter(model, processor.processor, facts, new)
+            save_adapter(model, processor.processor, facts, new, weights)
             open_to_readers(new)
             swap_in(new, self._folder, self._workspace.storage.local_path(_OLD))
         except (OSError, SafetensorError) as fault:

@@ -30,6 +30,7 @@ from pipeline.train.loss import answer_loss
 from pipeline.train.pace import StepTime, pace_of
 from pipeline.train.schedule import rate_factor
 from pipeline.train.seen_clips import KeptVision
+from pipeline.train.sharding import ShardedModel, clip_gradients, load_whole, spread_like, whole
 
 logger = logging.getLogger(__name__)
 
@@ -94,12 +95,14 @@ class Trainer:
         half_precision: bool,
         chooses: bool = False,
         vision: KeptVision | None = None,
+        sharded: ShardedModel | None = None,
         on_progress: Progress | None = None,
     ) -> None:
         """Prepare the model, on its device and with the parameters marked that are trained, for several devices.
 
-        With `vision` the tower looks once at each clip. With `chooses` the weights of the validation with the most true
-        explanations are those that are left, the later ones of equal ones.
+        With `vision` the tower looks once at each clip; `sharded` is the model where it is spread already. With
+        `chooses` the weights of the validation with the most true explanations are those that are left, the later ones
+        of equal ones.
 
         Raises:
             SetupError: the global batch cannot be made of micro-batches on so many devices.
@@ -124,7 +127,8 @@ class Trainer:
         # One kernel for all parameters instead of several for each; a CPU keeps the arithmetic that it has had.
         self._optimizer = torch.optim.AdamW(self._groups, fused=True if self._is_gpu else None)
         self.bare_model = model
-        self._model = accelerator.prepare_model(model)
+        self._sharded = sharded
+        self._model = accelerator.prepare_model(model) if sharded is None else model
         self._epoch_steps = len(batches) // self._accumulated
         self.steps = config.epochs * self._epoch_steps
         self.step = 0
@@ -163,6 +167,10 @@ class Trainer:
                 if self.is_alone or not _LOST_PEER.search(str(fault)):
                     raise
                 raise self._lost(fault) from None
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return what was trained by its name, put together from all devices; every process calls this."""
+        return {name: whole(parameter.detach()).cpu() for name, parameter in self._trained.items()}
 
     def pace(self) -> dict[str, float]:
         """Return how fast the steps taken here were, see `pace_of`; empty where none was."""
@@ -281,7 +289,9 @@ class Trainer:
             waiting_s += time.monotonic() - started
             ids += batch.ids
             is_last = place == self._accumulated - 1
-            with nullcontext() if is_last else self._accelerator.no_sync(self._model):
+            if self._sharded is not None:
+                self._sharded.sync_gradients(is_wanted=is_last)
+            with nullcontext() if is_last or self._sharded else self._accelerator.no_sync(self._model):
                 with self._seeded(self.step, place, self._accelerator.process_index), self.precision():
                     loss, answer_tokens = self._loss(batch)
                 self._accelerator.backward(loss)
@@ -297,17 +307,25 @@ class Trainer:
         summed, answer_tokens, tokens, places, ends = self.total(torch.cat([sums, wanted])).tolist()
         if ends:
             raise _EndWantedError
+        if self._sharded is not None:
+            self._sharded.average_whole(self._trained.values())
         # Devices have averaged the gradients of their sums: what is wanted is the mean over the tokens of all.
         for parameter in self._trained.values():
             if parameter.grad is not None:
                 parameter.grad.mul_(self._accelerator.num_processes / max(answer_tokens, 1))
-        norm = float(torch.nn.utils.clip_grad_norm_(self._trained.values(), self._config.max_grad_norm))
+        norm = self._clip_gradients()
         mean = summed / max(answer_tokens, 1)
         step = Step(loss=mean, grad_norm=norm, tokens=tokens, places=places, waiting_s=waiting_s)
         if not (math.isfinite(step.loss) and math.isfinite(step.grad_norm)):
             raise self._diverged(step, ids)
         self._optimizer.step()
         return step
+
+    def _clip_gradients(self) -> float:
+        parameters, longest = self._trained.values(), self._config.max_grad_norm
+        if self._sharded is not None:
+            return clip_gradients(parameters, longest)
+        return float(torch.nn.utils.clip_grad_norm_(parameters, longest))
 
     def _diverged(self, step: Step, ids: list[str]) -> SetupError:
         if not self.is_alone:
@@ -341,7 +359,7 @@ class Trainer:
             logger.info("validation after step %d: %s", self.step, measured)
         self._validated = self.step
         if self._chooses and self.metrics[EXPLANATIONS] >= self._best.get("metrics", {}).get(EXPLANATIONS, 0.0):
-            weights = {name: p.detach().to("cpu", copy=True) for name, p in self._trained.items()}
+            weights = {name: whole(p.detach()).to("cpu", copy=True) for name, p in self._trained.items()}
             self._best = {"step": self.step, "metrics": self.metrics, "weights": weights}
 
     def _take_best(self) -> None:
@@ -361,7 +379,7 @@ class Trainer:
     def _load(self, weights: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
             for name, parameter in self._trained.items():
-                parameter.copy_(weights[name])
+                parameter.copy_(spread_like(weights[name], parameter))
 
     def _log(self, step: Step, seconds: float) -> None:
         rates = {f"train/{group['name']}": group["lr"] for group in self._optimizer.param_groups}
@@ -389,8 +407,9 @@ class Trainer:
         }
 
     def _store(self) -> None:
+        state = self._state if self._sharded is None else whole(self._state)
         if self._accelerator.is_main_process:
-            self._checkpoints.write(self._state["step"], self._state)
+            self._checkpoints.write(state["step"], state)
             if self.step == self.steps or self._interruption.is_wanted:
                 self._checkpoints.finish()
         self._accelerator.wait_for_everyone()
@@ -400,7 +419,7 @@ class Trainer:
         if state is None:
             return
         self._load(state["weights"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        load_whole(self._optimizer, state["optimizer"])
         self._batches.load_state_dict(state["data"])
         self.step, self._validated, self._best = int(state["step"]), state["validated"], state["best"]
         if self._accelerator.is_main_process:
