@@ -293,16 +293,17 @@ def test_the_lines_of_the_card_load_clips_from_any_folder(
     assert names["decoding"]["train"].features["video"].decode is True
     undecoded = names["decoding"]["train"].with_format("arrow")[0]["video"][0].as_py()
     assert undecoded["bytes"] if embed else Path(undecoded["path"]).is_file()
-    if _can_decode():
-        decoder = names["decoding"]["train"][0]["video"]
-        assert len(decoder) == 20
-        assert decoder[19].shape[0] == 3
+    if (reason := _why_not_decoded()) is not None:
+        pytest.skip(f"all but the decoding was seen: {reason}")
+    decoder = names["decoding"]["train"][0]["video"]
+    assert len(decoder) == 20
+    assert decoder[19].shape[0] == 3
 
 
-def _can_decode() -> bool:
-    """Whether torchcodec is there, and the libraries that it asks for."""
+def _why_not_decoded() -> str | None:
+    """Return why torchcodec decodes nothing here: it is not installed, or FFmpeg's libraries are not."""
     try:
         import torchcodec.decoders  # noqa: F401
-    except (ImportError, OSError, RuntimeError):
-        return False
-    return True
+    except (ImportError, OSError, RuntimeError) as fault:
+        return str(fault).strip().splitlines()[0]
+    return None

@@ -74,7 +74,11 @@ def test_frames_are_scaled_there(torchcodec: type[_VideoDecoder], film: Film) ->
 
 
 def test_files_that_it_would_count_otherwise_are_refused(torchcodec: type[_VideoDecoder], film: Film) -> None:
-    for name, reason in (("rotated.mp4", "it is to be shown turned by"), ("h264.ts", "the format is"), ("mpeg2.mpg", "the format is")):
+    for name, reason in (
+        ("rotated.mp4", "it is to be shown turned by"),
+        ("h264.ts", "the format is"),
+        ("mpeg2.mpg", "the format is"),
+    ):
         with pytest.raises(RecordError, match=f"nvdec is not exact here: {reason}"), open_reader(film(name), "nvdec"):
             pass
     assert torchcodec.opened == []
