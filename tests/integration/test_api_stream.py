@@ -23,8 +23,9 @@ from pipeline.infer.settings import DetectSettings
 pytestmark = pytest.mark.integration
 
 
-def done(address: str, body: dict[str, Any]) -> dict[str, Any]:
+def done(server: str, body: dict[str, Any]) -> dict[str, Any]:
     """Submit a job and return it when it has ended, its result in it where there is one."""
+    address = server.rstrip("/")
     job = httpx.post(f"{address}/v1/jobs", json=body).raise_for_status().json()
     by = time.monotonic() + 120
     while job["status"] not in ("done", "failed"):
@@ -43,11 +44,11 @@ def test_a_piece_of_a_camera_is_judged(sampler_folder: Path, tmp_path: Path) -> 
     with (
         rtsp_camera(film) as url,
         working_api(detector, Worker(), settings) as app,
-        listening(app, "127.0.0.1", free_port()) as address,
+        listening(app, "127.0.0.1", free_port()) as server,
     ):
-        whole = done(address, {"url": url, "seconds": 13})
-        begun = done(address, {"url": url, "seconds": 3})
-        gone = done(address, {"url": url.replace("/cam", "/none"), "seconds": 3})
+        whole = done(server, {"url": url, "seconds": 13})
+        begun = done(server, {"url": url, "seconds": 3})
+        gone = done(server, {"url": url.replace("/cam", "/none"), "seconds": 3})
     assert (whole["status"], "secret" in str(whole)) == ("done", False), whole
     [span] = whole["result"]["spans"]
     assert span["start_s"] == pytest.approx(4.0, abs=1.1)
