@@ -93,3 +93,24 @@ def test_without_torchcodec_it_says_what_is_missing(monkeypatch: pytest.MonkeyPa
 def test_other_pixels_are_made_anew() -> None:
     identities = [VideoConfig(reader=name).identity() for name in ("auto", "pyav", "decord", "nvdec")]  # type: ignore[arg-type]
     assert identities == [{}, {}, {"reader": "decord"}, {"reader": "nvdec"}]
+
+
+@pytest.mark.parametrize(
+    "name", ["h264.mp4", "h264.mkv", "fragmented.mp4", "uneven.mp4", "late.mp4", "hevc.mp4", "vp9.webm", "av1.mp4"]
+)
+def test_torchcodec_itself_counts_frames_as_they_are_shown(
+    name: str, film: Film, number_of: Callable[[NDArray[np.uint8]], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the CPU, where its frames have the same indices: they are exact, or the file is refused."""
+    try:
+        import torchcodec.decoders  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as fault:
+        pytest.skip(str(fault).strip().splitlines()[0])
+    monkeypatch.setattr("pipeline.video.nvdec_reader.DEVICE", "cpu")
+    refused = None
+    try:
+        with open_reader(film(name), "nvdec") as reader:
+            assert [number_of(frame) for frame in reader.frames_at([70, 0, 33, 99])] == [70, 0, 33, 99]
+    except RecordError as fault:
+        refused = fault.detail
+    assert refused is None or "nvdec is not exact here" in refused
