@@ -28,7 +28,7 @@ class IndexReader(ABC):
         SetupError: where it is not installed.
     """
 
-    name: ClassVar[str]
+    name: str
     codecs: ClassVar[frozenset[str]]
 
     def __init__(self, decoder: PyavDecoder, size: tuple[int, int] | None) -> None:

@@ -121,7 +121,7 @@ def training_gib(
     quantized = config.quantize == "4bit"
     frozen: float = (shape.parameters - shape.language_linear) * bytes_per_value
     language = shape.language_linear * (0.56 if quantized else bytes_per_value)
-    updates = 16 * config.rank * shape.linear_widths
+    updates: float = 16 * config.rank * shape.linear_widths
     if sharing_devices > 1:
         language = language / sharing_devices + 2 * language / shape.layers
         updates /= sharing_devices

@@ -16,8 +16,10 @@ from video_models import FAMILIES
 
 from pipeline.config import LoraConfig, VideoConfig
 from pipeline.models.clip_frames import ClipFrames
+from pipeline.models.hf.loading import ModelSource
 from pipeline.train.adapter import insert_lora
 from pipeline.train.base_model import load_base, source_of_base
+from pipeline.train.batches import DataSettings, TrainingBatches
 from pipeline.train.conversation import Lesson, TrainingProcessor
 from pipeline.train.frame_store import FrameStore
 from pipeline.train.frozen_vision import FrozenVision, find_frozen_vision, outlined
@@ -135,3 +137,30 @@ def test_a_model_that_cannot_says_so(video_model: Callable[[str], str], caplog: 
         assert find_frozen_vision(model, [inputs], inputs) is None
     assert "would not be what the model sees" in caplog.text
     assert "its vision tower is trained" in caplog.text
+
+
+def test_batches_made_ahead_ask_for_one_look_a_clip(tmp_path: Path, video_model: Callable[[str], str]) -> None:
+    """As on a GPU: a thread makes batches while the tower is at work, and clips leave the memory for the disk."""
+    site = write_dataset(tmp_path / "site", train=ROWS, validation=0)
+    settings = DataSettings(
+        num_frames=2, max_side=64, video=VideoConfig(workers=1), prepared_ahead=2, cache_mb=0, frames_mb=100
+    )
+    processor = TrainingProcessor(ModelSource(name=video_model("llava_onevision")))
+    batches = TrainingBatches(site / "dataset", "train", processor, settings, batch_size=2)
+    assert batches.asks_again(EPOCHS)
+    assert not batches.asks_again(1)
+    seen = batches.look_once(tmp_path / "features")
+    looks: list[int] = []
+    for epoch in range(EPOCHS):
+        batches.set_epoch(epoch)
+        for batch in batches:
+            assert len(batch.views) == len(batch.ids)
+            for view in batch.views:
+                if view.features is None and seen.get(view.number) is None:
+                    assert view.inputs is not None
+                    looks.append(view.number)
+                    seen.keep(view.number, view.clip, (torch.full((2, 3), view.number),))
+                known = seen.get(view.number)
+                assert known is not None
+                assert int(known.features[0][0, 0]) == view.number
+    assert sorted(looks) == list(range(ROWS))
