@@ -73,11 +73,11 @@ PARTS: dict[str, Part] = {
         least=(("times_the_loop", 4.0),), most=(("waiting_for_frames", 0.05),),
     ),
     "caption-static": Part(function="caption_static", seconds=90, arguments=("qwen2_5_vl",)),
+    "sampler": Part(function="step_sampler", seconds=40),
+    "tests": Part(function="run_tests", seconds=90, most=(("failed", 0.0),)),
     "lora-kept": Part(
         function="train_kept", seconds=70, arguments=("qwen2_5_vl",), least=(("times_every_step", 1.0),)
     ),
-    "sampler": Part(function="step_sampler", seconds=40),
-    "tests": Part(function="run_tests", seconds=90, most=(("failed", 0.0),)),
     "tiny": Part(function="train_tiny", seconds=60, open_ended=True),
 }  # fmt: skip
 

@@ -221,8 +221,7 @@ class _LoraTraining:
         config = self._config
         dtype = torch.bfloat16 if self._half_precision else torch.float32
         # A model that is to be spread need not fit on one device.
-        device = torch.device("cpu") if self._is_sharded else self._accelerator.device
-        base = load_base(source, config, device, dtype)
+        base = load_base(source, config, self._accelerator.device, dtype, on_host=self._is_sharded)
         is_folder = Path(config.base).is_dir()
         facts = AdapterFacts(
             base=str(Path(config.base).resolve()) if is_folder else config.base,
