@@ -42,7 +42,7 @@ BUDGET_S = 530
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """A part: a function of `gpu_parts`, its arguments, the seconds that it may take, and the figures aimed at.
+    """A part: a function of `gpu_parts` or `gpu_training`, its arguments, and the seconds that it may take.
 
     `least` and `most` are the targets by figure. What is `open_ended` works until its time is over, and takes what the
     other parts leave.
@@ -75,6 +75,9 @@ PARTS: dict[str, Part] = {
     "caption-static": Part(function="caption_static", seconds=90, arguments=("qwen2_5_vl",)),
     "sampler": Part(function="step_sampler", seconds=40),
     "tests": Part(function="run_tests", seconds=90, most=(("failed", 0.0),)),
+    "lora-kept": Part(
+        function="train_kept", seconds=70, arguments=("qwen2_5_vl",), least=(("times_every_step", 1.0),)
+    ),
     "tiny": Part(function="train_tiny", seconds=60, open_ended=True),
 }  # fmt: skip
 
@@ -199,6 +202,7 @@ def _describe_engine(folder: Path) -> None:
 
 def _run_here(options: argparse.Namespace) -> None:
     import gpu_parts
+    import gpu_training
 
     from pipeline.models.hf.torchvision_mend import mend_torchvision
 
@@ -208,7 +212,8 @@ def _run_here(options: argparse.Namespace) -> None:
     run = gpu_parts.Run(
         device=options.device, size=options.size, seconds=options.seconds, file=options.out / f"{options.part}.json"
     )
-    getattr(gpu_parts, part.function)(run, *part.arguments)
+    function = getattr(gpu_training, part.function, None) or getattr(gpu_parts, part.function)
+    function(run, *part.arguments)
 
 
 def _last_line(log: Path) -> str:

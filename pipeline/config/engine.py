@@ -11,7 +11,7 @@ from pipeline.config.section import Fraction, Seconds, Section, added, operation
 from pipeline.records import CONFLICTS, Reason
 
 OnConflict = Literal["drop", "keep"]
-Reader = Literal["auto", "pyav", "decord"]
+Reader = Literal["auto", "pyav", "decord", "nvdec"]
 
 
 class VideoConfig(Section):
@@ -19,15 +19,16 @@ class VideoConfig(Section):
 
     reader: Reader = Field(
         "auto",
-        description="decoder; auto is pyav, exact on every file; decord refuses files on which it is not",
+        description="decoder; auto is pyav, exact on every file; decord and nvdec (torchcodec on an "
+        "NVIDIA GPU) refuse files on which they are not",
     )
     workers: int = operational(0, ge=0, description="worker processes for decoding; 0: one per core")
     timeout_s: Seconds = operational(600.0, description="seconds that one file may take before its worker is killed")
     memory_mb: int = operational(4096, ge=512, description="memory one worker may use above its start, in MiB")
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides pixels: decord scales in a way of its own; auto and pyav are one decoder."""
-        return {"reader": self.reader} if self.reader == "decord" else {}
+        """Return what decides pixels: decord and NVDEC scale in ways of their own; auto and pyav are one decoder."""
+        return {"reader": self.reader} if self.reader in ("decord", "nvdec") else {}
 
 
 class IngestConfig(Section):

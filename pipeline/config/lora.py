@@ -70,8 +70,13 @@ class LoraConfig(Section):
     frames_gb: float = operational(
         20.0,
         ge=0,
-        description="disk for frames that do not fit into memory, in GiB, so that a later epoch decodes no clip again; "
+        description="disk for clips that do not fit into memory, in GiB, so that a later epoch decodes none again; "
         "0: none",
+    )
+    keep_features: bool = operational(
+        True,
+        description="keep what the frozen vision tower makes of a clip rather than its frames, so that it looks once "
+        "at each; false: it works in every step",
     )
     seed: int = Field(0, ge=0, description="seed of initial weights, row order and dropout")
     device: Literal["auto", "cpu"] = operational("auto", description="auto: the GPU if there is one")

@@ -12,7 +12,6 @@ one that was not.
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import shutil
@@ -35,8 +34,9 @@ from pipeline.errors import DataError
 from pipeline.features.base import open_features
 from pipeline.records import digest
 from pipeline.sampler.data import Batch, Batches, Corpus, FeatureSource, LabelledVideo, load_corpus
+from pipeline.sampler.fold_run import FoldRun, KeptSteps
 from pipeline.sampler.heads import HEADS, collect_rows, restore_head
-from pipeline.sampler.inputs import Floats, InputScale
+from pipeline.sampler.inputs import Floats
 from pipeline.sampler.model_io import TrainedRecipe, TrainedSampler, read_config, score_with
 from pipeline.sampler.network import UrDmu
 from pipeline.sampler.planning import expected_minutes, plan_training
@@ -44,7 +44,6 @@ from pipeline.sampler.recipes import candidate_recipes
 from pipeline.sampler.selection import choose_theta, glance_auc, make_folds
 from pipeline.sampler.smoothing import smooth
 from pipeline.sampler.step import add_gradient, pick_snippets_at_once
-from pipeline.storage import write_atomically
 from pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -69,23 +68,6 @@ _LOG = "tensorboard"
 
 Progress = Callable[[str, int, int], None]
 """Called with a name, the steps done and the steps to do, of all networks together."""
-
-State = dict[str, Tensor]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class FoldRun:
-    """One network's training: at each validated step the scores of the held-out videos, and weights still in question.
-
-    Attributes:
-        scores: by step, then by video.
-        states: weights by step.
-        scale: scale of its input.
-    """
-
-    scores: dict[int, dict[str, Floats]]
-    states: dict[int, State]
-    scale: InputScale | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,7 +374,7 @@ class _Trainer:
         optimizer = torch.optim.Adam(
             network.parameters(), lr=self._recipe.learning_rate, weight_decay=self._recipe.weight_decay
         )
-        kept = _Kept(folder / "checkpoint.pt")
+        kept = KeptSteps(folder / "checkpoint.pt")
         start = kept.restore(network, optimizer, self._device)
         # The next batch is read while the network works on this one.
         with ThreadPoolExecutor(1) as reader:
@@ -426,7 +408,7 @@ class _Trainer:
         step: int,
         *,
         terms: dict[str, Tensor],
-        kept: _Kept,
+        kept: KeptSteps,
         board: SummaryWriter | None,
     ) -> None:
         network.eval()
@@ -443,47 +425,6 @@ class _Trainer:
         if board is not None:
             for name, value in curves.items():
                 board.add_scalar(name, value, step)
-
-
-class _Kept:
-    """What a run has to show so far, and its checkpoint on disk."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.scores: dict[int, dict[str, Floats]] = {}
-        self.states: dict[int, State] = {}
-
-    def add(self, step: int, scores: dict[str, Floats], state: State) -> None:
-        self.scores[step] = scores
-        self.states[step] = state
-
-    def keep_only(self, step: int) -> None:
-        self.states = {step: self.states[step]}
-
-    def store(self, network: UrDmu, optimizer: torch.optim.Optimizer, step: int) -> None:
-        content = {
-            "step": step,
-            "network": network.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "scores": {s: {k: torch.from_numpy(v) for k, v in by.items()} for s, by in self.scores.items()},
-            "states": self.states,
-        }
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._path, buffer.getvalue())
-
-    def restore(self, network: UrDmu, optimizer: torch.optim.Optimizer, device: str) -> int:
-        """Take up the checkpoint where there is one and return the step to go on with."""
-        if not self._path.is_file():
-            return 0
-        content = torch.load(self._path, map_location=device, weights_only=True)
-        network.load_state_dict(content["network"])
-        optimizer.load_state_dict(content["optimizer"])
-        self.scores = {s: {k: v.cpu().numpy() for k, v in by.items()} for s, by in content["scores"].items()}
-        self.states = {s: {k: v.cpu() for k, v in state.items()} for s, state in content["states"].items()}
-        logger.info("%s: going on at step %d", self._path.parent.name, content["step"])
-        return int(content["step"])
 
 
 @contextmanager

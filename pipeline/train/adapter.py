@@ -7,6 +7,7 @@ The language model gets low-rank updates on its linear layers, the projector is 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -59,11 +60,18 @@ def insert_lora(model: Any, config: LoraConfig) -> Any:
     return adapted
 
 
-def save_adapter(adapted: Any, processor: Any, facts: AdapterFacts, folder: Path) -> None:
-    """Write an adapter into a folder that is there and empty; `holmes.json` comes last."""
+def save_adapter(
+    adapted: Any, processor: Any, facts: AdapterFacts, folder: Path, weights: Mapping[str, Any] | None = None
+) -> None:
+    """Write an adapter into a folder that is there and empty; `holmes.json` comes last.
+
+    `weights` are those that were trained, by their names in the model with LoRA; None takes them from the model.
+    """
     from safetensors.torch import save
 
-    adapted.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+    adapted.save_pretrained(
+        str(folder), state_dict=None if weights is None else dict(weights), save_embedding_layers=False
+    )
     (folder / "README.md").unlink(missing_ok=True)
     if facts.has_projector:
         tensors = projector_parameters(adapted.get_base_model())

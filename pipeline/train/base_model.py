@@ -35,14 +35,16 @@ def source_of_base(config: LoraConfig) -> ModelSource:
     return source
 
 
-def load_base(source: ModelSource, config: LoraConfig, device: Any, dtype: Any) -> Any:
+def load_base(source: ModelSource, config: LoraConfig, device: Any, dtype: Any, *, on_host: bool = False) -> Any:
     """Return the model, without a gradient anywhere; `dtype` is that of weights that are not quantized.
+
+    It is on its device, or with `on_host` in the host's memory, made ready for that device.
 
     Raises:
         SetupError: it cannot be loaded, or quantized here, or liger is asked for and is not installed.
     """
     if config.quantize == "none":
-        model = read_weights(source, dtype).to(device)
+        model = read_weights(source, dtype).to("cpu" if on_host else device)
     else:
         model = _read_quantized(source, device, dtype)
     model.requires_grad_(requires_grad=False)

@@ -29,6 +29,7 @@ from pipeline.train.conversation import Lesson, TrainingProcessor
 from pipeline.train.frame_store import FrameStore
 from pipeline.train.order import BatchPlan, Rows
 from pipeline.train.rows import SplitRows, TrainingRow
+from pipeline.train.seen_clips import SeenClips, View
 from pipeline.video.pool import VideoPool
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ _LENGTH_BATCHES = 16
 """Batches that are sorted by length together: with fewer there is more padding, and rows are mixed better."""
 
 _BLANK_SIDE = 224
+_NO_CLIP = -1
 _FEW_BAD = 3
 """Unreadable rows that a small dataset may have, whatever their share."""
 
@@ -85,6 +87,7 @@ class DataSettings:
 class TrainingBatch:
     """A batch: `inputs` of the model with `labels`, and the rows in it with their classes, in their order.
 
+    `views` are the clips of the rows where the tower looks once at each; the pixels among the inputs then mean nothing.
     Where no row is left, `ids` is empty and the inputs are those of black frames without a label: every rank takes as
     many steps, whatever its clips are like.
     """
@@ -93,6 +96,7 @@ class TrainingBatch:
     ids: list[str]
     classes: list[str]
     tasks: list[str]
+    views: list[View] = field(default_factory=list)
 
 
 class TrainingBatches:
@@ -160,12 +164,28 @@ class TrainingBatches:
         self._facts = replace(facts, lengths=facts.lengths[self._chosen], clips=facts.clips[self._chosen])
         self._order_key = digest(str(self._plan), facts.lengths.tobytes().hex(), facts.clips.tobytes().hex())
         folder = settings.frames_folder
+        self._seen: SeenClips | None = None
         store = None if folder is None else FrameStore(folder, (settings.frames_mb << 20) // world_size)
         self._clips = ClipCache(settings.cache_mb << 20, store)
 
     def __len__(self) -> int:
         """Return the batches of an epoch, the same number on every rank and in every epoch."""
         return self._plan.batches_per_rank(len(self._chosen))
+
+    def asks_again(self, epochs: int) -> bool:
+        """Whether any clip is asked about more than once in so many epochs."""
+        return len(self._chosen) * epochs > len(np.unique(self._facts.clips))
+
+    def look_once(self, folder: Path | None) -> SeenClips:
+        """Have batches hold, from now on, what the vision tower made of clips, as far as it is in what is returned.
+
+        The folder is for what leaves the memory; None keeps none of it.
+        """
+        settings, world_size = self._settings, self._plan.world_size
+        store = None if folder is None else FrameStore(folder, (settings.frames_mb << 20) // world_size)
+        self._seen = SeenClips(settings.cache_mb << 20, store, is_shared=world_size > 1)
+        self._clips = ClipCache(settings.cache_mb << 20)
+        return self._seen
 
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch at its first batch."""
@@ -228,7 +248,12 @@ class TrainingBatches:
 
     def _begin(self, pool: VideoPool, planned: Rows) -> _Begun:
         rows = self.rows.at(self._chosen[planned].tolist())
-        return _Begun(rows, [self._clips.get(row.clip, functools.partial(self._read, pool, row)) for row in rows])
+        return _Begun(rows, [self._begin_clip(pool, row) for row in rows])
+
+    def _begin_clip(self, pool: VideoPool, row: TrainingRow) -> PendingClip:
+        if self._seen is not None and (seen := self._seen.get(row.clip)) is not None:
+            return PendingClip(lambda: seen.clip, seen.clip)
+        return self._clips.get(row.clip, functools.partial(self._read, pool, row))
 
     def _read(self, pool: VideoPool, row: TrainingRow) -> Callable[[], ClipFrames | RecordError]:
         settings = self._settings
@@ -249,12 +274,32 @@ class TrainingBatches:
             lessons.append(Lesson(clip=clip, question=row.question, answer=row.answer))
             learned.append(row)
         self._clips.trim()
+        lessons = lessons or [self._nothing()]
         return TrainingBatch(
-            inputs=self._processor.inputs(lessons or [self._nothing()]),
+            inputs=self._processor.inputs(lessons, has_pixels=self._seen is None),
             ids=[row.id for row in learned],
             classes=[row.label for row in learned],
             tasks=[row.task for row in learned],
+            views=self._views(lessons, [row.clip for row in learned] or [_NO_CLIP]),
         )
+
+    def _views(self, lessons: list[Lesson], numbers: list[int]) -> list[View]:
+        """Return the clips of lessons as the model is to see them; none where it sees pixels."""
+        if self._seen is None:
+            return []
+        self._seen.trim()
+        views: dict[int, View] = {}
+        for lesson, number in zip(lessons, numbers, strict=True):
+            if number in views:
+                continue
+            seen = self._seen.get(number)
+            views[number] = View(
+                number=number,
+                clip=lesson.clip,
+                features=None if seen is None else seen.features,
+                inputs=self._processor.inputs([lesson]) if seen is None else None,
+            )
+        return [views[number] for number in numbers]
 
     def _fault_of(self, row: TrainingRow) -> RecordError | None:
         """Return what is wrong with the texts of a row."""

@@ -14,6 +14,7 @@ from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.hf.answer_tokens import AnswerTokens
 from pipeline.models.hf.inputs import chat_inputs, read_processor
 from pipeline.models.hf.loading import ModelSource
+from pipeline.train.frozen_vision import without_pixels
 
 IGNORED = -100
 """Label of a token that does not count."""
@@ -43,9 +44,10 @@ class TrainingProcessor:
         self._tokenizer = self.processor.tokenizer
         self._tokenizer.padding_side = "right"
         self._answers = AnswerTokens(self.processor, self._title)
+        self._blind = without_pixels(self.processor)
 
-    def inputs(self, lessons: Sequence[Lesson]) -> dict[str, Any]:
-        """Return the inputs of a batch and its labels.
+    def inputs(self, lessons: Sequence[Lesson], *, has_pixels: bool = True) -> dict[str, Any]:
+        """Return the inputs of a batch and its labels; without pixels there are as many, which mean nothing.
 
         `input_ids`, `attention_mask` and `labels` are int64 tensors of shape (lessons, tokens), padded on the right;
         labels are `IGNORED` except on the answers and what ends them. Pixels are as the family wants them.
@@ -54,7 +56,8 @@ class TrainingProcessor:
             SetupError: the chat template does not render an answer as a continuation of its prompt.
         """
         turns = [_turns(lesson) for lesson in lessons]
-        prompts = chat_inputs(self.processor, turns, [lesson.clip for lesson in lessons])
+        processor = self.processor if has_pixels else self._blind
+        prompts = chat_inputs(processor, turns, [lesson.clip for lesson in lessons])
         found = [self._answers.of(turn, lesson.answer) for turn, lesson in zip(turns, lessons, strict=True)]
         answers = [[*tokens, end] for tokens, end in found]
         return _appended(prompts, answers, [lesson.counts for lesson in lessons], self._tokenizer.pad_token_id)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,20 +24,24 @@ from pipeline.models.hf.adapter import FACTS_FILE, AdapterFacts, is_adapter, rea
 from pipeline.models.hf.loading import ModelSource, first_line
 from pipeline.models.hf.model import folder_identity, model_identity
 from pipeline.models.hf.model_parts import probe_weights
+from pipeline.models.hf.outlook import blank_clip
 from pipeline.records import Task, digest
 from pipeline.storage import describe_os_error, open_to_readers, swap_in
 from pipeline.train.adapter import insert_lora, package_versions, save_adapter
 from pipeline.train.base_model import load_base, source_of_base
 from pipeline.train.batches import DataSettings, TrainingBatches
 from pipeline.train.checkpoint import Checkpoints
-from pipeline.train.conversation import TrainingProcessor
+from pipeline.train.conversation import Lesson, TrainingProcessor
+from pipeline.train.frozen_vision import find_frozen_vision
 from pipeline.train.order import Rows
 from pipeline.train.plan import FEW_STEPS, planned
 from pipeline.train.processes import start_accelerator
 from pipeline.train.recipe import with_recipe
 from pipeline.train.rows import SplitRows, content_identity
 from pipeline.train.schedule import rising_steps
-from pipeline.train.trainer import EXPLANATIONS, Progress, Trainer
+from pipeline.train.seen_clips import KeptVision
+from pipeline.train.sharding import ShardedModel, is_sharding_wanted
+from pipeline.train.trainer import EXPLANATIONS, Progress, Trainer, precision
 from pipeline.train.validation import measure_judgements, measure_loss
 from pipeline.workspace import Workspace
 
@@ -46,7 +51,7 @@ MODEL_FOLDER = "models/lora"
 TRAINING_FOLDER = "models/lora-training"
 REPORT = "reports/train-lora.json"
 _NEW, _OLD = "models/_tmp-lora", "models/_old-lora"
-_CHECKPOINTS, _FRAMES = "checkpoints", "frames"
+_CHECKPOINTS, _FRAMES, _FEATURES = "checkpoints", "frames", "features"
 ENOUGH_JUDGED = 20
 """Judged validation rows from which on the adapter with the truest answers is kept; of fewer chance would choose."""
 
@@ -132,6 +137,7 @@ class _LoraTraining:
         self._dataset = workspace.storage.local_path("dataset")
         self._folder = workspace.storage.local_path(MODEL_FOLDER)
         self._key = key
+        self._is_sharded = accelerator.num_processes > 1 and is_sharding_wanted()
         self._training_folder = folder
         self._half_precision = config.dtype == "bf16" or (config.dtype == "auto" and accelerator.device.type == "cuda")
 
@@ -146,6 +152,7 @@ class _LoraTraining:
         self._draw_validation()
         half_precision = self._half_precision
         model, facts = self._model(source)
+        sharded = ShardedModel(model, accelerator) if self._is_sharded else None
         checkpoints = self._checkpoint_folder()
         trainer = Trainer(
             model,
@@ -155,6 +162,8 @@ class _LoraTraining:
             Checkpoints(checkpoints, config.keep, is_behind=accelerator.device.type == "cuda"),
             half_precision=half_precision,
             chooses=len(self._judged) >= ENOUGH_JUDGED,
+            vision=self._vision(model, processor, batches),
+            sharded=sharded,
             on_progress=on_progress,
         )
         accelerator.init_trackers("lora", config=_flat(config))
@@ -163,12 +172,14 @@ class _LoraTraining:
                 lambda: self._validate(trainer, processor),
                 lambda step_s: self._announce(model, trainer, batches, step_s),
             )
+            weights = None if sharded is None else trainer.weights()
             if self._is_main:
                 facts = replace(facts, metrics=trainer.metrics)
-                self._save(model, processor, facts)
+                self._save(model, processor, facts, weights)
                 self._report(trainer, batches, facts, time.monotonic() - started)
                 shutil.rmtree(checkpoints, ignore_errors=True)
-                shutil.rmtree(self._training_folder / _FRAMES, ignore_errors=True)
+                for kept in (_FRAMES, f"{_FEATURES}-bf16", f"{_FEATURES}-float32"):
+                    shutil.rmtree(self._training_folder / kept, ignore_errors=True)
             accelerator.wait_for_everyone()
         finally:
             accelerator.end_training()
@@ -209,7 +220,8 @@ class _LoraTraining:
 
         config = self._config
         dtype = torch.bfloat16 if self._half_precision else torch.float32
-        base = load_base(source, config, self._accelerator.device, dtype)
+        # A model that is to be spread need not fit on one device.
+        base = load_base(source, config, self._accelerator.device, dtype, on_host=self._is_sharded)
         is_folder = Path(config.base).is_dir()
         facts = AdapterFacts(
             base=str(Path(config.base).resolve()) if is_folder else config.base,
@@ -224,6 +236,28 @@ class _LoraTraining:
         )
         return insert_lora(base, config), facts
 
+    def _vision(self, model: Any, processor: TrainingProcessor, batches: TrainingBatches) -> KeptVision | None:
+        """Return the tower that looks once at each clip, where it can, and where any clip is asked about again."""
+        config = self._config
+        if not (config.keep_features and batches.asks_again(config.epochs or 1)):
+            return None
+        noise = [blank_clip(config.num_frames, config.max_side, seed) for seed in range(2)]
+        lessons = [Lesson(clip=clip, question="?", answer="No.") for clip in noise]
+        single, other, both = (
+            {name: value.to(self._accelerator.device) for name, value in processor.inputs(shown).items()}
+            for shown in (lessons[:1], lessons[1:], lessons)
+        )
+        with precision(self._accelerator.device.type, half=self._half_precision):
+            vision = find_frozen_vision(model, [single, other], both)
+        if vision is None:
+            return None
+        kind = "bf16" if self._half_precision else "float32"
+        return KeptVision(vision, batches.look_once(self._kept_clips(f"{_FEATURES}-{kind}")))
+
+    def _kept_clips(self, name: str) -> Path | None:
+        """Return the folder for clips that leave the memory; whoever sees all rows once asks for each clip soon."""
+        return self._training_folder / name if (self._config.epochs or 1) > 1 else None
+
     def _batches(
         self, split: str, processor: TrainingProcessor, batch_size: int, only: Rows | None = None
     ) -> TrainingBatches:
@@ -235,8 +269,7 @@ class _LoraTraining:
             shuffle=is_training,
             seed=config.seed,
             video=self._video,
-            # Whoever passes over the rows once asks for each clip within a short time.
-            frames_folder=self._training_folder / _FRAMES if is_training and (config.epochs or 1) > 1 else None,
+            frames_folder=self._kept_clips(_FRAMES) if is_training else None,
             frames_mb=round(config.frames_gb * 1024),
             prepared_ahead=_PREPARED_AHEAD if self._accelerator.device.type == "cuda" else 0,
         )
@@ -289,6 +322,7 @@ class _LoraTraining:
                 self._batches("validation", processor, 1, self._judged),
                 place=trainer.place,
                 max_new_tokens=config.judged_tokens,
+                in_step=self._is_sharded,
             )
             right, count, true, told = trainer.total(judged).tolist()
             metrics["validation/judgement_accuracy"] = right / max(count, 1)
@@ -325,13 +359,15 @@ class _LoraTraining:
                 FEW_STEPS,
             )
 
-    def _save(self, model: Any, processor: TrainingProcessor, facts: AdapterFacts) -> None:
+    def _save(
+        self, model: Any, processor: TrainingProcessor, facts: AdapterFacts, weights: Mapping[str, Any] | None
+    ) -> None:
         from safetensors import SafetensorError
 
         new = self._workspace.storage.local_path(_NEW)
         try:
             new.mkdir(parents=True)
-            save_adapter(model, processor.processor, facts, new)
+            save_adapter(model, processor.processor, facts, new, weights)
             open_to_readers(new)
             swap_in(new, self._folder, self._workspace.storage.local_path(_OLD))
         except (OSError, SafetensorError) as fault:

@@ -10,6 +10,7 @@ from pipeline.config import LoraConfig
 from pipeline.devices import pick_device
 from pipeline.errors import SetupError
 from pipeline.models.hf.adapter import TRAIN_EXTRA
+from pipeline.train.sharding import is_sharding_wanted
 
 _LOGGERS = {"tensorboard": TRAIN_EXTRA, "wandb": "pip install wandb"}
 
@@ -18,7 +19,7 @@ def start_accelerator(config: LoraConfig, folder: Path) -> Any:
     """Return accelerate's `Accelerator`, alone or one of several that a launcher has started; curves go to `folder`.
 
     Raises:
-        SetupError: a package or the device is missing, or accelerate is set up to spread one model over devices.
+        SetupError: a package or the device is missing, or accelerate spreads a model otherwise than FSDP 2 does.
     """
     for package in ("peft", "accelerate"):
         if importlib.util.find_spec(package) is None:
@@ -36,9 +37,11 @@ def start_accelerator(config: LoraConfig, folder: Path) -> Any:
         project_dir=str(folder),
         log_with=None if config.log_to == "none" else config.log_to,
     )
-    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+    if is_sharding_wanted() and config.quantize != "none":
+        raise SetupError(f"lora.quantize={config.quantize}: each device keeps a whole model: take MULTI_GPU, not FSDP")
+    if accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
         raise SetupError(
-            f"accelerate is configured for {accelerator.distributed_type.value}; holmes train lora keeps a whole model "
-            "on each device: choose MULTI_GPU, or lora.quantize=4bit where it does not fit"
+            f"accelerate is configured for {accelerator.distributed_type.value}; holmes train lora spreads a model by "
+            "FSDP 2 (datasets/training/accelerate/fsdp2.yaml), or keeps a whole one on each device (MULTI_GPU)"
         )
     return accelerator

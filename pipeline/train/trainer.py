@@ -24,10 +24,13 @@ from pipeline.config import LoraConfig
 from pipeline.errors import SetupError, UnavailableError
 from pipeline.train.batches import TrainingBatch, TrainingBatches
 from pipeline.train.checkpoint import Checkpoints
+from pipeline.train.frozen_vision import is_blank
 from pipeline.train.interruption import Interruption
 from pipeline.train.loss import answer_loss
 from pipeline.train.pace import StepTime, pace_of
 from pipeline.train.schedule import rate_factor
+from pipeline.train.seen_clips import KeptVision
+from pipeline.train.sharding import ShardedModel, clip_gradients, load_whole, spread_like, whole
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +49,11 @@ _LOST_PEER = re.compile(
 
 _VALIDATIONS = 4
 _NAMED_ROWS = 16
+
+
+def precision(device: str, *, half: bool) -> AbstractContextManager[Any]:
+    """Compute in bfloat16 where it can be within a block, or in float32."""
+    return torch.autocast(device, dtype=torch.bfloat16) if half else nullcontext()
 
 
 class _EndWantedError(KeyboardInterrupt):
@@ -86,12 +94,15 @@ class Trainer:
         *,
         half_precision: bool,
         chooses: bool = False,
+        vision: KeptVision | None = None,
+        sharded: ShardedModel | None = None,
         on_progress: Progress | None = None,
     ) -> None:
         """Prepare the model, on its device and with the parameters marked that are trained, for several devices.
 
-        With `chooses` the weights of the validation with the most true explanations are those that are left, the later
-        ones of equal ones.
+        With `vision` the tower looks once at each clip; `sharded` is the model where it is spread already. With
+        `chooses` the weights of the validation with the most true explanations are those that are left, the later ones
+        of equal ones.
 
         Raises:
             SetupError: the global batch cannot be made of micro-batches on so many devices.
@@ -110,12 +121,14 @@ class Trainer:
         self._half_precision = half_precision
         self._is_gpu = accelerator.device.type == "cuda"
         self._on_progress = on_progress
+        self._vision = vision
         self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._groups = _groups(self._trained, config)
         # One kernel for all parameters instead of several for each; a CPU keeps the arithmetic that it has had.
         self._optimizer = torch.optim.AdamW(self._groups, fused=True if self._is_gpu else None)
         self.bare_model = model
-        self._model = accelerator.prepare_model(model)
+        self._sharded = sharded
+        self._model = accelerator.prepare_model(model) if sharded is None else model
         self._epoch_steps = len(batches) // self._accumulated
         self.steps = config.epochs * self._epoch_steps
         self.step = 0
@@ -155,6 +168,10 @@ class Trainer:
                     raise
                 raise self._lost(fault) from None
 
+    def weights(self) -> dict[str, Tensor]:
+        """Return what was trained by its name, put together from all devices; every process calls this."""
+        return {name: whole(parameter.detach()).cpu() for name, parameter in self._trained.items()}
+
     def pace(self) -> dict[str, float]:
         """Return how fast the steps taken here were, see `pace_of`; empty where none was."""
         return pace_of(self._times) if self._times else {}
@@ -180,15 +197,15 @@ class Trainer:
         return {name: value if name == "labels" else self._moved(value) for name, value in inputs.items()}
 
     def _moved(self, value: Tensor) -> Tensor:
+        if is_blank(value):
+            return value[(0,) * value.dim()].to(self._accelerator.device).expand(value.shape)
         # Only from pinned memory does a copy go on beside the work that the GPU has already been given.
         pinned = value.pin_memory() if self._is_gpu else value
         return pinned.to(self._accelerator.device, non_blocking=True)
 
     def precision(self) -> AbstractContextManager[Any]:
         """Compute in the training's precision within a block."""
-        if not self._half_precision:
-            return nullcontext()
-        return torch.autocast(self._accelerator.device.type, dtype=torch.bfloat16)
+        return precision(self._accelerator.device.type, half=self._half_precision)
 
     def _train(self, validate: Validate, announce: Callable[[float], None]) -> None:
         is_announced = False
@@ -214,11 +231,18 @@ class Trainer:
         for _ in range(2):  # the first pass makes kernels ready
             started = time.monotonic()
             with self._seeded(), self.precision():
-                loss, _ = answer_loss(self._model, self.place(batch.inputs))
+                loss, _ = self._loss(batch)
             self._accelerator.backward(loss)
             self._optimizer.zero_grad(set_to_none=True)
             loss.item()
         return time.monotonic() - started
+
+    def _loss(self, batch: TrainingBatch) -> tuple[Tensor, int]:
+        inputs = self.place(batch.inputs)
+        if self._vision is None:
+            return answer_loss(self._model, inputs)
+        with self._vision.shown(batch.views, self._moved):
+            return answer_loss(self._model, inputs)
 
     @contextmanager
     def _seeded(self, *place: int) -> Iterator[None]:
@@ -265,9 +289,11 @@ class Trainer:
             waiting_s += time.monotonic() - started
             ids += batch.ids
             is_last = place == self._accumulated - 1
-            with nullcontext() if is_last else self._accelerator.no_sync(self._model):
+            if self._sharded is not None:
+                self._sharded.sync_gradients(is_wanted=is_last)
+            with nullcontext() if is_last or self._sharded else self._accelerator.no_sync(self._model):
                 with self._seeded(self.step, place, self._accelerator.process_index), self.precision():
-                    loss, answer_tokens = answer_loss(self._model, self.place(batch.inputs))
+                    loss, answer_tokens = self._loss(batch)
                 self._accelerator.backward(loss)
             seen = batch.inputs["attention_mask"]
             # Nothing is read off the device before the step's end: it need not stop between two micro-batches.
@@ -281,17 +307,25 @@ class Trainer:
         summed, answer_tokens, tokens, places, ends = self.total(torch.cat([sums, wanted])).tolist()
         if ends:
             raise _EndWantedError
+        if self._sharded is not None:
+            self._sharded.average_whole(self._trained.values())
         # Devices have averaged the gradients of their sums: what is wanted is the mean over the tokens of all.
         for parameter in self._trained.values():
             if parameter.grad is not None:
                 parameter.grad.mul_(self._accelerator.num_processes / max(answer_tokens, 1))
-        norm = float(torch.nn.utils.clip_grad_norm_(self._trained.values(), self._config.max_grad_norm))
+        norm = self._clip_gradients()
         mean = summed / max(answer_tokens, 1)
         step = Step(loss=mean, grad_norm=norm, tokens=tokens, places=places, waiting_s=waiting_s)
         if not (math.isfinite(step.loss) and math.isfinite(step.grad_norm)):
             raise self._diverged(step, ids)
         self._optimizer.step()
         return step
+
+    def _clip_gradients(self) -> float:
+        parameters, longest = self._trained.values(), self._config.max_grad_norm
+        if self._sharded is not None:
+            return clip_gradients(parameters, longest)
+        return float(torch.nn.utils.clip_grad_norm_(parameters, longest))
 
     def _diverged(self, step: Step, ids: list[str]) -> SetupError:
         if not self.is_alone:
@@ -325,7 +359,7 @@ class Trainer:
             logger.info("validation after step %d: %s", self.step, measured)
         self._validated = self.step
         if self._chooses and self.metrics[EXPLANATIONS] >= self._best.get("metrics", {}).get(EXPLANATIONS, 0.0):
-            weights = {name: p.detach().to("cpu", copy=True) for name, p in self._trained.items()}
+            weights = {name: whole(p.detach()).to("cpu", copy=True) for name, p in self._trained.items()}
             self._best = {"step": self.step, "metrics": self.metrics, "weights": weights}
 
     def _take_best(self) -> None:
@@ -345,7 +379,7 @@ class Trainer:
     def _load(self, weights: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
             for name, parameter in self._trained.items():
-                parameter.copy_(weights[name])
+                parameter.copy_(spread_like(weights[name], parameter))
 
     def _log(self, step: Step, seconds: float) -> None:
         rates = {f"train/{group['name']}": group["lr"] for group in self._optimizer.param_groups}
@@ -373,8 +407,9 @@ class Trainer:
         }
 
     def _store(self) -> None:
+        state = self._state if self._sharded is None else whole(self._state)
         if self._accelerator.is_main_process:
-            self._checkpoints.write(self._state["step"], self._state)
+            self._checkpoints.write(state["step"], state)
             if self.step == self.steps or self._interruption.is_wanted:
                 self._checkpoints.finish()
         self._accelerator.wait_for_everyone()
@@ -384,7 +419,7 @@ class Trainer:
         if state is None:
             return
         self._load(state["weights"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        load_whole(self._optimizer, state["optimizer"])
         self._batches.load_state_dict(state["data"])
         self.step, self._validated, self._best = int(state["step"]), state["validated"], state["best"]
         if self._accelerator.is_main_process:

@@ -36,22 +36,27 @@ def measure_judgements(
     *,
     place: Callable[[Any], Any],
     max_new_tokens: int,
+    in_step: bool = False,
 ) -> Tensor:
     """Return how many answers judge right and of how many, how many explain truly and of how many, shape (4,).
 
     Whether an explanation is true can be told where the words for the label's class are known. The model is not wrapped
-    for several devices; `batches` hold a row each, or none that counts.
+    for several devices; `batches` hold a row each, or none that counts. With `in_step` every process makes as many
+    passes as the others, which a model that is spread over them needs.
     """
     sums = torch.zeros(4, dtype=torch.float64)
     with torch.no_grad():
-        for batch in (batch for batch in batches if batch.ids):
+        for batch in (batch for batch in batches if batch.ids or in_step):
             prompt = _without_answer(batch.inputs)
             tokens = model.generate(
                 **place(prompt),
                 max_new_tokens=max_new_tokens,
                 **LIKELIEST,
                 pad_token_id=tokenizer.pad_token_id,
+                synced_gpus=in_step,
             )
+            if not batch.ids:
+                continue
             text = tokenizer.decode(tokens[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
             said = judge_explanation(batch.classes[0], read_verdict(text), text)
             counts = (said.is_verdict_right, True, said.is_true is True, said.is_true is not None)
@@ -62,7 +67,8 @@ def measure_judgements(
 def _without_answer(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return the inputs of one row up to where its answer begins."""
     labels = inputs["labels"]
-    first = int((labels[0] != IGNORED).nonzero()[0])
+    answer = (labels[0] != IGNORED).nonzero()
+    first = int(answer[0]) if len(answer) else labels.shape[1]
     return {
         name: value[:, :first] if value.shape == labels.shape else value
         for name, value in inputs.items()

@@ -1,4 +1,4 @@
-"""Frames of a video by index, exact, through one interface over two decoders."""
+"""Frames of a video by index, exact, through one interface over several decoders."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pipeline.errors import RecordError
 from pipeline.records import Reason
 from pipeline.video.colour import to_rgb
 from pipeline.video.decord_reader import DecordReader
+from pipeline.video.nvdec_reader import NvdecReader
 from pipeline.video.pyav_decoder import PyavDecoder
 from pipeline.video.selection import frame_indices, unique_frames
 from pipeline.video.timeline import Timeline
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ReaderName = Literal["auto", "pyav", "decord"]
+ReaderName = Literal["auto", "pyav", "decord", "nvdec"]
 
 MAX_LOST_SHARE = 0.25
 """Share of the frames asked for that may be lost: what is mostly missing must not pass for a still picture."""
@@ -40,7 +41,7 @@ class FrameReader(Protocol):
     """Reads frames of one open video by index.
 
     Attributes:
-        name: the decoder, pyav or decord.
+        name: the decoder: pyav, decord or nvdec.
         timeline: the times of the frames.
         remarks: what of the file is not used, for people.
         width: width of the frames given out: upright, of square pixels, scaled.
@@ -91,11 +92,11 @@ def open_reader(
             pixels; None keeps these.
 
     Raises:
-        RecordError: where the file is no readable video, or where decord is asked for and would not read it exactly.
+        RecordError: where the file is no readable video, or another decoder is asked for and would not read it exactly.
     """
     with closing(PyavDecoder(Path(path))) as decoder:
         size = size(*decoder.size) if callable(size) else size
-        yield DecordReader(decoder, size) if reader == "decord" else PyavReader(decoder, size)
+        yield _READERS[reader](decoder, size)
 
 
 class PyavReader:
@@ -163,6 +164,11 @@ class PyavReader:
 
     def _to_rgb(self, frame: VideoFrame) -> RgbFrame:
         return shown(frame, self._reformatter, (self.width, self.height), self._decoder.quarter_turns)
+
+
+_READERS: dict[ReaderName, Callable[[PyavDecoder, Size | None], FrameReader]] = {
+    "auto": PyavReader, "pyav": PyavReader, "decord": DecordReader, "nvdec": NvdecReader
+}  # fmt: skip
 
 
 def _stand_ins(there: NDArray[np.bool_]) -> NDArray[np.int64]:

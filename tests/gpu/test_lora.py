@@ -42,6 +42,14 @@ def test_every_family_learns_in_bfloat16(family: str, tmp_path: Path) -> None:
     assert last < 0.8 * first
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_kept_features_teach_the_same(family: str, tmp_path: Path) -> None:
+    base = save_video_model(family, tmp_path / "base")
+    kept = train(base, tmp_path / "kept", epochs=2)
+    pixels = train(base, tmp_path / "pixels", epochs=2, keep_features=False)
+    assert kept == pytest.approx(pixels, rel=0.05)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="bitsandbytes is not installed")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_learns_on_quantized_weights(family: str, tmp_path: Path) -> None:

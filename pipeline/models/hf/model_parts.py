@@ -76,6 +76,30 @@ def projector_parameters(model: Any) -> dict[str, Any]:
     }
 
 
+def cut_before_projector(model: Any) -> tuple[list[Any], list[Any]]:
+    """Return the modules before the projector, outermost ones first, and those of the projector; none where unknown.
+
+    Lists of modules are opened: it is their members that are called.
+    """
+    from torch.nn import ModuleList
+
+    before: list[Any] = []
+    projector: list[Any] = []
+
+    def visit(module: Any, *, is_projector: bool) -> None:
+        parts = dict(module.named_children())
+        names = {name for path, _ in module.named_modules() for name in path.split(".")}
+        if isinstance(module, ModuleList) or (not is_projector and names & _PROJECTORS):
+            for name, part in parts.items():
+                visit(part, is_projector=is_projector or name in _PROJECTORS)
+        elif next(module.parameters(), None) is not None:
+            (projector if is_projector else before).append(module)
+
+    for name in modules_beside_language_model(model):
+        visit(model.get_submodule(name), is_projector=name.rpartition(".")[2] in _PROJECTORS)
+    return before, projector
+
+
 def probe_weights(model: Any) -> Probe:
     """Return a few weights that tell this model from another one of its architecture.
 

@@ -108,23 +108,29 @@ def caption_gib(shape: ModelShape, tokens: int, rows: int, bytes_per_value: int)
     return (weights + kept + passing + logits) / _GIB + _OVERHEAD_GIB
 
 
-def training_gib(shape: ModelShape, config: LoraConfig, tokens: int, bytes_per_value: int) -> float:
-    """Return the memory in GiB of a LoRA training with micro-batches of `tokens` tokens, padding included.
+def training_gib(
+    shape: ModelShape, config: LoraConfig, tokens: int, bytes_per_value: int, sharing_devices: int = 1
+) -> float:
+    """Return the memory in GiB that a LoRA training takes on each device, of `tokens` tokens with padding at a time.
 
     Frozen weights, of which those of the language model take 0.56 bytes each in NF4; updates with their gradients and
     both moments of AdamW, 16 bytes each; activations, of every layer or with checkpointing the input of each and one
-    layer in full; and the logits of the answers in float32, with their gradient.
+    layer in full; and the logits of the answers in float32, with their gradient. Devices that share the language model
+    (FSDP 2) hold a part of it and of its updates, and two layers in full: the one at work and the next one.
     """
     quantized = config.quantize == "4bit"
     frozen: float = (shape.parameters - shape.language_linear) * bytes_per_value
-    frozen += shape.language_linear * (0.56 if quantized else bytes_per_value)
-    updates = 16 * config.rank * shape.linear_widths
+    language = shape.language_linear * (0.56 if quantized else bytes_per_value)
+    updates: float = 16 * config.rank * shape.linear_widths
+    if sharing_devices > 1:
+        language = language / sharing_devices + 2 * language / shape.layers
+        updates /= sharing_devices
     # Inputs of norms, attention and its output, of the MLP three times its inner width; updates keep inputs as well.
     of_layer = tokens * (12 * shape.hidden + 4 * shape.intermediate + 2 * shape.head_values) * bytes_per_value
     inputs = tokens * shape.hidden * bytes_per_value
     activations = shape.layers * inputs + of_layer if config.gradient_checkpointing else shape.layers * of_layer
     logits = 3 * config.micro_batch * _ROW_ANSWER_TOKENS * shape.vocabulary * 4
-    return (frozen + updates + activations + logits) / _GIB + _OVERHEAD_GIB
+    return (frozen + language + updates + activations + logits) / _GIB + _OVERHEAD_GIB
 
 
 def free_gib(device: str) -> float:

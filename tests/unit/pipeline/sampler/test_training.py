@@ -17,13 +17,14 @@ from pipeline.infer.scoring import VideoScorer
 from pipeline.records import NORMAL, FeatureFile, Glance, Video, digest
 from pipeline.sampler import data, training
 from pipeline.sampler.data import Batches, FeatureSource, LabelledVideo, load_corpus
+from pipeline.sampler.fold_run import FoldRun
 from pipeline.sampler.heads import HEADS, Rows, collect_rows
 from pipeline.sampler.inputs import arrange, scaled, segment_bounds, to_segments
 from pipeline.sampler.model_io import load_sampler, read_out_of_fold, score_with, weights_digest
 from pipeline.sampler.recipes import candidate_recipes
 from pipeline.sampler.selection import choose_theta, glance_auc, make_folds, weighted_auc
 from pipeline.sampler.smoothing import smooth
-from pipeline.sampler.training import Choice, FoldRun, agree, ensure_sampler, train_on, train_sampler
+from pipeline.sampler.training import Choice, agree, ensure_sampler, train_on, train_sampler
 from pipeline.stages.run import run_stage
 from pipeline.stages.score import ScoreStage
 from pipeline.stages.splits import SplitsStage

@@ -324,6 +324,18 @@ def test_a_step_is_the_mean_over_all_answer_tokens(
     assert max(float(value.abs().max()) for value in gradients[0]) > 0.01
 
 
+def test_gradients_are_shared_once_a_step(
+    site: Workspace, config: Callable[..., LoraConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate import Accelerator
+
+    unshared: list[object] = []
+    no_sync = Accelerator.no_sync
+    monkeypatch.setattr(Accelerator, "no_sync", lambda self, model: unshared.append(model) or no_sync(self, model))
+    train(site, config(batch_size=6, micro_batch=2, epochs=1))
+    assert len(unshared) == 2 * (3 - 1), "of two steps of three passes the last passes alone share"
+
+
 def test_bf16_and_checkpointed_activations_train_too(site: Workspace, config: Callable[..., LoraConfig]) -> None:
     import torch
     from safetensors.torch import load

@@ -10,7 +10,7 @@ import pytest
 from lora_dataset import write_dataset
 
 from pipeline.config import load_config
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, SetupError
 from pipeline.train.lora import train_lora
 from pipeline.train.plan import planned
 from pipeline.workspace import Workspace
@@ -70,3 +70,34 @@ def test_faults_of_the_section() -> None:
         load_config(None, ["lora.learning_rate=1"], needs_videos=False)
     with pytest.raises(ConfigError, match=r"videos is required"):
         load_config(CONFIGS / "smolvlm2.yaml")
+
+
+ACCELERATE = {"ddp": "MULTI_GPU", "fsdp2": "FSDP", "zero3": "DEEPSPEED"}
+
+
+def test_every_launch_config_is_read_by_accelerate() -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    assert {file.stem for file in (CONFIGS / "accelerate").iterdir()} == ACCELERATE.keys()
+    for name, kind in ACCELERATE.items():
+        read = load_config_from_file(str(CONFIGS / "accelerate" / f"{name}.yaml"))
+        assert read.distributed_type == kind
+        assert read.num_processes == 8
+
+
+def test_the_launcher_takes_what_fsdp_is_set_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_multi_gpu_env
+
+    from pipeline.train.sharding import is_sharding_wanted
+
+    file = str(CONFIGS / "accelerate" / "fsdp2.yaml")
+    arguments = launch_command_parser().parse_args(["--config_file", file, "-m", "flows.cli"])
+    arguments, _, _ = _validate_launch_command(arguments)
+    environment = prepare_multi_gpu_env(arguments)
+    for name in ("ACCELERATE_USE_FSDP", "FSDP_VERSION"):
+        monkeypatch.setenv(name, environment[name])
+    assert is_sharding_wanted()
+    monkeypatch.setenv("FSDP_VERSION", "1")
+    with pytest.raises(SetupError, match="fsdp_version: 2"):
+        is_sharding_wanted()

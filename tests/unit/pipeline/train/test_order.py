@@ -116,3 +116,21 @@ def test_a_step_holds_the_same_rows_however_it_is_shared_out(world_size: int, ac
         ]
 
     assert steps(shared) == steps(alone)
+
+
+@pytest.mark.parametrize(("rows", "batch_size", "micro_batch"), [(20_000, 128, 8), (2000, 32, 4), (480, 8, 4)])
+def test_little_of_a_batch_is_padding(rows: int, batch_size: int, micro_batch: int) -> None:
+    """Texts of four tasks, of lengths as answers have them (log-normal), behind a video of only 64 tokens."""
+    median = np.array([180, 260, 420, 90])[np.arange(rows) % 4]
+    characters = 40 + median * np.exp(np.random.default_rng(0).normal(0, 0.45, rows))
+    facts = replace(
+        many(rows), lengths=characters.astype(np.int32), group_ends=np.array([rows]), group_bytes=np.ones(1)
+    )
+    plan = replace(PLAN, batch_size=micro_batch, world_size=1, accumulate=batch_size // micro_batch, length_batches=16)
+
+    def padding(plan: BatchPlan) -> float:
+        tokens = [64 + 20 + facts.lengths[batch] // 4 for batch in deal(plan, facts=facts) if batch]
+        return 1 - float(sum(each.sum() for each in tokens) / sum(len(each) * each.max() for each in tokens))
+
+    assert padding(plan) < 0.05
+    assert padding(replace(plan, length_batches=1)) > 0.15, "what chance would leave"

@@ -39,7 +39,7 @@ def command(base: str, workspace: Path, **settings: object) -> list[str]:
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=240,
+        [sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=600,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -70,6 +70,61 @@ def test_two_processes_train_as_one(dataset: Path, video_model: VideoModelOf, tm
     reports = [json.loads((site / "reports" / "train-lora.json").read_text()) for site in (alone, both)]
     assert reports[1]["devices"] == 2
     assert reports[1]["metrics"] == pytest.approx(reports[0]["metrics"], rel=1e-4)
+
+
+SHARDED = (
+    "-m", "accelerate.commands.launch", "--config_file", "datasets/training/accelerate/fsdp2.yaml",
+    "--num_processes", "2", "--main_process_port", "0",
+)  # fmt: skip
+
+
+@pytest.mark.integration
+@pytest.mark.timeout(900)
+def test_two_processes_share_one_model(dataset: Path, video_model: VideoModelOf, tmp_path: Path) -> None:
+    """FSDP 2 by the config that comes along, killed after a checkpoint and gone on with."""
+    import torch
+
+    alone = Path(shutil.copytree(dataset, tmp_path / "alone"))
+    both = Path(shutil.copytree(dataset, tmp_path / "both"))
+    base = video_model("qwen2_5_vl")
+    one = run(*command(base, alone, checkpoint_every=2))
+    settings = {"micro_batch": 1, "checkpoint_every": 2}
+    script = tmp_path / "killed.py"
+    script.write_text(_KILLED)
+    with pytest.raises(AssertionError):
+        run(*SHARDED, str(script), *command(base, both, **settings)[2:])
+    assert list(both.glob("models/lora-training/*/checkpoints-*/step-00000002.pt"))
+    two = run(*SHARDED, *command(base, both, **settings))
+    assert "going on after step 2 of 6" in two.stderr
+    assert losses(two.stderr) == losses(one.stderr)[2:]
+    for name in ("adapter_model.safetensors", "projector.safetensors"):
+        expected, got = (load_file(site / "models" / "lora" / name) for site in (alone, both))
+        assert expected.keys() == got.keys()
+        for key, value in expected.items():
+            assert torch.allclose(value, got[key], atol=1e-4), key
+    reports = [json.loads((site / "reports" / "train-lora.json").read_text()) for site in (alone, both)]
+    assert reports[1]["devices"] == 2
+    assert reports[1]["metrics"] == pytest.approx(reports[0]["metrics"], rel=1e-4)
+
+
+_KILLED = """
+import os
+from flows.cli import main
+from pipeline.train.trainer import Trainer
+from torch.distributed.tensor import DTensor
+
+advance = Trainer._advance
+
+def killed(self, batches):
+    assert any(isinstance(parameter, DTensor) for parameter in self._trained.values())
+    if self.step == 2:
+        os._exit(9)
+    advance(self, batches)
+
+if __name__ == "__main__":
+    Trainer._advance = killed
+    main()
+"""
 
 
 _RECORDING = """

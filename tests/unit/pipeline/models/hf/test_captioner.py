@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +96,31 @@ def test_captions_in_order_faults_in_place(video_model: Callable[[str], str], fo
     assert captioner.use.clips == 3
     assert captioner.use.batches == 2
     assert 3 <= captioner.use.new_tokens <= 3 * 6
+
+
+@pytest.mark.parametrize("family", ["video_llava"])
+def test_memory_stays_flat_over_many_clips(video_model: Callable[[str], str], footage: Video, family: str) -> None:
+    """What is kept of a clip would show: its four frames take 74 KB, a hundredth of that is allowed."""
+    import torch
+
+    def held() -> tuple[int, int]:
+        gc.collect()
+        tensors = [value for value in gc.get_objects() if type(value) is torch.Tensor]
+        return tracemalloc.get_traced_memory()[0], sum(value.nbytes for value in tensors)
+
+    requests = (request(footage, start % 40, start % 40 + 10 + start % 9) for start in range(260))
+    captioner = HfCaptioner(settings(video_model(family), batch_size=4, max_new_tokens=2), VideoConfig(workers=1))
+    taken = []
+    tracemalloc.start()
+    try:
+        for number, _ in enumerate(captioner.caption(requests)):
+            if number in (59, 159, 259):
+                taken.append(held())
+    finally:
+        tracemalloc.stop()
+    host, tensors = np.array(taken).T
+    assert host[2] - host[0] < 200 * 740
+    assert tensors[2] - tensors[0] < 200 * 740
 
 
 def clip_frames(seed: int, height: int = 64, width: int = 96) -> ClipFrames:

@@ -124,6 +124,40 @@ def test_training_memory_follows_what_is_chosen(video_model: Callable[[str], str
     assert gib(rank=128) > gib()
 
 
+_OF_TABLE = {
+    "Qwen2.5-VL-7B": (900, {
+        "parameters": 8_292_166_656, "language_linear": 6_525_288_448, "linear_widths": 2_523_136, "layers": 28,
+        "hidden": 3584, "intermediate": 18_944, "head_values": 1024, "vocabulary": 152_064,
+    }),
+    "Video-LLaVA-7B": (2140, {
+        "parameters": 7_366_279_168, "language_linear": 6_476_005_376, "linear_widths": 2_498_560, "layers": 32,
+        "hidden": 4096, "intermediate": 11_008, "head_values": 8192, "vocabulary": 32_064,
+    }),
+}  # fmt: skip
+
+
+def test_the_table_of_what_fits_is_reckoned() -> None:
+    guide = (Path(__file__).resolve().parents[5] / "docs" / "guides" / "gpu.md").read_text(encoding="utf-8")
+    base, seen = "", 0
+    for line in guide.splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) != 8 or cells[2] not in ("recomputed", "kept"):
+            continue
+        base = cells[0] or base
+        tokens, sizes = _OF_TABLE[base]
+        weights, _, devices = cells[1].partition(" on ")
+        for micro_batch, told in zip((1, 2, 4, 8), cells[3:7], strict=True):
+            config = LoraConfig(
+                micro_batch=micro_batch, quantize="4bit" if weights == "4bit" else "none",
+                gradient_checkpointing=cells[2] == "recomputed",
+            )  # fmt: skip
+            count = int(devices.split()[0]) if devices else 1
+            reckoned = outlook.training_gib(outlook.ModelShape(**sizes), config, micro_batch * tokens, 2, count)
+            assert float(told) == pytest.approx(reckoned, abs=0.051), line
+            seen += 1
+    assert seen == 40
+
+
 def test_the_doctor_tells_what_captioning_and_training_need(
     video_model: Callable[[str], str], tmp_path: Path, film: Callable[[str], Path]
 ) -> None:
