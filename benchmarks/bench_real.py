@@ -1,9 +1,10 @@
 """Every head on every encoder over real recordings, in folds by source: frame AUC, and AUC inside abnormal videos.
 
-Each head is trained as a sampler of its own on the clicks of the other folds, all smoothed alike. `auto`, the default,
-and `full` are the samplers of that `sampler.search`, which choose heads and smoothing by the clicks of those folds.
-`video-label` is what one gets by knowing which video holds an event, and nothing of where. The ranges are of bootstraps
-over videos: two figures within each other's range differ by chance.
+Each head is trained as a sampler of its own, whose recipes compete on the clicks of the other folds; of `auto`, the
+default, and `full` the heads compete as well. `forest` and `logistic` are a random forest and a logistic regression of
+scikit-learn on the features as they are stored, fitted to the same clicks. `video-label` is what one gets by knowing
+which video holds an event, and nothing of where. All are smoothed alike. The ranges are of bootstraps over videos: two
+figures within each other's range differ by chance.
 
     python benchmarks/bench_real.py DATA [--sets ped2 fight upcam ucf_c3d] [--heads ...] [--encoder motion ...]
 """
@@ -23,17 +24,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from real_data import RealSet, load_set
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from pipeline.config import SamplerConfig
+from pipeline.config import LossConfig, Recipe, SamplerConfig
 from pipeline.features.base import open_features
-from pipeline.sampler.recipes import candidate_recipes
+from pipeline.sampler.data import FeatureSource, LabelledVideo
+from pipeline.sampler.heads import collect_rows
 from pipeline.sampler.smoothing import smooth
 from pipeline.sampler.training import train_on
 
 SETS = ("ped2", "fight", "upcam", "ucf_c3d")
 SEARCHES = ("auto", "full")
-HEADS = ("video-label", "linear", "trees", "neighbours", "network", *SEARCHES)
+PLAIN = ("forest", "logistic")
+HEADS = ("video-label", *PLAIN, "linear", "trees", "neighbours", "network", *SEARCHES)
 SMOOTHING_S = 1.0
 _BOOTSTRAPS = 200
 
@@ -44,29 +51,44 @@ def score_set(real: RealSet, head: str, folder: Path) -> Scores:
     """Return scores by snippet of every video, by a sampler that was trained on the other folds."""
     if head == "video-label":
         return {v.video_id: np.full(v.num_snippets, float(v.is_abnormal)) for v in real.corpus.videos}
-    is_search = head in SEARCHES
-    config = SamplerConfig.model_validate({"search": head}) if is_search else _config_of(real, head)
+    if head in SEARCHES:
+        config = SamplerConfig.model_validate({"search": head, "smoothing_s": [SMOOTHING_S]})
+    else:
+        recipe = {"head": "auto" if head in PLAIN else head}
+        config = SamplerConfig.model_validate({"recipe": recipe, "smoothing_s": [SMOOTHING_S]})
     scores: dict[str, NDArray[np.floating]] = {}
     for fold in real.folds:
-        rest = tuple(video for index, video in enumerate(real.corpus.videos) if index not in fold)
-        sampler = train_on(dataclasses.replace(real.corpus, videos=rest), config, folder)
-        if is_search:
-            used = [(t["head"], t["context"], t["positive_s"]) for t in sampler.validation["tried"] if t["used"]]
-            print("   ", used, flush=True)
-        for video in (real.corpus.videos[index] for index in fold):
-            own = sampler.score(open_features(video.path), video.snippet_s)
-            scores[video.video_id] = own if is_search else smooth(own, SMOOTHING_S / video.snippet_s)
+        rest = [video for index, video in enumerate(real.corpus.videos) if index not in fold]
+        held_out = [real.corpus.videos[index] for index in fold]
+        if head in PLAIN:
+            scores |= _score_plainly(rest, held_out, head)
+            continue
+        sampler = train_on(dataclasses.replace(real.corpus, videos=tuple(rest)), config, folder)
+        used = [(t["head"], t["context"], t["positive_s"]) for t in sampler.validation["tried"] if t["used"]]
+        print("   ", used, flush=True)
+        scores |= {v.video_id: sampler.score(open_features(v.path), v.snippet_s) for v in held_out}
     return scores
 
 
-def _config_of(real: RealSet, head: str) -> SamplerConfig:
-    """Return the settings of one head: compared to the video's calm moments, long regions around clicks."""
-    every = candidate_recipes(SamplerConfig(search="full"), real.corpus.encoder, 1)
-    recipes = [recipe for recipe in every if recipe.head == head]
-    best = max(
-        recipes, key=lambda recipe: (recipe.context == "video", recipe.supervision == "regions", recipe.loss.positive_s)
-    )
-    return SamplerConfig(search="off", recipe=best, folds=4, smoothing_s=[0.0])
+def _score_plainly(training: Sequence[LabelledVideo], held_out: Sequence[LabelledVideo], head: str) -> Scores:
+    """Return smoothed scores by what anybody would try first: features as stored, a second around each click."""
+    recipe = Recipe(supervision="regions", loss=LossConfig(positive_s=1.0, negative_s=5.0))
+    source = FeatureSource([*training, *held_out], recipe)
+    rows = collect_rows(training, source, recipe, seed=0)
+    if rows is None:
+        raise ValueError("the clicks leave no normal or no abnormal snippet")
+    if head == "forest":
+        model = RandomForestClassifier(200, random_state=0).fit(rows.values, rows.abnormal, rows.weights)
+    else:
+        regression = LogisticRegression(C=0.01, max_iter=500)
+        model = make_pipeline(StandardScaler(), regression)
+        model.fit(rows.values, rows.abnormal, logisticregression__sample_weight=rows.weights)
+    return {
+        video.video_id: smooth(
+            model.predict_proba(source.read(video)[0])[:, 1].astype(np.float32), SMOOTHING_S / video.snippet_s
+        )
+        for video in held_out
+    }
 
 
 def measure(real: RealSet, scores: Scores, draws: Sequence[Sequence[str]]) -> NDArray[np.float64]:

@@ -68,7 +68,7 @@ class VisionTowerEncoder:
     def identity(self) -> Mapping[str, Any]:
         return {
             "encoder": model_identity(self.name),
-            "version": 2 if self.name in SIDES else 1,
+            "version": 3 if self.name in SIDES else 1,
             "revision": self._config.revision,
             "pooling": self._config.pooling,
             "dtype": self._config.dtype,

