@@ -7,6 +7,7 @@ the hash of everything else that decided it (code version, settings, prompts, mo
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +30,7 @@ _NO_CONTENT = LOCATION_FIELDS | {"agreement", "lost_frames"}
 _ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 
 
+@functools.cache
 def schema_of(record_type: type[Record]) -> pa.Schema:
     """Return the Arrow schema of a record type, provenance last."""
     hints = typing.get_type_hints(record_type)
@@ -71,12 +73,16 @@ def with_new_columns(record_type: type[Record], rows: pa.Table, names: Iterable[
 
 def content_key(record: Record) -> str:
     """Hash what a record says, not where it was found: moving a file changes no key."""
-    return digest(
-        type(record).__name__,
-        [getattr(record, name) for name in field_names(type(record)) if name not in _NO_CONTENT],
-    )
+    kind = type(record)
+    return digest(kind.__name__, [getattr(record, name) for name in _content_names(kind)])
 
 
+@functools.cache
+def _content_names(record_type: type[Record]) -> tuple[str, ...]:
+    return tuple(name for name in field_names(record_type) if name not in _NO_CONTENT)
+
+
+@functools.cache
 def field_names(record_type: type[Record]) -> tuple[str, ...]:
     """Return the names of a record's own fields, in order."""
     return tuple(field.name for field in dataclasses.fields(record_type))

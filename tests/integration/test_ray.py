@@ -43,7 +43,7 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows, clicks = ["video_id,file,label,split"], ["video-id,glance"]
     for number in range(VIDEOS):
         is_event = number % 2 == 0
-        write_video(folder / f"{number}.mp4", number if is_event else 0)
+        write_video(folder / f"{number}.mp4", number + 1)
         split = "train" if number < VIDEOS - 2 else "test"
         rows.append(f"v{number},{number}.mp4,{'Fighting' if is_event else 'Normal'},{split}")
         clicks += [f"v{number},{20 + number}"] if is_event else []
