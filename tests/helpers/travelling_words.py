@@ -22,7 +22,10 @@ logger = logging.getLogger("pipeline.words")
 
 
 class Words(Travelling[str, Caption], TableOnly):
-    """Upper-cases words. `die*` and `kill` end the worker, `lost` its machine `losses` times, `stop` the stage, `full` its disk."""
+    """Upper-cases words. `die*` and `kill` end the worker, `lost` its machine `losses` times, `stop` the stage.
+
+    `full` finds no room on the disk.
+    """
 
     name = "caption"
     record_type = Caption
