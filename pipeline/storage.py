@@ -112,7 +112,8 @@ class Storage:
         if self.is_local:
             return
         walked = itertools.chain.from_iterable((self._mirror / folder).rglob("*") for folder in folders)
-        files = (path for path in walked if path.is_file() and not path.name.startswith(TEMPORARY))
+        # Others of the pool are still at theirs, and take them away under these names at any moment.
+        files = (path for path in walked if not path.name.startswith((TEMPORARY, ".")) and path.is_file())
         while some := list(itertools.islice(files, _PUBLISHED_AT_ONCE)):
             versions = {path.relative_to(self._mirror).as_posix(): _version(path) for path in some}
             new = self._published.new_of(versions)

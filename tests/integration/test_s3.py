@@ -81,34 +81,7 @@ def test_a_mirror_publishes_what_is_new_and_fetches_what_is_gone(server: str, tm
     assert storage.local_path("clips/b.mp4").read_bytes() == b"other"
 
 
-def uploads_of(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list that gathers what is uploaded from now on."""
-    uploads: list[str] = []
-    put = type(storage._fs).put_file
-
-    def count(self: object, source: str, target: str, *rest: object, **named: object) -> object:
-        uploads.append(Path(source).name)
-        return put(self, source, target, *rest, **named)
-
-    monkeypatch.setattr(type(storage._fs), "put_file", count)
-    return uploads
-
-
-def test_another_process_knows_what_the_mirror_has_published(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    storage = Storage(f"{BUCKET}/w")
-    folder = storage.local_path("clips")
-    folder.mkdir()
-    for name in "ab":
-        (folder / f"{name}.mp4").write_bytes(b"clip")
-    storage.publish("clips")
-    uploads = uploads_of(storage, monkeypatch)
-    later = Storage(f"{BUCKET}/w")
-    (folder / "b.mp4").write_bytes(b"longer clip")
-    later.publish("clips")
-    assert uploads == ["b.mp4"]
-
-
-def test_a_storage_that_was_emptied_gets_all_of_the_mirror(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_storage_that_was_emptied_gets_all_of_the_mirror(server: str) -> None:
     storage = Storage(f"{BUCKET}/w")
     folder = storage.local_path("clips")
     folder.mkdir()

@@ -67,6 +67,7 @@ def test_storage_that_was_emptied_gets_all_of_the_mirror(uploads: list[str]) -> 
 def test_folder_is_replaced_whole_and_unfinished_files_stay(uploads: list[str]) -> None:
     write("a.mp4", "clip")
     write("_tmp-1-b.mp4", "half a clip")
+    write(".c.mp4.partial", "half a clip")
     Storage(URL).write("clips/old.mp4", b"gone")
     Storage(URL).local_path("clips").joinpath("old.mp4").unlink(missing_ok=True)
     Storage(URL).replace_folder("clips")
