@@ -39,7 +39,7 @@ _NEGATED_AFTER = re.compile(
 )
 _REACH_WORDS = 5
 _WORD = re.compile(r"\w+")
-_HEAD_LETTERS = 3
+_HEAD_LETTERS = 6
 _OPENING = re.compile(r"\W*(yes|no)\s*[,.:;!-]", re.IGNORECASE)
 
 
@@ -51,8 +51,10 @@ def claimed_events(text: str) -> dict[str, str]:
     for name, (claims, denials) in _vocabulary().items():
         if begun is not None and begun.isdisjoint(_heads()[name]):
             continue
-        denied = [match.span() for match in denials.finditer(plain)] if denials else []
+        denied: list[tuple[int, int]] | None = None
         for match in claims.finditer(plain):
+            if denied is None:
+                denied = [denial.span() for denial in denials.finditer(plain)] if denials else []
             overlapped = any(start < match.end() and match.start() < end for start, end in denied)
             if not overlapped and not is_negated(plain, *match.span()):
                 found[name] = match.group()
