@@ -10,14 +10,15 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar, cast
 
 import pyarrow as pa
 
 from pipeline.records import Record, digest
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 
 PROVENANCE = (pa.field("unit", pa.string(), nullable=False), pa.field("fingerprint", pa.string(), nullable=False))
 LOCATION_FIELDS = frozenset({"path", "source", "origin"})
@@ -30,7 +31,12 @@ _NO_CONTENT = LOCATION_FIELDS | {"agreement", "lost_frames"}
 _ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 
 
-@functools.cache
+def _remembered(of: Callable[[type[Record]], T]) -> Callable[[type[Record]], T]:
+    """Ask once for each kind of record; mypy takes a class with slots for one that cannot be hashed."""
+    return cast("Callable[[type[Record]], T]", functools.cache(of))
+
+
+@_remembered
 def schema_of(record_type: type[Record]) -> pa.Schema:
     """Return the Arrow schema of a record type, provenance last."""
     hints = typing.get_type_hints(record_type)
@@ -77,12 +83,12 @@ def content_key(record: Record) -> str:
     return digest(kind.__name__, [getattr(record, name) for name in _content_names(kind)])
 
 
-@functools.cache
+@_remembered
 def _content_names(record_type: type[Record]) -> tuple[str, ...]:
     return tuple(name for name in field_names(record_type) if name not in _NO_CONTENT)
 
 
-@functools.cache
+@_remembered
 def field_names(record_type: type[Record]) -> tuple[str, ...]:
     """Return the names of a record's own fields, in order."""
     return tuple(field.name for field in dataclasses.fields(record_type))
