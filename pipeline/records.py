@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -367,15 +368,21 @@ class Rejected(Record):
     detail: str
 
 
+# Millions of keys are made by the one; `json.dumps` would make one for each.
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
+
+
 def digest(*parts: object) -> str:
     """Hash JSON-able `parts` into 32 hex digits, the same on every machine and in every run."""
-    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(_ENCODER.encode(parts).encode(), digest_size=16).hexdigest()
+
+
+_NO_SLUG = re.compile(r"[^A-Za-z0-9._-]")
 
 
 def slug(text: str, max_length: int = 80) -> str:
     """Return `text` reduced to letters, digits, dot, dash and underscore, fit for a file name."""
-    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "_" for c in text)
+    kept = _NO_SLUG.sub("_", text)
     return kept.lstrip(".")[:max_length] or "_"
 
 

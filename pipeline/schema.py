@@ -7,16 +7,18 @@ the hash of everything else that decided it (code version, settings, prompts, mo
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar, cast
 
 import pyarrow as pa
 
 from pipeline.records import Record, digest
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 
 PROVENANCE = (pa.field("unit", pa.string(), nullable=False), pa.field("fingerprint", pa.string(), nullable=False))
 LOCATION_FIELDS = frozenset({"path", "source", "origin"})
@@ -29,6 +31,12 @@ _NO_CONTENT = LOCATION_FIELDS | {"agreement", "lost_frames"}
 _ARROW_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
 
 
+def _remembered(of: Callable[[type[Record]], T]) -> Callable[[type[Record]], T]:
+    """Ask once for each kind of record; mypy takes a class with slots for one that cannot be hashed."""
+    return cast("Callable[[type[Record]], T]", functools.cache(of))
+
+
+@_remembered
 def schema_of(record_type: type[Record]) -> pa.Schema:
     """Return the Arrow schema of a record type, provenance last."""
     hints = typing.get_type_hints(record_type)
@@ -71,12 +79,16 @@ def with_new_columns(record_type: type[Record], rows: pa.Table, names: Iterable[
 
 def content_key(record: Record) -> str:
     """Hash what a record says, not where it was found: moving a file changes no key."""
-    return digest(
-        type(record).__name__,
-        [getattr(record, name) for name in field_names(type(record)) if name not in _NO_CONTENT],
-    )
+    kind = type(record)
+    return digest(kind.__name__, [getattr(record, name) for name in _content_names(kind)])
 
 
+@_remembered
+def _content_names(record_type: type[Record]) -> tuple[str, ...]:
+    return tuple(name for name in field_names(record_type) if name not in _NO_CONTENT)
+
+
+@_remembered
 def field_names(record_type: type[Record]) -> tuple[str, ...]:
     """Return the names of a record's own fields, in order."""
     return tuple(field.name for field in dataclasses.fields(record_type))

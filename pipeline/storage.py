@@ -15,8 +15,10 @@ import io
 import itertools
 import os
 import posixpath
+import secrets
 import shutil
-from collections.abc import Iterator
+import sqlite3
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -29,6 +31,10 @@ from pipeline.errors import SetupError
 TEMPORARY = "_tmp-"
 """Prefix of files that are still being written; what a killed run leaves behind bears it."""
 
+_MIRRORED = "_mirrored.id"
+# Its ending is none that a workspace has.
+_PUBLISHED = "_published.sqlite"
+_PUBLISHED_AT_ONCE = 256
 
 MIRRORS = "HOLMES_MIRRORS"
 """Environment variable: the folder of the mirrors of remote storages, by default ~/.cache/holmes/mirrors."""
@@ -79,8 +85,13 @@ class Storage:
         return place
 
     @functools.cached_property
-    def _published(self) -> dict[str, tuple[int, int]]:
-        return _published_from(self._mirror)
+    def _published(self) -> _Published:
+        """What the storage holds of the mirror; nothing where the storage was emptied and begun anew since."""
+        stored = self.read(_MIRRORED)
+        if stored is None:
+            stored = secrets.token_hex(8).encode()
+            self._fs.pipe_file(self.path(_MIRRORED), stored)
+        return _Published(self._mirror / _PUBLISHED, stored.decode())
 
     def _fetch(self, name: str, target: Path) -> None:
         """Copy a file into the mirror, whole or not at all; nothing where there is none."""
@@ -88,7 +99,7 @@ class Storage:
         if data is not None:
             target.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(target, data)
-            self._published[name] = _version(target)
+            self._published.note({name: _version(target)})
 
     def forget(self, *folders: str) -> None:
         """Empty some folders of the mirror, since others write their files now; nothing where the storage is local."""
@@ -100,12 +111,15 @@ class Storage:
         """Upload what was written to some folders of the mirror since; nothing where the storage is local."""
         if self.is_local:
             return
-        for path in itertools.chain.from_iterable((self._mirror / folder).rglob("*") for folder in folders):
-            if path.is_file() and not path.name.startswith(TEMPORARY):
-                name, version = path.relative_to(self._mirror).as_posix(), _version(path)
-                if self._published.get(name) != version:
-                    self._fs.put_file(str(path), self.path(name))
-                    self._published[name] = version
+        walked = itertools.chain.from_iterable((self._mirror / folder).rglob("*") for folder in folders)
+        # Others of the pool are still at theirs, and take them away under these names at any moment.
+        files = (path for path in walked if not path.name.startswith((TEMPORARY, ".")) and path.is_file())
+        while some := list(itertools.islice(files, _PUBLISHED_AT_ONCE)):
+            versions = {path.relative_to(self._mirror).as_posix(): _version(path) for path in some}
+            new = self._published.new_of(versions)
+            for name in new:
+                self._fs.put_file(str(self._mirror / name), self.path(name))
+            self._published.note(new)
 
     def replace_folder(self, folder: str) -> None:
         """Make a folder of the storage equal to its mirror: new files first, then those that are gone leave."""
@@ -182,13 +196,53 @@ class Storage:
             self._fs.rm_file(self.path(name))
         if not self.is_local:
             (self._mirror / name).unlink(missing_ok=True)
-            self._published.pop(name, None)
 
 
-@functools.cache
-def _published_from(mirror: Path) -> dict[str, tuple[int, int]]:  # noqa: ARG001 - one for each mirror
-    """Return what this process knows of the versions of a mirror's files that the storage holds, to be added to."""
-    return {}
+_Version = tuple[int, int]
+"""Size in bytes and time of change in nanoseconds."""
+
+
+class _Published:
+    """The versions of a mirror's files that its storage holds, in a database beside them.
+
+    What one process has published, the next one knows; and however many files there are, none stands in memory.
+
+    Args:
+        path: the database.
+        storage: which storage it tells of; of another one than before nothing is known.
+    """
+
+    def __init__(self, path: Path, storage: str) -> None:
+        self._path = path
+        with self._opened() as known:
+            known.execute("CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, size INT, changed_ns INT)")
+            known.execute("CREATE TABLE IF NOT EXISTS storage (id TEXT)")
+            if known.execute("SELECT id FROM storage").fetchall() != [(storage,)]:
+                known.execute("DELETE FROM files")
+                known.execute("DELETE FROM storage")
+                known.execute("INSERT INTO storage VALUES (?)", (storage,))
+
+    def new_of(self, versions: Mapping[str, _Version]) -> dict[str, _Version]:
+        """Return the files that are not known in the version given."""
+        with self._opened() as known:
+            find = "SELECT size, changed_ns FROM files WHERE name = ?"
+            return {
+                name: version
+                for name, version in versions.items()
+                if known.execute(find, (name,)).fetchone() != version
+            }
+
+    def note(self, versions: Mapping[str, _Version]) -> None:
+        """Note that the storage holds files in these versions."""
+        with self._opened() as known:
+            rows = ((name, *version) for name, version in versions.items())
+            known.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        # Another process of this machine may be at it.
+        with contextlib.closing(sqlite3.connect(self._path, timeout=60)) as known, known:
+            yield known
 
 
 def _version(path: Path) -> tuple[int, int]:

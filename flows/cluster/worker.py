@@ -23,7 +23,7 @@ import fsspec
 from pipeline.errors import HolmesError, SetupError
 from pipeline.stages.base import Outcome, Stage, Travelling, Unit
 from pipeline.stages.run import FILES_OF_ROWS
-from pipeline.storage import MIRRORS, Storage
+from pipeline.storage import MIRRORS, Storage, describe_os_error
 
 MARK = "cluster.json"
 """File of a workspace by which a worker knows that it sees the same one as the driver."""
@@ -112,6 +112,10 @@ class Worker:
                 raise RuntimeError(f"{self._stage.name}: {len(outcomes)} outcomes of {len(units)} units")
         except HolmesError as fault:
             return Answer(machine=self._machine, fault=self._named(fault))
+        except OSError as fault:
+            # A full disk, say: the machine is at fault, and no unit.
+            told = ": ".join(filter(None, (fault.filename, describe_os_error(fault))))
+            return Answer(machine=self._machine, fault=self._named(SetupError(told)))
         return Answer(machine=self._machine, outcomes=outcomes, logged=logged.records)
 
     def _open_storage(self, url: str) -> None:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
+import itertools
+from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pipeline.dataset.findings import Findings
+from pipeline.dataset.layout import SPLITS
 from pipeline.errors import RecordError
+from pipeline.records import digest
 
 if TYPE_CHECKING:
     from pipeline.video.timeline import Timeline
 
 PROBE_TIMEOUT_S = 60.0
 PROBE_MEMORY_MB = 2048
+_PROBED_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +36,6 @@ class FileUse:
         file: the shard of a row that refers to it, and `row_id` that row's id, for messages.
         duration_s: length of the clip that the file is; None where the file is the source of clips.
         until_s: latest end of a span in the file.
-        num_frames: frames of the clip, where the workspace's tables are at hand.
     """
 
     path: str
@@ -37,13 +44,30 @@ class FileUse:
     duration_s: float | None
     until_s: float
     split: str
-    num_frames: int | None = None
 
 
-def check_files(uses: Mapping[str, FileUse], folder: Path, probe_files: int | None, findings: Findings) -> None:
-    """Check that every file is there, and read the timeline of `probe_files` of them, evenly chosen; None reads all."""
-    present = []
-    for use in uses.values():
+FramesOf = Callable[[FileUse], int | None]
+"""Tells the frames of the clip that a file is, where the tables of its workspace are at hand."""
+
+
+def check_files(
+    uses: Iterable[FileUse], folder: Path, probe_files: int | None, frames_of: FramesOf, findings: Findings
+) -> None:
+    """Check that every file is there, and read the timeline of `probe_files` of them; None reads all.
+
+    Which ones is drawn by hashes of their paths.
+    """
+    present = _present(uses, folder, findings)
+    if probe_files is not None:
+        # Even where none is to be read, all of them are looked at.
+        drawn = heapq.nsmallest(max(1, probe_files), present, key=lambda use: digest(use.path))
+        present = iter(drawn[:probe_files])
+    while some := list(itertools.islice(present, _PROBED_AT_ONCE)):
+        _probe(some, folder, frames_of, findings)
+
+
+def _present(uses: Iterable[FileUse], folder: Path, findings: Findings) -> Iterator[FileUse]:
+    for use in uses:
         path, place = folder / use.path, f"id {use.row_id!r}"
         try:
             size = path.stat().st_size
@@ -52,35 +76,52 @@ def check_files(uses: Mapping[str, FileUse], folder: Path, probe_files: int | No
             findings.add("clip_file", use.file, place, value, "the file must exist")
             continue
         if path.is_file() and size:
-            present.append(use)
+            yield use
         else:
             value = f"video.path={use.path!r}: {size} bytes"
             findings.add("clip_file", use.file, place, value, "it must be a file with content")
-    count = len(present) if probe_files is None else min(probe_files, len(present))
-    if count:
-        _probe([present[i * len(present) // count] for i in range(count)], folder, findings)
 
 
-def check_copies(uses: Iterable[FileUse], folder: Path, findings: Findings) -> None:
-    """Check that no two splits hold clips of equal content, under whatever name; of equal sizes the bytes are read."""
-    by_size: defaultdict[int, list[FileUse]] = defaultdict(list)
-    for use in uses:
-        path = folder / use.path
-        if use.duration_s is not None and path.is_file():
-            by_size[path.stat().st_size].append(use)
-    for alike in by_size.values():
-        by_content: defaultdict[bytes, dict[str, FileUse]] = defaultdict(dict)
-        if len({use.split for use in alike}) > 1:
-            for use in alike:
-                by_content[hashlib.sha256((folder / use.path).read_bytes()).digest()].setdefault(use.split, use)
-        for found in by_content.values():
-            if len(found) > 1:
-                value = ", ".join(f"{use.path} in {split}" for split, use in sorted(found.items()))
-                first = next(iter(found.values()))
-                findings.add("split_by_content", first.file, f"id {first.row_id!r}", value, "equal clips share a split")
+def check_copies(uses: Callable[[], Iterable[FileUse]], folder: Path, findings: Findings) -> None:
+    """Check that no two splits hold clips of equal content, under whatever name; of equal sizes the bytes are read.
+
+    `uses` are asked for again and again: of each stay some bytes in memory.
+    """
+
+    def sized() -> Iterator[tuple[FileUse, int]]:
+        for use in uses():
+            if use.duration_s is not None and (folder / use.path).is_file():
+                yield use, (folder / use.path).stat().st_size
+
+    def hashed() -> Iterator[tuple[FileUse, int]]:
+        for use, size in sized():
+            if size in sizes:
+                content = hashlib.sha256((folder / use.path).read_bytes()).digest()
+                yield use, int.from_bytes(content[:8], "big", signed=True)
+
+    sizes = _in_two_splits(sized())
+    contents = _in_two_splits(hashed()) if sizes else frozenset()
+    by_content: defaultdict[int, dict[str, FileUse]] = defaultdict(dict)
+    for use, content in hashed() if contents else ():
+        if content in contents:
+            by_content[content].setdefault(use.split, use)
+    for found in by_content.values():
+        value = ", ".join(f"{use.path} in {split}" for split, use in sorted(found.items()))
+        first = next(iter(found.values()))
+        findings.add("split_by_content", first.file, f"id {first.row_id!r}", value, "equal clips share a split")
 
 
-def _probe(uses: Sequence[FileUse], folder: Path, findings: Findings) -> None:
+def _in_two_splits(uses: Iterable[tuple[FileUse, int]]) -> frozenset[int]:
+    """Return the traits of clips that clips of more than one split have."""
+    traits, splits = array("q"), array("b")
+    for use, trait in uses:
+        traits.append(trait)
+        splits.append(SPLITS.index(use.split))
+    pairs = np.unique(np.stack([np.asarray(traits, np.int64), np.asarray(splits, np.int64)]), axis=1)[0]
+    return frozenset(pairs[1:][pairs[1:] == pairs[:-1]].tolist())
+
+
+def _probe(uses: Sequence[FileUse], folder: Path, frames_of: FramesOf, findings: Findings) -> None:
     from pipeline.video.pool import VideoPool
     from pipeline.video.timeline import read_timeline
 
@@ -91,14 +132,14 @@ def _probe(uses: Sequence[FileUse], folder: Path, findings: Findings) -> None:
             if isinstance(timeline, RecordError):
                 findings.add("clip_readable", use.file, place, str(timeline), "the file must be a readable video")
             else:
-                _compare(use, timeline, place, findings)
+                _compare(use, timeline, frames_of(use), place, findings)
 
 
-def _compare(use: FileUse, facts: Timeline, place: str, findings: Findings) -> None:
+def _compare(use: FileUse, facts: Timeline, frames: int | None, place: str, findings: Findings) -> None:
     frame_s = 1 / facts.fps
-    if use.num_frames is not None and facts.num_frames != use.num_frames:
+    if frames is not None and facts.num_frames != frames:
         value = f"{use.path}: {facts.num_frames} frames"
-        findings.add("clip_frames", use.file, place, value, f"the clip has {use.num_frames}")
+        findings.add("clip_frames", use.file, place, value, f"the clip has {frames}")
     # Containers round times to their clock, and the last frame's length is seldom written down.
     if use.duration_s is not None and abs(facts.duration_s - use.duration_s) > 1.5 * frame_s:
         value = f"{use.path}: {facts.duration_s:.3f} s long"

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import functools
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 
 from pipeline.dataset import layout, publication
-from pipeline.dataset.clip_rules import FileUse, check_copies, check_files
+from pipeline.dataset.buckets import BUCKET_ROWS, Buckets
+from pipeline.dataset.clip_rules import FileUse, FramesOf, check_copies, check_files
 from pipeline.dataset.findings import Finding, Findings
 from pipeline.dataset.layout import DataShard
 from pipeline.dataset.row_rules import check_rows
 from pipeline.dataset.statistics import DatasetStatistics
 from pipeline.dataset.table_rules import check_against_tables, hash_rows
-from pipeline.records import Rejected
+from pipeline.records import EventClip, Rejected
+from pipeline.schema import field_names, from_arrow
+from pipeline.tables import Lookup
 from pipeline.workspace import Workspace, is_workspace
 
 PROBED_FILES = 500
-"""Video files whose timeline is read by default, evenly chosen among all; that all are there is always checked."""
+"""Video files whose timeline is read by default, drawn among all; that all are there is always checked."""
 
 _BATCH_ROWS = 4096
 _UNCOUNTED = ("files", "published", "warnings")
@@ -35,7 +39,7 @@ def validate_dataset(path: Path, *, probe_files: int | None = PROBED_FILES) -> l
     """Check all invariants of a dataset and return what breaks them.
 
     Where the dataset lies in its workspace, its tables tell more: the frame count of each clip, and the content of
-    each video, of which no two splits may share one.
+    each video, of which no two splits may share one. What is to be compared across shards passes through the disk.
 
     Args:
         path: a workspace or a dataset folder.
@@ -51,53 +55,62 @@ def validate_dataset(path: Path, *, probe_files: int | None = PROBED_FILES) -> l
         limit = "data/ must hold SPLIT-00000-of-0000N.parquet alone"
         findings.add("shard_name", f"data/{stranger.name}", "", "not the name of a shard", limit)
     _check_numbering(shards, findings)
-    content = _Content()
-    rows_of = {shard.name: _read_shard(shard, content, findings) for shard in shards}
-    content.check(findings)
-    content.check_clips(findings)
-    _check_stats(folder, rows_of, findings)
-    _check_card(folder, shards, rows_of, findings)
-    _check_rejected(folder, findings)
-    frames: dict[str, int] = {}
-    if not findings.all():
-        # Of rows that are damaged themselves the figures cannot be told.
-        _check_figures(folder, shards, findings)
-    if is_workspace(folder.parent):
-        workspace = Workspace(str(folder.parent.absolute()))
-        frames = _frames_of_clips(workspace)
-        _check_contents(workspace, content, findings)
-        content.check_against(workspace, findings)
-    if publication.is_publication(folder):
-        return findings.all()
-    files = content.files(frames)
-    check_files(files, folder, probe_files, findings)
-    check_copies(files.values(), folder, findings)
+    with tempfile.TemporaryDirectory() as scratch:
+        content = _Content(Path(scratch), max(1, _num_rows(shards) // BUCKET_ROWS))
+        rows_of = {shard.name: _read_shard(shard, content, findings) for shard in shards}
+        content.close()
+        content.check(findings)
+        content.check_clips(findings)
+        _check_stats(folder, rows_of, findings)
+        _check_card(folder, shards, rows_of, findings)
+        _check_rejected(folder, findings)
+        if not findings.all():
+            # Of rows that are damaged themselves the figures cannot be told.
+            _check_figures(folder, shards, findings)
+        workspace = Workspace(str(folder.parent.absolute())) if is_workspace(folder.parent) else None
+        if workspace is not None:
+            _check_contents(workspace, content, findings)
+            content.check_against(workspace, findings)
+        if not publication.is_publication(folder):
+            check_files(content.files(), folder, probe_files, _frames_of_clips(workspace), findings)
+            check_copies(content.files, folder, findings)
     return findings.all()
 
 
 class _Content:
     """What the rows of all shards say together."""
 
-    def __init__(self) -> None:
-        self._ids: list[tuple[str, pa.ChunkedArray]] = []
-        self._uses: list[tuple[str, pa.Table]] = []
-        self._hashed: dict[str, list[pd.DataFrame]] = {}
+    def __init__(self, scratch: Path, buckets: int) -> None:
+        self._scratch = scratch
+        self._rows = Buckets(scratch / "rows", buckets)
+        self._uses = Buckets(scratch / "uses", buckets)
+        self._has_clip_files = False
         self.splits_of: dict[str, set[str]] = {}
 
     def add(self, shard: DataShard, rows: pa.Table) -> None:
-        self._ids.append((shard.name, rows.column("id")))
+        file = pa.repeat(pa.scalar(shard.name), rows.num_rows)
         for video_id in rows.column("source_video").unique().to_pylist():
             self.splits_of.setdefault(video_id, set()).add(shard.split)
         path, content = (pc.struct_field(rows.column("video"), name) for name in ("path", "bytes"))
-        uses = rows.select(["id", "start_s", "end_s", "source_video", "label"]).append_column("path", path)
-        self._uses.append((shard.name, uses.filter(pc.is_null(content))))
-        self._hashed.setdefault(shard.name, []).append(hash_rows(rows))
+        uses = rows.select(["id", "start_s", "end_s", "source_video", "label"])
+        uses = uses.append_column("path", path).append_column("file", file)
+        uses = uses.filter(pc.and_(pc.is_null(content), pc.is_valid(path)))
+        self._has_clip_files |= bool(pc.any(pc.starts_with(uses.column("path"), layout.CLIP_FOLDER)).as_py())
+        self._uses.add(uses, "path")
+        self._rows.add(hash_rows(rows).append_column("file", file), "id")
+
+    def close(self) -> None:
+        """End the adding."""
+        self._rows.close()
+        self._uses.close()
 
     def check(self, findings: Findings) -> None:
-        if self._ids:
-            counts = pc.value_counts(pa.chunked_array([chunk for _, ids in self._ids for chunk in ids.chunks]))
+        for rows in self._rows.tables():
+            ids = rows.column("id")
+            counts = pc.value_counts(ids)
             for repeated in counts.filter(pc.greater(counts.field("counts"), 1)).to_pylist():
-                files = sorted({name for name, ids in self._ids if pc.index(ids, repeated["values"]).as_py() >= 0})
+                here = rows.filter(pc.is_in(ids, value_set=pa.array([repeated["values"]], ids.type)))
+                files = sorted(set(here.column("file").to_pylist()))
                 value = f"stands there {repeated['counts']} times, in {', '.join(files)}"
                 findings.add("unique_id", files[0], f"id {repeated['values']!r}", value, "ids must be unique")
         for video_id, splits in sorted(self.splits_of.items(), key=lambda item: str(item[0])):
@@ -107,27 +120,26 @@ class _Content:
 
     def check_against(self, workspace: Workspace, findings: Findings) -> None:
         """Check that rows are what the tables of the workspace give."""
-        has_clip_files = any(
-            pc.any(pc.starts_with(uses.column("path"), layout.CLIP_FOLDER)).as_py() for _, uses in self._uses
+        check_against_tables(
+            workspace, self._rows, self._scratch, has_clip_files=self._has_clip_files, findings=findings
         )
-        check_against_tables(workspace, self._hashed, has_clip_files=has_clip_files, findings=findings)
 
     def check_clips(self, findings: Findings) -> None:
         """Check that the rows of one clip file tell of one clip."""
-        told: dict[str, list[Any]] = {}
-        for shard, table in self._uses:
-            for row_id, *clip, path in zip(*(column.to_pylist() for column in table.columns), strict=True):
-                if path and path.startswith(layout.CLIP_FOLDER) and told.setdefault(path, clip) != clip:
+        for table in self._uses.tables():
+            told: dict[str, list[Any]] = {}
+            for row_id, *clip, path, shard in zip(*(column.to_pylist() for column in table.columns), strict=True):
+                if path.startswith(layout.CLIP_FOLDER) and told.setdefault(path, clip) != clip:
                     start_s, end_s, video, label = told[path]
                     value = f"video.path={path!r}, which another row calls {label} of {video!r}, {start_s} to {end_s} s"
                     findings.add("clip_rows", shard, f"id {row_id!r}", value, "a file is one clip of one video")
 
-    def files(self, frames_of: Mapping[str, int]) -> dict[str, FileUse]:
-        """Return what the rows say of each file that they refer to, by path."""
-        uses: dict[str, FileUse] = {}
-        for shard, table in self._uses:
-            columns = (table.column(name).to_pylist() for name in ("id", "start_s", "end_s", "path"))
-            for row_id, start_s, end_s, path in zip(*columns, strict=True):
+    def files(self) -> Iterator[FileUse]:
+        """Yield what the rows say of each file that they refer to."""
+        for table in self._uses.tables():
+            uses: dict[str, FileUse] = {}
+            columns = (table.column(name).to_pylist() for name in ("id", "start_s", "end_s", "path", "file"))
+            for row_id, start_s, end_s, path, shard in zip(*columns, strict=True):
                 if not path or start_s is None or end_s is None:
                     continue
                 earlier = uses.get(path)
@@ -136,9 +148,30 @@ class _Content:
                     uses[path] = FileUse(
                         path=path, file=shard, row_id=row_id, until_s=end_s, split=shard.split("/")[1].split("-")[0],
                         duration_s=end_s - start_s if is_clip else None,
-                        num_frames=frames_of.get(Path(path).stem) if is_clip else None,
                     )  # fmt: skip
-        return uses
+            yield from uses.values()
+
+
+def _frames_of_clips(workspace: Workspace | None) -> FramesOf:
+    @functools.cache
+    def clips() -> Lookup[EventClip] | None:
+        return None if workspace is None else workspace.clips.lookup("clip_id")
+
+    def frames_of(use: FileUse) -> int | None:
+        known = clips() if use.duration_s is not None else None
+        clip = None if known is None else known.get(Path(use.path).stem)
+        return None if clip is None else clip.end_frame - clip.start_frame
+
+    return frames_of
+
+
+def _num_rows(shards: Sequence[DataShard]) -> int:
+    """Return the rows of all shards; what cannot be read has none."""
+    count = 0
+    for shard in shards:
+        with contextlib.suppress(OSError, pa.ArrowException):
+            count += pq.read_metadata(shard.path).num_rows
+    return count
 
 
 def _check_numbering(shards: list[DataShard], findings: Findings) -> None:
@@ -217,8 +250,9 @@ def _check_figures(folder: Path, shards: list[DataShard], findings: Findings) ->
                 split = pa.repeat(pa.scalar(shard.split), rows.num_rows)
                 clips.append(rows.select(columns).append_column("split", split))
     used = pa.concat_tables(clips).group_by([*columns, "split"]).aggregate([])
-    rejected = [Rejected(**row) for row in pq.read_table(folder / layout.REJECTED).to_pylist()]
-    figures = _leaves(statistics.summary(used.rename_columns({"source_video": "video_id"}), rejected))
+    with pq.ParquetFile(folder / layout.REJECTED) as file:
+        rejected = from_arrow(Rejected, file.iter_batches(columns=list(field_names(Rejected))))
+        figures = _leaves(statistics.summary(used.rename_columns({"source_video": "video_id"}), rejected))
     written = _leaves(
         {name: value for name, value in (layout.read_stats(folder) or {}).items() if name not in _UNCOUNTED}
     )
@@ -266,12 +300,6 @@ def _check_rejected(folder: Path, findings: Findings) -> None:
     expected = ["record_id", "stage", "reason", "detail"]
     if names != expected:
         findings.add("rejected", layout.REJECTED, "", f"columns {names}", f"columns must be {expected}")
-
-
-def _frames_of_clips(workspace: Workspace) -> dict[str, int]:
-    clips = workspace.clips.arrow(["clip_id", "start_frame", "end_frame"])
-    frames = np.subtract(clips.column("end_frame").to_numpy(), clips.column("start_frame").to_numpy())
-    return dict(zip(clips.column("clip_id").to_pylist(), frames.tolist(), strict=True))
 
 
 def _check_contents(workspace: Workspace, content: _Content, findings: Findings) -> None:

@@ -14,10 +14,10 @@ where one of the class's `denials` overlaps it ("shoots a ball").
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 
-from pipeline.taxonomy import family_of, load_taxonomies
+from pipeline.taxonomy import ClassEntry, family_of, load_taxonomies
 
 _BETWEEN = r"[^\w.;:!?]+"
 _GAPS = {
@@ -38,6 +38,8 @@ _NEGATED_AFTER = re.compile(
     re.IGNORECASE,
 )
 _REACH_WORDS = 5
+_WORD = re.compile(r"\w+")
+_HEAD_LETTERS = 6
 _OPENING = re.compile(r"\W*(yes|no)\s*[,.:;!-]", re.IGNORECASE)
 
 
@@ -45,9 +47,14 @@ def claimed_events(text: str) -> dict[str, str]:
     """Return the classes whose events a text claims, each with the words that claim it first."""
     plain = text.translate(_PLAIN)
     found = {}
+    begun = _beginnings(plain)
     for name, (claims, denials) in _vocabulary().items():
-        denied = [match.span() for match in denials.finditer(plain)] if denials else []
+        if begun is not None and begun.isdisjoint(_heads()[name]):
+            continue
+        denied: list[tuple[int, int]] | None = None
         for match in claims.finditer(plain):
+            if denied is None:
+                denied = [denial.span() for denial in denials.finditer(plain)] if denials else []
             overlapped = any(start < match.end() and match.start() < end for start, end in denied)
             if not overlapped and not is_negated(plain, *match.span()):
                 found[name] = match.group()
@@ -96,11 +103,42 @@ def is_negated(text: str, start: int, end: int) -> bool:
     return bool(_NEGATED.search(" ".join(before)) or _NEGATED_AFTER.search(after))
 
 
+def _beginnings(text: str) -> set[str] | None:
+    """Return how the words of a text begin; None where letters beyond ASCII may match others, blind to case."""
+    if not text.isascii():
+        return None
+    words = set(_WORD.findall(text.lower()))
+    return {word[:length] for word in words for length in range(1, _HEAD_LETTERS + 1)}
+
+
+@cache
+def _heads() -> dict[str, frozenset[str]]:
+    """Return of each class how the words begin with which its phrases do: without one of them no search is needed."""
+    return {entry.name: frozenset(map(_head, _first_words(entry.claims))) for entry in _entries()}
+
+
+def _first_words(phrases: Iterable[str]) -> Iterator[str]:
+    for phrase in phrases:
+        yield from phrase.split()[0].split("|")
+
+
+def _head(word: str) -> str:
+    # up to the asterisk or whatever else ends a word
+    match = _WORD.match(word.lower())
+    if match is None:
+        raise ValueError(f"{word!r}: a phrase begins with a letter or digit")
+    return match.group()[:_HEAD_LETTERS]
+
+
+@cache
+def _entries() -> Sequence[ClassEntry]:
+    return [entry for taxonomy in load_taxonomies().values() for entry in taxonomy.classes if entry.claims]
+
+
 @cache
 def _vocabulary() -> dict[str, tuple[re.Pattern[str], re.Pattern[str] | None]]:
     """Return what claims and what denies each class that has phrases, of all taxonomies."""
-    entries = [entry for taxonomy in load_taxonomies().values() for entry in taxonomy.classes if entry.claims]
-    return {entry.name: (_any(entry.claims), _any(entry.denials) if entry.denials else None) for entry in entries}
+    return {e.name: (_any(e.claims), _any(e.denials) if e.denials else None) for e in _entries()}
 
 
 def _any(phrases: Sequence[str]) -> re.Pattern[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 from pipeline.config import FilterConfig
 from pipeline.errors import RecordError
@@ -98,6 +99,9 @@ _REFUSALS = _any(
     r"\bi (?:can't|cannot|am unable to|am not able to) "
     r"(?:see|tell|determine|assist|help|provide|watch|view|access|judge|describe|comply|answer|fulfil)",
 )
+
+# Each of the rules reads the same few texts, one after the other.
+_TEXTS_HELD = 64
 
 _LOOP_WORDS = 10
 _LOOP_TIMES = 3
@@ -217,14 +221,14 @@ def _check_verdict(pair: InstructionPair, caption: Caption | None, config: Filte
     stated = stated_verdicts(pair.answer)
     # a text may well speak of both: "walking is normal here, but ..."
     if stated == {"abnormal" if is_normal else "normal"}:
-        return RecordError(Reason.WRONG_VERDICT, f"it speaks of something {stated.pop()}, the label is {pair.label}")
+        return RecordError(Reason.WRONG_VERDICT, f"it speaks of something {min(stated)}, the label is {pair.label}")
     return None
 
 
 def _check_repetition(pair: InstructionPair, caption: Caption | None, config: FilterConfig) -> RecordError | None:  # noqa: ARG001
     # "Yes, the video shows ..." is the same sentence as "The video shows ..."
     answer = _BARE_VERDICT.sub("", pair.answer)
-    sentences = Counter(tuple(words_of(sentence)) for sentence in _SENTENCE_END.split(answer))
+    sentences = Counter(words_of(sentence) for sentence in _SENTENCE_END.split(answer))
     for sentence, count in sentences.items():
         if count > 1 and len(sentence) >= _SAME_SENTENCE_WORDS:
             return RecordError(Reason.REPETITION, f"a sentence stands there {count} times: {' '.join(sentence)!r}")
@@ -246,7 +250,8 @@ _MENDABLE: Sequence[_Check] = (_check_leak, _check_speaker, _check_verdict, _che
 _ANY_SETTINGS = FilterConfig()
 
 
-def stated_verdicts(text: str) -> set[str]:
+@lru_cache(maxsize=_TEXTS_HELD)
+def stated_verdicts(text: str) -> frozenset[str]:
     """Return which of "normal" and "abnormal" the text says of the video, negations turned round, quotes left out."""
     verdicts = set()
     for sentence in _SENTENCE_END.split(_unquoted(text)):
@@ -255,7 +260,7 @@ def stated_verdicts(text: str) -> set[str]:
         for said in (_SAYS_NORMAL, _SAYS_ORDINARY_SCENE):
             for match in said.finditer(sentence):
                 verdicts.add("abnormal" if _is_negated(sentence[: match.start("what")]) else "normal")
-    return verdicts
+    return frozenset(verdicts)
 
 
 def _is_negated(before: str) -> bool:
@@ -279,16 +284,19 @@ def _find_loop(words: Sequence[str]) -> Sequence[str]:
 
 def plain(text: str) -> str:
     """Return `text` with typewriter quotation marks, apostrophes and dashes."""
-    return text.translate(_PLAIN)
+    # Most texts have none; finding that out costs a hundredth.
+    return text if text.isascii() else text.translate(_PLAIN)
 
 
+@lru_cache(maxsize=_TEXTS_HELD)
 def _unquoted(text: str) -> str:
     return _QUOTED.sub(" ", plain(text))
 
 
-def words_of(text: str) -> list[str]:
+@lru_cache(maxsize=_TEXTS_HELD)
+def words_of(text: str) -> tuple[str, ...]:
     """Return the words of a text without regard to case."""
-    return [word.casefold() for word in _WORD.findall(plain(text))]
+    return tuple(map(str.casefold, _WORD.findall(plain(text))))
 
 
 def _trigrams(words: Sequence[str]) -> frozenset[tuple[str, ...]]:

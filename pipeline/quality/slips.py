@@ -77,6 +77,8 @@ _FOREIGN_SCRIPT_SHARE = 0.2
 
 def find_broken_text(text: str) -> str | None:
     """Find a character that no person wrote: control and private ones, U+FFFD, stray surrogates, mojibake."""
+    if text.isascii() and text.isprintable():
+        return None
     for place, character in enumerate(text):
         unseen = unicodedata.category(character) in _UNSEEN and character not in _LINE_BREAKS + _JOINERS
         if unseen or character == _REPLACEMENT:
@@ -95,10 +97,11 @@ def find_control_token(text: str) -> str | None:
 
 def find_other_language(text: str) -> str | None:
     """Find that a text is not English: letters of another script, or more function words of another language."""
-    letters = [c for c in text if c.isalpha()]
-    foreign = sum(not unicodedata.name(c, "").startswith("LATIN") for c in letters)
-    if letters and foreign > _FOREIGN_SCRIPT_SHARE * len(letters):
-        return f"{foreign} of {len(letters)} letters are not Latin"
+    if not text.isascii():
+        letters = [c for c in text if c.isalpha()]
+        foreign = sum(not unicodedata.name(c, "").startswith("LATIN") for c in letters)
+        if foreign > _FOREIGN_SCRIPT_SHARE * len(letters):
+            return f"{foreign} of {len(letters)} letters are not Latin"
     words = [word.casefold() for word in _WORD.findall(text)]
     english, other = sum(word in _ENGLISH for word in words), [word for word in words if word in _OTHER]
     if len(other) >= _MIN_OTHER_WORDS and len(other) > english:

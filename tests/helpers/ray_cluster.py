@@ -89,8 +89,15 @@ class Machines:
 
     def holmes(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the command on the head."""
+        return self._run(*HOLMES, *arguments)
+
+    def python(self, code: str, *arguments: str) -> subprocess.Popen[str]:
+        """Start a program on the head."""
+        return self._run(sys.executable, "-c", code, *arguments)
+
+    def _run(self, *command: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [*HOLMES, *arguments], cwd=REPOSITORY, env=self.environment, text=True,
+            command, cwd=REPOSITORY, env=self.environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -21,7 +22,10 @@ logger = logging.getLogger("pipeline.words")
 
 
 class Words(Travelling[str, Caption], TableOnly):
-    """Upper-cases words. `die*` and `kill` end the worker, `lost` its machine `losses` times, `stop` the stage."""
+    """Upper-cases words. `die*` and `kill` end the worker, `lost` its machine `losses` times, `stop` the stage.
+
+    `full` finds no room on the disk.
+    """
 
     name = "caption"
     record_type = Caption
@@ -64,6 +68,8 @@ class Words(Travelling[str, Caption], TableOnly):
             if word == "lost" and Words.losses:
                 Words.losses -= 1
                 raise Died("The actor died because its node has died. Node Id: 1")
+            if word == "full":
+                raise OSError(errno.ENOSPC, "No space left on device", "/scratch/clip.mp4")
             if word == "stop":
                 raise SetupError("no more")
             if word.isdigit():

@@ -81,6 +81,17 @@ def test_a_mirror_publishes_what_is_new_and_fetches_what_is_gone(server: str, tm
     assert storage.local_path("clips/b.mp4").read_bytes() == b"other"
 
 
+def test_a_storage_that_was_emptied_gets_all_of_the_mirror(server: str) -> None:
+    storage = Storage(f"{BUCKET}/w")
+    folder = storage.local_path("clips")
+    folder.mkdir()
+    (folder / "a.mp4").write_bytes(b"clip")
+    storage.publish("clips")
+    storage._fs.rm(storage.root, recursive=True)
+    Storage(f"{BUCKET}/w").publish("clips")
+    assert storage.read("clips/a.mp4") == b"clip"
+
+
 def test_missing_credentials_are_named(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)

@@ -177,6 +177,12 @@ def test_fault_of_a_worker_ends_the_stage_and_keeps_what_was_told(ray: FakeRay, 
     assert len(ray.killed) == len(ray.started)
 
 
+def test_disk_that_is_full_on_one_machine_is_said(ray: FakeRay, workspace: Workspace) -> None:
+    with pytest.raises(SetupError, match=r"worker on .+: /scratch/clip\.mp4: no space left; what was finished is kept"):
+        run(workspace, [*LETTERS, "full"], workers=1)
+    assert texts(workspace)[:4] == ["A!", "B!", "C!", "D!"]
+
+
 def test_what_workers_log_is_logged_here_in_order(
     ray: FakeRay, workspace: Workspace, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -116,6 +116,23 @@ def test_ids_must_be_unique(folder: Path) -> None:
     assert rules(folder) == {"unique_id"}
 
 
+def test_rows_that_pass_through_many_buckets_are_found_all_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(rows: list[dict[str, Any]]) -> None:
+        rows[1].update(id=rows[0]["id"])
+        rows[2].update(caption="Another one.")
+        rows[-1].update(video={"bytes": None, "path": rows[2]["video"]["path"]})
+        rows[4].update(video={"bytes": None, "path": "../clips/none.mp4"})
+
+    rewrite(folder, change)
+    at_once = sorted(map(str, validate_dataset(folder)))
+    monkeypatch.setattr("pipeline.dataset.validate.BUCKET_ROWS", 2)
+    assert sorted(map(str, validate_dataset(folder))) == at_once
+    found = {finding.rule for finding in validate_dataset(folder)}
+    assert found >= {"unique_id", "tables", "clip_rows", "clip_file"}
+
+
 def test_a_video_in_two_splits_is_found(folder: Path) -> None:
     other = pq.read_table(folder / TRAIN, columns=["source_video"]).column(0)[0].as_py()
     rewrite(folder, lambda rows: rows[0].update(source_video=other), "data/validation-00000-of-00001.parquet")
