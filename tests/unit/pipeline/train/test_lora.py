@@ -134,8 +134,8 @@ def test_activations_are_computed_twice_and_change_nothing(
 ) -> None:
     passes: list[str] = []
 
-    def counted(*arguments: Any) -> Any:
-        model = load_base(*arguments)
+    def counted(*arguments: Any, **named: Any) -> Any:
+        model = load_base(*arguments, **named)
         model.get_decoder().layers[0].self_attn.register_forward_pre_hook(lambda *_: passes.append("pass"))
         return model
 
