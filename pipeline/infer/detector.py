@@ -256,8 +256,10 @@ class Detector:
             def says_yes(part: FrameSpan) -> bool:
                 try:
                     found = confidence_of(chat, self._clip(reader, part, curve), self.question)
-                except RecordError:
-                    return False  # too little of it decodes
+                except RecordError as fault:
+                    if fault.reason is not Reason.DECODE_FAILED:
+                        raise
+                    return False
                 return judgement_of(None, found) is True
 
             fps = footage.timeline.fps
