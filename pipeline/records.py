@@ -20,6 +20,9 @@ NORMAL = "Normal"
 ABNORMAL = "Abnormal"
 """The class of an event of which nobody has said what it is: a click without a class, in a video without one."""
 
+CALM = "calm"
+"""The method of normal clips of abnormal videos, beside their events."""
+
 _SPANS_TOLD = 5
 
 

@@ -132,6 +132,13 @@ class ClipsConfig(Section):
         description="follow: normal segments are as long as the abnormal clips are now; keep: as they were when first "
         "measured, so that further clicks move none",
     )
+    calm_stretches: int = Field(
+        1,
+        ge=0,
+        le=20,
+        description="sampler: normal clips of an abnormal video, where scores are highest away from its clicks, mostly "
+        "of what an event leaves behind; 0 where not every event is clicked",
+    )
     files: Literal["encode", "reference"] = Field(
         "encode", description="encode writes an H.264 file per clip; reference reads the span from the source video"
     )
@@ -156,7 +163,7 @@ class ClipsConfig(Section):
         kept = super().identity()
         del kept["normal_lengths"]
         if self.method == "window":
-            del kept["proposal"]
+            del kept["proposal"], kept["calm_stretches"]
         return kept
 
 

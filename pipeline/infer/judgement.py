@@ -1,7 +1,8 @@
 """What a video model judges of a part of a video, and what its judgements of the parts say of the whole.
 
 The verdict is the model's own probability of Yes against No where its answer begins; the words come after it. Words
-that do not judge, or contradict the verdict or themselves, are generated once more behind it.
+that do not judge, or contradict the verdict or themselves, are generated once more behind it. Where that mends nothing,
+the probability leaves room for doubt, and the other verdict has words that bear it out, that one is taken.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ _LEAST_SHARE, _LEAST_SHARE_OF_OTHERS = 0.01, 0.5
 """Probability of Yes and No together from which a model counts as one that judges: what never says either, as a model
 that only describes, has no verdict. Questions of the user's may not be such that Yes or No answers them."""
 
+_DOUBT = 0.1, 0.9
+"""Probabilities of Yes between which the words have a say."""
+
 _OPENINGS = {True: "Yes,", False: "No,"}
 _RANK = {True: 2, None: 1, False: 0}
 
@@ -34,7 +38,8 @@ _RANK = {True: 2, None: 1, False: 0}
 class Judgement:
     """What a video model says of a part of a video, and how probable it finds Yes against No; None where it does not.
 
-    `consistent` is False where the words contradict the verdict or themselves.
+    `consistent` is False where the words contradict the verdict or themselves. Where the words of the other verdict
+    were taken, `confidence` lies halfway between the model's own and theirs, which is 1 for Yes and 0 for No.
     """
 
     answer: str | None = None
@@ -61,6 +66,10 @@ def judge(chat: VideoChat, clip: ClipFrames, question: str, where: str) -> Judge
     if answer is None or read_verdict(answer) is None or contradicts(answer, verdict):
         answer = _said(chat, clip, question, _OPENINGS[verdict], where) or answer
     is_consistent = answer is None or not contradicts(answer, verdict)
+    if not is_consistent and _DOUBT[0] <= confidence <= _DOUBT[1]:
+        other = _said(chat, clip, question, _OPENINGS[not verdict], where)
+        if other is not None and not contradicts(other, not verdict):
+            return Judgement(answer=other, confidence=(confidence + (not verdict)) / 2)
     if not is_consistent:
         logger.warning("%s: the answer contradicts its own verdict or itself", where)
     return Judgement(answer=answer, confidence=confidence, consistent=is_consistent)

@@ -20,7 +20,7 @@ from pipeline.models.base import Draft, SynthesisRequest
 from pipeline.models.sentences import can_continue, join_clause, split_sentences, tidy
 from pipeline.models.timed import parts_of, say_events, tell
 from pipeline.quality.conflicts import supports_class, without_events
-from pipeline.records import NORMAL, Level, Reason, Task, digest
+from pipeline.records import CALM, NORMAL, Level, Reason, Task, digest
 from pipeline.taxonomy import describe_class, load_taxonomies
 from pipeline.workspace import Workspace
 
@@ -123,6 +123,20 @@ _UNSEEN: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
+# Of a calm stretch beside an event, in which somebody may lie hurt: that nobody does is no reason then.
+_BESIDE: Mapping[str, tuple[str, ...]] = {
+    "judge_explain": (
+        "No, nothing abnormal happens in this video. {scene}",
+        "No, there is no abnormal event here. {scene}",
+        "No, the video shows no abnormal event. {scene}",
+    ),
+    "description": ("{scene}",),
+    "analysis": (
+        "{scene} No abnormal event takes place. The video is therefore normal.",
+        "There is no abnormal event here. {scene} The video is therefore normal.",
+    ),
+}
+
 # Of a normal clip of whose caption nothing is left.
 _NOTHING_LEFT = "The video shows {event}."
 
@@ -157,7 +171,7 @@ class TemplateSynthesizer:
     def __init__(self, config: SynthesizeConfig) -> None:
         self._seed = config.seed
         self._has_levels = config.levels != [Level.CLIP]
-        self._hash = digest("template", _WORDINGS, _UNSEEN, _NOTHING_LEFT, _OPENINGS, _SECOND_REASON)
+        self._hash = digest("template", _WORDINGS, _UNSEEN, _BESIDE, _NOTHING_LEFT, _OPENINGS, _SECOND_REASON)
 
     def identity(self) -> Mapping[str, object]:
         """Return what decides the text: the wordings, the classes of the taxonomies and the seed of the choice."""
@@ -194,7 +208,10 @@ class TemplateSynthesizer:
         if not supports_class(label, request.caption.text, request.caption.captioner):
             shown, sentences = "", _told(request)
             wording = draw(_UNSEEN[task])
-        elif wording == "{scene}" and not sentences:
+        elif request.clip.method == CALM:
+            shown, sentences = "", _told(request)
+            wording = draw(_BESIDE[task])
+        if wording == "{scene}" and not sentences:
             wording = _NOTHING_LEFT
         opening = draw(_OPENINGS)
         if not shown and can_continue(sentences):

@@ -37,6 +37,25 @@ _NEGATED_AFTER = re.compile(
     r"|(?:is|are|was|were) (?:avoided|prevented|averted))\b",
     re.IGNORECASE,
 )
+# Right behind "abnormal because": a concession or something else said before it does not count.
+_CALM_REASON = re.compile(
+    r"\b(?:ab|un)(?:normal|usual)\s+(?:\w+\s+){0,2}?(?:because|since|as|that)\s+(?P<why>"
+    r"(?:nobody|no[ -]?one|nothing|none)\s+(?:\w+\s+){0,3}?"
+    r"(?:hurt|harmed|injured|threatened|endangered|damaged|stolen|wrong|happens|unusual|abnormal)\b"
+    r"|(?:\w+\s+){1,4}?(?:behaves?|moves?|acts?|goes|go|is|are)\s+(?:just\s+)?as\s+"
+    r"(?:usual|normal|expected|(?:one|anyone)\s+(?:would\s+)?expects?)\b)",
+    re.IGNORECASE,
+)
+# "no signs of fights, thefts or crashes", "no unusual behaviour, such as fights, thefts or crashes", "no fights, no theft
+# and no crash": up to the last of them.
+_NEGATED_LIST = re.compile(
+    r"\b(?:no|not|nothing|without|never|neither|nor)\b(?:"
+    r"(?:\s+[\w'-]+){0,6}?(?:\s+of|,?\s+(?:such as|like|including))(?:\s+(?:any|an?))?"
+    r"(?:\s+(?:[\w'-]+\s+){0,2}[\w'-]+,)*|(?:\s+(?:any\s+)?(?:[\w'-]+\s+)?[\w'-]+,)+"
+    r")(?:\s+(?:or|and|nor))?(?:\s+[\w'-]+){0,2}\s*$",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"[.;:!?]|\bbut\b", re.IGNORECASE)
 _REACH_WORDS = 5
 _WORD = re.compile(r"\w+")
 _HEAD_LETTERS = 6
@@ -90,6 +109,8 @@ def find_contradiction(answer: str, stated: Collection[str], verdict: bool | Non
     said, against = ("abnormal", "normal") if is_abnormal else ("normal", "abnormal")
     if against in stated and said not in stated:
         return f"{source} and then speaks of something {against}"
+    if is_abnormal and (calm := _CALM_REASON.search(answer.translate(_PLAIN))):
+        return f"{source} and gives a reason for the normal: {calm['why']!r}"
     if not is_abnormal and (claimed := claimed_events(answer[opening.end() if opening else 0 :])):
         name, words = next(iter(claimed.items()))
         return f"{source} and then tells of {name}: {words!r}"
@@ -97,7 +118,9 @@ def find_contradiction(answer: str, stated: Collection[str], verdict: bool | Non
 
 
 def is_negated(text: str, start: int, end: int) -> bool:
-    """Tell whether a negation stands close before or after a phrase, in the same clause."""
+    """Tell whether a negation stands close before or after a phrase, in the same clause, or before a list with it."""
+    if _NEGATED_LIST.search(_SENTENCE_END.split(text[:start])[-1]):
+        return True
     before = _CLAUSE_END.split(text[:start])[-1].split()[-_REACH_WORDS:]
     after = _CLAUSE_END.split(text[end:], maxsplit=1)[0]
     return bool(_NEGATED.search(" ".join(before)) or _NEGATED_AFTER.search(after))

@@ -27,6 +27,10 @@ DIP = 0.8
 """Fraction of the way from the calm level to the lower of two peaks below which the scores between them dip."""
 
 
+APART_S = 2.0
+"""Seconds between an event's span and a calm stretch beside it: what a span of scores misses of an event is shorter."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GlanceMark:
     """Where a glance stands in its video, and of which class the event is."""
@@ -113,6 +117,34 @@ def part_at_dips(
     support = _Support(curve, config)
     parts = support.parts(*span, max(1, round(min_s * curve.fps)))
     return [support.trimmed(*part) for part in parts] if len(parts) > 1 else parts
+
+
+def highest_beside(
+    curve: ScoreCurve, taken: Sequence[tuple[int, int]], length_s: float, config: ProposalConfig, *, min_s: float
+) -> tuple[int, int] | None:
+    """Return the stretch with the highest mean smoothed score that lies `APART_S` or more from all that is taken.
+
+    It is `length_s` long, or as long as the longest stretch that is left, and at least `min_s`;
+    None where that much is not left.
+    """
+    margin = round(APART_S * curve.fps)
+    is_free = np.ones(curve.num_frames, bool)
+    for start, end in curve.lost:
+        is_free[start:end] = False
+    for start, end in taken:
+        is_free[max(0, start - margin) : end + margin] = False
+    left = [
+        (first + start, first + end) for first, last in curve.parts for start, end in runs(is_free[first:last]).tolist()
+    ]
+    longest = max((end - start for start, end in left), default=0)
+    length = min(max(1, round(length_s * curve.fps)), longest)
+    if longest == 0 or length < round(min_s * curve.fps):
+        return None
+    sums = np.concatenate(([0.0], np.cumsum(curve.smoothed(config.smooth_s))))
+    starts = np.concatenate([np.arange(start, end - length + 1) for start, end in left])
+    means = (sums[starts + length] - sums[starts]) / length
+    start = int(starts[middle(means >= means.max() - 1e-9)])
+    return start, start + length
 
 
 def rank_proposals(curve: ScoreCurve, config: ProposalConfig, *, min_s: float) -> list[Proposal]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from pipeline.config import ClipsConfig
 from pipeline.errors import RecordError
-from pipeline.records import NORMAL, Glance, Reason, Scores, Video
+from pipeline.records import CALM, NORMAL, Glance, Reason, Scores, Video
 from pipeline.sampler.curve import ScoreCurve, read_curve
-from pipeline.sampler.proposals import GlanceMark, propose_around
+from pipeline.sampler.proposals import GlanceMark, highest_beside, propose_around
 from pipeline.stages.windows import LengthProfile, Span, window_around
 from pipeline.storage import Storage
 
@@ -61,7 +61,8 @@ class ClipPlanner:
     def plan(self, item: VideoGlances, profile: LengthProfile) -> ClipPlan:
         """Return the clips of a video; the segments of a normal one follow `profile` in number and length."""
         if not self.is_normal(item):
-            return self._plan_abnormal(item)
+            plan = self._plan_abnormal(item)
+            return replace(plan, clips=(*plan.clips, *self._calm_stretches(item, plan, profile)))
         try:
             return self._plan_segments(item, profile)
         except RecordError as fault:
@@ -104,6 +105,29 @@ class ClipPlanner:
         recorded_s = video.duration_s - sum(end_s - start_s for start_s, end_s in lost)
         spans = profile.draw_segments(rng, recorded_s, self._config)
         return [Span(_with_losses(span.start_s, lost), _with_losses(span.end_s, lost)) for span in spans]
+
+    def draw_lengths(self, item: VideoGlances, profile: LengthProfile) -> list[float]:
+        """Return how long the calm stretches of an abnormal video are to be, in seconds; none where none are wanted."""
+        if self._config.method == "window" or not item.glances:
+            return []
+        rng = random.Random(f"{self._config.seed}:calm:{item.video.video_id}:{item.video.sha256}")
+        return [profile.draw_length(rng) for _ in range(self._config.calm_stretches)]
+
+    def _calm_stretches(self, item: VideoGlances, plan: ClipPlan, profile: LengthProfile) -> Iterator[PlannedClip]:
+        """Yield stretches of an abnormal video away from all its events, those that detection is likeliest to mark."""
+        curve = plan.curve
+        if curve is None:
+            return
+        # A click without a clip is an event all the same.
+        taken = [(glance.frame_index, glance.frame_index + 1) for glance in item.glances]
+        taken += [clip.frames for clip in plan.clips if clip.frames is not None]
+        for length_s in self.draw_lengths(item, profile):
+            found = highest_beside(curve, taken, length_s, self._config.proposal, min_s=self._config.min_s)
+            if found is None:
+                return
+            taken.append(found)
+            span = Span(found[0] / curve.fps, found[1] / curve.fps)
+            yield PlannedClip(span=span, label=NORMAL, glance_time_s=None, method=CALM, frames=found)
 
     def _plan_windows(self, item: VideoGlances) -> ClipPlan:
         times_s = [glance.time_s for glance in item.glances]

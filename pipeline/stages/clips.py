@@ -1,7 +1,8 @@
 """clips: from videos and glances to `EventClip` rows and clip files.
 
 Around every glance a click-centred window or the span that the anomaly scores support, of normal videos random segments
-matched in length, and short abnormal videos without a glance as they are. All clips of a video are cut in one decode
+matched in length, beside the spans of scores calm stretches of the same length, and short abnormal videos without a
+glance as they are. All clips of a video are cut in one decode
 pass, in a worker process.
 """
 
@@ -73,7 +74,7 @@ class ClipsStage(Travelling[VideoGlances, EventClip]):
 
     def identity(self) -> Mapping[str, Any]:
         return {
-            "code": 4,
+            "code": 5,
             **self._config.identity(),
             "unlabelled_is_normal": self._unlabelled_is_normal,
             **({"levels": self._levels, "gap_s": self._gap_s} if self._levels else {}),
@@ -87,6 +88,9 @@ class ClipsStage(Travelling[VideoGlances, EventClip]):
                 # A click elsewhere moves only the segments whose length or number it changes.
                 spans = self._planner.draw_segments(item.video, profile)
                 parts.append([(span.start_s, span.end_s) for span in spans])
+            else:
+                # Where they lie follows from scores and clicks.
+                parts += self._planner.draw_lengths(item, profile)
             yield Unit(key=digest(*parts), record_id=item.video.video_id, payload=item)
 
     def sources(self) -> str:

@@ -91,6 +91,10 @@ class LengthProfile:
             lengths = [lengths[round(i * step)] for i in range(MAX_LENGTHS)]
         return cls(tuple(lengths), fmean(len(spans) for spans in videos if spans))
 
+    def draw_length(self, rng: random.Random) -> float:
+        """Draw one of the lengths, in seconds."""
+        return self.lengths_s[int(rng.random() * len(self.lengths_s))]
+
     def draw_segments(self, rng: random.Random, duration_s: float, config: ClipsConfig) -> list[Span]:
         """Draw random segments of a normal video: lengths as the profile's, places uniform, never overlapping.
 
@@ -100,7 +104,7 @@ class LengthProfile:
         count = int(mean) + (rng.random() < mean % 1)
         lengths: list[float] = []
         for _ in range(count):
-            length_s = min(self.lengths_s[int(rng.random() * len(self.lengths_s))], duration_s)
+            length_s = min(self.draw_length(rng), duration_s)
             if sum(lengths) + length_s <= duration_s:
                 lengths.append(length_s)
         free_s = duration_s - sum(lengths)

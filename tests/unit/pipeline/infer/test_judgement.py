@@ -29,8 +29,10 @@ CLIP = ClipFrames(
 class Chat:
     """Says what it is told to, freely and behind an opening."""
 
-    def __init__(self, odds: tuple[float, float], freely: str, opened: str = "") -> None:
-        self.odds_, self.freely, self.opened = odds, freely, opened
+    def __init__(self, odds: tuple[float, float], freely: str, opened: str = "", other: str = "") -> None:
+        self.odds_, self.freely = odds, freely
+        yes, no = (opened, other or opened) if odds[0] >= odds[1] else (other or opened, opened)
+        self.opened = {"Yes,": yes, "No,": no}
         self.openings: list[str] = []
 
     def odds(self, clip: ClipFrames, question: str) -> tuple[float, float]:
@@ -38,7 +40,7 @@ class Chat:
 
     def answer(self, clip: ClipFrames, question: str, history: Any = (), opening: str = "") -> str:
         self.openings.append(opening)
-        return self.opened if opening else self.freely
+        return self.opened[opening] if opening else self.freely
 
 
 def judged(chat: Chat, question: str | None = None) -> tuple[str | None, float | None, bool, bool | None]:
@@ -82,8 +84,25 @@ def test_a_contradiction_is_made_once_more_behind_the_verdict(
 def test_what_contradicts_itself_again_is_marked(caplog: pytest.LogCaptureFixture) -> None:
     chat = Chat((0.6, 0.2), "No, all is calm.", "Yes, this video is normal.")
     assert judged(chat) == ("Yes, this video is normal.", pytest.approx(0.75), False, True)
-    assert chat.openings == ["", "Yes,"]
+    assert chat.openings == ["", "Yes,", "No,"]
     assert "v.mp4: the answer contradicts its own verdict or itself" in caplog.text
+
+
+def test_in_doubt_the_verdict_is_taken_that_its_words_bear_out() -> None:
+    no_event = "Yes, a robbery. A man lies there, which is abnormal because nobody is hurt."
+    chat = Chat((0.6, 0.4), no_event, no_event, "No, a man lies there.")
+    assert judged(chat) == ("No, a man lies there.", pytest.approx(0.3), True, False)
+    event = "No, a man swings a bat at a car. This is abnormal because property is damaged."
+    chat = Chat((0.4, 0.6), event, event, "Yes, a man swings a bat at a car.")
+    assert judged(chat) == ("Yes, a man swings a bat at a car.", pytest.approx(0.7), True, True)
+    assert chat.openings == ["", "No,", "Yes,"]
+
+
+def test_words_move_no_verdict_that_is_beyond_doubt() -> None:
+    no_event = "Yes, a robbery. A man lies there, which is abnormal because nobody is hurt."
+    chat = Chat((0.95, 0.05), no_event, no_event, "No, a man lies there.")
+    assert judged(chat) == (no_event, pytest.approx(0.95), False, True)
+    assert chat.openings == ["", "Yes,"]
 
 
 def test_another_question_may_not_be_one_of_yes_or_no() -> None:
@@ -100,15 +119,15 @@ def test_what_contradicts() -> None:
 
 
 def test_the_verdict_counts_and_not_the_words(event_video: Path, sampler_folder: Path, scripted: Any) -> None:
-    scripted.odds = lambda self, clip, question: (0.3, 0.6)
+    scripted.odds = lambda self, clip, question: (0.05, 0.95)
     scripted.say = staticmethod(lambda clip, question: "Yes, a square dashes about.")
     found = Detector(DetectSettings(sampler=str(sampler_folder), model_path="model")).detect(event_video)
     [span] = found.spans
-    assert (found.is_anomaly, found.confidence, found.consistent) == (False, pytest.approx(1 / 3), False)
+    assert (found.is_anomaly, found.confidence, found.consistent) == (False, pytest.approx(0.05), False)
     assert (span.confidence, span.consistent) == (found.confidence, False)
     told = json.loads(json.dumps(found.as_json()))
-    assert (told["confidence"], told["consistent"]) == (0.3333, False)
-    assert (told["spans"][0]["confidence"], told["spans"][0]["consistent"]) == (0.3333, False)
+    assert (told["confidence"], told["consistent"]) == (0.05, False)
+    assert (told["spans"][0]["confidence"], told["spans"][0]["consistent"]) == (0.05, False)
 
 
 @pytest.mark.parametrize("family", [*sorted(FAMILIES), "holmes-tiny"])

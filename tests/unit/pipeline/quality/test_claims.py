@@ -44,6 +44,12 @@ SHARED = Path(__file__).resolve().parents[5] / "shared/data"
         ("He brought a shovel for the man.", set()),
         ("A cyclist rides along the walkway.", set()),
         ("", set()),
+        ("There are no signs of fights, thefts, crashes, fires or other abnormal events.", set()),
+        ("There is no indication of any abnormal behavior, such as fights, thefts, crashes, fires.", set()),
+        ("No fights, robberies, crashes or explosions are seen.", set()),
+        ("There is no sign of the owner. A car crashes into a wall.", {"RoadAccidents"}),
+        ("Nobody is near, and a car crashes into a wall.", {"RoadAccidents"}),
+        ("No traffic moves, then a car crashes into a wall.", {"RoadAccidents"}),
     ],
 )
 def test_claims_and_denials(text: str, events: set[str]) -> None:
@@ -64,6 +70,16 @@ def test_claims_and_denials(text: str, events: set[str]) -> None:
         ("No, this is normal, though one man walks in an unusual way.", None),
         ("No one is seen while a man punches another.", None),
         ("A man punches another man.", None),
+        (
+            "Yes, a man lies on the ground. This is abnormal because people and vehicles behave as one expects here.",
+            "it opens with Yes and gives a reason for the normal: 'people and vehicles behave as one expects'",
+        ),
+        (
+            "Yes, the video shows a robbery. What makes this abnormal is that nobody is hurt or threatened.",
+            "it opens with Yes and gives a reason for the normal: 'nobody is hurt'",
+        ),
+        ("Yes, a fight. It is abnormal because nobody with a right to be there would come in like this.", None),
+        ("Yes, a fight. It is abnormal because, although nobody is hurt, blows are exchanged.", None),
     ],
 )
 def test_contradictions(answer: str, fault: str | None) -> None:

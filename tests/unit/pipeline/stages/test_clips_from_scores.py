@@ -12,7 +12,7 @@ import pytest
 
 from flows.plan import run_step
 from pipeline.config import BuildConfig, parse_config
-from pipeline.records import NORMAL, Reason, Scores, Video, digest
+from pipeline.records import CALM, NORMAL, Reason, Scores, Video, digest
 from pipeline.stages.base import StageReport
 from pipeline.workspace import Workspace
 
@@ -122,9 +122,32 @@ def test_clips_follow_the_events(config: BuildConfig) -> None:
         assert clip.glance_time_s is not None
         assert clip.start_s <= clip.glance_time_s < clip.end_s
     assert np.mean(overlaps) > 0.8
-    normal = [clip for clip in clips if clip.label == NORMAL]
+    normal = [clip for clip in clips if clip.video_id in ("n", "m")]
     assert {clip.method for clip in normal} == {"random"}
     assert [clip.anomaly_score for clip in normal] == pytest.approx([0.1] * len(normal))
+
+
+def test_abnormal_videos_give_calm_stretches_where_scores_are_highest_beside_the_events(config: BuildConfig) -> None:
+    store_scores(config)
+    clips_stage(config)
+    clips = list(Workspace(config.workspace).clips.records())
+    calm = {clip.video_id: clip for clip in clips if clip.method == CALM}
+    assert set(calm) == {"a", "b", "c"}
+    events = [clip.end_frame - clip.start_frame for clip in clips if clip.label != NORMAL]
+    for clip in calm.values():
+        assert clip.label == NORMAL
+        assert clip.glance_time_s is None
+        beside = [one for one in clips if one.video_id == clip.video_id and one.label != NORMAL]
+        apart = [max(clip.start_frame - one.end_frame, one.start_frame - clip.end_frame) for one in beside]
+        assert min(apart) >= 2 * FPS
+        assert clip.end_frame - clip.start_frame in events or clip.video_id == "b", "shortened to what is left"
+
+
+def test_no_calm_stretches_where_none_are_asked_for(config: BuildConfig) -> None:
+    config = with_clips(config, calm_stretches=0)
+    store_scores(config)
+    clips_stage(config)
+    assert not [clip for clip in Workspace(config.workspace).clips.records() if clip.method == CALM]
 
 
 def test_normal_segments_have_the_lengths_of_the_proposals(config: BuildConfig) -> None:
@@ -132,7 +155,7 @@ def test_normal_segments_have_the_lengths_of_the_proposals(config: BuildConfig) 
     clips_stage(config)
     clips = list(Workspace(config.workspace).clips.records())
     abnormal = [clip.end_s - clip.start_s for clip in clips if clip.label != NORMAL]
-    normal = [clip.end_s - clip.start_s for clip in clips if clip.label == NORMAL]
+    normal = [clip.end_s - clip.start_s for clip in clips if clip.method == "random"]
     assert all(min(abs(length - other) for other in abnormal) < 0.11 for length in normal)
 
 
