@@ -46,7 +46,7 @@ _CALM_REASON = re.compile(
     r"(?:usual|normal|expected|(?:one|anyone)\s+(?:would\s+)?expects?)\b)",
     re.IGNORECASE,
 )
-# "no signs of fights, thefts or crashes", "no unusual behaviour, such as fights, thefts or crashes", "no fights, no theft
+# "no signs of fights, thefts or crashes", "no unusual behaviour, such as fights or thefts", "no fights, no theft
 # and no crash": up to the last of them.
 _NEGATED_LIST = re.compile(
     r"\b(?:no|not|nothing|without|never|neither|nor)\b(?:"
