@@ -17,7 +17,11 @@ class KeySet:
     __slots__ = ("_sorted",)
 
     def __init__(self, keys: Iterable[str] = ()) -> None:
-        self._sorted: NDArray[np.bytes_] = np.unique(pack(keys))
+        # In place, for numpy's `unique` would hold three copies at once.
+        packed = pack(keys)
+        packed.sort()
+        first = np.append(True, packed[1:] != packed[:-1])[: len(packed)]
+        self._sorted: NDArray[np.bytes_] = packed if first.all() else packed[first]
 
     @classmethod
     def _of_sorted(cls, packed: NDArray[np.bytes_]) -> KeySet:
@@ -37,10 +41,11 @@ class KeySet:
     __hash__ = None  # type: ignore[assignment]
 
     def __sub__(self, other: KeySet) -> KeySet:
-        return KeySet._of_sorted(self._sorted[~other.holds(self._sorted)])
+        # Sets never change, and most often nothing is taken away.
+        return KeySet._of_sorted(self._sorted[~other.holds(self._sorted)]) if len(other) else self
 
     def __or__(self, other: KeySet) -> KeySet:
-        return KeySet._of_sorted(np.union1d(self._sorted, other._sorted))
+        return KeySet._of_sorted(np.union1d(self._sorted, other._sorted)) if len(other) else self
 
     def place(self, key: str) -> int:
         """Return where in the set a key stands, in [0, len), -1 where it does not."""
@@ -70,15 +75,16 @@ def _packed(key: str) -> bytes:
 
 
 class Places:
-    """Where among many rows those of a key stand: sixteen bytes a row.
+    """Where among many rows those of a key stand: twelve bytes a row.
 
     Rows are found by a hash of this process, so who asks compares the key of a row that is found.
     """
 
     def __init__(self, keys: Iterable[str]) -> None:
         hashes = hash_keys(keys)
-        self._rows = np.argsort(hashes, kind="stable")
-        self._hashes = hashes[self._rows]
+        rows = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[rows]
+        self._rows = rows.astype(np.int32)
 
     def of(self, key: str) -> Iterator[int]:
         """Yield the rows that may have this key, the last one first."""
@@ -88,12 +94,12 @@ class Places:
             yield int(self._rows[at])
             at -= 1
 
-    def last(self, hashes: NDArray[np.int64]) -> NDArray[np.int64]:
+    def last(self, hashes: NDArray[np.int64]) -> NDArray[np.int32]:
         """Return of each hash of a key the last row with it, -1 where there is none."""
         if not len(self._hashes):
-            return np.full(len(hashes), -1)
+            return np.full(len(hashes), -1, np.int32)
         at = np.searchsorted(self._hashes, hashes, side="right") - 1
-        return np.where((at >= 0) & (self._hashes[at] == hashes), self._rows[at], -1)
+        return np.where((at >= 0) & (self._hashes[at] == hashes), self._rows[at], np.int32(-1))
 
 
 def hash_keys(keys: Iterable[str]) -> NDArray[np.int64]:

@@ -43,8 +43,8 @@ _UNIT_SCHEMA = pa.schema([pa.field("unit", pa.string(), nullable=False)])
 _PARTS = ("", "_rejected/", "_units/")
 # Who asks for a row mostly asks for the next one too; sixteen cost as much as two alone.
 _PAGE_ROWS = 16
-_HELD_BYTES = 64 * 2**20
-"""Shards that a lookup keeps in memory for the next row."""
+_HELD_BYTES = 16 * 2**20
+"""Shards that a lookup keeps in memory for the next row: a hundred of five hundred rows. A join has four lookups."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -394,7 +394,7 @@ class RowReader:
 
 
 class Lookup(Generic[R]):
-    """Rows by key, read as they are asked for: sixteen bytes a row stay in memory."""
+    """Rows by key, read as they are asked for: twelve bytes a row stay in memory."""
 
     def __init__(self, table: Table[R] | Joined[R], key: str) -> None:
         self._record_type = table.record_type

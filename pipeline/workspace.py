@@ -9,9 +9,13 @@ import os
 import posixpath
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.errors import DataError, SetupError, UnavailableError
+from pipeline.keys import Places, hash_keys
 from pipeline.records import (
     Caption,
     EventClip,
@@ -104,8 +108,26 @@ class Workspace:
         decided = {row.video_id: row for row in self.splits.records()}
         for video_id in self.videos.arrow(["video_id"]).column("video_id").to_pylist():
             if video_id not in decided:
-                raise DataError(f"{self.url}: {video_id}: nobody has decided its split; run the build again")
+                self._refuse_undecided(video_id)
         return decided
+
+    def splits_of_videos(self) -> pa.Array:
+        """Return where each video belongs, in the order of their table.
+
+        Raises: as `decided_splits`.
+        """
+        decided = self.splits.arrow(["video_id", "split"])
+        videos = self.videos.arrow(["video_id"]).column("video_id")
+        rows = Places(self.splits.values("video_id")).last(hash_keys(self.videos.values("video_id")))
+        # The row -1, of none, is null.
+        found = decided.take(pa.array(rows, mask=rows < 0))
+        undecided = pc.indices_nonzero(pc.fill_null(pc.not_equal(found.column("video_id"), videos), fill_value=True))
+        if len(undecided):
+            self._refuse_undecided(videos[undecided[0].as_py()].as_py())
+        return found.column("split").combine_chunks()
+
+    def _refuse_undecided(self, video_id: str) -> NoReturn:
+        raise DataError(f"{self.url}: {video_id}: nobody has decided its split; run the build again")
 
     def clip_file(self, clip_id: str) -> str:
         """Return the path of a clip's file relative to the workspace."""

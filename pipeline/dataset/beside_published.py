@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ import pyarrow as pa
 
 from pipeline.published import PublishedDataset, PublishedSource, select_dataset
 from pipeline.records import NORMAL, Glance, Video
+from pipeline.tables import Table
 
 _TEST = "test"
+_CLIPS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +29,7 @@ class ComparedFigure:
 
 
 def compare_with_published(
-    name: str, stats: Mapping[str, Any], clips: pa.Table, videos: Sequence[Video], glances: Sequence[Glance]
+    name: str, stats: Mapping[str, Any], clips: pa.Table, videos: Table[Video], glances: Table[Glance]
 ) -> dict[str, Any] | None:
     """Return the title, the citation and the rows of the comparison; None where there is nothing to compare with.
 
@@ -43,21 +45,28 @@ def compare_with_published(
     Raises:
         ConfigError: no published dataset has that name.
     """
-    by_id = {video.video_id: video for video in videos}
-    used = [by_id[video_id] for video_id in dict.fromkeys(clips.column("video_id").to_pylist()) if video_id in by_id]
+    # Most footage is none that anybody has published, as its first video tells.
+    first = next((video for video in videos.records() if video.video_id == clips.column("video_id")[0].as_py()), None)
+    if select_dataset(name, [_names(first)] if first else []) is None:
+        return None
+    places = {video_id: place for place, video_id in enumerate(clips.column("video_id").unique().to_pylist())}
+    used = [video for video in videos.records() if video.video_id in places]
+    used.sort(key=lambda video: places[video.video_id])
     dataset = select_dataset(name, [_names(video) for video in used])
     if dataset is None:
         return None
-    rows = clips.select(["video_id", "split", "label"]).to_pylist()
-    tested = {row["video_id"] for row in rows if row["split"] == _TEST}
-    trained = [video for video in used if video.video_id not in tested]
+    tested: set[str] = set()
     abnormal: dict[str, str] = {}
-    for row in rows:
-        if row["label"] != NORMAL:
-            abnormal.setdefault(row["video_id"], row["label"])
+    for batch in clips.select(["video_id", "split", "label"]).to_batches(max_chunksize=_CLIPS_AT_ONCE):
+        for video_id, split, label in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if split == _TEST:
+                tested.add(video_id)
+            if label != NORMAL:
+                abnormal.setdefault(video_id, label)
+    trained = [video for video in used if video.video_id not in tested]
     figures = [
         *(row for source in dataset.sources for row in _of_source(source, dataset, trained, abnormal)),
-        *_of_dataset(dataset, stats, {video.video_id for video in trained}, glances),
+        *_of_dataset(dataset, stats, {video.video_id for video in trained}, glances.values("video_id")),
     ]
     return {"title": dataset.title, "citation": dataset.citation, "rows": [asdict(row) for row in figures]}
 
@@ -93,9 +102,9 @@ def _of_source(
 
 
 def _of_dataset(
-    dataset: PublishedDataset, stats: Mapping[str, Any], trained: set[str], glances: Sequence[Glance]
+    dataset: PublishedDataset, stats: Mapping[str, Any], trained: set[str], clicked: Iterable[str]
 ) -> Iterator[ComparedFigure]:
-    clicks = Counter(glance.video_id for glance in glances if glance.video_id in trained)
+    clicks = Counter(video_id for video_id in clicked if video_id in trained)
     items = sum(counts["rows"] for split, counts in stats["splits"].items() if split != _TEST)
     sides = [side for side in (stats["answer_words"][name] for name in ("abnormal", "normal")) if side["count"]]
     answers = sum(side["count"] for side in sides)

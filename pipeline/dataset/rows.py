@@ -1,14 +1,14 @@
 """The rows of a dataset in their canonical order, joined from the tables of a workspace.
 
 The order is that of splits, videos, places in the video, and tasks, whatever the order in which the tables were filled.
-Everything that is text passes through buckets on disk; in memory stay numbers, about 0.1 kilobytes a row.
+Everything that is text passes through buckets on disk; in memory stay numbers, some 80 bytes a row.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,8 +30,9 @@ BUCKET_ROWS = 16_384
 
 _PAIR_COLUMNS = ("pair_id", "task", "question", "answer", "llm", "prompt_hash", "fingerprint")
 _TASK_ORDER = pa.array([task.value for task in Task])
-_Ints = npt.NDArray[np.int64]
-_NONE = np.empty(0, np.int64)
+# No table has two billion rows.
+_Ints = npt.NDArray[np.int32]
+_NONE = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,17 +48,15 @@ class DatasetRows:
 
     Args:
         workspace: its tables are read, nothing is written.
-        split_of: split of every video by id.
+        splits: split of every video, in the order of their table; another value than those of `layout.SPLITS` is none.
         clips_files: `encode` refers to clip files, `reference` to source videos.
     """
 
-    def __init__(
-        self, workspace: Workspace, split_of: Mapping[str, str], clips_files: Literal["encode", "reference"]
-    ) -> None:
+    def __init__(self, workspace: Workspace, splits: pa.Array, clips_files: Literal["encode", "reference"]) -> None:
         self._workspace = workspace
         self._pairs = workspace.pairs
         self._clips_files = clips_files
-        self._clips = _ClipOrder(workspace, split_of)
+        self._clips = _ClipOrder(workspace, splits)
         self._order()
 
     @property
@@ -83,12 +82,13 @@ class DatasetRows:
         clips = self._clips.places
         verdict_of: list[_Ints] = [_NONE]
         clip_of: list[_Ints] = [_NONE]
-        task_of: list[_Ints] = [_NONE]
+        task_of: list[npt.NDArray[np.int8]] = [np.empty(0, np.int8)]
         for batch in self._pairs.batches(["pair_id", "clip_id", "task"]):
             verdict_of.append(verdicts.last(hash_keys(batch.column(0).to_pylist())))
             clip = clips.last(hash_keys(batch.column(1).to_pylist()))
             clip_of.append(np.where(self._clips.rank[clip] >= 0, clip, -1) if len(self._clips.rank) else clip)
-            task_of.append(pc.index_in(batch.column(2), value_set=_TASK_ORDER).fill_null(len(_TASK_ORDER)).to_numpy())
+            task = pc.index_in(batch.column(2), value_set=_TASK_ORDER).fill_null(len(_TASK_ORDER))
+            task_of.append(task.to_numpy().astype(np.int8))
         self._verdict, self._clip, task = (np.concatenate(parts) for parts in (verdict_of, clip_of, task_of))
         kept = self._verdict >= 0
         self._num_rows = int(kept.sum())
@@ -99,11 +99,10 @@ class DatasetRows:
                 f"pair {pair_id}: its clip or caption is not in the tables (as are those of {len(orphans) - 1} more "
                 "pairs); run the build to its end, then export"
             )
-        numbers = np.flatnonzero(kept)
+        numbers = np.flatnonzero(kept).astype(np.int32)
         clip_rank, task = self._clips.rank[self._clip[numbers]], task[numbers]
         order = _sorted(numbers, [clip_rank, task], RowReader(self._pairs, ["pair_id"]))
-        self._rank = np.full(len(kept), -1)
-        self._rank[numbers[order]] = np.arange(len(numbers))
+        self._rank = _ranked(numbers[order], len(kept))
 
     def _fill_buckets(self, scratch: Path) -> list[Path]:
         count = -(-self.num_rows // BUCKET_ROWS)
@@ -137,8 +136,15 @@ class DatasetRows:
             yield OrderedRows(split=splits[start], rows=rows.slice(start, end - start))
 
 
+def _ranked(rows: _Ints, count: int) -> _Ints:
+    """Return the place of each of so many rows among some that are in order, -1 of those that are not among them."""
+    rank = np.full(count, -1, np.int32)
+    rank[rows] = np.arange(len(rows), dtype=np.int32)
+    return rank
+
+
 class _ClipOrder:
-    """Where each clip stands in the order of the dataset, and what counts of it; some 60 bytes a clip.
+    """Where each clip stands in the order of the dataset, and what counts of it; some 50 bytes a clip.
 
     Attributes:
         places: rows of the clips table by clip id.
@@ -146,14 +152,12 @@ class _ClipOrder:
         video, caption: rows of the tables of videos and captions by row of the clips table.
     """
 
-    def __init__(self, workspace: Workspace, split_of: Mapping[str, str]) -> None:
-        video_ids = list(workspace.videos.values("video_id"))
-        videos = Places(video_ids)
-        self._video_ids = pa.array(video_ids, pa.string())
-        alphabetic = np.empty(len(video_ids), np.int64)
-        alphabetic[sorted(range(len(video_ids)), key=video_ids.__getitem__)] = np.arange(len(video_ids))
-        split_codes = {split: code for code, split in enumerate(layout.SPLITS)}
-        split_of_video = np.array([split_codes.get(split_of.get(name, ""), -1) for name in video_ids], np.int8)
+    def __init__(self, workspace: Workspace, splits: pa.Array) -> None:
+        videos = Places(workspace.videos.values("video_id"))
+        self._video_ids = workspace.videos.arrow(["video_id"]).column(0).combine_chunks()
+        # Arrow sorts the bytes of UTF-8, which is the order of code points.
+        alphabetic = _ranked(pc.sort_indices(self._video_ids).to_numpy(), len(self._video_ids))
+        split_of_video = pc.index_in(splits, pa.array(layout.SPLITS)).fill_null(-1).to_numpy().astype(np.int8)
         captions = Places(workspace.all_captions.values("clip_id"))
         self.places = Places(workspace.clips.values("clip_id"))
         columns = ("start_s", "end_s", "start_frame", "end_frame")
@@ -167,26 +171,26 @@ class _ClipOrder:
             told = batch.column("label").to_pylist()
             parts["label"].append(np.array([labels.setdefault(label, len(labels)) for label in told], np.int32))
         start_s, end_s, start_frame, end_frame, video, caption, label = (
-            np.concatenate([_NONE, *part]) for part in parts.values()
+            np.concatenate(parts.pop(name) or [_NONE]) for name in tuple(parts)
         )
         self.video, self.caption = video, caption
-        self._start_s, self._end_s, self._label = start_s, end_s, label.astype(np.int32)
+        self._start_s, self._end_s, self._label = start_s, end_s, label
         self._labels = pa.array(list(labels), pa.string())
-        self._split = np.where(video >= 0, split_of_video[video], -1) if video_ids else np.full(len(video), -1)
-        rows = np.flatnonzero((self._split >= 0) & (caption >= 0))
+        # The place -1, of no video, is the last one.
+        self._split = np.append(split_of_video, np.int8(-1))[video]
+        rows = np.flatnonzero((self._split >= 0) & (caption >= 0)).astype(np.int32)
         keys = [self._split[rows], alphabetic[video[rows]], start_frame[rows], end_frame[rows]]
         order = _sorted(rows, keys, RowReader(workspace.clips, ["clip_id"]))
-        self.rank = np.full(len(video), -1)
-        self.rank[rows[order]] = np.arange(len(rows))
+        self.rank = _ranked(rows[order], len(video))
 
     def facts(self, rows: _Ints) -> pa.Table:
-        """Return what statistics count of clips, in the order of the dataset."""
+        """Return what statistics count of clips, in the order of the dataset, texts as codes."""
         rows = rows[np.argsort(self.rank[rows])]
         return pa.table(
             {
-                "split": self.splits(rows),
-                "label": self._labels.take(pa.array(self._label[rows])),
-                "video_id": self._video_ids.take(pa.array(self.video[rows])),
+                "split": pa.DictionaryArray.from_arrays(self._split[rows], pa.array(layout.SPLITS)),
+                "label": pa.DictionaryArray.from_arrays(self._label[rows], self._labels),
+                "video_id": pa.DictionaryArray.from_arrays(self.video[rows], self._video_ids),
                 "start_s": self._start_s[rows],
                 "end_s": self._end_s[rows],
             }

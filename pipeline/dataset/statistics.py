@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ SIDES = ("abnormal", "normal")
 _OPENING_WORDS = 4
 _BINS = 20
 _COUNTED = ("split", "level", "task", "verdict", "captioner", "llm")
-_Floats = npt.NDArray[np.float64]
+_Numbers = npt.NDArray[Any]
 
 
 class DatasetStatistics:
@@ -28,7 +29,7 @@ class DatasetStatistics:
     def __init__(self) -> None:
         self._counts: dict[str, Counter[str]] = {name: Counter() for name in _COUNTED}
         self._rows: Counter[tuple[str, str]] = Counter()
-        self._words: dict[str, list[_Floats]] = {side: [] for side in SIDES}
+        self._words: dict[str, list[_Numbers]] = {side: [] for side in SIDES}
         self._openings: dict[str, Counter[str]] = {}
 
     @property
@@ -46,7 +47,7 @@ class DatasetStatistics:
         for side in SIDES:
             answers = rows.filter(pc.equal(rows.column("is_anomaly"), side == "abnormal"))
             words = pc.utf8_split_whitespace(answers.column("answer"))
-            self._words[side].append(pc.list_value_length(words).to_numpy().astype(np.float64))
+            self._words[side].append(pc.list_value_length(words).to_numpy().astype(np.int32))
             openings = pc.binary_join(pc.list_slice(words, 0, _OPENING_WORDS), " ")
             keyed = pa.table({"task": answers.column("task"), "opening": openings})
             for group in keyed.group_by(["task", "opening"]).aggregate([([], "count_all")]).to_pylist():
@@ -57,21 +58,23 @@ class DatasetStatistics:
         """Return the statistics of all rows added.
 
         Args:
-            clips: one row per clip of the dataset, with split, label, video_id, start_s and end_s.
+            clips: one row per clip of the dataset, with split, label, video_id, start_s and end_s; texts may stand in a
+                dictionary.
             rejected: everything that was left out.
         """
         lengths_s = pc.subtract(clips.column("end_s"), clips.column("start_s")).to_numpy()
-        is_normal = pc.equal(clips.column("label"), NORMAL).to_numpy(zero_copy_only=False)
+        used = {name: _Codes.of(clips.column(name)) for name in ("split", "label", "video_id")}
+        is_normal = used["label"].equal(NORMAL)
         reasons: dict[str, Counter[str]] = {}
         for reject in rejected:
             reasons.setdefault(reject.stage, Counter())[reject.reason] += 1
         return {
             "rows": self.num_rows,
             "clips": clips.num_rows,
-            "videos": pc.count_distinct(clips.column("video_id")).as_py(),
+            "videos": len(np.unique(used["video_id"].codes)),
             "clip_hours": round(float(lengths_s.sum()) / 3600, 6),
-            "splits": {split: self._of_split(clips, split) for split in SPLITS if self._counts["split"][split]},
-            "labels": self._of_labels(clips),
+            "splits": {split: self._of_split(used, split) for split in SPLITS if self._counts["split"][split]},
+            "labels": self._of_labels(used),
             "levels": _ranked(self._counts["level"]),
             "tasks": _ranked(self._counts["task"]),
             "verdicts": _ranked(self._counts["verdict"]),
@@ -83,31 +86,49 @@ class DatasetStatistics:
             "rejected": {stage: _ranked(counts) for stage, counts in reasons.items()},
         }
 
-    def _of_split(self, clips: pa.Table, split: str) -> dict[str, int]:
-        inside = clips.filter(pc.equal(clips.column("split"), split))
+    def _of_split(self, used: Mapping[str, _Codes], split: str) -> dict[str, int]:
+        inside = used["split"].equal(split)
         rows, normal = self._counts["split"][split], self._rows[(split, NORMAL)]
         return {
             "rows": rows,
             "abnormal_rows": rows - normal,
             "normal_rows": normal,
-            "clips": inside.num_rows,
-            "videos": pc.count_distinct(inside.column("video_id")).as_py(),
+            "clips": int(inside.sum()),
+            "videos": len(np.unique(used["video_id"].codes[inside])),
         }
 
-    def _of_labels(self, clips: pa.Table) -> dict[str, dict[str, int]]:
+    def _of_labels(self, used: Mapping[str, _Codes]) -> dict[str, dict[str, int]]:
         rows: Counter[str] = Counter()
         for (_, label), count in self._rows.items():
             rows[label] += count
-        groups = clips.group_by("label").aggregate([([], "count_all"), ("video_id", "count_distinct")]).to_pylist()
-        by_label = {group["label"]: group for group in groups}
+        labels, videos = used["label"], used["video_id"]
+        size = len(labels.texts)
+        clips_of = np.bincount(labels.codes, minlength=size)
+        pairs = np.unique(labels.codes + size * videos.codes.astype(np.int64))
+        videos_of = np.bincount(pairs % size, minlength=size)
+        code_of = {label: labels.texts.index(label).as_py() for label in rows}
         return {
-            label: {
-                "rows": count,
-                "clips": by_label[label]["count_all"],
-                "videos": by_label[label]["video_id_count_distinct"],
-            }
+            label: {"rows": count, "clips": int(clips_of[code_of[label]]), "videos": int(videos_of[code_of[label]])}
             for label, count in _ranked(rows).items()
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _Codes:
+    """A column of texts as numbers, four bytes each."""
+
+    codes: npt.NDArray[np.int32]
+    texts: pa.Array
+
+    @classmethod
+    def of(cls, column: pa.ChunkedArray) -> _Codes:
+        if not pa.types.is_dictionary(column.type):
+            column = column.dictionary_encode()
+        whole = column.combine_chunks()
+        return cls(whole.indices.to_numpy(), whole.dictionary)
+
+    def equal(self, text: str) -> npt.NDArray[np.bool_]:
+        return np.asarray(self.codes == self.texts.index(text).as_py(), bool)
 
 
 def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
@@ -123,7 +144,7 @@ def _top(counter: Counter[str]) -> dict[str, Any]:
     return {"rows": counter.total(), "most_common": opening, "share": round(count / counter.total(), 4)}
 
 
-def _two_sided(values: Mapping[str, _Floats]) -> dict[str, Any]:
+def _two_sided(values: Mapping[str, _Numbers]) -> dict[str, Any]:
     """Describe both sides over the same bins, so that their histograms can be laid over one another."""
     everything = np.concatenate(list(values.values()))
     top = float(everything.max()) if len(everything) else 1.0

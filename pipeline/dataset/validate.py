@@ -85,12 +85,12 @@ class _Content:
         self._rows = Buckets(scratch / "rows", buckets)
         self._uses = Buckets(scratch / "uses", buckets)
         self._has_clip_files = False
-        self.splits_of: dict[str, set[str]] = {}
+        self.splits_of: dict[str, frozenset[str]] = {}
 
     def add(self, shard: DataShard, rows: pa.Table) -> None:
         file = pa.repeat(pa.scalar(shard.name), rows.num_rows)
         for video_id in rows.column("source_video").unique().to_pylist():
-            self.splits_of.setdefault(video_id, set()).add(shard.split)
+            self.splits_of[video_id] = _with_split(self.splits_of.get(video_id, frozenset()), shard.split)
         path, content = (pc.struct_field(rows.column("video"), name) for name in ("path", "bytes"))
         uses = rows.select(["id", "start_s", "end_s", "source_video", "label"])
         uses = uses.append_column("path", path).append_column("file", file)
@@ -150,6 +150,12 @@ class _Content:
                         duration_s=end_s - start_s if is_clip else None,
                     )  # fmt: skip
             yield from uses.values()
+
+
+@functools.cache
+def _with_split(splits: frozenset[str], split: str) -> frozenset[str]:
+    """Return one more split: of a million videos the few sets that there are, each once."""
+    return splits | {split}
 
 
 def _frames_of_clips(workspace: Workspace | None) -> FramesOf:
@@ -247,9 +253,9 @@ def _check_figures(folder: Path, shards: list[DataShard], findings: Findings) ->
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=counted):
                 rows = pa.Table.from_batches([batch])
                 statistics.add(rows, shard.split)
-                split = pa.repeat(pa.scalar(shard.split), rows.num_rows)
-                clips.append(rows.select(columns).append_column("split", split))
-    used = pa.concat_tables(clips).group_by([*columns, "split"]).aggregate([])
+                told = rows.select(columns).append_column("split", pa.repeat(shard.split, rows.num_rows))
+                clips.append(_with_codes(told.group_by(told.column_names).aggregate([])))
+    used = pa.concat_tables(clips).unify_dictionaries().group_by([*columns, "split"]).aggregate([])
     with pq.ParquetFile(folder / layout.REJECTED) as file:
         rejected = from_arrow(Rejected, file.iter_batches(columns=list(field_names(Rejected))))
         figures = _leaves(statistics.summary(used.rename_columns({"source_video": "video_id"}), rejected))
@@ -260,6 +266,12 @@ def _check_figures(folder: Path, shards: list[DataShard], findings: Findings) ->
         if written.get(name) != figures.get(name):
             value = f"{name}={written.get(name)}"
             findings.add("stats", layout.STATS, "", value, f"the rows give {figures.get(name)}")
+
+
+def _with_codes(rows: pa.Table) -> pa.Table:
+    """Return rows with their texts in dictionaries: four bytes each."""
+    columns = (column.dictionary_encode() if pa.types.is_string(column.type) else column for column in rows.columns)
+    return pa.table(dict(zip(rows.column_names, columns, strict=True)))
 
 
 def _leaves(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:

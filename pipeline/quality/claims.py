@@ -14,8 +14,10 @@ where one of the class's `denials` overlaps it ("shoots a ball").
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import cache
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
 
 from pipeline.taxonomy import ClassEntry, family_of, load_taxonomies
 
@@ -58,18 +60,18 @@ _NEGATED_LIST = re.compile(
 _SENTENCE_END = re.compile(r"[.;:!?]|\bbut\b", re.IGNORECASE)
 _REACH_WORDS = 5
 _WORD = re.compile(r"\w+")
-_HEAD_LETTERS = 6
+_NO_WORDS = {code: " " for code in range(128) if not _WORD.match(chr(code))}
+_WORDS_HELD = 65_536
+_PATTERNS_HELD = 4096
 _OPENING = re.compile(r"\W*(yes|no)\s*[,.:;!-]", re.IGNORECASE)
 
 
 def claimed_events(text: str) -> dict[str, str]:
     """Return the classes whose events a text claims, each with the words that claim it first."""
-    plain = text.translate(_PLAIN)
+    plain = text if text.isascii() else text.translate(_PLAIN)
     found = {}
-    begun = _beginnings(plain)
-    for name, (claims, denials) in _vocabulary().items():
-        if begun is not None and begun.isdisjoint(_heads()[name]):
-            continue
+    for name, phrases in _possible(plain).items():
+        claims, denials = _any(tuple(phrases)), _denials()[name]
         denied: list[tuple[int, int]] | None = None
         for match in claims.finditer(plain):
             if denied is None:
@@ -126,45 +128,88 @@ def is_negated(text: str, start: int, end: int) -> bool:
     return bool(_NEGATED.search(" ".join(before)) or _NEGATED_AFTER.search(after))
 
 
-def _beginnings(text: str) -> set[str] | None:
-    """Return how the words of a text begin; None where letters beyond ASCII may match others, blind to case."""
+def _possible(text: str) -> Mapping[str, Sequence[str]]:
+    """Return the classes of which a text may claim the event, each with the phrases that may stand in it.
+
+    A phrase is looked for only where for each of its words one of the text fits. Letters beyond ASCII match others,
+    blind to case: then any phrase may stand there.
+    """
     if not text.isascii():
-        return None
-    words = set(_WORD.findall(text.lower()))
-    return {word[:length] for word in words for length in range(1, _HEAD_LETTERS + 1)}
+        return {entry.name: entry.claims for entry in _entries()}
+    begun = frozenset[str]().union(*map(_begun_by, set(text.lower().translate(_NO_WORDS).split())))
+    phrases, first_of = _phrases(), _phrases_by_token()
+    places = [place for token in begun for place in first_of[token] if phrases[place].tokens <= begun]
+    possible: defaultdict[str, list[str]] = defaultdict(list)
+    for place in sorted(places):
+        possible[phrases[place].name].append(phrases[place].text)
+    return possible
+
+
+@dataclass(frozen=True, slots=True)
+class _Phrase:
+    """A phrase that claims the event of a class, and its words, gaps left out."""
+
+    name: str
+    text: str
+    tokens: frozenset[str]
 
 
 @cache
-def _heads() -> dict[str, frozenset[str]]:
-    """Return of each class how the words begin with which its phrases do: without one of them no search is needed."""
-    return {entry.name: frozenset(map(_head, _first_words(entry.claims))) for entry in _entries()}
+def _phrases() -> Sequence[_Phrase]:
+    """Return all phrases, class by class in their order."""
+    return [
+        _Phrase(entry.name, text, frozenset(token for token in text.split() if token not in _GAPS))
+        for entry in _entries()
+        for text in entry.claims
+    ]
 
 
-def _first_words(phrases: Iterable[str]) -> Iterator[str]:
-    for phrase in phrases:
-        yield from phrase.split()[0].split("|")
+@cache
+def _phrases_by_token() -> Mapping[str, Sequence[int]]:
+    """Return the places of the phrases that begin with each token; with most, none does."""
+    found: dict[str, list[int]] = {token: [] for phrase in _phrases() for token in phrase.tokens}
+    for place, phrase in enumerate(_phrases()):
+        found[phrase.text.split()[0]].append(place)
+    return found
 
 
-def _head(word: str) -> str:
-    # up to the asterisk or whatever else ends a word
-    match = _WORD.match(word.lower())
-    if match is None:
-        raise ValueError(f"{word!r}: a phrase begins with a letter or digit")
-    return match.group()[:_HEAD_LETTERS]
+@lru_cache(maxsize=_WORDS_HELD)
+def _begun_by(word: str) -> frozenset[str]:
+    """Return the tokens of phrases that a word of a text may stand for, as far as its letters and digits tell."""
+    whole, begun = _tokens_by_word()
+    beginnings = (begun.get(word[:length], frozenset()) for length in range(1, len(word) + 1))
+    return whole.get(word, frozenset()).union(*beginnings)
+
+
+@cache
+def _tokens_by_word() -> tuple[Mapping[str, frozenset[str]], Mapping[str, frozenset[str]]]:
+    """Return the tokens that stand for a word, and those that stand for what begins with one."""
+    whole: defaultdict[str, set[str]] = defaultdict(set)
+    begun: defaultdict[str, set[str]] = defaultdict(set)
+    for token in _phrases_by_token():
+        for word in token.lower().split("|"):
+            match = _WORD.match(word)
+            if match is None:
+                raise ValueError(f"{word!r}: a word of a phrase begins with a letter or digit")
+            (begun if word[match.end() :].startswith("*") else whole)[match.group()].add(token)
+    return {word: frozenset(of) for word, of in whole.items()}, {word: frozenset(of) for word, of in begun.items()}
 
 
 @cache
 def _entries() -> Sequence[ClassEntry]:
-    return [entry for taxonomy in load_taxonomies().values() for entry in taxonomy.classes if entry.claims]
+    """Return the classes that have phrases; of those of one name, in several taxonomies, the last."""
+    classes = (entry for taxonomy in load_taxonomies().values() for entry in taxonomy.classes)
+    return list({entry.name: entry for entry in classes if entry.claims}.values())
 
 
 @cache
-def _vocabulary() -> dict[str, tuple[re.Pattern[str], re.Pattern[str] | None]]:
-    """Return what claims and what denies each class that has phrases, of all taxonomies."""
-    return {e.name: (_any(e.claims), _any(e.denials) if e.denials else None) for e in _entries()}
+def _denials() -> dict[str, re.Pattern[str] | None]:
+    """Return what denies each class that has phrases, of all taxonomies."""
+    return {entry.name: _any(entry.denials) if entry.denials else None for entry in _entries()}
 
 
-def _any(phrases: Sequence[str]) -> re.Pattern[str]:
+@lru_cache(maxsize=_PATTERNS_HELD)
+def _any(phrases: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(map(phrase_pattern, phrases)), re.IGNORECASE)
 
 

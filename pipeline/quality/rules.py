@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from pipeline.config import FilterConfig
 from pipeline.errors import RecordError
+from pipeline.quality.phrases import Phrases
 from pipeline.quality.slips import (
     find_broken_text,
     find_control_token,
@@ -25,12 +26,10 @@ from pipeline.records import NORMAL, Caption, InstructionPair, Reason, Task
 _Check = Callable[[InstructionPair, Caption | None, FilterConfig], RecordError | None]
 
 
-def _any(*phrases: str) -> re.Pattern[str]:
-    return re.compile("|".join(phrases), re.IGNORECASE | re.MULTILINE)
-
-
 _PLAIN = str.maketrans({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"', 0x2013: "-", 0x2014: "-"})
 _WORD = re.compile(r"[^\W_]+(?:['-][^\W_]+)*")
+# Of ASCII, which most texts are, words are found sooner: all that stands in none becomes a space.
+_ASCII_WORDS = {code: " " for code in range(128) if not chr(code).isalnum() and chr(code) not in "'-"}
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 _QUOTED = re.compile(r"\"[^\"]*\"|(?<!\w)'[^']+'(?!\w)")
 
@@ -38,41 +37,66 @@ _QUOTED = re.compile(r"\"[^\"]*\"|(?<!\w)'[^']+'(?!\w)")
 _OPENING_VERDICT = re.compile(r"(yes|no)\s*[,.:;!-]", re.IGNORECASE)
 _BARE_VERDICT = re.compile(r"^\s*(?:yes|no),\s+", re.IGNORECASE)
 
-_SAYS_ABNORMAL = _any(r"\b(?:abnormal(?:ity)?|anomal(?:y|ies|ous)|unusual|suspicious|out of the ordinary)\b")
-_SAYS_NORMAL = _any(
+_SAYS_ABNORMAL = Phrases(
+    ("abnormal", "anomal", "unusual", "suspicious", "out of the ordinary"),
+    r"\b(?:abnormal(?:ity)?|anomal(?:y|ies|ous)|unusual|suspicious|out of the ordinary)\b",
+)
+_SAYS_NORMAL = Phrases(
+    (" normal", " ordinary", " routine", " harmless"),
     r"\b(?:this|it|that|everything|all of (?:this|it)|(?:the|this) (?:\w+ )?"
     r"(?:video|clip|footage|scene|recording|segment|situation|behaviou?r|activity|event))"
     r"(?: \w+){0,3}? (?:is|are|isn't|aren't|seems|appears|looks|remains)"
     r"(?: (?:not|therefore|thus|clearly|entirely|completely|quite|all|to be))*"
-    r" (?P<what>normal|ordinary|routine|harmless)\b"
+    r" (?P<what>normal|ordinary|routine|harmless)\b",
 )
 # The scene as a whole is shown or called so: "shows everyday activity", "is a normal street scene", "Only ordinary
 # traffic is seen". What departs from normal behaviour, or happens amidst it or after it, is not.
-_SAYS_ORDINARY_SCENE = _any(
+_SAYS_ORDINARY_SCENE = Phrases(
+    ("normal", "ordinary", "everyday", "routine", "usual"),
     r"(?:^\W*(?:(?:yes|no|overall)[,.:;!-]+ )?"
     r"|\b(?:is|are|isn't|aren't|remains?|it's|looks|seems|appears|shows?|depicts?|captures?|records?|presents?|contains?|sees?))"
     r"[\s:]*(?:(?:not|no|nothing|but|only|just|simply|clearly|thus|therefore|an?|the|what|looks|like|to|be"
     r"|other|more|than|entirely|completely|perfectly|quite|very|otherwise)\s+)*"
     r"(?P<what>(?:normal|ordinary|everyday|routine|usual)(?: (?!(?:in|on|at|for|of|to)\b)[\w-]+){0,2}?"
     r" (?:scenes?|activity|activities|day|life|situation|behaviou?r|traffic|footage|recording|video|clip))\b"
-    r"(?![^.;]*\b(?:until|when|but|then|suddenly|interrupt\w*|disrupt\w*|disturb\w*|turns? (?:into|violent))\b)"
+    r"(?![^.;]*\b(?:until|when|but|then|suddenly|interrupt\w*|disrupt\w*|disturb\w*|turns? (?:into|violent))\b)",
 )
-_NEGATION = _any(
+_NEGATION = re.compile(
     r"\b(?:no|not|nothing|never|without|neither|nor|none|nobody|hardly|lacks?)\b"
-    r"(?! (?:only|just|merely|but|(?:more|other) than)\b)",
-    r"\b(?:absence of|free of|instead of|rather than)\b",
-    r"n't\b",
+    r"(?! (?:only|just|merely|but|(?:more|other) than)\b)"
+    r"|\b(?:absence of|free of|instead of|rather than)\b|n't\b",
+    re.IGNORECASE,
 )
 _NEGATION_REACH_WORDS = 5
 
-_MARKUP_LEAKS = _any(
+_MARKUP_LEAKS = Phrases(
+    ("&", "```", "{", "---", '"'),
     r"&[lg]t;",
     r"```",
     r"\$\{\w+\}|\{\{",
     r"^---$",
     r"\"(?:judgement|description|analysis|caption)\"\s*:",
 )
-_WORD_LEAKS = _any(
+_WORD_LEAKS = Phrases(
+    (
+        "label",
+        "caption",
+        "class",
+        "description",
+        "category",
+        "annotation",
+        "ground",
+        "a ai",
+        "an ai",
+        "artificial",
+        "chatbot",
+        "language model",
+        "prompt",
+        "instruction",
+        "here is",
+        "json",
+        "dataset",
+    ),
     r"\bthe label (?:of (?:this|the) (?:clip|video|segment)|for|says|states|is|indicates|given)\b",
     r"\b(?:given|provided|assigned|supplied|above) (?:label|caption|class|description|category)\b",
     r"\b(?:according to|based on|given|per) (?:the|this|its|that) (?:label|caption|ground[- ]truth|annotation)s?\b",
@@ -88,7 +112,27 @@ _WORD_LEAKS = _any(
     r"\b(?:json|dataset)\b",
 )
 
-_REFUSALS = _any(
+_REFUSALS = Phrases(
+    (
+        "sorry",
+        "able",
+        "afraid",
+        "apolog",
+        "i can",
+        "i could",
+        "i won't",
+        "i will not",
+        "i don't",
+        "i do not",
+        "i must",
+        "i refuse",
+        "possible",
+        "enough",
+        "insufficient",
+        "request",
+        "question",
+        "content",
+    ),
     r"^(?:(?:yes|no|well|unfortunately)[,.] )?(?:but )?(?:"
     r"i(?:'m| am) (?:very |so |really )?(?:sorry|unable|afraid|not able)"
     r"|sorry[,.]|my apologies|i apologi[sz]e"
@@ -102,6 +146,7 @@ _REFUSALS = _any(
 
 # Each of the rules reads the same few texts, one after the other.
 _TEXTS_HELD = 64
+_SENTENCES_HELD = 4096
 
 _LOOP_WORDS = 10
 _LOOP_TIMES = 3
@@ -192,7 +237,8 @@ def _check_length(pair: InstructionPair, caption: Caption | None, config: Filter
 
 
 def _check_refusal(pair: InstructionPair, caption: Caption | None, config: FilterConfig) -> RecordError | None:  # noqa: ARG001
-    for sentence in _SENTENCE_END.split(_unquoted(pair.answer).strip()):
+    text = _unquoted(pair.answer).strip()
+    for sentence in _SENTENCE_END.split(text) if _REFUSALS.may_be_in(text) else ():
         if match := _REFUSALS.search(sentence):
             return RecordError(Reason.REFUSAL, f"{match.group()!r} in {sentence!r}")
     return None
@@ -233,11 +279,13 @@ def _check_repetition(pair: InstructionPair, caption: Caption | None, config: Fi
         if count > 1 and len(sentence) >= _SAME_SENTENCE_WORDS:
             return RecordError(Reason.REPETITION, f"a sentence stands there {count} times: {' '.join(sentence)!r}")
     words = words_of(pair.answer)
-    if loop := _find_loop(words):
+    trigrams = list(zip(words, words[1:], words[2:], strict=False))
+    different = len(set(trigrams))
+    # What goes round holds a trigram twice.
+    if different < len(trigrams) and (loop := _find_loop(words)):
         return RecordError(Reason.REPETITION, f"{' '.join(loop)!r} goes round and round")
-    trigrams = [tuple(words[i : i + 3]) for i in range(len(words) - 2)]
-    if len(words) >= _DULL_WORDS and len(set(trigrams)) < (1 - _DULL_SHARE) * len(trigrams):
-        return RecordError(Reason.REPETITION, f"only {len(set(trigrams))} of {len(trigrams)} word trigrams differ")
+    if len(words) >= _DULL_WORDS and different < (1 - _DULL_SHARE) * len(trigrams):
+        return RecordError(Reason.REPETITION, f"only {different} of {len(trigrams)} word trigrams differ")
     return None
 
 
@@ -253,13 +301,21 @@ _ANY_SETTINGS = FilterConfig()
 @lru_cache(maxsize=_TEXTS_HELD)
 def stated_verdicts(text: str) -> frozenset[str]:
     """Return which of "normal" and "abnormal" the text says of the video, negations turned round, quotes left out."""
+    plain_text = _unquoted(text)
+    if not any(said.may_be_in(plain_text) for said in (_SAYS_ABNORMAL, _SAYS_NORMAL, _SAYS_ORDINARY_SCENE)):
+        return frozenset()
+    return frozenset().union(*map(_stated_in, _SENTENCE_END.split(plain_text)))
+
+
+# Sentences of a template stand in thousands of answers.
+@lru_cache(maxsize=_SENTENCES_HELD)
+def _stated_in(sentence: str) -> frozenset[str]:
     verdicts = set()
-    for sentence in _SENTENCE_END.split(_unquoted(text)):
-        for match in _SAYS_ABNORMAL.finditer(sentence):
-            verdicts.add("normal" if _is_negated(sentence[: match.start()]) else "abnormal")
-        for said in (_SAYS_NORMAL, _SAYS_ORDINARY_SCENE):
-            for match in said.finditer(sentence):
-                verdicts.add("abnormal" if _is_negated(sentence[: match.start("what")]) else "normal")
+    for match in _SAYS_ABNORMAL.finditer(sentence):
+        verdicts.add("normal" if _is_negated(sentence[: match.start()]) else "abnormal")
+    for said in (_SAYS_NORMAL, _SAYS_ORDINARY_SCENE):
+        for match in said.finditer(sentence):
+            verdicts.add("abnormal" if _is_negated(sentence[: match.start("what")]) else "normal")
     return frozenset(verdicts)
 
 
@@ -290,18 +346,23 @@ def plain(text: str) -> str:
 
 @lru_cache(maxsize=_TEXTS_HELD)
 def _unquoted(text: str) -> str:
-    return _QUOTED.sub(" ", plain(text))
+    text = plain(text)
+    return _QUOTED.sub(" ", text) if '"' in text or "'" in text else text
 
 
 @lru_cache(maxsize=_TEXTS_HELD)
 def words_of(text: str) -> tuple[str, ...]:
     """Return the words of a text without regard to case."""
-    return tuple(map(str.casefold, _WORD.findall(plain(text))))
+    if not text.isascii():
+        return tuple(map(str.casefold, _WORD.findall(plain(text))))
+    words = text.lower().translate(_ASCII_WORDS)
+    # A quotation mark at the edge of a word is none of its letters.
+    return tuple(_WORD.findall(words) if "'" in words or "-" in words else words.split())
 
 
 def _trigrams(words: Sequence[str]) -> frozenset[tuple[str, ...]]:
     """Return the set of word trigrams; a text of fewer than three words is one shingle."""
-    return frozenset(tuple(words[i : i + 3]) for i in range(max(1, len(words) - 2)))
+    return frozenset(zip(words, words[1:], words[2:], strict=False) if len(words) > 2 else [tuple(words)])
 
 
 def _jaccard(a: frozenset[tuple[str, ...]], b: frozenset[tuple[str, ...]], at_least: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 from pipeline.records import Caption, InstructionPair
@@ -10,6 +11,7 @@ from pipeline.taxonomy import describe_class
 _WORD = re.compile(r"[a-z]{3,}")
 _ENDINGS = re.compile(r"(?:ings?|edly|ed|ies|es|s|ly|er|ers)$")
 # What every description says, whatever it tells.
+_WORDS_HELD = 65_536
 _EMPTY = frozenset(
     _WORD.findall(
         "abnormal abnormality about above after again against all also although among and anomalous anomaly "
@@ -38,5 +40,10 @@ def support_of(pair: InstructionPair, caption: Caption) -> float:
 
 def stems_of(text: str) -> set[str]:
     """Return the stems of the content words of a text."""
-    words = (word for word in _WORD.findall(text.lower()) if word not in _EMPTY)
-    return {stem if len(stem := _ENDINGS.sub("", word)) >= 3 else word for word in words}
+    return set(map(_stem_of, set(_WORD.findall(text.lower())) - _EMPTY))
+
+
+@functools.lru_cache(maxsize=_WORDS_HELD)
+def _stem_of(word: str) -> str:
+    stem = _ENDINGS.sub("", word)
+    return stem if len(stem) >= 3 else word

@@ -12,11 +12,12 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
+import numpy as np
 import pyarrow.parquet as pq
 
 from pipeline.config import ExportConfig
@@ -27,6 +28,7 @@ from pipeline.dataset.rows import DatasetRows
 from pipeline.dataset.statistics import DatasetStatistics
 from pipeline.dataset.writer import ShardWriter, WrittenShard
 from pipeline.errors import ConfigError, DataError, SetupError
+from pipeline.keys import pack
 from pipeline.records import CONFLICTS, Rejected, digest
 from pipeline.schema import content_key, from_arrow
 from pipeline.stages.base import StageReport
@@ -96,24 +98,20 @@ def export_dataset(
 
 def _export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles, on_progress: Progress | None) -> None:
     identity, made_from = (of(workspace, config, clips_files) for of in (_identity, _made_from))
-    decided = workspace.decided_splits()
-    rows = DatasetRows(workspace, {video_id: row.split for video_id, row in decided.items()}, clips_files)
+    rows = DatasetRows(workspace, workspace.splits_of_videos(), clips_files)
     if not rows.num_rows:
         raise DataError(_explain_empty(workspace))
     folder = workspace.storage.local_path(_NEW)
     (folder / "data").mkdir(parents=True)
     statistics = DatasetStatistics()
     shards = _write_shards(folder, rows, statistics, config, on_progress)
-    # Stage by stage, as the tables are; within a stage in an order of their own.
-    order = [(name, "ascending") for name in ("record_id", "reason", "detail")]
-    rejected = pa.concat_tables([table.rejected_rows().sort_by(order) for table in _tables(workspace)])
-    pq.write_table(rejected.combine_chunks(), folder / layout.REJECTED, compression="zstd")
+    _write_rejected(folder / layout.REJECTED, workspace)
     clips = rows.clips_in_use()
-    stats = statistics.summary(clips, from_arrow(Rejected, rejected.to_batches()))
+    with pq.ParquetFile(folder / layout.REJECTED) as file:
+        stats = statistics.summary(clips, from_arrow(Rejected, file.iter_batches()))
     stats["files"] = {f"data/{shard.name}": shard.rows for shard in shards}
-    stats["warnings"] = sorted({row.note for row in decided.values() if row.note is not None})
-    videos, glances = list(workspace.videos.records()), list(workspace.glances.records())
-    stats["published"] = compare_with_published(config.published, stats, clips, videos, glances)
+    stats["warnings"] = sorted({note for note in workspace.splits.values("note") if note is not None})
+    stats["published"] = compare_with_published(config.published, stats, clips, workspace.videos, workspace.glances)
     (folder / layout.STATS).write_text(json.dumps(stats, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     write_card(folder, stats, shards, config, title=config.name or workspace.name, clips_files=clips_files)
     swap_in(folder, workspace.dataset_folder, workspace.storage.local_path(_OLD))
@@ -121,6 +119,17 @@ def _export(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles,
     workspace.storage.replace_folder("dataset")
     files = workspace.storage.sizes("dataset")
     workspace.write_json(STAMP, {"identity": identity, "made_from": made_from, "splits": splits, "files": files})
+
+
+def _write_rejected(path: Path, workspace: Workspace) -> None:
+    """Write what was left out, stage by stage as the tables are, within a stage in an order of their own."""
+    order = [(name, "ascending") for name in ("record_id", "reason", "detail")]
+    with contextlib.ExitStack() as stack:
+        writer: pq.ParquetWriter | None = None
+        for table in _tables(workspace):
+            rejected = table.rejected_rows().sort_by(order)
+            writer = writer or stack.enter_context(pq.ParquetWriter(path, rejected.schema, compression="zstd"))
+            writer.write_table(rejected)
 
 
 def _write_shards(
@@ -152,9 +161,9 @@ def _write_shards(
 
 def _identity(workspace: Workspace, config: ExportConfig, clips_files: ClipsFiles) -> str:
     refers = clips_files == "reference" or workspace.tables_of_levels
-    paths = workspace.videos.arrow(["path"]).column("path").to_pylist() if refers else []
+    paths = _hash_of(workspace.videos.values("path")) if refers else None
     # Footage and clicks that moved say what they said, but for their places, of which only references are written.
-    content = [_content(workspace.videos), _content(workspace.glances), sorted(paths)]
+    content = [_content(workspace.videos), _content(workspace.glances), paths]
     made: tuple[Table[Any], ...] = (
         workspace.splits, workspace.clips, workspace.captions, *workspace.tables_of_levels, workspace.pairs,
         workspace.verdicts,
@@ -172,7 +181,12 @@ def _made_from(workspace: Workspace, config: ExportConfig, clips_files: ClipsFil
 
 
 def _content(table: Table[Any]) -> str:
-    return digest(sorted(map(content_key, table.records())), sorted(map(content_key, table.rejected())))
+    return digest(_hash_of(map(content_key, table.records())), _hash_of(map(content_key, table.rejected())))
+
+
+def _hash_of(texts: Iterable[str]) -> str:
+    """Hash texts, in whatever order they come."""
+    return blake2b(np.sort(pack(texts)).tobytes(), digest_size=16).hexdigest()
 
 
 def _tables(workspace: Workspace) -> tuple[Any, ...]:
