@@ -72,10 +72,49 @@ def test_a_prompt_that_begins_alike_goes_on(family: str, video_model: Callable[[
         assert said == (pytest.approx(expected, rel=1e-4) if how == "odds" else expected), (how, asked.turns)
         left_out.append(fresh._inputs([asked], ())["input_ids"].shape[1] - taken[0])
     ids = fresh._inputs([ASKED[0][1]], ())["input_ids"]
-    shown = int(torch.isin(ids, torch.tensor(keeping._memory._shown)).sum())
+    config = keeping._model.config
+    places = [getattr(config, name, -1) for name in ("image_token_id", "video_token_id")]
+    shown = int(torch.isin(ids, torch.tensor(places)).sum())
     assert left_out[1] == ids.shape[1] - 1, "the same prompt but for its last token"
     assert min(left_out[2:5] + left_out[7:]) > shown > 0
     assert max(left_out[0], *left_out[5:7]) <= 0, "another clip begins anew"
+
+
+@pytest.mark.parametrize("family", [*sorted(FAMILIES), "holmes-tiny"])
+def test_questions_about_one_clip_share_its_part_of_a_batch(family: str, video_model: Callable[[str], str]) -> None:
+    _, fresh, _ = models(find_source(family if family == "holmes-tiny" else video_model(family)))
+    one, other = clip(1), clip(2)
+    questions = (QUESTION, "What moves from left to right, and where does it go then?", "Who?")
+    batch = [
+        replace(shown, turns=(Message(role="user", content=question),))
+        for shown, asked in ((one, questions), (clip(3), questions[:1]), (other, questions[1:]))
+        for question in asked
+    ]
+    expected = [fresh.answer([asked])[0] for asked in batch]
+    opened = [fresh.answer([asked], "Yes,")[0] for asked in batch]
+    taken: list[torch.Size] = []
+    decoder = fresh._model.get_submodule(language_model_name(fresh._model))
+    decoder.register_forward_pre_hook(
+        lambda _, __, given: taken.append(given["inputs_embeds"].shape[:2]), with_kwargs=True
+    )
+    assert fresh.answer(batch) == expected
+    assert len(set(expected)) > 2
+    whole = fresh._processor.footprint(batch[0]).tokens
+    (clips, prefix), (rows, rest) = taken[:2]
+    assert (clips, rows) == (3, 6), "each clip once, then each question"
+    assert prefix > whole / 2
+    assert 1 < rest < 1.2 * len(questions[1])
+    assert fresh.answer(batch, "Yes,") == opened
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_frames_may_reach_beyond_the_text_in_time(family: str, video_model: Callable[[str], str]) -> None:
+    keeping, fresh, _ = models(find_source(video_model(family)))
+    minutes = replace(clip(1), indices=(0, 1500, 3000, 4500), clip_frames=6000, duration_s=600.0)
+    asked = [replace(minutes, turns=(Message(role="user", content=question),)) for question in ("Who?", "Whose?")]
+    expected = [fresh.answer([one], "Yes,")[0] for one in asked]
+    assert [keeping.answer([one], "Yes,")[0] for one in asked] == expected
+    assert keeping.answer(asked, "Yes,") == expected
 
 
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "video_llava"])
@@ -128,6 +167,7 @@ def test_layers_that_forget_are_not_gone_on_from(video_model: Callable[[str], st
     cache = DynamicCache(keeping._memory._layers)
     cache.layers[0] = DynamicSlidingWindowLayer(sliding_window=4)
     keeping._memory.forget()
+    assert prefix_memory._layers(keeping._model.config, cache) is None
     keeping._memory.keep(asked, keeping._inputs([asked], ()), cache)
     taken.clear()
     keeping.answer([asked])
