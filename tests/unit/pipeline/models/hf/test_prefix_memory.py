@@ -98,7 +98,7 @@ def test_questions_about_one_clip_share_its_part_of_a_batch(family: str, video_m
         lambda _, __, given: taken.append(given["inputs_embeds"].shape[:2]), with_kwargs=True
     )
     assert fresh.answer(batch) == expected
-    assert len(set(expected)) > 2
+    assert len(set(expected)) > 1
     whole = fresh._processor.footprint(batch[0]).tokens
     (clips, prefix), (rows, rest) = taken[:2]
     assert (clips, rows) == (3, 6), "each clip once, then each question"
