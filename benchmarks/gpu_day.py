@@ -67,6 +67,10 @@ PARTS: dict[str, Part] = {
         least=(("times_plain_trainer", 1.3), ("mfu", 0.45)), most=(("padding", 0.05),),
     ),
     "detect": Part(function="detect_an_hour", seconds=110, arguments=("qwen2_5_vl",), most=(("seconds", 180.0),)),
+    "explain": Part(
+        function="explain", seconds=70, arguments=("qwen2_5_vl",),
+        least=(("judged_times_in_full", 1.0), ("answered_times_in_full", 1.0)),
+    ),
     "features": Part(function="encode_features", seconds=60, least=(("video_hours_per_hour", 100.0),)),
     "caption-llava": Part(
         function="caption", seconds=80, arguments=("video_llava",),
@@ -184,7 +188,6 @@ def _environment(scratch: Path) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "TMPDIR": str(scratch),
         "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
     }
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -134,15 +134,15 @@ def matmul_flops(run: Run, side: int) -> float:
     return 2 * side**3 / median_s(run, lambda: a @ b)
 
 
-def median_s(run: Run, call: Callable[[], object], repeats: int = 7) -> float:
-    """Return the median seconds of a call, the first two left out."""
+def median_s(run: Run, call: Callable[[], object], repeats: int = 7, warm_up: int = 2) -> float:
+    """Return the median seconds of a call, those that warm up left out."""
     seconds = []
-    for _ in range(repeats + 2):
+    for _ in range(repeats + warm_up):
         started = time.perf_counter()
         call()
         run.wait()
         seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[2:])
+    return statistics.median(seconds[warm_up:])
 
 
 def peak_flops(run: Run) -> float:
@@ -213,6 +213,47 @@ def caption(run: Run, family: str) -> None:
         together, _ = bench.batched(config, wanted)
         run.note(**together, times_the_loop=together["clips_per_s"] / alone["clips_per_s"])
         run.note_memory("memory_gib")
+
+
+def explain(run: Run, family: str) -> None:
+    """Judge clips one by one as `holmes detect` does, and ask several questions about each in one batch.
+
+    Both are measured with what prompts about a clip share computed once, and with each of them in full.
+    """
+    from pipeline.models.hf.model import ModelSource, VideoModel
+    from pipeline.models.hf.outlook import blank_clip
+    from pipeline.models.hf.sampling import Generation
+
+    count, tokens = (1, 4) if run.is_tiny else (8, 32)
+    questions = ("Is anything abnormal?", "What happens?", "Who is to be seen?", "Where is it?")
+    clips = [blank_clip(8 if family == "video_llava" else 16, 320, seed) for seed in range(count)]
+    asked = [
+        replace(clip, turns=({"role": "user", "content": question},)) for clip in clips for question in questions
+    ]  # fmt: skip
+    apart = [replace(one, frames=one.frames.copy()) for one in asked]
+    seconds: dict[str, float] = {}
+    with model_folder(run, family) as folder:
+        for name, keeps, batch in (("in_full", False, apart), ("once", True, asked)):
+            how = Generation(max_new_tokens=tokens)
+            model = VideoModel(ModelSource(name=folder), run.device, (), how, keeps_clip=keeps)
+
+            def judge(model: VideoModel = model) -> None:
+                for clip in asked[:: 4 * len(questions)]:
+                    model.odds(clip)
+                    model.answer([clip])
+                    model.answer([clip], "Yes,")
+
+            def answer(model: VideoModel = model, batch: Sequence[Any] = batch) -> None:
+                model.answer(batch)
+
+            seconds[f"judged_{name}"] = median_s(run, judge, 1, 1) / len(clips[::4])
+            seconds[f"answered_{name}"] = median_s(run, answer, 1, 1) / len(batch)
+            run.note_memory(f"memory_{name}_gib")
+    run.note(
+        judgements_per_s=1 / seconds["judged_once"], answers_per_s=1 / seconds["answered_once"],
+        judged_times_in_full=seconds["judged_in_full"] / seconds["judged_once"],
+        answered_times_in_full=seconds["answered_in_full"] / seconds["answered_once"],
+    )  # fmt: skip
 
 
 def step_sampler(run: Run) -> None:

@@ -133,10 +133,7 @@ def _training(config: BuildConfig) -> Check:
 
 
 def _memory(name: str, outlook: Outlook, setting: str) -> Check:
-    detail = (
-        f"{outlook.needed_gib:.1f} GiB needed at {setting}, {outlook.free_gib:.1f} GiB free on {outlook.device}; "
-        f"{outlook.dtype}, {outlook.attention}"
-    )
+    detail = outlook.told_memory(setting)
     return Check(name=name, ok=outlook.needed_gib <= outlook.free_gib, required=False, detail=detail)
 
 
@@ -206,6 +203,10 @@ def _cluster(address: str | None) -> Check:
 
 
 def _local_model(setting: str, model: str) -> Check:
+    from pipeline.models.hf.bundled import find_model
+
+    if find_model(model) != model:
+        return Check(name=setting, ok=True, required=True, detail=f"{model}, which comes with the engine")
     if Path(model).is_dir():
         return Check(name=setting, ok=True, required=True, detail=f"folder {model}")
     from huggingface_hub import try_to_load_from_cache

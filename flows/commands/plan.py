@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, SetupError
 
 if TYPE_CHECKING:
     from flows.forecast.footage import Footage
     from flows.forecast.forecast import Forecast, StageForecast
     from pipeline.config import BuildConfig
+    from pipeline.models.hf.outlook import Outlook
     from pipeline.workspace import Workspace
 
 _NAMED = 3
@@ -28,6 +30,7 @@ def plan(
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override one setting")] = None,
     *,
+    probe: Annotated[bool, typer.Option("--probe", help="time the model that captions here on a few clips")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object instead of a table")] = False,
 ) -> None:
     """Tell what a build will take before it is begun: videos, clips, requests, tokens, hours, disk, cost."""
@@ -38,12 +41,36 @@ def plan(
 
     settings = load_config(config, set_ or [], workspace)
     check_inputs(settings)
-    found = forecast(settings, Workspace(settings.workspace))
+    outlook = _captioning(settings) if probe else None
+    found = forecast(settings, Workspace(settings.workspace), {} if outlook is None else _of_a_clip(settings, outlook))
     if as_json:
-        typer.echo(json.dumps(found.as_json(), ensure_ascii=False))
+        tried = {} if outlook is None else {"captioner": asdict(outlook)}
+        typer.echo(json.dumps(found.as_json() | tried, ensure_ascii=False))
         return
     for line in (*footage_lines(found), *left_lines(found), *disk_lines(found, settings.workspace)):
         typer.echo(line)
+    if outlook is not None:
+        typer.echo(f"captioner {outlook.told_memory(f'caption.batch_size={settings.caption.batch_size}')}")
+        if outlook.clips_per_s is None:
+            typer.echo(f"          not tried: {outlook.reason}")
+
+
+def _captioning(config: BuildConfig) -> Outlook:
+    """Try the captioner. Raises: SetupError where none runs in this process, or as `caption_outlook`."""
+    from pipeline.models.hf.outlook import caption_outlook
+
+    if config.caption.backend != "hf":
+        raise SetupError(f"--probe: caption.backend={config.caption.backend} loads no model here; it times that of hf")
+    return caption_outlook(config.caption, probes=True)
+
+
+def _of_a_clip(config: BuildConfig, outlook: Outlook) -> dict[str, float]:
+    """Return the seconds that a caption takes with one model on each of the devices."""
+    from pipeline.models.hf.devices import list_devices
+
+    if outlook.clips_per_s is None:
+        return {}
+    return {"caption": 1 / (outlook.clips_per_s * len(list_devices(config.caption.device)))}
 
 
 def footage_lines(found: Forecast) -> Iterator[str]:
@@ -116,6 +143,11 @@ def _stage_line(stage: StageForecast) -> str:
     return f"{line}{asking.requests:>10,}{asking.prompt_tokens:>14,}{asking.completion_tokens:>12,}  {asking.basis}"
 
 
+def _or_probe(stage: StageForecast) -> str:
+    # Whatever asks an endpoint is no model of this process.
+    return ", or --probe" if stage.work.stage == "caption" and stage.asking is None else ""
+
+
 def _sums(found: Forecast, left: Sequence[StageForecast]) -> Iterator[str]:
     days = found.seconds / 86400
     machines = f"{found.machines} {'machine' if found.machines == 1 else 'machines'} of {found.cores} cores"
@@ -125,7 +157,8 @@ def _sums(found: Forecast, left: Sequence[StageForecast]) -> Iterator[str]:
     yield from (f"          {note}" for note in found.expected.notes)
     for stage in left:
         if stage.missing is not None:
-            yield f"          without {stage.work.stage}, whose model tells no size: set {stage.missing}"
+            told = f"set {stage.missing}{_or_probe(stage)}"
+            yield f"          without {stage.work.stage}, whose model tells no size: {told}"
     if found.gpu_hours:
         price = " (no price: set plan.gpu_price_per_hour)" if found.gpu_cost is None else ""
         at_hand = "; none at hand: plan.gpus=N counts with N" if found.gpus == 0 else ""

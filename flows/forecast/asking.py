@@ -14,7 +14,7 @@ from pipeline.questions import LEVEL_TASKS
 from pipeline.records import Task
 from pipeline.workspace import Workspace
 
-Basis = Literal["set", "measured", "stated", "unknown"]
+Basis = Literal["set", "measured", "probed", "stated", "unknown"]
 """Where a figure comes from."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -124,8 +124,10 @@ class Forecast:
         }
 
 
-def forecast(config: BuildConfig, workspace: Workspace) -> Forecast:
+def forecast(config: BuildConfig, workspace: Workspace, probed: Mapping[str, float] | None = None) -> Forecast:
     """Return what the build of a configuration will take, from where its workspace stands. Makes nothing.
+
+    `probed` are seconds of a unit by stage, as a try of it took here: told where the workspace has measured none.
 
     Raises:
         DataError: no video is found.
@@ -135,7 +137,10 @@ def forecast(config: BuildConfig, workspace: Workspace) -> Forecast:
     expected = expect(config, footage, workspace)
     gpus = _gpus_at_hand(config)
     cores = config.video.workers or os.cpu_count() or 1
-    stages = [_forecast_stage(work, config, workspace, cores, gpus) for work in expected.stages]
+    tried = probed or {}
+    stages = [
+        _forecast_stage(work, config, workspace, cores, gpus, probed=tried.get(work.stage)) for work in expected.stages
+    ]
     gpu_hours = sum(stage.gpu_hours or 0.0 for stage in stages)
     price = config.plan.gpu_price_per_hour
     return Forecast(
@@ -151,31 +156,34 @@ def forecast(config: BuildConfig, workspace: Workspace) -> Forecast:
 
 
 def _forecast_stage(
-    work: Work, config: BuildConfig, workspace: Workspace, cores: int, gpus: int | None
+    work: Work, config: BuildConfig, workspace: Workspace, cores: int, gpus: int | None, *, probed: float | None
 ) -> StageForecast:
     picture = _picture_of(workspace)
     asking = asking_of(work, config, workspace, picture)
     machines = config.plan.machines
     gpu_s = _stated_gpu_s(work, config, picture)
-    given = config.plan.seconds_per_unit.get(work.stage)
-    measured = _measured(work, workspace)
+    told: dict[Basis, float | None] = {
+        "set": config.plan.seconds_per_unit.get(work.stage),
+        "measured": _measured(work, workspace),
+        "probed": probed,
+    }
     uses_gpu = gpu_s != 0.0
     at_hand = max(1, gpus or 0)
-    if given is not None or measured is not None:
-        seconds = work.left * (given if given is not None else measured or 0.0) / machines
-        basis: Basis = "set" if given is not None else "measured"
+    basis, of_unit_s = next(((by, found) for by, found in told.items() if found is not None), ("stated", None))
+    if of_unit_s is not None:
+        seconds = work.left * of_unit_s / machines
         hours = 0.0 if not uses_gpu else None if gpus is None else seconds * gpus / 3600
         return StageForecast(work=work, seconds=seconds, basis=basis, gpu_hours=hours, asking=asking)
     share_left = work.left / work.expected if work.expected else 0.0
     if gpu_s is None:
-        told = f"plan.seconds_per_unit={{{work.stage}: SECONDS}}"
-        return StageForecast(work=work, seconds=None, basis="unknown", gpu_hours=None, asking=asking, missing=told)
+        setting = f"plan.seconds_per_unit={{{work.stage}: SECONDS}}"
+        return StageForecast(work=work, seconds=None, basis="unknown", gpu_hours=None, asking=asking, missing=setting)
     seconds = max(
         _stated_cpu_s(work, config) * share_left / (cores * machines),
         gpu_s * share_left / at_hand,
         0.0 if asking is None else answering_s(asking, config, work.stage),
     )
-    return StageForecast(work=work, seconds=seconds, basis="stated", gpu_hours=gpu_s * share_left / 3600, asking=asking)
+    return StageForecast(work=work, seconds=seconds, basis=basis, gpu_hours=gpu_s * share_left / 3600, asking=asking)
 
 
 def _measured(work: Work, workspace: Workspace) -> float | None:

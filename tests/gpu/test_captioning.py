@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +41,19 @@ def test_every_family_answers_a_mixed_batch(family: str, temperature: float, tmp
     answers = model.answer([clip(seed, height) for seed, height in enumerate([64, 64, 112])])
     assert all(isinstance(answer, str) for answer in answers), answers
     assert model.new_tokens > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_prompts_share_is_computed_once(family: str, tmp_path: Path) -> None:
+    source, how = (
+        ModelSource(name=str(save_video_model(family, tmp_path)), dtype="float32"),
+        Generation(max_new_tokens=4),
+    )
+    keeping, fresh = (VideoModel(source, DEVICE, (), how, keeps_clip=keeps) for keeps in (True, False))
+    asked = [
+        replace(clip(1, 64), turns=({"role": "user", "content": question},))
+        for question in ("Is it odd?", "Who moves?")
+    ]
+    keeping.answer([asked[0]])
+    assert keeping.odds(asked[1]) == pytest.approx(fresh.odds(asked[1]), rel=1e-2)
+    assert all(isinstance(answer, str) for answer in keeping.answer(asked))

@@ -48,6 +48,7 @@ def test_every_part_runs_on_a_cpu(tmp_path: Path) -> None:
     assert all(part["ok"] for part in parts.values()), parts
     assert parts["caption-qwen"]["figures"]["times_the_loop"] > 0
     assert parts["lora"]["figures"].keys() >= {"mfu", "padding", "times_plain_trainer", "waiting_for_data"}
+    assert parts["explain"]["figures"].keys() >= {"judged_times_in_full", "answered_times_in_full"}
     assert parts["lora-kept"]["figures"]["times_every_step"] > 0
     assert parts["detect"]["figures"]["spans"] == parts["detect"]["figures"]["events"] == 1
     assert parts["features"]["figures"]["video_hours_per_hour"] > 0

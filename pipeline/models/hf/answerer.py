@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 
 from pipeline.config import VideoConfig
@@ -94,7 +94,7 @@ class HfAnswerer:
             SetupError: the model cannot be loaded, or takes no such input at all.
         """
         settings = self._settings
-        model = VideoModel(self._source, settings.device, (), Generation(max_new_tokens=1))
+        model = VideoModel(self._source, settings.device, (), Generation(max_new_tokens=1), keeps_clip=True)
         with VideoPool(settings.video.workers, settings.video.timeout_s, settings.video.memory_mb) as pool:
             for question, clip in self._read(questions, pool):
                 try:
@@ -106,11 +106,14 @@ class HfAnswerer:
         self, questions: Iterable[VideoQuestion], pool: VideoPool
     ) -> Iterator[tuple[VideoQuestion, ClipFrames | RecordError]]:
         ahead = pool.workers * CLIPS_AHEAD_PER_WORKER
-        for question, clip in read_ahead(questions, self._job_of, read_file_clip, pool, ahead):
-            if isinstance(clip, RecordError):
-                yield question, clip
-            else:
-                yield question, replace(clip, turns=(Message(role="user", content=question.question),))
+        # What follows one another about a clip is answered from the same frames.
+        of_clips = (list(asked) for _, asked in groupby(questions, self._job_of))
+        for asked, clip in read_ahead(of_clips, lambda asked: self._job_of(asked[0]), read_file_clip, pool, ahead):
+            for question in asked:
+                if isinstance(clip, RecordError):
+                    yield question, clip
+                else:
+                    yield question, replace(clip, turns=(Message(role="user", content=question.question),))
 
     def _job_of(self, question: VideoQuestion) -> ClipJob:
         return ClipJob(

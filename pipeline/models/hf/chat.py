@@ -38,7 +38,7 @@ class VideoChat:
         """
         self.name = source.title
         self._model: ChatModel = VideoModel(
-            source, device, (), Generation(max_new_tokens=max_new_tokens), keeps_vision=True
+            source, device, (), Generation(max_new_tokens=max_new_tokens), keeps_clip=True
         )
 
     def odds(self, clip: ClipFrames, question: str) -> tuple[float, float]:

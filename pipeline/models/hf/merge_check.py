@@ -66,7 +66,7 @@ def compare_merged(source: ModelSource, merged: Path, *, device: str = "auto") -
 
 
 def _answers(source: ModelSource, device: str) -> list[tuple[str, float]]:
-    model = VideoModel(source, device, (), Generation(max_new_tokens=_NEW_TOKENS), keeps_vision=True)
+    model = VideoModel(source, device, (), Generation(max_new_tokens=_NEW_TOKENS), keeps_clip=True)
     found = []
     for clip in _asked():
         [said] = model.answer([clip])

@@ -24,6 +24,7 @@ from pipeline.models.hf.loading import (
     explain_load_fault,
     first_line,
 )
+from pipeline.models.hf.prefix_memory import PrefixMemory, cut_prompts, share_prefixes
 from pipeline.models.hf.sampling import LIKELIEST, Generation, SeededSampling, seed_of
 from pipeline.models.hf.vision_memory import keep_vision
 from pipeline.prompts import Message
@@ -85,11 +86,12 @@ class VideoModel:
         generation: Generation,
         processor: ClipProcessor | None = None,
         *,
-        keeps_vision: bool = False,
+        keeps_clip: bool = False,
     ) -> None:
         """Load the weights, and the processor where none is given.
 
-        With `keeps_vision` the vision tower sees a clip once, however many questions follow one another about it.
+        With `keeps_clip` the vision tower sees a clip once, however many questions follow one another about it, and
+        what their prompts begin with goes once through the language model.
 
         Raises:
             SetupError: no such model or device, or a package is missing that the model needs.
@@ -106,7 +108,8 @@ class VideoModel:
         self._has_answered = False
         self.new_tokens = 0
         self._model, self.device, self._dtype = load_weights(source, device)
-        if keeps_vision:
+        self._memory = PrefixMemory(self._model) if keeps_clip else None
+        if keeps_clip:
             keep_vision(self._model)
         logger.info("%s on %s in %s", source.name, self.device, self._dtype)
 
@@ -149,17 +152,8 @@ class VideoModel:
 
     def _odds(self, clips: Sequence[ClipFrames]) -> tuple[float, float]:
         before, yes, no = self._processor.yes_or_no(clips[0])
-        inputs = self._processor.inputs(clips, self.device, before).to(self.device, dtype=self._dtype)
-        with self._torch.inference_mode(), self._current_device():
-            # The first token alone: every family knows by itself where its visual tokens go.
-            out = self._model.generate(
-                **inputs,
-                max_new_tokens=1,
-                **LIKELIEST,
-                pad_token_id=self._processor.pad_token_id,
-                output_logits=True,
-                return_dict_in_generate=True,
-            )
+        # The first token alone: every family knows by itself where its visual tokens go.
+        out, _ = self._call(clips, before, max_new_tokens=1, output_logits=True)
         shares = out.logits[0][0].float().softmax(dim=-1)
         return float(shares[sorted(yes)].sum()), float(shares[sorted(no)].sum())
 
@@ -208,27 +202,49 @@ class VideoModel:
             # Shapes of which there are few: a row more is told apart from its fellows by nothing that is kept.
             clips = [*clips, *[clips[-1]] * ((1 << (len(clips) - 1).bit_length()) - len(clips))]
             how = {"cache_implementation": "static"}
-        inputs = self._processor.inputs(clips, self.device, opened, pads_to=_STATIC_TOKENS if how else None)
-        inputs = inputs.to(self.device, dtype=self._dtype)
         sampling = []
         if settings.temperature > 0:
             seeds = [seed_of(clip, settings.seed) for clip in clips]
             sampling = [SeededSampling(seeds, settings.temperature, settings.top_p)]
+        _, tokens = self._call(clips, opened, max_new_tokens=settings.max_new_tokens, logits_processor=sampling, **how)
+        rows = tokens[: len(asked_clips)].tolist()
+        return [self._read(row, clip, opened) for row, clip in zip(rows, asked_clips, strict=True)]
+
+    def _call(self, clips: Sequence[ClipFrames], opening: Sequence[int], **how: Any) -> tuple[Any, Any]:
+        """Return what `generate` makes of a batch, and the tokens that it adds to prompts and opening."""
+        is_static = "cache_implementation" in how
+        inputs = self._inputs(clips, opening, _STATIC_TOKENS if is_static else None)
+        memory = None if is_static or len(clips) > 1 else self._memory
+        if self._memory is not None and memory is None:
+            self._memory.forget()
         with self._torch.inference_mode(), self._current_device():
-            tokens = self._model.generate(
-                **inputs,
-                max_new_tokens=settings.max_new_tokens,
-                **LIKELIEST,
-                pad_token_id=self._processor.pad_token_id,
-                logits_processor=sampling,
-                **how,
-            )
-        asked = inputs["input_ids"]
+
+            def prefill(rows: list[int], lengths: list[int]) -> Any:
+                firsts = self._inputs([clips[row] for row in rows], opening)
+                cut_prompts(firsts, lengths)
+                return self._generate_from(firsts, max_new_tokens=1).past_key_values
+
+            given = inputs
+            if memory is not None:
+                given = memory.shorten(clips[0], inputs)
+            elif not is_static:
+                given = share_prefixes(self._model, clips, inputs, prefill)
+            out = self._generate_from(given, **how)
+            if memory is not None:
+                memory.keep(clips[0], inputs, out.past_key_values)
+        asked, tokens = given["input_ids"], out.sequences
         # Some models return what they added alone.
         if tokens.shape[1] >= asked.shape[1] and bool((tokens[:, : asked.shape[1]] == asked).all()):
             tokens = tokens[:, asked.shape[1] :]
-        rows = tokens[: len(asked_clips)].tolist()
-        return [self._read(row, clip, opened) for row, clip in zip(rows, asked_clips, strict=True)]
+        return out, tokens
+
+    def _inputs(self, clips: Sequence[ClipFrames], opening: Sequence[int], pads_to: int | None = None) -> Any:
+        return self._processor.inputs(clips, self.device, opening, pads_to).to(self.device, dtype=self._dtype)
+
+    def _generate_from(self, inputs: Any, **how: Any) -> Any:
+        return self._model.generate(
+            **inputs, **LIKELIEST, pad_token_id=self._processor.pad_token_id, return_dict_in_generate=True, **how
+        )
 
     def _current_device(self) -> AbstractContextManager[Any]:
         """Make the model's GPU the current one: kernels written in Triton are launched there, whatever their inputs."""

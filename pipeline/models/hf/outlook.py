@@ -18,6 +18,7 @@ from pipeline.models.hf.loading import LOAD_FAULTS, ModelSource, first_line
 from pipeline.models.hf.model import VideoModel, find_source
 from pipeline.models.hf.model_parts import language_model_name
 from pipeline.models.hf.sampling import Generation
+from pipeline.models.hf.torchvision_mend import mend_torchvision
 from pipeline.prompts import load_prompt
 
 KERNELS = {
@@ -61,6 +62,7 @@ def read_shape(source: ModelSource) -> ModelShape:
     Raises:
         SetupError: its configuration is not here, or of an unknown kind.
     """
+    mend_torchvision()
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -160,6 +162,13 @@ class Outlook:
     free_gib: float
     clips_per_s: float | None = None
     reason: str = ""
+
+    def told_memory(self, setting: str) -> str:
+        """Return what is needed at the value of a setting, what is there, and how it is computed, in one line."""
+        return (
+            f"{self.needed_gib:.1f} GiB needed at {setting}, {self.free_gib:.1f} GiB free on {self.device}; "
+            f"{self.dtype}, {self.attention}"
+        )
 
 
 def caption_outlook(config: CaptionConfig, *, probes: bool) -> Outlook:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from flows.forecast.forecast import forecast
 from flows.forecast.stated import load_stated, parameters_of
 from flows.plan import PLAN
 from pipeline.config import BuildConfig, parse_config
-from pipeline.errors import DataError, RecordError
+from pipeline.errors import DataError, RecordError, SetupError
 from pipeline.models.chat.journal import Journal
 from pipeline.models.chat.messages import Usage
 from pipeline.records import Caption, EventClip, Reason, Video
@@ -269,3 +270,29 @@ def test_of_a_build_that_runs_the_rest_is_told_by_what_it_has_measured(config: d
     # another temperature asks everything anew, and of what follows nothing stands
     anew = {stage["stage"]: stage for stage in plan(config | {"synthesize": ENDPOINT | {"temperature": 0.5}})["stages"]}
     assert (anew["caption"]["left"], anew["synthesize"]["left"]) == (4, 12)
+
+
+def test_a_probe_tells_how_long_captions_take(
+    config: dict[str, Any], video_model: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caption = {
+        "backend": "hf", "model": video_model("qwen2_5_vl"), "device": "cpu", "num_frames": 4, "max_side": 64,
+        "max_new_tokens": 4,
+    }  # fmt: skip
+    config = {**config, "caption": caption, "synthesize": {"backend": "template"}}
+    assert "set plan.seconds_per_unit={caption: SECONDS}, or --probe" in run(config)
+    found = json.loads(run(config, "--probe", "--json"))
+    [stage] = [stage for stage in found["stages"] if stage["stage"] == "caption"]
+    clips_per_s = found["captioner"]["clips_per_s"]
+    assert clips_per_s > 0
+    assert (stage["basis"], stage["seconds"]) == ("probed", pytest.approx(7 / clips_per_s, abs=0.06))
+    told = run(config, "--probe")
+    assert " GiB needed at caption.batch_size=16, " in told
+    assert "free on cpu; float32, sdpa" in told
+    set_by_hand = json.loads(run(config, "--probe", "--json", "--set", "plan.seconds_per_unit={caption: 2}"))
+    [stage] = [stage for stage in set_by_hand["stages"] if stage["stage"] == "caption"]
+    assert (stage["basis"], stage["seconds"]) == ("set", 14.0)
+    monkeypatch.setattr("pipeline.models.hf.outlook._MOST_ON_CPU", 10)
+    assert "not tried: " in run(config, "--probe")
+    with pytest.raises(SetupError, match=r"--probe: caption\.backend=motion"):
+        run({**config, "caption": {"backend": "motion"}}, "--probe")
