@@ -25,7 +25,7 @@ Say = Callable[[str], None]
 VIDEOS = 72
 """Videos of the loop, a third of which nothing is trained on."""
 
-_LOOP_DURATION_S = (15.0, 30.0)
+_LOOP_DURATION_S = (14.0, 22.0)
 _GOOD = 0.9
 """Share of true explanations below which the demo warns of its own sentences."""
 

@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -324,7 +325,8 @@ def test_models_that_echo_and_models_that_do_not(
         added = torch.tensor([words(text)["input_ids"]])
 
         def generate(input_ids: Any, **_: Any) -> Any:
-            return torch.cat([input_ids, added], dim=1) if with_prompt else added
+            sequences = torch.cat([input_ids, added], dim=1) if with_prompt else added
+            return SimpleNamespace(sequences=sequences, past_key_values=None)
 
         monkeypatch.setattr(model._model, "generate", generate)
         return str(model.answer([clip_frames(0)])[0])
