@@ -151,10 +151,9 @@ def _padded(rows: Sequence[Any]) -> tuple[Any, Any]:
     """Return rows of tokens padded on the left, and which of them are there."""
     from torch.nn.utils.rnn import pad_sequence
 
-    return tuple(
-        pad_sequence(list(part), batch_first=True, padding_side="left")
-        for part in (rows, [row.new_ones(len(row)) for row in rows])
-    )
+    there = [row.new_ones(len(row)) for row in rows]
+    padded = [pad_sequence(list(part), batch_first=True, padding_side="left") for part in (rows, there)]
+    return padded[0], padded[1]
 
 
 def _offsets(model: Any, inputs: Any) -> Any:
