@@ -24,7 +24,7 @@ from pipeline.models.hf.loading import (
     explain_load_fault,
     first_line,
 )
-from pipeline.models.hf.prefix_memory import PrefixMemory, cut_prompts, share_prefixes
+from pipeline.models.hf.prefix_memory import PrefixMemory, cut_prompts, is_known, roomy_cache, share_prefixes
 from pipeline.models.hf.sampling import LIKELIEST, Generation, SeededSampling, seed_of
 from pipeline.models.hf.vision_memory import keep_vision
 from pipeline.prompts import Message
@@ -153,7 +153,7 @@ class VideoModel:
     def _odds(self, clips: Sequence[ClipFrames]) -> tuple[float, float]:
         before, yes, no = self._processor.yes_or_no(clips[0])
         # The first token alone: every family knows by itself where its visual tokens go.
-        out, _ = self._call(clips, before, max_new_tokens=1, output_logits=True)
+        out, _ = self._call(clips, before, 1, output_logits=True)
         shares = out.logits[0][0].float().softmax(dim=-1)
         return float(shares[sorted(yes)].sum()), float(shares[sorted(no)].sum())
 
@@ -206,11 +206,13 @@ class VideoModel:
         if settings.temperature > 0:
             seeds = [seed_of(clip, settings.seed) for clip in clips]
             sampling = [SeededSampling(seeds, settings.temperature, settings.top_p)]
-        _, tokens = self._call(clips, opened, max_new_tokens=settings.max_new_tokens, logits_processor=sampling, **how)
+        _, tokens = self._call(clips, opened, settings.max_new_tokens, logits_processor=sampling, **how)
         rows = tokens[: len(asked_clips)].tolist()
         return [self._read(row, clip, opened) for row, clip in zip(rows, asked_clips, strict=True)]
 
-    def _call(self, clips: Sequence[ClipFrames], opening: Sequence[int], **how: Any) -> tuple[Any, Any]:
+    def _call(
+        self, clips: Sequence[ClipFrames], opening: Sequence[int], max_new_tokens: int, **how: Any
+    ) -> tuple[Any, Any]:
         """Return what `generate` makes of a batch, and the tokens that it adds to prompts and opening."""
         is_static = "cache_implementation" in how
         inputs = self._inputs(clips, opening, _STATIC_TOKENS if is_static else None)
@@ -222,14 +224,14 @@ class VideoModel:
             def prefill(rows: list[int], lengths: list[int]) -> Any:
                 firsts = self._inputs([clips[row] for row in rows], opening)
                 cut_prompts(firsts, lengths)
-                return self._generate_from(firsts, max_new_tokens=1).past_key_values
+                return self._generate_from(firsts, 1).past_key_values
 
             given = inputs
             if memory is not None:
-                given = memory.shorten(clips[0], inputs)
+                given = memory.shorten(clips[0], inputs, max_new_tokens)
             elif not is_static:
-                given = share_prefixes(self._model, clips, inputs, prefill)
-            out = self._generate_from(given, **how)
+                given = share_prefixes(self._model, clips, inputs, max_new_tokens, prefill)
+            out = self._generate_from(given, max_new_tokens, **how)
             if memory is not None:
                 memory.keep(clips[0], inputs, out.past_key_values)
         asked, tokens = given["input_ids"], out.sequences
@@ -241,9 +243,17 @@ class VideoModel:
     def _inputs(self, clips: Sequence[ClipFrames], opening: Sequence[int], pads_to: int | None = None) -> Any:
         return self._processor.inputs(clips, self.device, opening, pads_to).to(self.device, dtype=self._dtype)
 
-    def _generate_from(self, inputs: Any, **how: Any) -> Any:
+    def _generate_from(self, inputs: Any, max_new_tokens: int, **how: Any) -> Any:
+        given = dict(inputs)
+        if "past_key_values" not in given and "cache_implementation" not in how and is_known(self._model):
+            given["past_key_values"] = roomy_cache(self._model, max_new_tokens)
         return self._model.generate(
-            **inputs, **LIKELIEST, pad_token_id=self._processor.pad_token_id, return_dict_in_generate=True, **how
+            **given,
+            max_new_tokens=max_new_tokens,
+            **LIKELIEST,
+            pad_token_id=self._processor.pad_token_id,
+            return_dict_in_generate=True,
+            **how,
         )
 
     def _current_device(self) -> AbstractContextManager[Any]:

@@ -21,9 +21,6 @@ positions may count otherwise: they are given each prompt in full."""
 
 _PLACEHOLDERS = ("image_token_id", "video_token_id")
 
-Layers = list[tuple[Any, Any]]
-"""Keys and values of every layer, of shape (rows, heads, tokens, channels)."""
-
 
 class PrefixMemory:
     """The keys and values of the last prompt of one clip."""
@@ -36,16 +33,14 @@ class PrefixMemory:
         """Let go of the memory that keys and values take."""
         self._clip: ClipFrames | None = None
         self._tokens: Any = None
-        self._layers: Layers = []
+        self._layers: Sequence[tuple[Any, Any]] = ()
         self._offsets: Any = None
 
-    def shorten(self, clip: ClipFrames, inputs: Any) -> Any:
+    def shorten(self, clip: ClipFrames, inputs: Any, new_tokens: int) -> Any:
         """Return the inputs of `generate` for one clip: where the prompt goes on from the last one, without its frames.
 
-        `inputs` are those of the whole prompt, token ids of shape (1, tokens).
+        `inputs` are those of the whole prompt, token ids of shape (1, tokens); the answer has at most `new_tokens`.
         """
-        from transformers import DynamicCache
-
         if self._clip is None or not _is_same(clip, self._clip):
             self.forget()
             return inputs
@@ -54,23 +49,42 @@ class PrefixMemory:
         if _has_frames(tokens[length:], self._model.config):
             return inputs
         _go_on_at(self._model, self._offsets)
-        kept = DynamicCache([(keys[..., :length, :], values[..., :length, :]) for keys, values in self._layers])
+        kept = [(keys[..., :length, :], values[..., :length, :]) for keys, values in self._layers]
         return {
             "input_ids": inputs["input_ids"],
             "attention_mask": inputs["attention_mask"],
-            "past_key_values": kept,
+            "past_key_values": roomy_cache(self._model, len(tokens) - length + new_tokens, kept),
         }
 
     def keep(self, clip: ClipFrames, inputs: Any, cache: Any) -> None:
         """Keep what a prompt came to: `cache` is that of `generate`, whose first keys and values are the prompt's."""
-        layers = _layers(self._model.config, cache)
-        if layers is not None:
+        from pipeline.models.hf.reserved_cache import plain_layers
+
+        layers = plain_layers(cache)
+        if layers is not None and is_known(self._model):
             self._clip, self._tokens, self._layers = clip, inputs["input_ids"][0], layers
-            self._offsets = _offsets(self._model, inputs)
+            if self._offsets is None:
+                self._offsets = _offsets(self._model, inputs)
+
+
+def is_known(model: Any) -> bool:
+    """Whether a model is of one of `FAMILIES`."""
+    return model.config.model_type in FAMILIES
+
+
+def roomy_cache(model: Any, more: int, layers: Sequence[tuple[Any, Any]] = ()) -> Any:
+    """Return a cache of a known model, as `reserved_cache`."""
+    from pipeline.models.hf.reserved_cache import reserved_cache
+
+    return reserved_cache(model.config.get_text_config(decoder=True), more, layers)
 
 
 def share_prefixes(
-    model: Any, clips: Sequence[ClipFrames], inputs: Any, prefill: Callable[[list[int], list[int]], Any]
+    model: Any,
+    clips: Sequence[ClipFrames],
+    inputs: Any,
+    new_tokens: int,
+    prefill: Callable[[list[int], list[int]], Any],
 ) -> Any:
     """Return the inputs of `generate` for a batch: of clips that are asked about more than once, without frames.
 
@@ -81,14 +95,16 @@ def share_prefixes(
         model: of transformers.
         clips: one for every row.
         inputs: of the whole prompts, padded on the left.
+        new_tokens: of the longest answer.
         prefill: returns the cache of `generate` after the first tokens of some rows: their numbers, how many tokens.
     """
     import torch
-    from transformers import DynamicCache
+
+    from pipeline.models.hf.reserved_cache import plain_layers
 
     group_of: dict[object, int] = {}
     groups = [group_of.setdefault((id(clip.frames), clip.indices), len(group_of)) for clip in clips]
-    if len(group_of) == len(clips) or model.config.model_type not in FAMILIES:
+    if len(group_of) == len(clips) or not is_known(model):
         return inputs
     # Here and there are read once: a GPU would be waited for at every comparison.
     prompts = _without_padding(inputs["input_ids"].cpu(), inputs["attention_mask"])
@@ -99,7 +115,7 @@ def share_prefixes(
     rests = [prompt[lengths[group] :] for prompt, group in zip(prompts, groups, strict=True)]
     if any(_has_frames(rest, model.config) for rest in rests):
         return inputs
-    layers = _layers(model.config, prefill(firsts, lengths))
+    layers = plain_layers(prefill(firsts, lengths))
     if layers is None:
         return inputs
     _go_on_at(model, _offsets(model, inputs))
@@ -110,7 +126,9 @@ def share_prefixes(
     return {
         "input_ids": torch.cat([prefix[row_of], rest], dim=1).to(device),
         "attention_mask": torch.cat([prefix_there[row_of], rest_there], dim=1).to(device),
-        "past_key_values": DynamicCache([(keys[row_of], values[row_of]) for keys, values in layers]),
+        "past_key_values": roomy_cache(
+            model, rest.shape[1] + new_tokens, [(keys[row_of], values[row_of]) for keys, values in layers]
+        ),
     }
 
 
@@ -133,10 +151,9 @@ def _padded(rows: Sequence[Any]) -> tuple[Any, Any]:
     """Return rows of tokens padded on the left, and which of them are there."""
     from torch.nn.utils.rnn import pad_sequence
 
-    return tuple(
-        pad_sequence(list(part), batch_first=True, padding_side="left")
-        for part in (rows, [row.new_ones(len(row)) for row in rows])
-    )
+    there = [row.new_ones(len(row)) for row in rows]
+    padded = [pad_sequence(list(part), batch_first=True, padding_side="left") for part in (rows, there)]
+    return padded[0], padded[1]
 
 
 def _offsets(model: Any, inputs: Any) -> Any:
@@ -177,16 +194,6 @@ def _has_frames(tokens: Any, config: Any) -> bool:
 
     shown = [found for name in _PLACEHOLDERS if (found := getattr(config, name, None)) is not None]
     return bool(torch.isin(tokens, tokens.new_tensor(shown)).any())
-
-
-def _layers(config: Any, cache: Any) -> Layers | None:
-    """Return what a cache holds; None where it is not all there, or the family is not one of `FAMILIES`."""
-    from transformers.cache_utils import DynamicLayer
-
-    layers = getattr(cache, "layers", ())
-    if config.model_type not in FAMILIES or not layers or any(type(layer) is not DynamicLayer for layer in layers):
-        return None
-    return [(layer.keys, layer.values) for layer in layers]
 
 
 def _is_same(a: ClipFrames, b: ClipFrames) -> bool:

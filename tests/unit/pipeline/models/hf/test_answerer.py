@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -19,6 +21,8 @@ from pipeline.errors import DataError, HolmesError, RecordError, SetupError
 from pipeline.evaluate.answers_file import answer_questions
 from pipeline.models.answering import VideoQuestion
 from pipeline.models.clip_files import ClipJob, read_file_clip
+from pipeline.models.hf import answerer as hf_answerer
+from pipeline.models.hf import model as hf_model
 from pipeline.models.hf.adapter import AdapterFacts
 from pipeline.models.hf.answerer import AnswerSettings, HfAnswerer
 from pipeline.models.hf.chat import VideoChat
@@ -54,6 +58,39 @@ def test_a_batch_of_questions_is_answered_as_each_of_them_alone(
     alone = [answer for _, answer in answerer(model, batch_size=1).answer(questions)]
     assert [answer for _, answer in together] == alone
     assert len(set(alone)) > 1
+
+
+@pytest.mark.parametrize("family", ["llava_onevision", "qwen2_5_vl"])
+def test_a_clip_is_decoded_and_seen_once_for_all_its_questions(
+    family: str, film: Film, video_model: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, read, seen = film("h264.mp4"), hf_answerer.read_ahead, Counter[str]()
+
+    def counting(items: Any, *rest: Any) -> Any:
+        for asked, clip in read(items, *rest):
+            seen["decoded"] += 1
+            yield asked, clip
+
+    def watched(*given: Any) -> Any:
+        model, *rest = load(*given)
+        [tower] = {module for name, module in model.named_modules() if name in ("model.visual", "model.vision_tower")}
+        tower.register_forward_hook(lambda _, args, out: seen.update(seen=1))
+        return model, *rest
+
+    load = hf_model.load_weights
+    monkeypatch.setattr(hf_answerer, "read_ahead", counting)
+    monkeypatch.setattr(hf_model, "load_weights", watched)
+    questions = [ask(path, number, (0.0, 2.0)) for number in range(3)] + [ask(path, 0, (1.0, 3.0))]
+    together = [answer for _, answer in answerer(video_model(family)).answer(questions)]
+    assert (seen["decoded"], seen["seen"]) == (2, 1), "one batch of two clips"
+    odds = [found for _, found in answerer(video_model(family)).odds(questions)]
+    assert (seen["decoded"], seen["seen"]) == (4, 3)
+    alone = [answerer(video_model(family), batch_size=1) for _ in questions]
+    assert together == [
+        answer for one, asked in zip(alone, questions, strict=True) for _, answer in one.answer([asked])
+    ]
+    apart = [found for one, asked in zip(alone, questions, strict=True) for _, found in one.odds([asked])]
+    assert np.allclose(odds, apart, rtol=1e-4)
 
 
 def test_the_question_is_what_the_model_is_asked(film: Film, video_model: Callable[[str], str]) -> None:
