@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from itertools import accumulate
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,7 @@ CODE_VERSION = 1
 # The published look of every answer, which is no pattern to count.
 _LOOK = re.compile(r"^\W*(?:(?:yes|no)\b\W*)?(?:the (?:video|clip) shows\b\W*)?", re.IGNORECASE)
 _OPENING_WORDS = 4
+_OPENING_LETTERS = 80
 _PERMUTATIONS = 64
 _HIGHEST_THRESHOLD = 0.95
 
@@ -52,8 +54,12 @@ def hash_answers(
     from datasketch import MinHash
 
     bands, values = _banding(near_duplicate)
-    sets = (shingles_of(answer).tolist() for answer in answers)
-    signatures = [made.hashvalues.tobytes() for made in MinHash.generator(sets, num_perm=_PERMUTATIONS, hashfunc=int)]
+    signatures: list[bytes] = []
+    signature = MinHash(num_perm=_PERMUTATIONS, hashfunc=int)
+    for answer in answers:
+        signature.clear()
+        signature.update_batch(_trigrams_of(answer))
+        signatures.append(signature.hashvalues.tobytes())
     width = values * np.dtype(np.uint32).itemsize
     columns = {"task": _hashed(map(str.encode, tasks))}
     for name, texts in zip(WORDINGS, (questions, map(opening_of, answers)), strict=True):
@@ -68,14 +74,25 @@ def hash_answers(
 
 def opening_of(answer: str) -> str:
     """Return the first words of an answer after the look that all answers have."""
-    return " ".join(words_of(_LOOK.sub("", answer))[:_OPENING_WORDS])
+    # So many letters hold the first words, unless one of them is none.
+    after = _LOOK.sub("", answer, count=1)
+    words = words_of(after[:_OPENING_LETTERS])
+    return " ".join((words if len(words) > _OPENING_WORDS else words_of(after))[:_OPENING_WORDS])
 
 
 def shingles_of(text: str) -> Shingles:
     """Return hashes of the word trigrams of a text, ascending and each once; of a shorter text, of its words."""
-    words = words_of(text)
-    trigrams = (" ".join(words[place : place + 3]) for place in range(max(1, len(words) - 2)))
-    return np.unique(np.fromiter((zlib.crc32(trigram.encode()) for trigram in trigrams), dtype=np.uint32))
+    return np.unique(np.array(_trigrams_of(text), np.uint32))
+
+
+def _trigrams_of(text: str) -> list[int]:
+    words = [word.encode() for word in words_of(text)]
+    if len(words) < 3:
+        return [zlib.crc32(b" ".join(words))]
+    told = b" ".join(words)
+    # Where each word begins; the last end is that of the text, as if a space followed.
+    places = list(accumulate((len(word) + 1 for word in words), initial=0))
+    return [zlib.crc32(told[start : end - 1]) for start, end in zip(places, places[3:], strict=False)]
 
 
 def jaccard(first: Shingles, second: Shingles) -> float:

@@ -34,7 +34,7 @@ from pipeline.quality.support import support_of
 from pipeline.records import RULES, Caption, Decision, EventClip, InstructionPair, Reason, Verdict, digest
 from pipeline.review.store import file_verdicts, reviews_digest, stored_verdicts
 from pipeline.review.verdicts import decided_at
-from pipeline.schema import content_key
+from pipeline.schema import content_key, from_arrow
 from pipeline.stages.base import Outcome, TableOnly, Unit, fingerprint_of, hash_files
 from pipeline.stages.pair_answers import PairAnswers
 from pipeline.tables import Lookup, Table, to_parquet
@@ -123,7 +123,7 @@ class FilterStage(TableOnly):
         expected = told.pairs_of_videos()
         gathered: dict[str, list[Candidate]] = {}
         missing: dict[str, int] = {}
-        for number, pair in enumerate(self._workspace.pairs.records()):
+        for number, pair in enumerate(told.pairs()):
             clip, caption = told.clip_of(pair), told.caption_of(pair)
             video_id = clip.video_id
             group = gathered.setdefault(video_id, [])
@@ -290,6 +290,19 @@ class _Told:
         self._clips = workspace.clips.lookup("clip_id")
         self._captions = workspace.all_captions.lookup("clip_id")
 
+    def pairs(self) -> Iterator[InstructionPair]:
+        """Yield all pairs; what is asked about them is at hand."""
+        for batch in self._pairs.batches():
+            pairs = list(from_arrow(InstructionPair, [batch]))
+            self.expect(pairs)
+            yield from pairs
+
+    def expect(self, pairs: Sequence[InstructionPair]) -> None:
+        """Have at hand what will be asked about some pairs."""
+        clip_ids = list(dict.fromkeys(pair.clip_id for pair in pairs))
+        self._clips.expect(clip_ids)
+        self._captions.expect(clip_ids)
+
     def has_pair(self, pair_id: str) -> bool:
         return self._by_id.get(pair_id) is not None
 
@@ -361,7 +374,7 @@ class _CrowdSearch:
         # What people decided is kept, so the answers count as they are before people edit them.
         self._answers = PairAnswers(
             workspace, config.near_duplicate, decided=verdicts.keys(),
-            videos=lambda: told.videos_of_pairs, keeps_rules=self._keeps_rules,
+            videos=lambda: told.videos_of_pairs, expect=told.expect, keeps_rules=self._keeps_rules,
         )  # fmt: skip
         self._sound = np.zeros(workspace.pairs.num_rows, bool)
         self._made_from = digest(fingerprint, [table.digest() for table in _tables(workspace)], sorted(verdicts))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +31,7 @@ class PairAnswers:
         near_duplicate: decides by what answers are hashed.
         decided: ids of pairs that people have decided about; they do not count.
         videos: returns a hash of the video of each pair of some clips.
+        expect: is told the pairs whose rules are asked for next.
         keeps_rules: whether an answer may stand in the dataset, by its number too.
     """
 
@@ -41,6 +42,7 @@ class PairAnswers:
         *,
         decided: Collection[str],
         videos: Callable[[], NDArray[np.int64]],
+        expect: Callable[[Sequence[InstructionPair]], None],
         keeps_rules: Callable[[int, InstructionPair], bool],
     ) -> None:
         self._storage = workspace.storage
@@ -49,6 +51,7 @@ class PairAnswers:
         self._decided = decided
         self.videos = functools.cache(videos)
         self.keeps_rules = keeps_rules
+        self._expect = expect
         self._tag = digest(CODE_VERSION, len(band_names(near_duplicate)), near_duplicate)[:8]
         self._hashes: pa.Table | None = None
         self._new: dict[str, slice] = {}
@@ -107,7 +110,9 @@ class PairAnswers:
             if first < last:
                 here = numbers[first:last]
                 rows = self._pairs.read_shard(shard).take(pa.array(here - start))
-                yield from zip(here.tolist(), from_arrow(InstructionPair, rows.to_batches()), strict=True)
+                pairs = list(from_arrow(InstructionPair, rows.to_batches()))
+                self._expect(pairs)
+                yield from zip(here.tolist(), pairs, strict=True)
 
     def _file(self, shard: Shard) -> str:
         return f"{shard.name}-{self._tag}.parquet"

@@ -9,10 +9,11 @@ from typing import Any
 from pipeline.errors import RecordError
 from pipeline.models.base import Draft, Pays, Spending, SynthesisRequest, Synthesizer, TimedEvent
 from pipeline.questions import LEVEL_QUESTIONS, LEVEL_TASKS, QUESTIONS, choose_question, questions_hash
-from pipeline.records import InstructionPair, Level, Task, digest, readable_id
-from pipeline.schema import content_key
+from pipeline.records import Caption, EventClip, InstructionPair, Level, Task, digest, readable_id
+from pipeline.schema import content_key, from_arrow
 from pipeline.stages.base import Outcome, TableOnly, Unit, in_step, outcome_of
 from pipeline.stages.levels import events_within, spans_with_members
+from pipeline.tables import Lookup
 from pipeline.workspace import Workspace
 
 
@@ -53,7 +54,7 @@ class SynthesizeStage(TableOnly):
         if self._levels - {Level.CLIP}:
             for span, members in spans_with_members(self._workspace, self._gap_s):
                 events[span.clip_id] = events_within(span, members, self._gap_s)
-        for clip in self._workspace.clips.records():
+        for clip in self._clips_with(captions):
             if clip.level not in self._levels:
                 continue
             caption = captions.get(clip.clip_id)
@@ -74,6 +75,12 @@ class SynthesizeStage(TableOnly):
                 yield Unit(
                     key=digest(content, task.value), record_id=readable_id(clip.clip_id, task.value), payload=request
                 )
+
+    def _clips_with(self, captions: Lookup[Caption]) -> Iterator[EventClip]:
+        for batch in self._workspace.clips.batches():
+            clips = list(from_arrow(EventClip, [batch]))
+            captions.expect([clip.clip_id for clip in clips])
+            yield from clips
 
     def sources(self) -> str:
         tables = (self._workspace.clips, self._workspace.captions, self._workspace.level_captions)

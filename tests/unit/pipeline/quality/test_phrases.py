@@ -13,7 +13,7 @@ from pipeline.quality.phrases import Phrases
 
 PHRASES = {name: value for name, value in vars(rules).items() if isinstance(value, Phrases)}
 ASCII = st.characters(codec="ascii")
-few = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+few = settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("name", PHRASES)
@@ -46,7 +46,7 @@ def test_every_writer_is_one_that_is_looked_for(text: str) -> None:
 
 @pytest.mark.parametrize("phrase", claims._phrases(), ids=lambda phrase: f"{phrase.name}: {phrase.text}")
 def test_a_phrase_is_looked_for_wherever_it_stands(phrase: claims._Phrase) -> None:
-    @settings(few, max_examples=20)
+    @settings(few, max_examples=5)
     @given(st.from_regex(re.compile(claims.phrase_pattern(phrase.text), re.IGNORECASE), alphabet=ASCII))
     def check(text: str) -> None:
         assert phrase.text in claims._possible(text)[phrase.name]
