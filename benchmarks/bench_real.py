@@ -1,10 +1,11 @@
 """Every head on every encoder over real recordings, in folds by source: frame AUC, and AUC inside abnormal videos.
 
-Each head is trained as a sampler of its own, whose recipes compete on the clicks of the other folds; of `auto`, the
-default, and `full` the heads compete as well. `forest` and `logistic` are a random forest and a logistic regression of
+Each head is trained as a sampler of its own, whose recipes compete on the clicks of the other folds; `auto` is the
+default, and of `full` all heads compete. `forest` and `logistic` are a random forest and a logistic regression of
 scikit-learn on the features as they are stored, fitted to the same clicks. `video-label` is what one gets by knowing
-which video holds an event, and nothing of where. All are smoothed alike. The ranges are of bootstraps over videos: two
-figures within each other's range differ by chance.
+which video holds an event, and nothing of where. For each the clicks of the other folds choose among the same widths of
+smoothing, and how far around a click is event. The ranges are of bootstraps over videos: two figures within each
+other's range differ by chance.
 
     python benchmarks/bench_real.py DATA [--sets ped2 fight upcam ucf_c3d] [--heads ...] [--encoder motion ...]
 """
@@ -34,6 +35,7 @@ from pipeline.config import LossConfig, Recipe, SamplerConfig
 from pipeline.features.base import open_features
 from pipeline.sampler.data import FeatureSource, LabelledVideo
 from pipeline.sampler.heads import collect_rows
+from pipeline.sampler.selection import glance_auc, make_folds
 from pipeline.sampler.smoothing import smooth
 from pipeline.sampler.training import train_on
 
@@ -41,10 +43,12 @@ SETS = ("ped2", "fight", "upcam", "ucf_c3d")
 SEARCHES = ("auto", "full")
 PLAIN = ("forest", "logistic")
 HEADS = ("video-label", *PLAIN, "linear", "trees", "neighbours", "network", *SEARCHES)
-SMOOTHING_S = 1.0
 _BOOTSTRAPS = 200
+_PLAIN_FOLDS = 4
+_REGIONS = ({"positive_s": 1.0, "negative_s": 5.0}, {"positive_s": 4.0, "negative_s": 10.0})
 
 Scores = Mapping[str, NDArray[np.floating]]
+Scores32 = dict[str, NDArray[np.float32]]
 
 
 def score_set(real: RealSet, head: str, folder: Path) -> Scores:
@@ -52,10 +56,10 @@ def score_set(real: RealSet, head: str, folder: Path) -> Scores:
     if head == "video-label":
         return {v.video_id: np.full(v.num_snippets, float(v.is_abnormal)) for v in real.corpus.videos}
     if head in SEARCHES:
-        config = SamplerConfig.model_validate({"search": head, "smoothing_s": [SMOOTHING_S]})
+        config = SamplerConfig.model_validate({"search": head})
     else:
         recipe = {"head": "auto" if head in PLAIN else head}
-        config = SamplerConfig.model_validate({"recipe": recipe, "smoothing_s": [SMOOTHING_S]})
+        config = SamplerConfig.model_validate({"recipe": recipe})
     scores: dict[str, NDArray[np.floating]] = {}
     for fold in real.folds:
         rest = [video for index, video in enumerate(real.corpus.videos) if index not in fold]
@@ -64,15 +68,38 @@ def score_set(real: RealSet, head: str, folder: Path) -> Scores:
             scores |= _score_plainly(rest, held_out, head)
             continue
         sampler = train_on(dataclasses.replace(real.corpus, videos=tuple(rest)), config, folder)
-        used = [(t["head"], t["context"], t["positive_s"]) for t in sampler.validation["tried"] if t["used"]]
-        print("   ", used, flush=True)
+        for tried in sampler.validation["tried"]:
+            if tried["used"]:
+                print("   ", *(tried[name] for name in ("head", "part", "context", "positive_s", "smoothing_s")))
         scores |= {v.video_id: sampler.score(open_features(v.path), v.snippet_s) for v in held_out}
     return scores
 
 
 def _score_plainly(training: Sequence[LabelledVideo], held_out: Sequence[LabelledVideo], head: str) -> Scores:
-    """Return smoothed scores by what anybody would try first: features as stored, a second around each click."""
-    recipe = Recipe(supervision="regions", loss=LossConfig(positive_s=1.0, negative_s=5.0))
+    """Return smoothed scores by what anybody would try first: features as stored, and what is near a click."""
+    config = SamplerConfig(folds=_PLAIN_FOLDS)
+    rated = []
+    for region in _REGIONS:
+        recipe = Recipe(supervision="regions", loss=LossConfig(**region))
+        out_of_fold: dict[str, NDArray[np.float32]] = {}
+        for fold in make_folds(training, config):
+            rest = [video for index, video in enumerate(training) if index not in fold]
+            out_of_fold |= _fit_plainly(rest, [training[index] for index in fold], recipe, head)
+        for width in config.smoothing_s:
+            auc = glance_auc(_smoothed(out_of_fold, training, width), training)
+            rated.append((auc or 0.5, -width, recipe))
+    _, width, recipe = max(rated, key=lambda row: row[:2])
+    print("   ", head, recipe.loss.positive_s, -width)
+    return _smoothed(_fit_plainly(training, held_out, recipe, head), held_out, -width)
+
+
+def _smoothed(scores: Mapping[str, NDArray[np.float32]], videos: Sequence[LabelledVideo], width_s: float) -> Scores32:
+    return {video.video_id: smooth(scores[video.video_id], width_s / video.snippet_s) for video in videos}
+
+
+def _fit_plainly(
+    training: Sequence[LabelledVideo], held_out: Sequence[LabelledVideo], recipe: Recipe, head: str
+) -> Scores32:
     source = FeatureSource([*training, *held_out], recipe)
     rows = collect_rows(training, source, recipe, seed=0)
     if rows is None:
@@ -80,15 +107,9 @@ def _score_plainly(training: Sequence[LabelledVideo], held_out: Sequence[Labelle
     if head == "forest":
         model = RandomForestClassifier(200, random_state=0).fit(rows.values, rows.abnormal, rows.weights)
     else:
-        regression = LogisticRegression(C=0.01, max_iter=500)
-        model = make_pipeline(StandardScaler(), regression)
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=500))
         model.fit(rows.values, rows.abnormal, logisticregression__sample_weight=rows.weights)
-    return {
-        video.video_id: smooth(
-            model.predict_proba(source.read(video)[0])[:, 1].astype(np.float32), SMOOTHING_S / video.snippet_s
-        )
-        for video in held_out
-    }
+    return {video.video_id: model.predict_proba(source.read(video)[0])[:, 1].astype(np.float32) for video in held_out}
 
 
 def measure(real: RealSet, scores: Scores, draws: Sequence[Sequence[str]]) -> NDArray[np.float64]:

@@ -136,7 +136,7 @@ class Recipe(Section):
 
     head: Literal["auto", "network", "linear", "trees", "neighbours"] = added(
         "auto",
-        description="auto: all compete, with sampler.search=off network; network: UR-DMU; linear: logistic regression; "
+        description="auto: as sampler.search says, with off network; network: UR-DMU; linear: logistic regression; "
         "trees: extremely randomised; neighbours: distance to normal snippets; the last three take regions around "
         "clicks, or video-label",
     )
@@ -146,6 +146,9 @@ class Recipe(Section):
     )
     pooling: Literal["none", "positions"] = Field(
         "none", description="positions: ignore where in the picture things move; motion features only"
+    )
+    part: Literal["all", "motion", "vision"] = added(
+        "all", description="of several encoders, which are seen: motion, what stands beside it, or all in one vector"
     )
     context: Literal["none", "video"] = Field(
         "none", description="video: add how each feature differs from the video's own calm quarter"
@@ -176,11 +179,14 @@ class SamplerConfig(Section):
     weights: str | None = Field(None, description="folder of a trained sampler; null: train one on this workspace")
     search: Literal["auto", "full", "off"] = Field(
         "auto",
-        description="auto: recipes of `recipe.head`, by default of every head, compete by cross-validation over "
-        "videos; full: those of every head, with more networks; off: use `recipe`",
+        description="auto: with few videos linear heads and trees together; with more, or of one `recipe.head`, "
+        "recipes compete by cross-validation over videos; full: those of every head compete; off: use `recipe`",
     )
     small_below: int = Field(
-        100, ge=0, description="number of training videos below which networks that compete are small"
+        100,
+        ge=0,
+        description="number of training videos below which linear heads and trees speak together, and networks that "
+        "compete are small",
     )
     recipe: Recipe = Field(Recipe(), description="the head and its training")
     folds: int = Field(
@@ -195,7 +201,7 @@ class SamplerConfig(Section):
     )
     evaluate_every: int = Field(50, ge=1, description="steps between validations; fewer if training is short")
     smoothing_s: list[Annotated[float, Field(ge=0, le=60)]] = Field(
-        [0.0, 1.0, 2.0, 3.0],
+        [0.0, 1.0, 2.0, 4.0, 8.0, 16.0],
         min_length=1,
         description="widths of score smoothing to choose from by validation, in seconds",
     )

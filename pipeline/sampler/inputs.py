@@ -28,15 +28,17 @@ class InputScale:
 
 
 def arrange(features: NDArray[np.floating], recipe: Recipe) -> Floats:
-    """Pool, compress and compare features as the recipe says, all but their scaling.
+    """Take a part of features, pool, compress and compare them as the recipe says, all but their scaling.
 
     Args:
         features: of one video, shape (crops, T, dim).
-        recipe: pooling, unit_length, context and standardise are read.
+        recipe: part, pooling, unit_length, context and standardise are read.
 
     Returns:
         Shape (crops, T, D).
     """
+    if recipe.part != "all":
+        features = features[..., :DIM] if recipe.part == "motion" else features[..., DIM:]
     if recipe.pooling == "positions":
         # Pooled, a video of hours fits into memory easily; as it is stored, it need not.
         parts = [

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.config import LossConfig, NetworkConfig, Recipe, SamplerConfig
 from pipeline.config.sampler import encoder_names
+from pipeline.errors import SetupError
 from pipeline.features.motion import MotionEncoder
 from pipeline.sampler.heads import HEADS
 
@@ -17,15 +18,21 @@ _SHORT = {"positive_s": 1.0, "negative_s": 5.0}
 _LONG = {"positive_s": 4.0, "negative_s": 10.0}
 _PENALTY = 0.03
 _FEW_NETWORKS = 2  # that compete with other heads unless asked for all: each costs as much as all of those
+_TOGETHER = ("linear", "trees")  # heads that learn from clicks, and err in different places
 
 
 def candidate_recipes(config: SamplerConfig, encoder: str, num_videos: int) -> list[Recipe]:
     """Return the recipes to try, each of a head by name.
 
-    Where search is off, that is the configured one; where it is full, those of all heads; otherwise those of the
-    configured head, or of all with fewer networks.
+    Where search is off, that is the configured one; where it is full, those of all heads. Otherwise they are those of
+    the configured head; without one, those that speak together where they do, or all with fewer networks.
+
+    Raises:
+        SetupError: the recipe is for one of several encoders, and there is but one.
     """
     recipe = config.recipe
+    if recipe.part != "all" and len(_parts(encoder)) == 1:
+        raise SetupError(f"sampler.recipe.part={recipe.part}: features.encoder={encoder} is not motion beside others")
     as_network = config.model_copy(update={"recipe": recipe.model_copy(update={"head": "network"})})
     if config.search == "off":
         return [as_network.recipe if recipe.head == "auto" else recipe]
@@ -33,14 +40,26 @@ def candidate_recipes(config: SamplerConfig, encoder: str, num_videos: int) -> l
         if recipe.head == "network":
             return _networks(config, encoder, num_videos)
         return _simple(recipe, encoder, recipe.head)
+    if speak_together(config, num_videos):
+        return [other for head in _TOGETHER for other in _simple(recipe, encoder, head) if other.context == "video"]
     simple = [other for head in HEADS for other in _simple(recipe, encoder, head)]
     networks = _networks(as_network, encoder, num_videos)
     return [*simple, *(networks if config.search == "full" else networks[:_FEW_NETWORKS])]
 
 
 def heads_compete(config: SamplerConfig) -> bool:
-    """Tell whether heads of several kinds compete."""
+    """Tell whether heads of several kinds are trained."""
     return config.search == "full" or (config.search == "auto" and config.recipe.head == "auto")
+
+
+def speak_together(config: SamplerConfig, num_videos: int) -> bool:
+    """Tell whether all recipes are used, none being chosen: the clicks of few videos cannot.
+
+    By video labels alone they can as little, but there a network that is told that some snippets of an abnormal video
+    are abnormal has more to learn from than heads that are told so of all.
+    """
+    by_label = config.recipe.supervision == "video-label"
+    return config.search == "auto" and heads_compete(config) and num_videos < config.small_below and not by_label
 
 
 def _networks(config: SamplerConfig, encoder: str, num_videos: int) -> list[Recipe]:
@@ -93,20 +112,37 @@ def _simple(recipe: Recipe, encoder: str, head: str) -> list[Recipe]:
     inputs: dict[str, Any] = {
         "head": head,
         "supervision": "video-label" if by_label else "regions",
-        "pooling": "positions" if _is_motion(encoder) else "none",
-        "unit_length": not _is_motion(encoder),
         "standardise": True,
         "weight_decay": _PENALTY,
     }
     return [
         recipe.model_copy(
             update={
-                **inputs, "context": context, "loss": LossConfig.model_validate(recipe.loss.model_dump() | region),
+                **inputs,
+                "part": part,
+                "pooling": "positions" if is_motion else "none",
+                "unit_length": not is_motion,
+                "context": context,
+                "loss": LossConfig.model_validate(recipe.loss.model_dump() | region),
             }
         )
+        for part, is_motion in _parts(encoder).items()
+        if recipe.part in {"all", part}
         for context in ("video", "none")
         for region in ((_LONG,) if by_label or head == "neighbours" else (_SHORT, _LONG))
-    ]  # fmt: skip
+    ]
+
+
+def _parts(encoder: str) -> dict[str, bool]:
+    """Return what a head sees by itself, and whether that is motion.
+
+    Motion and what a model sees stay apart: of thousands of values in one vector, the few that matter are found by few
+    clicks less often than by a head for each.
+    """
+    names = encoder_names(encoder)
+    if names[0] == MotionEncoder.name and len(names) > 1:
+        return {"motion": True, "vision": False}
+    return {"all": _is_motion(encoder)}
 
 
 def _is_motion(encoder: str) -> bool:

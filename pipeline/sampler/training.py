@@ -3,7 +3,8 @@
 Each candidate recipe is trained once per fold, on the videos outside of the fold, and the folds together validate it.
 With one recipe they choose the number of steps and the smoothing; with one fold that is the usual choice of a
 checkpoint. Where networks compete, a handful of clicks can choose neither a step nor the best of several good recipes:
-all train to the end, and the sampler is the mean of those that do about as well as the best. What is held out takes no
+all train to the end, and the sampler is the mean of those that do about as well as the best. With few videos, by
+default, linear heads and trees speak together, and the folds choose the smoothing alone. What is held out takes no
 part in any of it. Other heads than the network take no steps: they are fitted once a fold.
 
 A step is a function of seed and step number alone, so that an interrupted training ends, on a CPU, at the same bits as
@@ -40,7 +41,7 @@ from pipeline.sampler.inputs import Floats
 from pipeline.sampler.model_io import TrainedRecipe, TrainedSampler, read_config, score_with
 from pipeline.sampler.network import UrDmu
 from pipeline.sampler.planning import expected_minutes, plan_training
-from pipeline.sampler.recipes import candidate_recipes
+from pipeline.sampler.recipes import candidate_recipes, speak_together
 from pipeline.sampler.selection import choose_theta, glance_auc, make_folds
 from pipeline.sampler.smoothing import smooth
 from pipeline.sampler.step import add_gradient, pick_snippets_at_once
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MODEL_FOLDER = "models/sampler"
-_VERSION = 4
+_VERSION = 5
 _INDISTINCT = 0.01
 """Difference in glance AUC up to which networks count as equally good: a handful of clicks cannot tell them apart."""
 _LEAST_VARIANCE = 0.02
@@ -181,8 +182,12 @@ def train_on(
             choice.auc, choice.step, choice.smoothing_s,
         )  # fmt: skip
         tried.append((choice, trained))
-    used, auc = agree(tried, corpus.videos)
-    chosen = [pair for pair, is_used in zip(tried, used, strict=True) if is_used]
+    if speak_together(config, len(corpus.videos)):
+        chosen = tried = smooth_alike(tried, corpus.videos, config)
+        used, auc = [True] * len(tried), _auc_together(chosen, corpus.videos) or 0.5
+    else:
+        used, auc = agree(tried, corpus.videos)
+        chosen = [pair for pair, is_used in zip(tried, used, strict=True) if is_used]
     out_of_fold = _out_of_fold(chosen, corpus.videos)
     theta = choose_theta(out_of_fold, [video for video in corpus.videos if video.video_id in out_of_fold])
     return TrainedSampler(
@@ -213,11 +218,30 @@ def agree(tried: Sequence[tuple[Choice, list[FoldRun]]], videos: tuple[LabelledV
     if all(choice.recipe.is_network for choice, _ in tried):
         return [auc >= best - _INDISTINCT for auc in aucs], best
     used = [auc >= best - _chance(best, videos) for auc in aucs]
-    together = _out_of_fold([pair for pair, is_used in zip(tried, used, strict=True) if is_used], videos)
-    auc = glance_auc(together, [video for video in videos if video.video_id in together])
+    auc = _auc_together([pair for pair, is_used in zip(tried, used, strict=True) if is_used], videos)
     if auc is None or auc >= best:
         return used, best if auc is None else auc
     return [place == aucs.index(best) for place in range(len(aucs))], best
+
+
+def smooth_alike(
+    tried: Sequence[tuple[Choice, list[FoldRun]]], videos: tuple[LabelledVideo, ...], config: SamplerConfig
+) -> list[tuple[Choice, list[FoldRun]]]:
+    """Return recipes with the one smoothing by which they do best together when held out, the narrowest of equals.
+
+    Each is rated by itself with that smoothing. They take no steps, or their last one counts.
+    """
+    widths = []
+    for smoothing_s in sorted(config.smoothing_s):
+        own = config.model_copy(update={"smoothing_s": [smoothing_s]})
+        widths.append([(choose(choice.recipe, trained, videos, own, "last"), trained) for choice, trained in tried])
+    return max(widths, key=lambda pairs: _auc_together(pairs, videos) or 0.5)
+
+
+def _auc_together(chosen: Sequence[tuple[Choice, list[FoldRun]]], videos: tuple[LabelledVideo, ...]) -> float | None:
+    """Return the glance AUC on held-out videos of what recipes say together."""
+    together = _out_of_fold(chosen, videos)
+    return glance_auc(together, [video for video in videos if video.video_id in together])
 
 
 def _chance(auc: float, videos: Sequence[LabelledVideo]) -> float:
@@ -251,11 +275,7 @@ def _logged() -> Progress:
 def choose(
     recipe: Recipe, trained: list[FoldRun], videos: tuple[LabelledVideo, ...], config: SamplerConfig, keep: Keep
 ) -> Choice:
-    """Return the step, the last one where only that is kept, and the smoothing that do best on held-out videos.
-
-    Of widths that do equally well, up to chance, it is the smallest: clicks tell where events are, but not that a wide
-    smoothing blurs where they begin and end.
-    """
+    """Return the step, the last one where only that is kept, and the smoothing that do best on held-out videos."""
     steps = list(trained[0].scores)
     held_out = [video for video in videos if any(video.video_id in run.scores[steps[0]] for run in trained)]
     found = []
@@ -265,12 +285,12 @@ def choose(
             # Without both sides in validation nothing can be told apart, and the last step is as good as any.
             auc = glance_auc(smoothed, held_out)
             found.append(Choice(recipe=recipe, auc=0.5 if auc is None else auc, step=step, smoothing_s=smoothing_s))
-    best = max(found, key=lambda choice: choice.auc)
-    as_good = [c for c in found if c.step == best.step and c.auc >= best.auc - _chance(best.auc, held_out)]
-    return min(as_good, key=lambda choice: choice.smoothing_s)
+    return max(found, key=lambda choice: (choice.auc, -choice.smoothing_s))
 
 
-def _out_of_fold(chosen: list[tuple[Choice, list[FoldRun]]], videos: tuple[LabelledVideo, ...]) -> dict[str, Floats]:
+def _out_of_fold(
+    chosen: Sequence[tuple[Choice, list[FoldRun]]], videos: tuple[LabelledVideo, ...]
+) -> dict[str, Floats]:
     """Return the mean over the chosen recipes of what held-out videos score."""
     said: dict[str, list[Floats]] = {}
     for choice, trained in chosen:
@@ -300,7 +320,8 @@ def _assemble(choice: Choice, trained: list[FoldRun], device: str) -> TrainedRec
 def _told(choice: Choice, is_used: bool) -> dict[str, Any]:
     recipe = choice.recipe
     return {
-        "head": recipe.head, "supervision": recipe.supervision, "pooling": recipe.pooling, "context": recipe.context,
+        "head": recipe.head, "part": recipe.part, "supervision": recipe.supervision, "pooling": recipe.pooling,
+        "context": recipe.context,
         "positive_s": recipe.loss.positive_s, "mil_abnormal": recipe.loss.mil_abnormal, "glance_auc": choice.auc,
         "step": choice.step, "smoothing_s": choice.smoothing_s, "used": is_used,
     }  # fmt: skip

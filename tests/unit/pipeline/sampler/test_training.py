@@ -12,6 +12,7 @@ import torch
 
 from pipeline.config import ExportConfig, FeaturesConfig, LossConfig, NetworkConfig, Recipe, SamplerConfig
 from pipeline.errors import DataError, SetupError
+from pipeline.features import motion
 from pipeline.features.base import open_features
 from pipeline.infer.scoring import VideoScorer
 from pipeline.records import NORMAL, FeatureFile, Glance, Video, digest
@@ -387,16 +388,41 @@ def test_few_videos_bring_small_networks_and_many_the_configured_one() -> None:
     assert {(recipe.supervision, recipe.pooling) for recipe in only} == {("video-label", "none")}
 
 
+def test_with_few_videos_linear_heads_and_trees_speak_together() -> None:
+    few = candidate_recipes(SamplerConfig(), "motion", 8)
+    seen = [(recipe.head, recipe.loss.positive_s, recipe.context) for recipe in few]
+    assert seen == [("linear", 1, "video"), ("linear", 4, "video"), ("trees", 1, "video"), ("trees", 4, "video")]
+    by_label = SamplerConfig(recipe=Recipe(supervision="video-label"))
+    for videos, config in ((1600, SamplerConfig()), (8, by_label)):
+        networks = candidate_recipes(
+            config.model_copy(update={"recipe": config.recipe.model_copy(update={"head": "network"})}), "clip", videos
+        )
+        default = candidate_recipes(config, "clip", videos)
+        assert {recipe.head for recipe in default} == {"linear", "trees", "neighbours", "network"}
+        assert [recipe for recipe in default if recipe.head == "network"] == networks[:2]
+
+
+def test_motion_and_what_a_model_sees_have_heads_of_their_own() -> None:
+    both = candidate_recipes(SamplerConfig(), "motion + clip", 8)
+    seen = {(recipe.part, recipe.pooling, recipe.unit_length) for recipe in both}
+    assert seen == {("motion", "positions", False), ("vision", "none", True)}
+    assert len(both) == 8
+    features = np.random.default_rng(0).normal(size=(1, 3, motion.DIM + 5)).astype(np.float16)
+    motion_part, vision = (arrange(features, Recipe(part=part)) for part in ("motion", "vision"))
+    np.testing.assert_array_equal(np.concatenate([motion_part, vision], axis=-1), features.astype(np.float32))
+    one = SamplerConfig(recipe=Recipe(head="linear", part="vision"))
+    assert {recipe.part for recipe in candidate_recipes(one, "motion + clip", 8)} == {"vision"}
+    with pytest.raises(SetupError, match=r"recipe\.part=vision: features\.encoder=motion is not"):
+        candidate_recipes(one, "motion", 8)
+
+
 @pytest.mark.parametrize("videos", [8, 1600])
 def test_heads_compete_unless_one_is_named(videos: int) -> None:
     networks = candidate_recipes(SamplerConfig(recipe=Recipe(head="network")), "motion", videos)
-    default = candidate_recipes(SamplerConfig(), "motion", videos)
-    assert {recipe.head for recipe in default} == {"linear", "trees", "neighbours", "network"}
-    assert [recipe for recipe in default if recipe.head == "network"] == networks[:2]
     every = candidate_recipes(SamplerConfig(search="full", recipe=Recipe(head="trees")), "motion", videos)
     assert [recipe for recipe in every if recipe.head == "network"] == networks
     assert {recipe.head for recipe in every} == {"linear", "trees", "neighbours", "network"}
-    trees = candidate_recipes(SamplerConfig(recipe=Recipe(head="trees")), "motion + clip", videos)
+    trees = candidate_recipes(SamplerConfig(recipe=Recipe(head="trees")), "motion", videos)
     assert {(recipe.head, recipe.pooling, recipe.unit_length) for recipe in trees} == {("trees", "positions", False)}
     tried = {(recipe.context, recipe.loss.positive_s) for recipe in trees}
     assert tried == {("video", 1.0), ("video", 4.0), ("none", 1.0), ("none", 4.0)}
@@ -455,7 +481,7 @@ def test_simple_heads_find_the_event_and_live_on_disk(filled: Workspace, head: s
 
 
 def test_all_heads_compete_for_a_sampler(filled: Workspace) -> None:
-    config = SamplerConfig(folds=2, recipe=Recipe(steps=3), device="cpu")
+    config = SamplerConfig(folds=2, recipe=Recipe(steps=3), device="cpu", small_below=0)
     told: list[tuple[int, int]] = []
     sampler = train_sampler(filled, config, lambda _, done, total: told.append((done, total)))
     tried = sampler.validation["tried"]
@@ -464,6 +490,19 @@ def test_all_heads_compete_for_a_sampler(filled: Workspace) -> None:
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert told[-1][0] == told[-1][1]
     assert sum(row["used"] for row in tried) == len(sampler.recipes)
+
+
+def test_those_that_speak_together_share_the_smoothing_that_suits_them(filled: Workspace) -> None:
+    sampler = train_sampler(filled, SamplerConfig(folds=2, device="cpu", smoothing_s=[0.0, 2.0, 8.0]))
+    tried = sampler.validation["tried"]
+    assert [(row["head"], row["used"]) for row in tried] == [("linear", True)] * 2 + [("trees", True)] * 2
+    [width] = {recipe.smoothing_s for recipe in sampler.recipes}
+    assert {row["smoothing_s"] for row in tried} == {width}
+    reached = {}
+    for smoothing_s in (0.0, 2.0, 8.0):
+        config = SamplerConfig(folds=2, device="cpu", smoothing_s=[smoothing_s])
+        reached[smoothing_s] = train_sampler(filled, config).validation["glance_auc"]
+    assert reached[width] == max(reached.values()) == sampler.validation["glance_auc"] > min(reached.values())
 
 
 def test_exported_trees_say_what_scikit_learn_says() -> None:
