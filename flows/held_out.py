@@ -22,6 +22,10 @@ from pipeline.workspace import Workspace
 
 _WIDTH = 110
 
+_SEEN_OF_STRETCH, _SEEN_OF_EVENT = 0.25, 0.5
+"""Shares of the stretch and of the event, of one of which more has to be there for a No to be false: nobody sees an
+event by its first or last moments. A Yes may tell of them all the same."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class HeldOut:
@@ -128,14 +132,25 @@ def tell(videos: Sequence[HeldOut]) -> Iterator[str]:
 def _explain(
     video: Video, events: Sequence[TrueEvent], span_s: tuple[float, float], answer: str | None, confidence: float | None
 ) -> Explanation:
-    """Hold one answer against the events of its stretch: the one that fills most of it, and the others there."""
+    """Hold one answer against the events of its stretch: the one that fills most of it, and the others there.
+
+    What little of an event a stretch holds does not make a No false.
+    """
     first, last = span_s[0] * video.fps, span_s[1] * video.fps
     shared = {event: min(last, event.end_frame) - max(first, event.start_frame) for event in events}
     there = sorted((event for event in events if shared[event] > 0), key=lambda event: -shared[event])
+    verdict = None if confidence is None else confidence >= 0.5
+    if verdict is False:
+        there = [
+            event
+            for event in there
+            if shared[event] > _SEEN_OF_STRETCH * (last - first)
+            or shared[event] > _SEEN_OF_EVENT * (event.end_frame - event.start_frame)
+        ]
     classes = [event.category or "Abnormal" for event in there]
     return judge_explanation(
         classes[0] if classes else NORMAL,
-        None if confidence is None else confidence >= 0.5,
+        verdict,
         answer or "",
         others=classes[1:],
         name=f"{video.video_id} [{span_s[0]:.1f}s~{span_s[1]:.1f}s]",
