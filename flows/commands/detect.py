@@ -326,7 +326,6 @@ def _write(found: Detection, name: str, detector: Detector, outputs: _Outputs) -
 def _detect(detector: Detector, video: str, sheet: _Sheet | None, tell: Tell | None) -> Detection:
     """Detect in a video and print what was found: of a stream each span when it is over."""
     from flows.console import shown_progress
-    from pipeline.infer.live import recorder_for
     from pipeline.video.live import is_live
 
     if is_live(video):
@@ -337,7 +336,7 @@ def _detect(detector: Detector, video: str, sheet: _Sheet | None, tell: Tell | N
             if tell is not None:
                 tell(video, span, recorder)
 
-        recorder = None if tell is None else recorder_for(detector.settings)
+        recorder = None if tell is None else detector.recorder()
         found = detector.watch(video, on_span, recorder)
     else:
         with shown_progress() as show:

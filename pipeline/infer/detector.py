@@ -24,7 +24,7 @@ from pipeline.infer.detection import DetectedSpan, Detection
 from pipeline.infer.ends import find_ends
 from pipeline.infer.frames import Footage, choose_frames, open_footage
 from pipeline.infer.judgement import Judgement, confidence_of, judge, judge_video, judgement_of, leading_span
-from pipeline.infer.live import UNIFORM_SCORE, LiveTools, OnSpan, watch
+from pipeline.infer.live import UNIFORM_SCORE, LiveTools, OnSpan, recorder_for, watch
 from pipeline.infer.parts import JudgedPart, unite
 from pipeline.infer.scoring import VideoScorer
 from pipeline.infer.settings import DetectSettings, default_question
@@ -104,6 +104,10 @@ class Detector:
         """Whether there is a sampler."""
         return self._scorer is not None
 
+    def recorder(self) -> StreamRecorder:
+        """Return what keeps enough of a stream to cut the longest span from it when it is told."""
+        return recorder_for(self.settings, self._scorer)
+
     def detect(self, video: str | Path, on_progress: Progress | None = None) -> Detection:
         """Find the abnormal spans of a video file and explain them.
 
@@ -160,7 +164,7 @@ class Detector:
     def watch(self, url: str, on_span: OnSpan | None = None, recorder: StreamRecorder | None = None) -> Detection:
         """Find the abnormal spans of a stream as it comes, and explain them; `on_span` is told each when it is over.
 
-        A `recorder`, as of `pipeline.infer.live.recorder_for`, can then cut a clip of the span.
+        A `recorder`, as `recorder()` makes one, can then cut a clip of the span.
 
         Raises: as `detect`, and RecordError where the stream cannot be reached.
         """

@@ -36,7 +36,7 @@ CONTEXT_S = 300.0
 """Seconds of a stream that are scored together."""
 
 SETTLED_S = 6.0
-"""Seconds after which scores and spans no longer change."""
+"""Seconds after which scores and spans no longer change, unless a sampler smooths its scores more widely."""
 
 UNIFORM_SCORE = 1.0
 """Score of a span that a video model answered Yes to where there is no sampler."""
@@ -78,10 +78,15 @@ class _Found:
     now_s: float = 0.0
 
 
-def recorder_for(settings: DetectSettings) -> StreamRecorder:
+def settled_s(scorer: VideoScorer | None) -> float:
+    """Return the seconds after which scores and spans no longer change: two deviations of the smoothing, at least."""
+    return SETTLED_S if scorer is None else max(SETTLED_S, 2 * scorer.sampler.smoothing_s)
+
+
+def recorder_for(settings: DetectSettings, scorer: VideoScorer | None) -> StreamRecorder:
     """Return what keeps enough of a stream to cut the longest span from it when it is told."""
     longest_s = max(settings.proposal.max_s, settings.window_s)
-    return StreamRecorder(longest_s + SETTLED_S + SCORED_EVERY_S)
+    return StreamRecorder(longest_s + settled_s(scorer) + SCORED_EVERY_S)
 
 
 def watch(
@@ -247,6 +252,7 @@ class _ScoredWatch(_Watch):
     def __init__(self, live: LiveVideo, tools: LiveTools, scorer: VideoScorer, found: _Found) -> None:
         super().__init__(live, tools, found)
         self._sampler = scorer.sampler
+        self._settled_frames = round(settled_s(scorer) * live.fps)
         self.stride_frames = scorer.sampler.stride_frames
         self._features = scorer.stream.live(live.width, live.height, live.fps, self.stride_frames)
         self._snippet_s = self.stride_frames / live.fps
@@ -263,7 +269,7 @@ class _ScoredWatch(_Watch):
         self._hold(self._features.add(index, rgb, time_s))
         if (self._first + len(self._held) - self._scored) * self._snippet_s >= SCORED_EVERY_S:
             held_until = (self._first + len(self._held)) * self.stride_frames
-            self._score(held_until, held_until - round(SETTLED_S * self.live.fps))
+            self._score(held_until, held_until - self._settled_frames)
 
     def end(self) -> None:
         self._hold(self._features.finish(-(-self.num_frames // self.stride_frames)))
@@ -325,4 +331,4 @@ class _ScoredWatch(_Watch):
         del self._held[: first - self._first]
         self._first = first
         # A span may yet begin a little before what is settled.
-        self.forget_before(needed - round(SETTLED_S * self.live.fps))
+        self.forget_before(needed - self._settled_frames)

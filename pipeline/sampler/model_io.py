@@ -96,6 +96,11 @@ class TrainedSampler:
         chosen = self.validation.get("theta")
         return THETA if chosen is None else float(chosen)
 
+    @property
+    def smoothing_s(self) -> float:
+        """Return the widest smoothing of its recipes, a standard deviation in seconds."""
+        return max(recipe.smoothing_s for recipe in self.recipes)
+
     def seen_by(self, given: FeaturesConfig) -> FeaturesConfig:
         """Return settings by which another video is seen as those of the training; where it runs is as given."""
         own = {"encoder": self.encoder, "stride_frames": self.stride_frames}

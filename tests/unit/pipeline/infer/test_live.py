@@ -7,6 +7,7 @@ import http.server
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -222,3 +223,14 @@ def test_a_stream_cannot_be_annotated() -> None:
 
     with pytest.raises(SetupError, match="--annotate"):
         detect(videos=["http://127.0.0.1:9/v.ts"], sampler="s", annotate="a.mp4")
+
+
+def test_what_is_smoothed_widely_settles_later(sampler_folder: Path) -> None:
+    detector = Detector(DetectSettings(sampler=str(sampler_folder)))
+    scorer = detector._scorer
+    assert scorer is not None
+    assert live.settled_s(scorer) == live.settled_s(None) == live.SETTLED_S, "it smooths by 0 s"
+    [recipe] = scorer.sampler.recipes
+    scorer.sampler = replace(scorer.sampler, recipes=[recipe, replace(recipe, smoothing_s=8.0)])
+    assert live.settled_s(scorer) == 16.0
+    assert detector.recorder()._keep_s == Detector(DetectSettings(sampler=str(sampler_folder))).recorder()._keep_s + 10

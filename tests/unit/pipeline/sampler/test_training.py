@@ -25,7 +25,7 @@ from pipeline.sampler.model_io import load_sampler, read_out_of_fold, score_with
 from pipeline.sampler.recipes import candidate_recipes
 from pipeline.sampler.selection import choose_theta, glance_auc, make_folds, weighted_auc
 from pipeline.sampler.smoothing import smooth
-from pipeline.sampler.training import Choice, agree, ensure_sampler, train_on, train_sampler
+from pipeline.sampler.training import Choice, agree, ensure_sampler, not_worse, train_on, train_sampler
 from pipeline.stages.run import run_stage
 from pipeline.stages.score import ScoreStage
 from pipeline.stages.splits import SplitsStage
@@ -463,6 +463,16 @@ def test_heads_together_are_never_worse_than_the_best_alone() -> None:
     assert (used, auc) == ([True, True], 1.0), "where one is wrong the other is not"
 
 
+def test_who_is_clearly_worse_than_the_best_has_no_say() -> None:
+    videos = (labelled("a", abnormal=True, glances=(15,)), labelled("n", abnormal=False))
+    run = FoldRun(scores={}, states={}, scale=None)
+    tried = [(Choice(recipe=Recipe(head="trees"), auc=auc, step=0, smoothing_s=0.0), [run]) for auc in (0.9, 0.95, 0.6)]
+    assert not_worse(tried, videos) == [True, True, False]
+    # Of a hundred clicks the same difference is no chance.
+    many = tuple(labelled(f"a{number}", abnormal=True, glances=(15,)) for number in range(100))
+    assert not_worse(tried, many) == [False, True, False]
+
+
 @pytest.mark.parametrize("head", ["linear", "trees", "neighbours"])
 def test_simple_heads_find_the_event_and_live_on_disk(filled: Workspace, head: str) -> None:
     recipe = Recipe(
@@ -495,14 +505,13 @@ def test_all_heads_compete_for_a_sampler(filled: Workspace) -> None:
 def test_those_that_speak_together_share_the_smoothing_that_suits_them(filled: Workspace) -> None:
     sampler = train_sampler(filled, SamplerConfig(folds=2, device="cpu", smoothing_s=[0.0, 2.0, 8.0]))
     tried = sampler.validation["tried"]
-    assert [(row["head"], row["used"]) for row in tried] == [("linear", True)] * 2 + [("trees", True)] * 2
+    assert {row["head"] for row in tried} == {"linear", "trees"}
+    assert sum(row["used"] for row in tried) == len(sampler.recipes) > 1
     [width] = {recipe.smoothing_s for recipe in sampler.recipes}
-    assert {row["smoothing_s"] for row in tried} == {width}
-    reached = {}
-    for smoothing_s in (0.0, 2.0, 8.0):
+    assert {row["smoothing_s"] for row in tried if row["used"]} == {width}
+    for smoothing_s in {0.0, 2.0, 8.0} - {width}:
         config = SamplerConfig(folds=2, device="cpu", smoothing_s=[smoothing_s])
-        reached[smoothing_s] = train_sampler(filled, config).validation["glance_auc"]
-    assert reached[width] == max(reached.values()) == sampler.validation["glance_auc"] > min(reached.values())
+        assert train_sampler(filled, config).validation["glance_auc"] < sampler.validation["glance_auc"]
 
 
 def test_exported_trees_say_what_scikit_learn_says() -> None:
