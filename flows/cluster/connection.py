@@ -151,7 +151,7 @@ def _explained(address: str | None, fault: Exception) -> SetupError:
     if isinstance(fault, ConnectionError) and _is_door(address):
         # Which of these it is stands in Ray's log alone.
         return SetupError(
-            f"{where}: something answers there, and Ray cannot join it: it is no Ray cluster, or it has another token: set "
+            f"{where}: something answers there, and Ray cannot join it: it is no cluster, or has another token: set "
             f"RAY_AUTH_MODE=token and the RAY_AUTH_TOKEN with which it was started ({text[:200]})"
         )
     if isinstance(fault, ConnectionError):

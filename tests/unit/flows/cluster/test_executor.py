@@ -256,7 +256,7 @@ def test_a_door_that_ray_does_not_get_through_is_said(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=init))  # type: ignore[arg-type]
     with socket.create_server(("127.0.0.1", 0)) as door:
         address = f"127.0.0.1:{door.getsockname()[1]}"
-        with pytest.raises(SetupError, match="something answers there, and Ray cannot join it.*RAY_AUTH_TOKEN") as told:
+        with pytest.raises(SetupError, match=r"answers there, and Ray cannot join it.*RAY_AUTH_TOKEN") as told:
             connection.connect(address)
     assert type(told.value) is SetupError
 
