@@ -7,7 +7,7 @@ import logging
 import os
 import socket
 import time
-from typing import Any
+from typing import Any, TypeGuard
 
 from pipeline.errors import SetupError, UnavailableError
 from pipeline.records import digest
@@ -57,7 +57,7 @@ def connect(address: str | None) -> Any:
             "submit the build: ray job submit -- holmes build ..."
         )
     address = address or os.environ.get("RAY_ADDRESS") or None
-    if address and address not in ("auto", "local"):
+    if _is_door(address):
         _knock(address)
     try:
         ray.init(
@@ -122,6 +122,11 @@ def _driver_of(ray: Any, name: str) -> str:
         return "unknown"
 
 
+def _is_door(address: str | None) -> TypeGuard[str]:
+    """Tell whether an address is one to connect to, not a way to find or start a cluster."""
+    return bool(address) and address not in ("auto", "local")
+
+
 def _knock(address: str) -> None:
     host, _, port = address.rpartition(":")
     try:
@@ -142,6 +147,12 @@ def _explained(address: str | None, fault: Exception) -> SetupError:
         return SetupError(
             f"{where}: the cluster refuses the token: set RAY_AUTH_MODE=token and the RAY_AUTH_TOKEN with which it was "
             f"started ({text[:200]})"
+        )
+    if isinstance(fault, ConnectionError) and _is_door(address):
+        # Which of these it is stands in Ray's log alone.
+        return SetupError(
+            f"{where}: something answers there, and Ray cannot join it: it is no cluster, or has another token: set "
+            f"RAY_AUTH_MODE=token and the RAY_AUTH_TOKEN with which it was started ({text[:200]})"
         )
     if isinstance(fault, ConnectionError):
         return UnavailableError(f"{where}: no cluster: {text[:300]}")

@@ -28,8 +28,8 @@ from pipeline.config import FilterConfig
 from pipeline.quality.answer_hashes import Shingles, band_names, jaccard, opening_of, shingles_of
 from pipeline.records import InstructionPair, Reason
 
-# Answers whose shingles are in memory at once, at some 150 bytes each.
-_ANSWERS_AT_ONCE = 1_000_000
+# Answers whose shingles are in memory at once, at some 300 bytes each.
+_ANSWERS_AT_ONCE = 200_000
 _UNASKED = -1
 
 FOUND = pa.schema([("number", pa.int64()), ("reason", pa.string()), ("detail", pa.string())])

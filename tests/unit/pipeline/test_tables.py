@@ -113,6 +113,20 @@ def test_lookup_finds_single_rows(table: Table[Caption], workspace: Workspace) -
     assert lookup.get("c") is None
 
 
+def test_rows_that_are_expected_are_read_together_and_are_those_of_a_lookup(
+    table: Table[Caption], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.commit(["u1"], [("u1", caption("a", "one")), ("u1", caption("b", "two"))], [], "f")
+    table.commit(["u2"], [("u2", caption("b", "three"))], [], "f")
+    lookup = workspace.captions.lookup("clip_id")
+    lookup.expect(["b", "none"])
+    assert lookup.get("a") == caption("a", "one")
+    assert lookup.get("none") is None
+    monkeypatch.setattr(lookup.places, "of", None)
+    # Of several the last, without another search.
+    assert lookup.get("b") == caption("b", "three")
+
+
 def test_rows_are_read_in_any_order_and_few_shards_are_held(
     table: Table[Caption], monkeypatch: pytest.MonkeyPatch
 ) -> None:

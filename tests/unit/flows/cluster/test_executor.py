@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import sys
 from functools import partial
 from pathlib import Path
@@ -246,6 +247,18 @@ def test_what_ray_says_is_one_message(
         connection.connect(None)
     assert type(told.value) is kind
     assert message in str(told.value)
+
+
+def test_a_door_that_ray_does_not_get_through_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise ConnectionError("Failed to connect to Ray cluster at 192.0.2.2:6379")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: False, init=init))  # type: ignore[arg-type]
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        address = f"127.0.0.1:{door.getsockname()[1]}"
+        with pytest.raises(SetupError, match=r"answers there, and Ray cannot join it.*RAY_AUTH_TOKEN") as told:
+            connection.connect(address)
+    assert type(told.value) is SetupError
 
 
 def test_doctor_tells_what_the_cluster_has(ray: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:

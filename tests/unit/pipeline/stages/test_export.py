@@ -219,6 +219,15 @@ def test_nothing_to_export_says_where_the_rows_were_lost(fill: Fill, workspace: 
     assert not workspace.dataset_folder.exists()
 
 
+def test_a_video_of_which_no_split_was_decided_is_named(fill: Fill) -> None:
+    workspace = fill()
+    table = workspace.splits
+    first = table.arrow(["unit", "video_id"]).slice(0, 1).to_pylist()[0]
+    table.drop([first["unit"]])
+    with pytest.raises(DataError, match=f"{first['video_id']}: nobody has decided its split"):
+        export_dataset(workspace, CONFIG, "encode")
+
+
 def test_tables_out_of_step_are_named(fill: Fill, workspace: Workspace) -> None:
     fill()
     workspace.captions.drop(["caption-0"])
