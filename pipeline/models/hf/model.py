@@ -234,8 +234,8 @@ class VideoModel:
             out = self._generate_from(given, max_new_tokens, **how)
             if memory is not None:
                 memory.keep(clips[0], inputs, out.past_key_values)
-        asked, tokens = given["input_ids"], out.sequences
-        # Some models return what they added alone.
+        # Models with code of their own may return tokens only, and may return what they added alone.
+        asked, tokens = given["input_ids"], getattr(out, "sequences", out)
         if tokens.shape[1] >= asked.shape[1] and bool((tokens[:, : asked.shape[1]] == asked).all()):
             tokens = tokens[:, asked.shape[1] :]
         return out, tokens

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -180,3 +182,17 @@ def test_the_doctor_tells_what_captioning_and_training_need(
     assert checks["kernels"].detail.startswith("sdpa of torch")
     unprobed = {check.name: check for check in examine(config, probes=False)}
     assert unprobed["caption speed"].detail == "not measured: --no-probe"
+
+
+def test_the_doctor_knows_models_that_come_with_the_engine() -> None:
+    """Their sizes are the first that a process asks transformers for: torchvision may have to be mended before."""
+    from flows.doctor import _local_model
+
+    assert _local_model("caption.model", "holmes-tiny").detail == "holmes-tiny, which comes with the engine"
+    code = (
+        "from pipeline.models.hf.outlook import read_shape\nfrom pipeline.models.hf.model import find_source\n"
+        "print(read_shape(find_source('holmes-tiny')).parameters)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 1_000_000
