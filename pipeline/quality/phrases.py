@@ -15,6 +15,7 @@ class Phrases:
     """
 
     def __init__(self, needs: Sequence[str], *phrases: str) -> None:
+        self.phrases = phrases
         self.pattern = re.compile("|".join(phrases), re.IGNORECASE | re.MULTILINE)
         self._needs = needs
 
