@@ -162,14 +162,15 @@ def _forecast_stage(
     asking = asking_of(work, config, workspace, picture)
     machines = config.plan.machines
     gpu_s = _stated_gpu_s(work, config, picture)
-    told: dict[Basis, float | None] = {
-        "set": config.plan.seconds_per_unit.get(work.stage),
-        "measured": _measured(work, workspace),
-        "probed": probed,
-    }
+    told: Sequence[tuple[Basis, float | None]] = (
+        ("set", config.plan.seconds_per_unit.get(work.stage)),
+        ("measured", _measured(work, workspace)),
+        ("probed", probed),
+    )
+    nothing: tuple[Basis, float | None] = ("stated", None)
     uses_gpu = gpu_s != 0.0
     at_hand = max(1, gpus or 0)
-    basis, of_unit_s = next(((by, found) for by, found in told.items() if found is not None), ("stated", None))
+    basis, of_unit_s = next((one for one in told if one[1] is not None), nothing)
     if of_unit_s is not None:
         seconds = work.left * of_unit_s / machines
         hours = 0.0 if not uses_gpu else None if gpus is None else seconds * gpus / 3600

@@ -19,7 +19,7 @@ Layers = Sequence[tuple[Any, Any]]
 """Keys and values of every layer, of shape (rows, heads, tokens, channels)."""
 
 
-class ReservedLayer(DynamicLayer):
+class ReservedLayer(DynamicLayer):  # type: ignore[misc]
     """A layer's keys and values, with room for `more` tokens than it was first given."""
 
     def __init__(self, more: int) -> None:
