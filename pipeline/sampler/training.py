@@ -183,13 +183,8 @@ def train_on(
         )  # fmt: skip
         tried.append((choice, trained))
     if speak_together(config, len(corpus.videos)):
-        used = not_worse(tried, corpus.videos)
-        chosen = smooth_alike(
-            [pair for pair, is_used in zip(tried, used, strict=True) if is_used], corpus.videos, config
-        )
-        auc = _auc_together(chosen, corpus.videos) or 0.5
-        alike = iter(chosen)
-        tried = [next(alike) if is_used else pair for pair, is_used in zip(tried, used, strict=True)]
+        chosen = tried = smooth_alike(tried, corpus.videos, config)
+        used, auc = [True] * len(tried), _auc_together(chosen, corpus.videos) or 0.5
     else:
         used, auc = agree(tried, corpus.videos)
         chosen = [pair for pair, is_used in zip(tried, used, strict=True) if is_used]
@@ -227,15 +222,6 @@ def agree(tried: Sequence[tuple[Choice, list[FoldRun]]], videos: tuple[LabelledV
     if auc is None or auc >= best:
         return used, best if auc is None else auc
     return [place == aucs.index(best) for place in range(len(aucs))], best
-
-
-def not_worse(tried: Sequence[tuple[Choice, list[FoldRun]]], videos: tuple[LabelledVideo, ...]) -> list[bool]:
-    """Return which recipes do not do clearly worse than the best: by no more than twice what chance gives.
-
-    What few clicks cannot tell apart is no choice at all, and the mean of several heads is better than the luckiest.
-    """
-    best = max(choice.auc for choice, _ in tried)
-    return [choice.auc >= best - 2 * _chance(best, videos) for choice, _ in tried]
 
 
 def smooth_alike(
