@@ -353,7 +353,7 @@ class RowReader:
         self._page: list[dict[str, Any]] = []
         self._page_place: tuple[int, int] | None = None
 
-    def take(self, rows: NDArray[np.int64]) -> pa.Table:
+    def take(self, rows: NDArray[np.integer[Any]]) -> pa.Table:
         """Return rows in the order of their numbers given."""
         if not len(rows):
             schema = schema_of(self._table.record_type)

@@ -89,7 +89,8 @@ class DatasetRows:
             clip_of.append(np.where(self._clips.rank[clip] >= 0, clip, -1) if len(self._clips.rank) else clip)
             task = pc.index_in(batch.column(2), value_set=_TASK_ORDER).fill_null(len(_TASK_ORDER))
             task_of.append(task.to_numpy().astype(np.int8))
-        self._verdict, self._clip, task = (np.concatenate(parts) for parts in (verdict_of, clip_of, task_of))
+        self._verdict, self._clip = (np.concatenate(parts) for parts in (verdict_of, clip_of))
+        task = np.concatenate(task_of)
         kept = self._verdict >= 0
         self._num_rows = int(kept.sum())
         orphans = np.flatnonzero(kept & (self._clip < 0))
