@@ -22,6 +22,9 @@ Layers = Sequence[tuple[Any, Any]]
 class ReservedLayer(DynamicLayer):  # type: ignore[misc]
     """A layer's keys and values, with room for `more` tokens than it was first given."""
 
+    keys: torch.Tensor
+    values: torch.Tensor
+
     def __init__(self, more: int) -> None:
         super().__init__()
         self._more = more
