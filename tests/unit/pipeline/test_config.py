@@ -107,6 +107,6 @@ def test_operational_settings_stay_out_of_the_identity() -> None:
 
 def test_settings_added_later_stay_out_of_the_identity_at_their_defaults() -> None:
     recipe = SamplerConfig().identity()["recipe"]
-    assert recipe.keys() == Recipe.model_fields.keys() - {"head", "unit_length", "most_rows"}
+    assert recipe.keys() == Recipe.model_fields.keys() - {"head", "part", "unit_length", "most_rows"}
     other = SamplerConfig(recipe=Recipe(head="trees")).identity()["recipe"]
     assert other == recipe | {"head": "trees"}

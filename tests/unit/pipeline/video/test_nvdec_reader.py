@@ -85,7 +85,8 @@ def test_files_that_it_would_count_otherwise_are_refused(torchcodec: type[_Video
 
 
 def test_without_torchcodec_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, film: Film) -> None:
-    monkeypatch.setitem(sys.modules, "torchcodec", None)
+    for name in ("torchcodec", "torchcodec.decoders"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(SetupError, match="nvdec needs torchcodec for CUDA"), open_reader(film("h264.mp4"), "nvdec"):
         pass
 
