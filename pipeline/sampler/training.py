@@ -227,15 +227,17 @@ def agree(tried: Sequence[tuple[Choice, list[FoldRun]]], videos: tuple[LabelledV
 def smooth_alike(
     tried: Sequence[tuple[Choice, list[FoldRun]]], videos: tuple[LabelledVideo, ...], config: SamplerConfig
 ) -> list[tuple[Choice, list[FoldRun]]]:
-    """Return recipes with the one smoothing by which they do best together when held out, the narrowest of equals.
+    """Return recipes with the one smoothing that suits them together when held out, the narrowest of about equals.
 
-    Each is rated by itself with that smoothing. They take no steps, or their last one counts.
+    A wide one blurs where events begin and end, which clicks do not tell. Each is rated by itself with that smoothing.
+    They take no steps, or their last one counts.
     """
     widths = []
     for smoothing_s in sorted(config.smoothing_s):
         own = config.model_copy(update={"smoothing_s": [smoothing_s]})
         widths.append([(choose(choice.recipe, trained, videos, own, "last"), trained) for choice, trained in tried])
-    return max(widths, key=lambda pairs: _auc_together(pairs, videos) or 0.5)
+    aucs = [_auc_together(pairs, videos) or 0.5 for pairs in widths]
+    return next(pairs for pairs, auc in zip(widths, aucs, strict=True) if auc >= max(aucs) - _INDISTINCT)
 
 
 def _auc_together(chosen: Sequence[tuple[Choice, list[FoldRun]]], videos: tuple[LabelledVideo, ...]) -> float | None:
