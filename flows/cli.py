@@ -122,7 +122,7 @@ def sample(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option("--out", help="folder to write")] = Path("demo"),
-    videos: Annotated[int | None, typer.Option(min=4, help="number of sample videos; unset: 72")] = None,
+    videos: Annotated[int | None, typer.Option(min=4, help="number of sample videos; unset: 90")] = None,
     seed: Annotated[int, typer.Option(help="seed of the sample world")] = 0,
 ) -> None:
     """Run the whole loop on a generated world, from clicks to explained detections. Needs no network and no GPU."""

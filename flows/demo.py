@@ -22,7 +22,7 @@ from pipeline.stages.run import Progress
 from pipeline.workspace import Workspace
 
 Say = Callable[[str], None]
-VIDEOS = 72
+VIDEOS = 90
 """Videos of the loop, a third of which nothing is trained on."""
 
 _LOOP_DURATION_S = (14.0, 22.0)
