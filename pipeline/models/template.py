@@ -205,12 +205,10 @@ class TemplateSynthesizer:
             if request.clip.level is Level.VIDEO and request.events:
                 event = say_events(request.events)
         wording = draw(_WORDINGS[f"{task}/{polarity}{'/shown' if shown else ''}"])
-        if not supports_class(label, request.caption.text, request.caption.captioner):
+        own = _own_wordings(request)
+        if own is not None:
             shown, sentences = "", _told(request)
-            wording = draw(_UNSEEN[task])
-        elif request.clip.method == CALM:
-            shown, sentences = "", _told(request)
-            wording = draw(_BESIDE[task])
+            wording = draw(own[task])
         if wording == "{scene}" and not sentences:
             wording = _NOTHING_LEFT
         opening = draw(_OPENINGS)
@@ -218,6 +216,13 @@ class TemplateSynthesizer:
             sentences = join_clause(opening, sentences)
         answer = wording.format(event=event, why=why, more=more, shown=shown, scene=sentences)
         return " ".join(answer.split())
+
+
+def _own_wordings(request: SynthesisRequest) -> Mapping[str, tuple[str, ...]] | None:
+    """Return the wordings by task that name neither class nor reasons, where these might be false."""
+    if not supports_class(request.clip.label, request.caption.text, request.caption.captioner):
+        return _UNSEEN
+    return _BESIDE if request.clip.method == CALM else None
 
 
 class _Draw:

@@ -26,7 +26,6 @@ MAX_OVERLAP = 0.5
 DIP = 0.8
 """Fraction of the way from the calm level to the lower of two peaks below which the scores between them dip."""
 
-
 APART_S = 2.0
 """Seconds between an event's span and a calm stretch beside it: what a span of scores misses of an event is shorter."""
 

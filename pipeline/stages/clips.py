@@ -2,8 +2,7 @@
 
 Around every glance a click-centred window or the span that the anomaly scores support, of normal videos random segments
 matched in length, beside the spans of scores calm stretches of the same length, and short abnormal videos without a
-glance as they are. All clips of a video are cut in one decode
-pass, in a worker process.
+glance as they are. All clips of a video are cut in one decode pass, in a worker process.
 """
 
 from __future__ import annotations

@@ -39,8 +39,7 @@ def test_notebook_runs_and_trains_a_sampler(tmp_path: Path, monkeypatch: pytest.
     shown = printed(notebook)
     assert shown[0] == committed[0]  # the same world from the same seed
     assert (measured := re.search(r"frame AUC (\d\.\d+)", shown[-1])) is not None
-    # Eight videos teach little: more than chance, which is 0.5.
-    assert float(measured.group(1)) > 0.55
+    assert float(measured.group(1)) > 0.7
     assert len(list(tmp_path.glob("holmes-*/workspace/dataset/data/*.parquet"))) >= 2
 
 
