@@ -11,7 +11,11 @@ and those that it answers Yes to are the spans. So `is_anomaly` never contradict
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from contextvars import copy_context
 from functools import cache, partial
 from pathlib import Path
 
@@ -303,10 +307,13 @@ class Detector:
         chat = self._chat
         assert chat is not None  # noqa: S101 - without a video model nobody asks
         is_any = False
-        with footage.opened(self._max_side) as reader:
-            for number, span in enumerate(frames, 1):
+        with (
+            footage.opened(self._max_side) as reader,
+            closing(_read_ahead(partial(self._clip, reader, curve=curve), frames)) as clips,
+        ):
+            for number, (span, reading) in enumerate(zip(frames, clips, strict=True), 1):
                 try:
-                    clip = self._clip(reader, span, curve)
+                    clip = reading.result()
                 except RecordError as fault:
                     if fault.reason is not Reason.DECODE_FAILED or (span == frames[-1] and not is_any):
                         raise
@@ -340,6 +347,18 @@ class Detector:
         method = self.settings.sampling
         indices = choose_frames(reader.timeline, span, self._num_frames, curve=curve, method=method, theta=self.theta)
         return read_clip(reader, indices, span)
+
+
+def _read_ahead(read: Callable[[FrameSpan], ClipFrames], spans: Sequence[FrameSpan]) -> Generator[Future[ClipFrames]]:
+    """Yield what will be the frames of each span; those of the next one are read while the caller works."""
+    with ThreadPoolExecutor(1) as reader:
+        begun: deque[Future[ClipFrames]] = deque()
+        for span in spans:
+            # What is noted of damage is noted in the caller's context.
+            begun.append(reader.submit(copy_context().run, read, span))
+            if len(begun) > 1:
+                yield begun.popleft()
+        yield from begun
 
 
 def _theta(settings: DetectSettings, scorer: VideoScorer | None) -> float:

@@ -18,14 +18,13 @@ _SHORT = {"positive_s": 1.0, "negative_s": 5.0}
 _LONG = {"positive_s": 4.0, "negative_s": 10.0}
 _PENALTY = 0.03
 _FEW_NETWORKS = 2  # that compete with other heads unless asked for all: each costs as much as all of those
-_TOGETHER = ("linear", "trees")  # heads that learn from clicks, and err in different places
 
 
 def candidate_recipes(config: SamplerConfig, encoder: str, num_videos: int) -> list[Recipe]:
     """Return the recipes to try, each of a head by name.
 
     Where search is off, that is the configured one; where it is full, those of all heads. Otherwise they are those of
-    the configured head; without one, those that speak together where they do, or all with fewer networks.
+    the configured head; without one, trees where nothing is chosen, or all with fewer networks.
 
     Raises:
         SetupError: the recipe is for one of several encoders, and there is but one.
@@ -40,8 +39,9 @@ def candidate_recipes(config: SamplerConfig, encoder: str, num_videos: int) -> l
         if recipe.head == "network":
             return _networks(config, encoder, num_videos)
         return _simple(recipe, encoder, recipe.head)
-    if speak_together(config, num_videos):
-        return [other for head in _TOGETHER for other in _simple(recipe, encoder, head) if other.context == "video"]
+    if not clicks_choose(config, num_videos):
+        by_trees = _simple(recipe, encoder, "trees")
+        return [one for one in by_trees if one.context == "video" and one.loss.positive_s == _SHORT["positive_s"]]
     simple = [other for head in HEADS for other in _simple(recipe, encoder, head)]
     networks = _networks(as_network, encoder, num_videos)
     return [*simple, *(networks if config.search == "full" else networks[:_FEW_NETWORKS])]
@@ -52,14 +52,14 @@ def heads_compete(config: SamplerConfig) -> bool:
     return config.search == "full" or (config.search == "auto" and config.recipe.head == "auto")
 
 
-def speak_together(config: SamplerConfig, num_videos: int) -> bool:
-    """Tell whether all recipes are used, none being chosen: the clicks of few videos cannot.
+def clicks_choose(config: SamplerConfig, num_videos: int) -> bool:
+    """Tell whether clicks choose among recipes: those of few videos cannot, and by default none but trees are tried.
 
     By video labels alone they can as little, but there a network that is told that some snippets of an abnormal video
     are abnormal has more to learn from than heads that are told so of all.
     """
     by_label = config.recipe.supervision == "video-label"
-    return config.search == "auto" and heads_compete(config) and num_videos < config.small_below and not by_label
+    return config.search != "auto" or not heads_compete(config) or num_videos >= config.small_below or by_label
 
 
 def _networks(config: SamplerConfig, encoder: str, num_videos: int) -> list[Recipe]:

@@ -4,8 +4,7 @@ Each candidate recipe is trained once per fold, on the videos outside of the fol
 With one recipe they choose the number of steps and the smoothing; with one fold that is the usual choice of a
 checkpoint. Where networks compete, a handful of clicks can choose neither a step nor the best of several good recipes:
 all train to the end, and the sampler is the mean of those that do about as well as the best. With few videos, by
-default, linear heads and trees speak together, and the folds choose the smoothing alone. What is held out takes no
-part in any of it. Other heads than the network take no steps: they are fitted once a fold.
+default, there are trees alone, and the folds choose the smoothing. What is held out takes no part in any of it. Other heads than the network take no steps: they are fitted once a fold.
 
 A step is a function of seed and step number alone, so that an interrupted training ends, on a CPU, at the same bits as
 one that was not.
@@ -41,7 +40,7 @@ from pipeline.sampler.inputs import Floats
 from pipeline.sampler.model_io import TrainedRecipe, TrainedSampler, read_config, score_with
 from pipeline.sampler.network import UrDmu
 from pipeline.sampler.planning import expected_minutes, plan_training
-from pipeline.sampler.recipes import candidate_recipes, speak_together
+from pipeline.sampler.recipes import candidate_recipes, clicks_choose
 from pipeline.sampler.selection import choose_theta, glance_auc, make_folds
 from pipeline.sampler.smoothing import smooth
 from pipeline.sampler.step import add_gradient, pick_snippets_at_once
@@ -182,12 +181,12 @@ def train_on(
             choice.auc, choice.step, choice.smoothing_s,
         )  # fmt: skip
         tried.append((choice, trained))
-    if speak_together(config, len(corpus.videos)):
-        chosen = tried = smooth_alike(tried, corpus.videos, config)
-        used, auc = [True] * len(tried), _auc_together(chosen, corpus.videos) or 0.5
-    else:
+    if clicks_choose(config, len(corpus.videos)):
         used, auc = agree(tried, corpus.videos)
         chosen = [pair for pair, is_used in zip(tried, used, strict=True) if is_used]
+    else:
+        chosen = tried = smooth_alike(tried, corpus.videos, config)
+        used, auc = [True] * len(tried), _auc_together(chosen, corpus.videos) or 0.5
     out_of_fold = _out_of_fold(chosen, corpus.videos)
     theta = choose_theta(out_of_fold, [video for video in corpus.videos if video.video_id in out_of_fold])
     return TrainedSampler(
