@@ -4,7 +4,8 @@ Each candidate recipe is trained once per fold, on the videos outside of the fol
 With one recipe they choose the number of steps and the smoothing; with one fold that is the usual choice of a
 checkpoint. Where networks compete, a handful of clicks can choose neither a step nor the best of several good recipes:
 all train to the end, and the sampler is the mean of those that do about as well as the best. With few videos, by
-default, there are trees alone, and the folds choose the smoothing. What is held out takes no part in any of it. Other heads than the network take no steps: they are fitted once a fold.
+default, there are trees alone, and the folds choose the smoothing. What is held out takes no part in any of it. Other
+heads than the network take no steps: they are fitted once a fold.
 
 A step is a function of seed and step number alone, so that an interrupted training ends, on a CPU, at the same bits as
 one that was not.
