@@ -29,7 +29,7 @@ def _environment(no_endpoint: None) -> None:
 
 
 def synthesizer(server: HttpServer, folder: Path, **settings: Any) -> OpenAISynthesizer:
-    settings = {"model": "m", "timeout_s": 1.0, "concurrency": 32, **settings}
+    settings = {"model": "m", "timeout_s": 20.0, "concurrency": 32, **settings}
     return OpenAISynthesizer(SynthesizeConfig(backend="openai", base_url=server.url, **settings), folder)
 
 
