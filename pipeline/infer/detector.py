@@ -4,8 +4,9 @@ With spans, the model is asked about each of them, and about each part of one in
 it says the same are one span, trimmed to the slices that the model says Yes to. A span that it says No to stays
 listed with that answer, but does not count: the video is abnormal where any other is left, and the highest one speaks
 for it. Scores a little below theta, or else the highest ones, make a span where the model says Yes. Without a span it
-is asked about the whole video, and the video is what the model says; without a sampler it is asked about every part,
-and those that it answers Yes to are the spans. So `is_anomaly` never contradicts the answer.
+is asked about the whole video, and the video is what the model says: where that is Yes, the slices that it says Yes to
+are a span. Without a sampler it is asked about every part, and those that it answers Yes to are the spans. So
+`is_anomaly` never contradicts the answer.
 """
 
 from __future__ import annotations
@@ -251,6 +252,10 @@ class Detector:
         if told:
             return self._refined(footage, curve, told) if self.settings.refine else told, Judgement()
         [whole] = self._judged(footage, curve, [footage.whole], on_progress)
+        if whole is not None and whole.verdict and self.settings.refine:
+            found = self._refined(footage, curve, [(footage.whole, whole)])
+            if found[0][0] != footage.whole:
+                return found, whole
         return [], whole or Judgement()
 
     def _refined(

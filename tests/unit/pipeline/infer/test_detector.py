@@ -116,6 +116,18 @@ def test_a_span_is_trimmed_to_what_the_model_says_yes_to(
     assert trimmed.answer == whole.answer
 
 
+def test_what_the_model_finds_in_a_video_without_a_span_is_one(
+    event_video: Path, sampler_folder: Path, scripted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VideoScorer, "score", lambda self, path, timeline, *_: curve_of(np.full(40, 0.1), timeline))
+    found = Detector(settings(sampler_folder, model_path="model", theta=0.9)).detect(event_video)
+    [span] = found.spans
+    assert overlap(span, 8.0, 12.0) > 0.5
+    assert (found.is_anomaly, found.answer) == (True, span.answer)
+    left = Detector(settings(sampler_folder, model_path="model", theta=0.9, refine=False)).detect(event_video)
+    assert (left.is_anomaly, left.answer, left.spans) == (True, found.answer, ())
+
+
 def test_two_events_in_one_hill_of_scores_are_two_spans(
     event_video: Path, sampler_folder: Path, scripted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
