@@ -85,8 +85,10 @@ def _score_plainly(training: Sequence[LabelledVideo], held_out: Sequence[Labelle
         for fold in make_folds(training, config):
             rest = [video for index, video in enumerate(training) if index not in fold]
             out_of_fold |= _fit_plainly(rest, [training[index] for index in fold], recipe, head)
+        # A single video of its kind is in no fold: one always stays to train on.
+        scored = [video for video in training if video.video_id in out_of_fold]
         for width in config.smoothing_s:
-            auc = glance_auc(_smoothed(out_of_fold, training, width), training)
+            auc = glance_auc(_smoothed(out_of_fold, scored, width), scored)
             rated.append((auc or 0.5, -width, recipe))
     _, width, recipe = max(rated, key=lambda row: row[:2])
     print("   ", head, recipe.loss.positive_s, -width)
