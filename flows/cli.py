@@ -328,7 +328,10 @@ def eval_detector(
     split: Annotated[
         str | None, typer.Option("--split", help="split to evaluate, or all; default: test if any video is in it")
     ] = None,
-    theta: Annotated[float, typer.Option(min=0, max=1, help="smoothed score at which a span starts")] = 0.8,
+    theta: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="smoothed score at which a span starts; default: the sampler's own, else 0.8"),
+    ] = None,
     published: PublishedRows = Published.AUTO,
 ) -> None:
     """Measure anomaly scores and event proposals: AUC, AP, false alarms, tIoU."""

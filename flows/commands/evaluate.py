@@ -22,6 +22,7 @@ from pipeline.evaluate.plots import write_plots
 from pipeline.records import Video, VideoSplit
 from pipeline.sampler.curve import read_curve
 from pipeline.sampler.proposals import GlanceMark
+from pipeline.sampler.sampling import THETA
 from pipeline.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -115,7 +116,7 @@ def evaluate_workspace(
     ground_truth: Path,
     *,
     split: str | None,
-    theta: float,
+    theta: float | None = None,
     is_about: Callable[[Video], bool] = lambda _: True,
 ) -> WorkspaceEvaluation:
     """Measure the scores of a workspace, and the proposals made from them, against a file of ground truth.
@@ -128,7 +129,7 @@ def evaluate_workspace(
         workspace: with videos and scores; its glances, where there are any, are used for the proposals around them.
         ground_truth: events in any format that `holmes import` reads.
         split: evaluate the videos of this split, or `all`; None is `test` where a video is of it.
-        theta: smoothed score from which a span is detected.
+        theta: smoothed score from which a span is detected; None is the sampler's own, as in detection.
         is_about: tells of a video whether the file is about its dataset; the others are not evaluated.
 
     Raises:
@@ -169,6 +170,8 @@ def evaluate_workspace(
             f"{ground_truth}: no video of {workspace.url} has both scores and ground truth: of {len(videos)}, "
             f"{len(left_out.without_scores)} have no scores, {len(left_out.without_ground_truth)} no ground truth"
         )
+    if theta is None:
+        theta = THETA if training is None or training.theta is None else training.theta
     return WorkspaceEvaluation(
         evaluation=evaluate_detector(evaluated, clips, theta),
         split=chosen,
@@ -180,9 +183,10 @@ def evaluate_workspace(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Training:
-    """Contents that the sampler was trained on, and the scores of those that have a fold, out of it."""
+    """Contents that the sampler was trained on, the scores of those that have a fold, out of it, and its theta."""
 
     contents: frozenset[str]
+    theta: float | None
     out_of_fold: Mapping[str, NDArray[np.float32]]
 
 
@@ -198,7 +202,11 @@ def _read_training(workspace: Workspace, weights: Path | None) -> _Training | No
     samplers = set(workspace.scores.arrow(["sampler"]).column("sampler").to_pylist())
     if not samplers <= {known["trained_on"], weights_digest(folder)}:
         raise DataError(f"{workspace.url}: its scores are not those of the sampler in {folder}: run the build again")
-    return _Training(contents=frozenset(known["contents"]), out_of_fold=read_out_of_fold(folder))
+    return _Training(
+        contents=frozenset(known["contents"]),
+        theta=known["validation"].get("theta"),
+        out_of_fold=read_out_of_fold(folder),
+    )
 
 
 def _out_of_fold(

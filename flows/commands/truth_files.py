@@ -66,7 +66,7 @@ def truths_of(workspace: Workspace, given: Path | None) -> Sequence[Truth]:
 
 
 def evaluate_all(
-    workspace: Workspace, truths: Sequence[Truth], *, split: str | None, theta: float
+    workspace: Workspace, truths: Sequence[Truth], *, split: str | None, theta: float | None = None
 ) -> Iterator[tuple[Truth, WorkspaceEvaluation]]:
     """Yield the evaluation by each file; of several, one that says nothing of these videos is named in the log.
 

@@ -292,12 +292,14 @@ def test_the_test_split_is_taken_where_there_is_one(workspace: Workspace, tmp_pa
         evaluate_workspace(workspace, truth, split="nope", theta=0.8)
 
 
-def trained_here(workspace: Workspace, folds: dict[str, NDArray[np.float32]], seen: list[str]) -> None:
+def trained_here(
+    workspace: Workspace, folds: dict[str, NDArray[np.float32]], seen: list[str], theta: float | None = None
+) -> None:
     """Leave a sampler in the workspace that was trained on `seen`, with scores out of fold of some of it."""
     small = NetworkConfig(hidden_dim=8, heads=1, head_dim=4, layers=0, memory_slots=2)
     recipe = TrainedRecipe(recipe=Recipe(network=small), networks=[UrDmu(4, small)], scales=[None], smoothing_s=0.0)
     sampler = TrainedSampler(
-        recipes=[recipe], encoder="npy", dim=4, stride_frames=STRIDE, trained_on="x", validation={},
+        recipes=[recipe], encoder="npy", dim=4, stride_frames=STRIDE, trained_on="x", validation={"theta": theta},
         contents=[digest(name) for name in seen], out_of_fold={digest(name): values for name, values in folds.items()},
     )  # fmt: skip
     sampler.save(workspace.storage.local_path("models/sampler"))
@@ -316,6 +318,17 @@ def test_what_was_trained_on_is_measured_out_of_fold_or_not_at_all(filled: tuple
     assert told == found.as_json()["basis"]["text"]
     for said in ("1 video that the sampler was not trained on", "scored by the networks of the folds", "2 left out"):
         assert said in told
+
+
+def test_spans_are_detected_from_the_samplers_own_theta_unless_another_is_given(filled: tuple[Workspace, Path]) -> None:
+    workspace, truth = filled
+
+    def theta_of(**given: float) -> float:
+        return evaluate_workspace(workspace, truth, split=None, **given).evaluation.metrics.theta
+
+    assert theta_of() == 0.8
+    trained_here(workspace, {}, [], theta=0.3)
+    assert (theta_of(), theta_of(theta=0.6)) == (0.3, 0.6)
 
 
 def test_where_all_was_trained_on_there_are_no_figures(filled: tuple[Workspace, Path]) -> None:
