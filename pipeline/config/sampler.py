@@ -201,7 +201,7 @@ class SamplerConfig(Section):
     )
     evaluate_every: int = Field(50, ge=1, description="steps between validations; fewer if training is short")
     smoothing_s: list[Annotated[float, Field(ge=0, le=60)]] = Field(
-        [0.0, 1.0, 2.0, 4.0, 8.0],
+        [1.0, 2.0, 4.0, 8.0],
         min_length=1,
         description="widths of score smoothing to choose from by validation, in seconds",
     )

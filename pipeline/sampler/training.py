@@ -184,10 +184,9 @@ def train_on(
         tried.append((choice, trained))
     if clicks_choose(config, len(corpus.videos)):
         used, auc = agree(tried, corpus.videos)
-        chosen = [pair for pair, is_used in zip(tried, used, strict=True) if is_used]
     else:
-        chosen = tried = smooth_alike(tried, corpus.videos, config)
-        used, auc = [True] * len(tried), _auc_together(chosen, corpus.videos) or 0.5
+        used, auc = [True] * len(tried), _auc_together(tried, corpus.videos) or 0.5
+    chosen = [pair for pair, is_used in zip(tried, used, strict=True) if is_used]
     out_of_fold = _out_of_fold(chosen, corpus.videos)
     theta = choose_theta(out_of_fold, [video for video in corpus.videos if video.video_id in out_of_fold])
     return TrainedSampler(
@@ -222,22 +221,6 @@ def agree(tried: Sequence[tuple[Choice, list[FoldRun]]], videos: tuple[LabelledV
     if auc is None or auc >= best:
         return used, best if auc is None else auc
     return [place == aucs.index(best) for place in range(len(aucs))], best
-
-
-def smooth_alike(
-    tried: Sequence[tuple[Choice, list[FoldRun]]], videos: tuple[LabelledVideo, ...], config: SamplerConfig
-) -> list[tuple[Choice, list[FoldRun]]]:
-    """Return recipes with the one smoothing that suits them together when held out, the narrowest of about equals.
-
-    A wide one blurs where events begin and end, which clicks do not tell. Each is rated by itself with that smoothing.
-    They take no steps, or their last one counts.
-    """
-    widths = []
-    for smoothing_s in sorted(config.smoothing_s):
-        own = config.model_copy(update={"smoothing_s": [smoothing_s]})
-        widths.append([(choose(choice.recipe, trained, videos, own, "last"), trained) for choice, trained in tried])
-    aucs = [_auc_together(pairs, videos) or 0.5 for pairs in widths]
-    return next(pairs for pairs, auc in zip(widths, aucs, strict=True) if auc >= max(aucs) - _INDISTINCT)
 
 
 def _auc_together(chosen: Sequence[tuple[Choice, list[FoldRun]]], videos: tuple[LabelledVideo, ...]) -> float | None:

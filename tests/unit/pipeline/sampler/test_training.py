@@ -25,7 +25,7 @@ from pipeline.sampler.model_io import load_sampler, read_out_of_fold, score_with
 from pipeline.sampler.recipes import candidate_recipes
 from pipeline.sampler.selection import choose_theta, glance_auc, make_folds, weighted_auc
 from pipeline.sampler.smoothing import smooth
-from pipeline.sampler.training import Choice, agree, ensure_sampler, smooth_alike, train_on, train_sampler
+from pipeline.sampler.training import Choice, agree, ensure_sampler, train_on, train_sampler
 from pipeline.stages.run import run_stage
 from pipeline.stages.score import ScoreStage
 from pipeline.stages.splits import SplitsStage
@@ -497,16 +497,6 @@ def test_few_videos_train_trees_alone(filled: Workspace) -> None:
     [recipe] = sampler.recipes
     assert (row["head"], row["used"], row["smoothing_s"]) == ("trees", True, recipe.smoothing_s)
     assert row["glance_auc"] == pytest.approx(sampler.validation["glance_auc"])
-
-
-def test_what_speaks_together_is_smoothed_by_the_narrowest_of_the_best_widths() -> None:
-    videos = (labelled("a", abnormal=True, glances=(15,)), labelled("n", abnormal=False))
-    scores = {"a": np.zeros(30, np.float32), "n": np.zeros(30, np.float32)}
-    scores["a"][8:23:2] = scores["n"][5::10] = 1.0  # at the click itself the score is 0
-    run = FoldRun(scores={0: scores}, states={}, scale=None)
-    tried = [(Choice(recipe=Recipe(head="trees"), auc=0.5, step=0, smoothing_s=0.0), [run])] * 2
-    alike = smooth_alike(tried, videos, SamplerConfig(smoothing_s=[60.0, 0.0, 2.0]))
-    assert [(choice.smoothing_s, choice.auc) for choice, _ in alike] == [(2.0, 1.0)] * 2
 
 
 def test_exported_trees_say_what_scikit_learn_says() -> None:
