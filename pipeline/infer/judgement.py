@@ -2,7 +2,9 @@
 
 The verdict is the model's own probability of Yes against No where its answer begins; the words come after it. Words
 that do not judge, or contradict the verdict or themselves, are generated once more behind it. Where that mends nothing,
-the probability leaves room for doubt, and the other verdict has words that bear it out, that one is taken.
+the probability leaves room for doubt, and the other verdict has words that bear it out, that one is taken. What an
+answer describes is seen more surely than what it names to begin with: where the two are different events, the words are
+generated once more behind the name of what is described.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from pipeline.evaluate.answers_verdict import read_verdict
 from pipeline.infer.detection import DetectedSpan
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.hf.chat import VideoChat
-from pipeline.quality.claims import find_contradiction
+from pipeline.quality.claims import described_otherwise, find_contradiction
 from pipeline.quality.rules import stated_verdicts
 from pipeline.questions import load_questions
 from pipeline.records import Reason, Task
+from pipeline.taxonomy import describe_class
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +68,8 @@ def judge(chat: VideoChat, clip: ClipFrames, question: str, where: str) -> Judge
     verdict = confidence >= 0.5
     if answer is None or read_verdict(answer) is None or contradicts(answer, verdict):
         answer = _said(chat, clip, question, _OPENINGS[verdict], where) or answer
+    if verdict and answer is not None:
+        answer = _renamed(chat, clip, question, answer, where)
     is_consistent = answer is None or not contradicts(answer, verdict)
     if not is_consistent and _DOUBT[0] <= confidence <= _DOUBT[1]:
         other = _said(chat, clip, question, _OPENINGS[not verdict], where)
@@ -94,6 +99,17 @@ def _said(chat: VideoChat, clip: ClipFrames, question: str, opening: str, where:
             raise
         logger.warning("%s: %s", where, fault.detail)
         return None
+
+
+def _renamed(chat: VideoChat, clip: ClipFrames, question: str, answer: str, where: str) -> str:
+    """Return an answer that names what it describes, where another can be had that does."""
+    described = described_otherwise(answer)
+    if described is None:
+        return answer
+    renamed = _said(chat, clip, question, f"Yes, the video shows {describe_class(described).phrase}.", where)
+    if renamed is None or contradicts(renamed, verdict=True) or described_otherwise(renamed) is not None:
+        return answer
+    return renamed
 
 
 def contradicts(answer: str, verdict: bool) -> bool:

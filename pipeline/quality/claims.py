@@ -19,7 +19,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
-from pipeline.taxonomy import ClassEntry, family_of, load_taxonomies
+from pipeline.taxonomy import ClassEntry, family_of, find_class, load_taxonomies
 
 _BETWEEN = r"[^\w.;:!?]+"
 _GAPS = {
@@ -117,6 +117,23 @@ def find_contradiction(answer: str, stated: Collection[str], verdict: bool | Non
         name, words = next(iter(claimed.items()))
         return f"{source} and then tells of {name}: {words!r}"
     return None
+
+
+def described_otherwise(answer: str) -> str | None:
+    """Return the class of the event that an answer describes, where it names another to begin with; None otherwise.
+
+    The first sentence names and the others describe. One of them that claims no event, an event of the same family, or
+    one that the taxonomies know to come with it, is at odds with nothing.
+    """
+    first, _, rest = answer.translate(_PLAIN).partition(".")
+    named, described = claimed_events(first), claimed_events(rest)
+    if not named or not described:
+        return None
+    families = {family_of(name) for name in named}
+    suits = families.union(*((entry.includes + entry.beside) for name in named if (entry := find_class(name))))
+    if any(family_of(name) in suits for name in described):
+        return None
+    return min(described, key=lambda name: rest.find(described[name]))
 
 
 def is_negated(text: str, start: int, end: int) -> bool:

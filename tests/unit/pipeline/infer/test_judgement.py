@@ -40,7 +40,7 @@ class Chat:
 
     def answer(self, clip: ClipFrames, question: str, history: Any = (), opening: str = "") -> str:
         self.openings.append(opening)
-        return self.opened[opening] if opening else self.freely
+        return self.opened.get(opening, opening) if opening else self.freely
 
 
 def judged(chat: Chat, question: str | None = None) -> tuple[str | None, float | None, bool, bool | None]:
@@ -103,6 +103,23 @@ def test_words_move_no_verdict_that_is_beyond_doubt() -> None:
     chat = Chat((0.95, 0.05), no_event, no_event, "No, a man lies there.")
     assert judged(chat) == (no_event, pytest.approx(0.95), False, True)
     assert chat.openings == ["", "Yes,"]
+
+
+@pytest.mark.parametrize(
+    ("behind", "kept"),
+    [
+        ("Yes, the video shows a person damaging property. A man smashes a window.", True),
+        ("Yes, the video shows a person damaging property. A man is shot.", False),
+        ("Yes, the video shows a person damaging property. The scene is normal.", False),
+    ],
+)
+def test_what_names_one_event_and_describes_another_is_told_anew_by_what_it_describes(behind: str, kept: bool) -> None:
+    at_odds = "Yes, the video shows a person firing a gun. A man smashes a shop window with a bat."
+    chat = Chat((0.9, 0.1), at_odds)
+    opening = "Yes, the video shows a person damaging property."
+    chat.opened[opening] = behind
+    assert judged(chat)[0] == (behind if kept else at_odds)
+    assert chat.openings == ["", opening]
 
 
 def test_another_question_may_not_be_one_of_yes_or_no() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.quality.claims import claimed_events, claimed_families, find_contradiction
+from pipeline.quality.claims import claimed_events, claimed_families, described_otherwise, find_contradiction
 from pipeline.quality.rules import stated_verdicts
 from pipeline.records import NORMAL
 from pipeline.taxonomy import find_class, label_from_name, load_taxonomies
@@ -84,6 +84,21 @@ def test_claims_and_denials(text: str, events: set[str]) -> None:
 )
 def test_contradictions(answer: str, fault: str | None) -> None:
     assert find_contradiction(answer, stated_verdicts(answer)) == fault
+
+
+@pytest.mark.parametrize(
+    ("answer", "described"),
+    [
+        ("Yes, the video shows a robbery. A man swings a bat at a shop window until it is broken.", "Vandalism"),
+        ("Yes, a person fires a gun. Here, a man is knocked down by a car.", "RoadAccidents"),
+        ("Yes, the video shows a robbery. A man punches the clerk.", None),  # blows often come with it
+        ("Yes, the video shows a fight. A man punches another man.", None),
+        ("Yes, the video shows a fight. People walk along.", None),
+        ("Yes, something abnormal happens. A man is shot. The video shows a robbery.", None),
+    ],
+)
+def test_an_answer_may_name_one_event_and_describe_another(answer: str, described: str | None) -> None:
+    assert described_otherwise(answer) == described
 
 
 def test_every_class_with_phrases_has_a_family_and_each_of_its_phrases_claims_it() -> None:
