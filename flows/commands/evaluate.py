@@ -171,7 +171,7 @@ def evaluate_workspace(
             f"{len(left_out.without_scores)} have no scores, {len(left_out.without_ground_truth)} no ground truth"
         )
     if theta is None:
-        theta = THETA if training is None or training.theta is None else training.theta
+        theta = THETA if training is None else training.theta
     return WorkspaceEvaluation(
         evaluation=evaluate_detector(evaluated, clips, theta),
         split=chosen,
@@ -186,13 +186,13 @@ class _Training:
     """Contents that the sampler was trained on, the scores of those that have a fold, out of it, and its theta."""
 
     contents: frozenset[str]
-    theta: float | None
+    theta: float
     out_of_fold: Mapping[str, NDArray[np.float32]]
 
 
 def _read_training(workspace: Workspace, weights: Path | None) -> _Training | None:
     """Return what the sampler behind the scores was trained on, None where that is not known."""
-    from pipeline.sampler.model_io import read_config, read_out_of_fold, weights_digest
+    from pipeline.sampler.model_io import read_config, read_out_of_fold, theta_of, weights_digest
     from pipeline.sampler.training import MODEL_FOLDER
 
     folder = weights or workspace.storage.local_path(MODEL_FOLDER)
@@ -204,7 +204,7 @@ def _read_training(workspace: Workspace, weights: Path | None) -> _Training | No
         raise DataError(f"{workspace.url}: its scores are not those of the sampler in {folder}: run the build again")
     return _Training(
         contents=frozenset(known["contents"]),
-        theta=known["validation"].get("theta"),
+        theta=theta_of(known["validation"]),
         out_of_fold=read_out_of_fold(folder),
     )
 

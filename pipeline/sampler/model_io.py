@@ -63,6 +63,12 @@ class TrainedRecipe:
         return smooth(mean, self.smoothing_s / snippet_s, breaks)
 
 
+def theta_of(validation: Mapping[str, Any]) -> float:
+    """Return the score from which a peak is an event: what validation chose, `THETA` where it chose none."""
+    chosen = validation.get("theta")
+    return THETA if chosen is None else float(chosen)
+
+
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainedSampler:
     """Networks that score snippets together, and everything that their input went through.
@@ -93,8 +99,7 @@ class TrainedSampler:
     @property
     def theta(self) -> float:
         """Return the score from which a peak is an event: what its validation chose, `THETA` where it chose none."""
-        chosen = self.validation.get("theta")
-        return THETA if chosen is None else float(chosen)
+        return theta_of(self.validation)
 
     @property
     def smoothing_s(self) -> float:

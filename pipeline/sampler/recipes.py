@@ -58,8 +58,8 @@ def clicks_choose(config: SamplerConfig, num_videos: int) -> bool:
     By video labels alone they can as little, but there a network that is told that some snippets of an abnormal video
     are abnormal has more to learn from than heads that are told so of all.
     """
-    by_label = config.recipe.supervision == "video-label"
-    return config.search != "auto" or not heads_compete(config) or num_videos >= config.small_below or by_label
+    is_asked_for = config.search != "auto" or config.recipe.head != "auto"
+    return is_asked_for or num_videos >= config.small_below or config.recipe.supervision == "video-label"
 
 
 def _networks(config: SamplerConfig, encoder: str, num_videos: int) -> list[Recipe]:

@@ -40,7 +40,7 @@ class Chat:
 
     def answer(self, clip: ClipFrames, question: str, history: Any = (), opening: str = "") -> str:
         self.openings.append(opening)
-        return self.opened.get(opening, opening) if opening else self.freely
+        return self.opened[opening] if opening else self.freely
 
 
 def judged(chat: Chat, question: str | None = None) -> tuple[str | None, float | None, bool, bool | None]:
