@@ -15,7 +15,7 @@ SETUP := $(VENV)/.setup
 DEV   := $(VENV)/.setup-dev
 DOCS  := $(VENV)/.setup-docs
 
-.PHONY: setup demo test test-all check docs ray-install label-studio label-studio-install llm llm-serve test-llm clean
+.PHONY: setup demo test test-slow test-all check docs ray-install label-studio label-studio-install llm llm-serve test-llm clean
 
 setup: $(SETUP)  ## make .venv with the `holmes` command in it
 
@@ -39,11 +39,13 @@ $(DOCS): $(SETUP)
 demo: $(SETUP)  ## sample CCTV and clicks, dataset, sampler, LoRA, detection on held-out videos: the whole loop
 	@$(BIN)/holmes demo
 
-test: $(DEV)  ## the unit tests, one process per core
+test: $(DEV)  ## the quick unit tests, one process per core
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
-test-all: $(DEV)  ## the unit tests, and the tests against real servers
-	@$(BIN)/python -m pytest -m "not gpu and not llm"
+test-slow: $(DEV)  ## whole builds and trainings, and the tests against real servers, a file a process
+	@$(BIN)/python -m pytest -n auto --dist loadfile -m "(slow or integration) and not gpu and not llm"
+
+test-all: test test-slow  ## both
 
 check: $(DEV)  ## lint, format, types and the direction of imports
 	@$(BIN)/ruff check .

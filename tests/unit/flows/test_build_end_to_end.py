@@ -109,6 +109,7 @@ def holmes(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProc
     )
 
 
+@pytest.mark.slow
 def test_clips_from_a_sampler_that_the_build_trains(built: BuildConfig, tmp_path: Path) -> None:
     config = copy_of(built, tmp_path)
     trained = BuildConfig.model_validate(
@@ -218,6 +219,7 @@ def test_files_that_belong_to_no_clip_are_removed(built: BuildConfig, tmp_path: 
     assert files == {clip.clip_id for clip in workspace.clips.records()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("committed_share", [0.1, 0.35, 0.6, 0.85])
 def test_kill_9_anywhere_then_rerun_equals_the_undisturbed_build(
     built: BuildConfig, world: Path, tmp_path: Path, committed_share: float
@@ -249,6 +251,7 @@ def test_kill_9_anywhere_then_rerun_equals_the_undisturbed_build(
     }
 
 
+@pytest.mark.slow
 def test_reference_clips_write_no_file(world: Path, tmp_path: Path, built: BuildConfig) -> None:
     config = config_of(world, tmp_path / "w", clips={"files": "reference", "window_s": 3.0})
     build(config)
@@ -375,6 +378,7 @@ def test_a_folder_of_videos_and_a_list_of_clicks_are_enough(tmp_path: Path) -> N
     assert "ingest.unlabelled=normal" in why
 
 
+@pytest.mark.slow
 def test_official_test_videos_are_scored_but_never_learnt_from(world: Path, tmp_path: Path) -> None:
     """UCF-Crime in small, as it unpacks, under a configuration whose fractions say something else."""
     names = ["Abuse001_x264", "Normal_Videos001_x264", "Abuse002_x264", "Normal_Videos002_x264", "Abuse028_x264",

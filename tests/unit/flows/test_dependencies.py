@@ -100,6 +100,7 @@ _CHANGES: dict[str, tuple[str, str, set[str]]] = {
 }
 
 
+@pytest.mark.slow
 def test_a_changed_input_remakes_what_depends_on_it(built: BuildConfig) -> None:
     folder = Path(built.videos[0]).parent
     found, expected = {}, {}
@@ -212,6 +213,7 @@ def _fingerprints(config: BuildConfig) -> dict[str, str]:
     return prints | {EXPORT: export._identity(workspace, config.export, config.clips.files)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", _VARIANTS)
 def test_a_changed_setting_remakes_the_stages_that_it_decides(
     variant: str, built: BuildConfig, monkeypatch: pytest.MonkeyPatch

@@ -150,6 +150,7 @@ def test_a_manifest_replaced_by_its_folder_loses_nothing(home: Path) -> None:
     assert rejects_of(home) == []
 
 
+@pytest.mark.slow
 def test_a_rejection_ends_with_its_cause(home: Path) -> None:
     """Two manifests claim the same ids; the one that was there first has them, until it is gone."""
     shutil.copytree(home / "a", home / "b")

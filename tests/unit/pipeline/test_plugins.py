@@ -34,6 +34,7 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.modules.pop("acme_vad", None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("acme")
 def test_a_build_with_everything_of_another_package(tmp_path: Path) -> None:
     write_video(tmp_path / "cam.mp4", speed=3)

@@ -92,6 +92,7 @@ def test_a_folder_without_videos_is_named_beside_others(
     assert "1 of 2 videos could not be used" in err
 
 
+@pytest.mark.slow
 def test_files_are_written_for_each_video(holmes: Run, event_video: Path, sampler_folder: Path, tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

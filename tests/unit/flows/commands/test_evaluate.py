@@ -417,6 +417,7 @@ def test_command_prints_a_table_and_writes_plots(filled: tuple[Workspace, Path],
     assert max(shaded[2:]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ANNOTATIONS.is_dir(), reason=f"no real annotations at {ANNOTATIONS}")
 @pytest.mark.parametrize(
     ("file", "lines", "fps"),

@@ -272,6 +272,7 @@ def test_of_a_build_that_runs_the_rest_is_told_by_what_it_has_measured(config: d
     assert (anew["caption"]["left"], anew["synthesize"]["left"]) == (4, 12)
 
 
+@pytest.mark.slow
 def test_a_probe_tells_how_long_captions_take(
     config: dict[str, Any], video_model: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,6 +72,7 @@ def published(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_train_score_and_evaluate_without_a_picture(published: Path) -> None:
     config = ["-c", str(published / "config.yaml")]
     trained = CliRunner().invoke(app, ["train", "sampler", *config])

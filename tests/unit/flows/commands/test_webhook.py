@@ -56,6 +56,7 @@ def call(address: SplitResult, secret: str = SECRET) -> int:
     return status
 
 
+@pytest.mark.slow
 def test_a_call_is_followed_by_a_pull_also_after_the_project_was_away(tmp_path: Path) -> None:
     double = StudioDouble()
     project = double.add_project(glance_config(["Fighting"]))

@@ -99,6 +99,7 @@ def test_the_area_is_that_of_scikit_learn() -> None:
     assert reversed_ == found
 
 
+@pytest.mark.slow
 def test_chance_is_the_share_of_shuffles_that_are_as_far_apart() -> None:
     rng = random.Random(1)
     values = [round(rng.gauss(0, 1), 1) for _ in range(60)]

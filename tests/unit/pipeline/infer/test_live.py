@@ -129,6 +129,7 @@ def test_a_long_event_is_told_in_parts(
     assert [a.end_s for a in spans[:-1]] == [b.start_s for b in spans[1:]]
 
 
+@pytest.mark.slow
 def test_a_stream_that_breaks_off_is_taken_up_again(
     served: tuple[Path, str], sampler_folder: Path, scripted: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -93,6 +93,7 @@ def test_an_annotated_video_frames_the_span_and_prints_the_answer(annotated: Pat
     assert (marked[picture + 60 :, -6:] > 150).mean() == 0
 
 
+@pytest.mark.slow
 def test_an_annotated_video_tells_how_sure_the_model_is(
     event_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

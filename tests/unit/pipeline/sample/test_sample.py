@@ -93,6 +93,7 @@ def test_the_videos_decode_to_what_the_manifest_says(world: Path) -> None:
         assert float(times[-1]) == pytest.approx((len(times) - 1) / FPS)
 
 
+@pytest.mark.slow
 def test_the_bytes_depend_on_neither_workers_nor_what_lay_there_before(world: Path, tmp_path: Path) -> None:
     make_sample(tmp_path, videos=1, seed=SEED + 1, workers=1, duration_s=SHORT)
     (tmp_path / "notes.txt").write_text("mine")

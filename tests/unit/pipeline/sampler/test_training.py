@@ -139,6 +139,7 @@ def test_a_training_tells_how_far_it_is(
     assert expected < next(place for place, line in enumerate(lines) if line.startswith("train sampler: 1 of "))
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bits(filled: Workspace) -> None:
     folder = filled.storage.local_path("models/sampler")
     train_sampler(filled, CONFIG)
@@ -479,6 +480,7 @@ def test_simple_heads_find_the_event_and_live_on_disk(filled: Workspace, head: s
     np.testing.assert_array_equal(train_sampler(filled, config).score(features, 1.0), scores)
 
 
+@pytest.mark.slow
 def test_all_heads_compete_for_a_sampler(filled: Workspace) -> None:
     config = SamplerConfig(folds=2, recipe=Recipe(steps=3), device="cpu", small_below=0)
     told: list[tuple[int, int]] = []

@@ -37,6 +37,7 @@ def is_passing(result: Draft | RecordError) -> bool:
     return isinstance(result, RecordError) and result.reason is Reason.REQUEST_FAILED
 
 
+@pytest.mark.slow
 def test_at_a_third_of_faults_every_request_ends_once_and_every_token_is_booked(
     tmp_path: Path, requests: Requests
 ) -> None:

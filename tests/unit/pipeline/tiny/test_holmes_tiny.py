@@ -34,6 +34,7 @@ def test_it_is_small_and_holds_no_pickle() -> None:
     assert not [file for file in files if file.suffix in (".bin", ".pt", ".pkl")]
 
 
+@pytest.mark.slow
 def test_it_tells_events_from_ordinary_life_in_new_scenes(clips: list[SceneClip]) -> None:
     prompt = load_prompt("caption").render()
     model = VideoModel(find_source(HOLMES_TINY), "cpu", prompt, Generation(max_new_tokens=20))

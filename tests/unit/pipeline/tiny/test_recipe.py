@@ -17,6 +17,7 @@ from pipeline.tiny.recipe import Recipe, make_tiny
 SMALLEST = Recipe(videos=2, vision_steps=2, vision_batch=2, language_steps=2, language_batch=2)
 
 
+@pytest.mark.slow
 def test_the_recipe_leaves_a_model_that_answers(tmp_path: Path) -> None:
     stages = set()
     made = make_tiny(tmp_path / "tiny", SMALLEST, threads=1, on_progress=lambda stage, *_: stages.add(stage))

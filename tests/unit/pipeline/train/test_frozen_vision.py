@@ -68,6 +68,7 @@ def test_what_is_kept_of_clips_trains_like_their_pixels(family: str, video_model
 ROWS, EPOCHS = 6, 2
 
 
+@pytest.mark.slow
 def test_two_epochs_decode_and_look_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import LevitModel
 

@@ -129,6 +129,7 @@ def test_updates_and_projector_are_trained_at_rates_of_their_own(
     assert moved == pytest.approx(1e-5, rel=0.05)
 
 
+@pytest.mark.slow
 def test_activations_are_computed_twice_and_change_nothing(
     site: Workspace, config: Callable[..., LoraConfig], expected: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +179,7 @@ def test_a_finished_training_is_not_repeated(
     assert train(site, config(epochs=1, checkpoint_every=7, micro_batch=4)).steps == 0
 
 
+@pytest.mark.slow
 def test_other_settings_begin_anew(
     site: Workspace, config: Callable[..., LoraConfig], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -218,6 +220,7 @@ class _Killed(BaseException):
     """Ends a training as kill -9 does: nothing more is written."""
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_where_it_last_wrote(
     site: Workspace, config: Callable[..., LoraConfig], expected: tuple[bytes, bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -239,6 +242,7 @@ def test_a_killed_training_goes_on_where_it_last_wrote(
     assert weights(site) == expected
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_checkpoint_before(
     site: Workspace, config: Callable[..., LoraConfig], expected: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,6 +293,7 @@ def test_no_finite_loss_stops_and_names_the_rows(site: Workspace, config: Callab
     assert checkpoints(site) == ["step-00000001.pt"]
 
 
+@pytest.mark.slow
 def test_a_step_is_the_mean_over_all_answer_tokens(
     site: Workspace, config: Callable[..., LoraConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,6 +425,7 @@ def test_an_adapter_is_no_base(site: Workspace, config: Callable[..., LoraConfig
         train(site, config(base=str(trained.folder)))
 
 
+@pytest.mark.slow
 def test_the_plan_is_told_before_the_first_step(
     site: Workspace, config: Callable[..., LoraConfig], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -494,6 +500,7 @@ def test_another_decoder_or_arithmetic_goes_on_with_no_old_state(
     assert sorted(folders) == ["checkpoints-2-bf16", "checkpoints-2-float32"]
 
 
+@pytest.mark.slow
 def test_a_changed_answer_begins_anew(
     site: Workspace, config: Callable[..., LoraConfig], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -510,6 +517,7 @@ def test_a_changed_answer_begins_anew(
     assert "an unfinished training with another dataset" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 2, 4])
 def test_what_is_left_of_an_epoch_is_seen_once(
     site: Workspace, config: Callable[..., LoraConfig], step: int, monkeypatch: pytest.MonkeyPatch

@@ -84,6 +84,7 @@ def test_every_validation_measures_the_same_rows(
     assert not any(n % 3 == 2 for n in number["judged"]), "descriptions judge nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut_after", [None, 4])
 def test_the_adapter_with_the_truest_explanations_is_kept(
     cut_after: int | None, tmp_path: Path, video_model: Callable[[str], str], monkeypatch: pytest.MonkeyPatch

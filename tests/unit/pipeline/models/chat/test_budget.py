@@ -254,6 +254,7 @@ def _run_until_killed(url: str, folder: Path, limits: dict[str, Any]) -> None:
     list(runner(url, folder, **limits).run(map(str, range(100)), ask))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "limits", [{"max_requests": 9}, {"max_total_tokens": 1000}, {"max_cost": 1.0, "prices": {"m": PRICE}}]
 )

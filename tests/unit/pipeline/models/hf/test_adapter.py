@@ -216,6 +216,7 @@ def test_damaged_weights_are_refused(adapter: Callable[[str], Path], tmp_path: P
     assert refusal(find_source(str(folder))).startswith(f"{folder / name}: damaged: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "projector.safetensors"])
 def test_no_bit_of_a_header_can_flip_unnoticed(adapter: Callable[[str], Path], tmp_path: Path, name: str) -> None:
     folder = Path(shutil.copytree(adapter("smolvlm"), tmp_path / "adapter"))

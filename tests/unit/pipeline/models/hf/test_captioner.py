@@ -99,6 +99,7 @@ def test_captions_in_order_faults_in_place(video_model: Callable[[str], str], fo
     assert 3 <= captioner.use.new_tokens <= 3 * 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["video_llava"])
 def test_memory_stays_flat_over_many_clips(video_model: Callable[[str], str], footage: Video, family: str) -> None:
     """What is kept of a clip would show: its four frames take 74 KB, a hundredth of that is allowed."""
@@ -185,6 +186,7 @@ def test_a_spread_model_says_the_same(video_model: Callable[[str], str], monkeyp
     assert spread.answer(clips) == expected
 
 
+@pytest.mark.slow
 def test_two_models_share_the_work(video_model: Callable[[str], str], footage: Video) -> None:
     """One process per device; outcomes are those of one model, in order."""
     requests = [request(footage, start, start + 10) for start in range(0, 50, 5)]

@@ -80,6 +80,7 @@ def test_few_shapes_change_no_answer(
     assert (rows, tokens % 128) == (4, 0)
 
 
+@pytest.mark.slow
 def test_a_merged_model_is_compared_with_its_adapter(video_model: Callable[[str], str], tmp_path: Path) -> None:
     adapter = tmp_path / "adapter"
     adapter.mkdir()
@@ -184,6 +185,7 @@ def test_the_doctor_tells_what_captioning_and_training_need(
     assert unprobed["caption speed"].detail == "not measured: --no-probe"
 
 
+@pytest.mark.slow
 def test_the_doctor_knows_models_that_come_with_the_engine() -> None:
     """Their sizes are the first that a process asks transformers for: torchvision may have to be mended before."""
     from flows.doctor import _local_model

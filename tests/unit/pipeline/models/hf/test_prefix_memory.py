@@ -80,6 +80,7 @@ def test_a_prompt_that_begins_alike_goes_on(family: str, video_model: Callable[[
     assert max(left_out[0], *left_out[5:7]) <= 0, "another clip begins anew"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [*sorted(FAMILIES), "holmes-tiny"])
 def test_questions_about_one_clip_share_its_part_of_a_batch(family: str, video_model: Callable[[str], str]) -> None:
     _, fresh, _ = models(find_source(family if family == "holmes-tiny" else video_model(family)))

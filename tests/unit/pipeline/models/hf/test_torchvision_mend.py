@@ -26,12 +26,14 @@ if not hasattr(torch.ops.torchvision, 'qnms'):
 """
 
 
+@pytest.mark.slow
 def test_mended_torchvision_imports(tmp_path: Path) -> None:
     assert "True" in run_with(
         tmp_path, MEND + "mend(); mend(); import torchvision; from torchvision.transforms import v2; print(True)"
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "expected"),
     [

@@ -145,6 +145,7 @@ def test_the_factory_knows_every_backend(workspace: Workspace) -> None:
         assert make_captioner(config, VideoConfig(), workspace).name == config.backend
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.exists(), reason=f"no real data at {REAL}")
 @pytest.mark.parametrize(
     ("file", "span", "expected", "wrong"),

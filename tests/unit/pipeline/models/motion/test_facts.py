@@ -166,6 +166,7 @@ def test_motion_in_place() -> None:
     assert re.match("Something moves vigorously in the centre", describe(found, seed="clip"))
 
 
+@pytest.mark.slow
 def test_speed_is_compared_with_the_rest_of_the_video() -> None:
     runner = going((1.05, 0.9), (-0.05, 0.9), 27, 30)
     minute = scene(60, street([runner]))
@@ -179,6 +180,7 @@ def test_speed_is_compared_with_the_rest_of_the_video() -> None:
     assert "usual" in without
 
 
+@pytest.mark.slow
 def test_size_is_compared_with_the_rest_of_the_video() -> None:
     large = going((1.2, 0.85), (-0.2, 0.85), 26, 32, size=(60, 30), grey=230)
     text = said(24, 34, seconds=60, things=street([large]))
