@@ -91,11 +91,11 @@ def run_stage(
     dropped = table.drop(work.stale) if isinstance(stage, Claiming) else 0
     shard = _ShardInProgress(table, work.fingerprint, stage.name)
     done = 0
-    begun: deque[Unit[P]] = deque()
+    begun: deque[tuple[str, str]] = deque()
     executor = executor or LocalExecutor()
     try:
         for outcome in executor.run(stage, work.todo(begun), work.pending):
-            shard.add(work.key_of(begun.popleft()), outcome)
+            shard.add(begun.popleft()[0], outcome)
             done += 1
             if on_progress is not None:
                 on_progress(stage.name, done, work.pending)
@@ -108,9 +108,7 @@ def run_stage(
         if spent is not None:
             logger.info("%s: %s", stage.name, spent)
     if begun:
-        raise RuntimeError(
-            f"{stage.name}: {len(begun)} units were taken and gave no outcome, first {begun[0].record_id}"
-        )
+        raise RuntimeError(f"{stage.name}: {len(begun)} units were taken and gave no outcome, first {begun[0][1]}")
     dropped += table.drop(table.units() - work.wanted)
     stage.finish()
     if sources is not None and not table.units_rejected_for(PASSING):
@@ -167,19 +165,20 @@ class _Work(Generic[P]):
     def key_of(self, unit: Unit[P]) -> str:
         return digest(self.fingerprint, unit.key)
 
-    def todo(self, begun: deque[Unit[P]]) -> Iterator[Unit[P]]:
-        """Yield the units to do, each once, noting in `begun` those whose outcome is still to come."""
+    def todo(self, begun: deque[tuple[str, str]]) -> Iterator[Unit[P]]:
+        """Yield the units to do, each once, noting in `begun` key and record of those still to come."""
         remaining = self.pending
         if not remaining:
             return
         given = bytearray(remaining)
         # The inputs are read anew here; a unit that appeared since the count waits for the next run.
         for unit in self._stage.units():
-            place = self._missing.place(self.key_of(unit))
+            key = self.key_of(unit)
+            place = self._missing.place(key)
             if place >= 0 and not given[place]:
                 given[place] = True
                 remaining -= 1
-                begun.append(unit)
+                begun.append((key, unit.record_id))
                 yield unit
                 if not remaining:
                     return
