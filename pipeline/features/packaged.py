@@ -27,6 +27,9 @@ _ENDS = (("_conv_stem", "_bn0"), ("_conv_head", "_bn1"))
 _BLOCK = (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
 """Convolutions of the network and of its blocks, each with the normalisation that follows it."""
 
+_ON_CPU = 4
+"""Pictures that a CPU sees at once: of more, what lies between two layers no longer fits into its cache."""
+
 
 def load_packaged(name: str) -> tuple[Any, Any]:
     """Return a tower and an image processor that are called as those of transformers.
@@ -43,7 +46,7 @@ def load_packaged(name: str) -> tuple[Any, Any]:
     path = getattr(weights, f"EfficientnetLite{size}ModelFile").get_model_file_path()
     with contextlib.redirect_stdout(io.StringIO()):  # it reports the loading on stdout, which is for results
         model = network.from_pretrained(name, weights_path=path)
-    return _tower(_fused(model.eval()), SIDES[name]), _pixels
+    return _tower(_padding_inside(_fused(model.eval())), SIDES[name]), _pixels
 
 
 def _fused(model: Any) -> Any:
@@ -60,6 +63,18 @@ def _fused(model: Any) -> Any:
     return model
 
 
+def _padding_inside(model: Any) -> Any:
+    """Return a network whose convolutions pad by themselves where the margins are alike, without a copy made for it."""
+    import torch
+
+    for layer in model.modules():
+        margins = getattr(getattr(layer, "static_padding", None), "padding", ())
+        if margins and len(set(margins)) == 1:
+            layer.padding = (margins[0], margins[0])
+            layer.static_padding = torch.nn.Identity()
+    return model
+
+
 def _tower(model: Any, side: int) -> Any:
     import torch
 
@@ -71,7 +86,8 @@ def _tower(model: Any, side: int) -> Any:
 
         def forward(self, pixel_values: Tensor) -> SimpleNamespace:
             pixels = pixel_values.contiguous(memory_format=torch.channels_last)
-            return SimpleNamespace(last_hidden_state=self.model.extract_features(pixels))
+            parts = pixels.split(_ON_CPU if pixels.device.type == "cpu" else len(pixels))
+            return SimpleNamespace(last_hidden_state=torch.cat([self.model.extract_features(part) for part in parts]))
 
     return Tower()
 

@@ -448,7 +448,9 @@ def test_a_packaged_encoder_sees_the_whole_picture(
     assert VisionTowerEncoder(FeaturesConfig(encoder="efficientnet-lite0"), VideoConfig()).identity()["version"] == 3
 
 
-def test_normalisations_of_a_packaged_encoder_become_part_of_its_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_normalisations_and_margins_of_a_packaged_encoder_become_part_of_its_convolutions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     torch = pytest.importorskip("torch")
 
     class Net(torch.nn.Module):  # type: ignore[misc]
@@ -473,14 +475,23 @@ def test_normalisations_of_a_packaged_encoder_become_part_of_its_convolutions(mo
         made.running_mean, made.running_var = torch.randn(4), torch.rand(4) + 0.5
         return made
 
-    def convolution(given: int) -> Any:
-        return torch.nn.Conv2d(given, 4, 3, padding=1, bias=False)
+    class Padded(torch.nn.Conv2d):  # type: ignore[misc]
+        """Pads beforehand, as the package's convolutions do."""
+
+        def __init__(self, given: int, *margins: int) -> None:
+            super().__init__(given, 4, 3, bias=False)
+            self.static_padding = torch.nn.ZeroPad2d(margins)
+
+        def forward(self, x: Any) -> Any:
+            weights = self.weight, self.bias, self.stride, self.padding
+            return torch.nn.functional.conv2d(self.static_padding(x), *weights)
 
     torch.manual_seed(0)
-    block = Net({"_depthwise_conv": convolution(4), "_bn1": norm()}, [])
-    ends = {"_conv_stem": convolution(3), "_bn0": norm(), "_conv_head": convolution(4), "_bn1": norm()}
+    block = Net({"_depthwise_conv": Padded(4, 1, 1, 1, 1), "_bn1": norm()}, [])
+    stem, head = Padded(3, 0, 1, 0, 1), Padded(4, 1, 1, 1, 1)
+    ends = {"_conv_stem": stem, "_bn0": norm(), "_conv_head": head, "_bn1": norm()}
     net = Net(ends, [block]).eval()
-    pixels = torch.randn(2, 3, 8, 8)
+    pixels = torch.randn(6, 3, 9, 9)  # more than a CPU is shown at once
     weights = SimpleNamespace(get_model_file_path=lambda: "weights")
     packages = {
         "efficientnet_lite_pytorch": SimpleNamespace(EfficientNet=Net),
@@ -493,6 +504,7 @@ def test_normalisations_of_a_packaged_encoder_become_part_of_its_convolutions(mo
         tower, _ = load_packaged("efficientnet-lite0")
         torch.testing.assert_close(tower(pixels).last_hidden_state, expected, atol=1e-5, rtol=1e-5)
     assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in tower.modules())
+    assert sum(isinstance(part, torch.nn.ZeroPad2d) for part in tower.modules()) == 1, "margins that differ stay"
 
 
 def save_time_tower(folder: Path) -> dict[str, Any]:
