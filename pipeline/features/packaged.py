@@ -86,7 +86,7 @@ def _tower(model: Any, side: int) -> Any:
 
         def forward(self, pixel_values: Tensor) -> SimpleNamespace:
             pixels = pixel_values.contiguous(memory_format=torch.channels_last)
-            parts = pixels.split(_ON_CPU if pixels.device.type == "cpu" else len(pixels))
+            parts = torch.split(pixels, _ON_CPU if pixels.device.type == "cpu" else len(pixels))
             return SimpleNamespace(last_hidden_state=torch.cat([self.model.extract_features(part) for part in parts]))
 
     return Tower()

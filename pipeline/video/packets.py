@@ -52,6 +52,9 @@ _MAX_PADDING_BYTES = 1 << 14
 _MAX_B_FRAMES = 16
 """Longest run of frames that an encoder puts behind the one which is shown after them."""
 
+_MAX_HELD_BACK = 4
+"""Most frames that a decoder holds back until those before them have come, with encoders in use."""
+
 _MAX_SKIPPED_BYTES = 1 << 11
 """Bytes between two packets of a format without an index in between, from which on something was passed over."""
 
@@ -207,9 +210,8 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
         duration = packet.duration or 0
         has_gaps = has_gaps or 0 < last_byte < (packet.pos or 0) - _MAX_SKIPPED_BYTES
         last_byte = max(last_byte, (packet.pos or 0) + packet.size)
-        if packet.stream_index == stream.index and not rows:
-            is_packed = _PACKED.search(bytes(packet)) is not None
         if packet.stream_index == stream.index:
+            is_packed = is_packed or (not rows and _PACKED.search(bytes(packet)) is not None)
             if cut_row is not None:
                 rows.append(cut_row)
                 is_damaged, cut_row = True, None
@@ -223,7 +225,7 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
             ends[packet.stream_index] = max(ends.get(packet.stream_index, 0), packet.pts + duration)
     time_base, rate = _time_base(stream), _nominal_rate(stream)
     missing_s = _missing_s(container, stream, num_packets=len(rows), ends=ends)
-    if is_packed:
+    if is_packed or ("avi" in _formats(container) and _is_counted_up(rows, stream)):
         rows = [(None, *row[1:]) for row in rows]
     rows, rate, remarks = _with_stated_rate(rows, stream, rate, path)
     frame_ticks = max(1, int(1 / ((rate or _DEFAULT_RATE) * time_base)))
@@ -235,8 +237,8 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     is_shown = np.array([row[3] for row in rows], dtype=bool)
     rows = _without_jumps(rows, is_shown & ~is_headless, remarks)
     pts, has_timestamps = _presentation_times(rows, is_shown & ~is_headless, frame_ticks, path)
-    if missing_s and has_timestamps and is_shown.any():
-        behind_hole = _behind_hole(pts, is_shown & bool(stream.codec_context.has_b_frames))
+    if missing_s and is_shown.any() and stream.codec_context.has_b_frames:
+        behind_hole = _behind_hole(pts, is_shown) if has_timestamps else _may_be_behind_hole(len(pts))
         missing_s += float((pts[is_shown].max() - pts[is_shown & ~behind_hole].max()) * time_base)
         is_shown &= ~behind_hole
     if missing_s:
@@ -323,6 +325,16 @@ def _is_headless(rows: Sequence[_Row], is_key: NDArray[np.bool_], starts: Sequen
     return headless
 
 
+def _is_counted_up(rows: Sequence[_Row], stream: VideoStream) -> bool:
+    """Tell whether display times follow decoding although the codec shows frames in another order.
+
+    AVI files hold no times: libavformat counts packets, and knows the order of H.264 too late.
+    """
+    pts = [row[0] for row in rows if row[0] is not None]
+    follows_decoding = len(pts) == len(rows) and all(before < after for before, after in pairwise(pts))
+    return stream.codec_context.has_b_frames and follows_decoding
+
+
 def _without_jumps(rows: list[_Row], is_shown: NDArray[np.bool_], remarks: list[str]) -> list[_Row]:
     """Return packets without display times where these jump and those of decoding never step back.
 
@@ -383,17 +395,22 @@ def _missing_s(container: InputContainer, stream: VideoStream, *, num_packets: i
     return promised_s - ends_s.get(stream.index, 0.0)
 
 
-def _behind_hole(pts: NDArray[np.int64], is_reordered: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _may_be_behind_hole(num_packets: int) -> NDArray[np.bool_]:
+    """Return the last frames of counted ones: which of them lack one before them cannot be told, shape (P,)."""
+    return np.arange(num_packets) >= max(1, num_packets - _MAX_HELD_BACK)
+
+
+def _behind_hole(pts: NDArray[np.int64], is_shown: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which frames of a file that ends early are shown after one that is missing, shape (P,).
 
     A frame may stand in the file before others that are shown before it. One that has lost these would take the number
     of another frame.
     """
-    shown = np.sort(pts[is_reordered])
+    shown = np.sort(pts[is_shown])
     intervals = np.diff(shown)
     holes = np.flatnonzero(intervals > _HOLE_FRAMES * np.median(intervals)) if len(intervals) else intervals
     holes = holes[holes >= len(intervals) - _MAX_B_FRAMES]
-    return is_reordered & (pts > shown[holes[0]]) if len(holes) else np.zeros(len(pts), dtype=bool)
+    return is_shown & (pts > shown[holes[0]]) if len(holes) else np.zeros(len(pts), dtype=bool)
 
 
 def _check_order(pts: NDArray[np.int64], path: Path) -> None:

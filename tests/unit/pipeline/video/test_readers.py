@@ -36,6 +36,7 @@ FILMS = [
     "vp9.webm",
     "av1.mp4",
     "mpeg4.avi",
+    "h264.avi",
     "mpeg2.mpg",
     "mjpeg.avi",
     "wmv2.wmv",

@@ -125,6 +125,7 @@ def test_the_index_of_an_mp4_says_what_its_packets_say(name: str, film: Film) ->
         ("h264.ts", 100, 4.0),
         ("edit_list.mp4", 83, 3.32),
         ("mpeg4.avi", 100, 4.0),
+        ("h264.avi", 100, 4.0),
         ("vp9.webm", 100, 4.0),
     ],
 )
