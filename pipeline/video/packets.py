@@ -36,6 +36,9 @@ MAX_FPS = 1000.0
 _HAS_INDEX = frozenset({"mov", "mp4", "matroska", "webm", "avi"})
 """Formats whose index leads to a key packet exactly; in the others a seek lands anywhere."""
 
+_HOLDS_NO_TIMES = frozenset({"avi", "asf", "mxf"})
+"""Formats in which a frame's place tells when it is decoded, and nothing when it is shown."""
+
 _STATES_DURATION = frozenset({"matroska", "webm", "flv"})
 """Formats without a count of frames whose header holds the duration."""
 
@@ -225,7 +228,7 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
             ends[packet.stream_index] = max(ends.get(packet.stream_index, 0), packet.pts + duration)
     time_base, rate = _time_base(stream), _nominal_rate(stream)
     missing_s = _missing_s(container, stream, num_packets=len(rows), ends=ends)
-    if is_packed or ("avi" in _formats(container) and _is_counted_up(rows, stream)):
+    if is_packed or (not _HOLDS_NO_TIMES.isdisjoint(_formats(container)) and _is_counted_up(rows, stream)):
         rows = [(None, *row[1:]) for row in rows]
     rows, rate, remarks = _with_stated_rate(rows, stream, rate, path)
     frame_ticks = max(1, int(1 / ((rate or _DEFAULT_RATE) * time_base)))
@@ -328,7 +331,7 @@ def _is_headless(rows: Sequence[_Row], is_key: NDArray[np.bool_], starts: Sequen
 def _is_counted_up(rows: Sequence[_Row], stream: VideoStream) -> bool:
     """Tell whether display times follow decoding although the codec shows frames in another order.
 
-    AVI files hold no times: libavformat counts packets, and knows the order of H.264 too late.
+    Where a format holds no display times, libavformat makes them up, and knows the order of H.264 too late.
     """
     pts = [row[0] for row in rows if row[0] is not None]
     follows_decoding = len(pts) == len(rows) and all(before < after for before, after in pairwise(pts))
@@ -360,13 +363,26 @@ def _presentation_times(
     pts, dts = [row[0] for row in rows], [row[1] for row in rows]
     times = pts if None not in pts else dts
     if None in times:
-        return np.arange(len(rows), dtype=np.int64) * frame_ticks, False
+        return _spread(dts, frame_ticks), False
     ticks = np.array(times, dtype=np.int64)
     shown = ticks[is_shown]
     _check_order(shown, path)
     if times is pts and len(np.unique(shown)) == len(shown):
         return ticks, True
     return np.sort(ticks), False
+
+
+def _spread(times: Sequence[int | None], frame_ticks: int) -> NDArray[np.int64]:
+    """Return times for all packets: those without lie evenly between those with one, or all at the frame rate."""
+    places = np.array([place for place, time in enumerate(times) if time is not None])
+    known = np.array([time for time in times if time is not None])
+    everywhere = np.arange(len(times), dtype=np.int64)
+    if len(known) < 2 or (np.diff(known) <= 0).any():
+        return everywhere * frame_ticks
+    step = (known[-1] - known[0]) / (places[-1] - places[0])
+    beyond = np.clip(everywhere - places[-1], 0, None) - np.clip(places[0] - everywhere, 0, None)
+    ticks: NDArray[np.int64] = np.rint(np.interp(everywhere, places, known) + beyond * step).astype(np.int64)
+    return ticks
 
 
 def _missing_s(container: InputContainer, stream: VideoStream, *, num_packets: int, ends: dict[int, int]) -> float:

@@ -111,6 +111,8 @@ _FILMS: dict[str, dict[str, Any]] = {
     "av1.mp4": {"codec": "libsvtav1", "options": {"preset": "12", "g": "30", "svtav1-params": "lp=1"}},
     "mpeg4.avi": {"codec": "mpeg4", "options": {"bf": "2", "g": "30"}},
     "h264.avi": {"options": _X264},
+    "h264.asf": {"options": _X264},
+    "hevc.mpg": {"codec": "libx265", "options": {"x265-params": "log-level=none:keyint=30:pools=1"}},
     "mpeg2.mpg": {"codec": "mpeg2video", "options": {"bf": "2", "g": "15"}},
     "mjpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
     "wmv2.wmv": {"codec": "wmv2", "options": {"g": "15"}},

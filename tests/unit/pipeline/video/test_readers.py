@@ -37,6 +37,8 @@ FILMS = [
     "av1.mp4",
     "mpeg4.avi",
     "h264.avi",
+    "h264.asf",
+    "hevc.mpg",
     "mpeg2.mpg",
     "mjpeg.avi",
     "wmv2.wmv",
