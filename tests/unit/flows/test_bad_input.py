@@ -28,6 +28,8 @@ from pipeline.stages.ingest import IngestStage
 from pipeline.stages.run import run_stage
 from pipeline.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 Film = Callable[[str], Path]
 
 HOLMES = [sys.executable, "-m", "flows.cli"]
@@ -282,7 +284,6 @@ def test_a_second_run_does_nothing(built: Built) -> None:
     assert set(made.values()) == {"0"}
 
 
-@pytest.mark.slow
 def test_status_means_the_paths_of_the_run_wherever_it_is_asked_for(built: Built, tmp_path: Path) -> None:
     shown = holmes("status", str(built.folder / "w"), cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
@@ -336,7 +337,6 @@ def test_folders_that_no_build_made_are_never_replaced(tmp_path: Path, film: Fil
     assert own.is_file()
 
 
-@pytest.mark.slow
 def test_clips_of_a_workspace_among_the_videos_are_no_videos(tmp_path: Path, film: Film) -> None:
     shutil.copy(film("h264.mp4"), tmp_path / CALM)
     for _ in range(2):
@@ -368,7 +368,6 @@ def test_a_workspace_in_use_is_refused(tmp_path: Path, film: Film) -> None:
     assert "w: in use by another build (process 4711)" in done.stderr
 
 
-@pytest.mark.slow
 def test_ctrl_c_ends_with_a_word_and_the_next_run_goes_on(tmp_path: Path, film: Film) -> None:
     for name in (EVENT, CALM, "a_label_A.mp4"):
         shutil.copy(film("h264.mp4"), tmp_path / name)

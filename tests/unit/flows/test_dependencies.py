@@ -21,6 +21,8 @@ from pipeline.stages import export
 from pipeline.stages.base import fingerprint_of
 from pipeline.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 _LABELS = {"calm": "Normal", "quiet": "Normal", "blow": "Fighting", "grab": "Robbery"}
 _NETWORK = {"hidden_dim": 8, "heads": 1, "head_dim": 8, "layers": 0, "memory_slots": 2}
 
@@ -100,7 +102,6 @@ _CHANGES: dict[str, tuple[str, str, set[str]]] = {
 }
 
 
-@pytest.mark.slow
 def test_a_changed_input_remakes_what_depends_on_it(built: BuildConfig) -> None:
     folder = Path(built.videos[0]).parent
     found, expected = {}, {}
@@ -213,7 +214,6 @@ def _fingerprints(config: BuildConfig) -> dict[str, str]:
     return prints | {EXPORT: export._identity(workspace, config.export, config.clips.files)}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("variant", _VARIANTS)
 def test_a_changed_setting_remakes_the_stages_that_it_decides(
     variant: str, built: BuildConfig, monkeypatch: pytest.MonkeyPatch

@@ -25,6 +25,8 @@ from pipeline.stages.attach import attach
 from pipeline.train.rows import SplitRows
 from pipeline.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 ONE_WORKER = VideoConfig(workers=1)
 
 
@@ -134,7 +136,6 @@ def test_sentences_of_people_speak_at_their_level_beside_a_model(built: Workspac
     assert (told[video.clip_id].captioner, told[video.clip_id].text) == ("human", written)
 
 
-@pytest.mark.slow
 def test_the_round_trip_without_footage_keeps_every_level(built: Workspace, tmp_path: Path) -> None:
     film_all(tmp_path / "mine")
     publish(built.dataset_folder, tmp_path / "set", ONE_WORKER)

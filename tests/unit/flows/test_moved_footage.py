@@ -20,6 +20,8 @@ from pipeline.dataset.layout import read_rows
 from pipeline.records import NORMAL, Video
 from pipeline.workspace import Workspace
 
+pytestmark = pytest.mark.slow
+
 LABELS = {"cam_0": "Fighting", "cam_1": NORMAL, "cam_2": NORMAL}
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -150,7 +152,6 @@ def test_a_manifest_replaced_by_its_folder_loses_nothing(home: Path) -> None:
     assert rejects_of(home) == []
 
 
-@pytest.mark.slow
 def test_a_rejection_ends_with_its_cause(home: Path) -> None:
     """Two manifests claim the same ids; the one that was there first has them, until it is gone."""
     shutil.copytree(home / "a", home / "b")
