@@ -67,8 +67,9 @@ def fill(folder: Path, clips: int) -> None:
     def commit(least: int) -> None:
         for name, made in rows.items():
             if len(made) >= least:
-                units = [digest(name, getattr(workspace, name).num_rows + place) for place in range(len(made))]
                 table = tables[name]
+                before = table.num_rows
+                units = [digest(name, before + place) for place in range(len(made))]
                 table.commit(units, list(zip(units, made, strict=True)), [], "f")
                 made.clear()
 
