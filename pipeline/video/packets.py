@@ -363,7 +363,7 @@ def _presentation_times(
     pts, dts = [row[0] for row in rows], [row[1] for row in rows]
     times = pts if None not in pts else dts
     if None in times:
-        return _spread(dts, frame_ticks), False
+        return _spread(times, frame_ticks), False
     ticks = np.array(times, dtype=np.int64)
     shown = ticks[is_shown]
     _check_order(shown, path)

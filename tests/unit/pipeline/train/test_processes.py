@@ -1,4 +1,4 @@
-"""LoRA training as the command runs it: two processes and two machines that train as one, and Ctrl-C."""
+"""LoRA training as the command runs it: two processes that train as one, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -127,68 +125,6 @@ if __name__ == "__main__":
     Trainer._advance = killed
     main()
 """
-
-_KILLED_ON_THE_SECOND = """
-import os
-from flows.cli import main
-from pipeline.train.trainer import Trainer
-
-advance = Trainer._advance
-
-def killed(self, batches):
-    if self.step == 3 and os.environ["GROUP_RANK"] == "1":
-        os._exit(9)
-    advance(self, batches)
-
-if __name__ == "__main__":
-    Trainer._advance = killed
-    main()
-"""
-
-
-def run_on_two_machines(*arguments: str) -> list[tuple[int, str]]:
-    """Run `torchrun` as each of two machines would and return what each ended with, and its log."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    launch = (sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1")
-    machines = [
-        subprocess.Popen(
-            [*launch, "--node_rank", rank, "--master_addr", "127.0.0.1", "--master_port", port, *arguments],
-            cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        for rank in ("0", "1")
-    ]  # fmt: skip
-    with ThreadPoolExecutor(2) as readers:
-        logs = list(readers.map(lambda machine: machine.communicate(timeout=600)[1], machines))
-    return [(machine.returncode, log) for machine, log in zip(machines, logs, strict=True)]
-
-
-@pytest.mark.integration
-@pytest.mark.timeout(900)
-def test_two_machines_train_as_one_and_go_on_after_one_is_lost(
-    dataset: Path, video_model: VideoModelOf, tmp_path: Path
-) -> None:
-    import torch
-
-    alone = Path(shutil.copytree(dataset, tmp_path / "alone"))
-    shared = Path(shutil.copytree(dataset, tmp_path / "shared"))
-    base = video_model("smolvlm")
-    one = run(*command(base, alone, checkpoint_every=2))
-    script = tmp_path / "killed.py"
-    script.write_text(_KILLED_ON_THE_SECOND)
-    settings = {"micro_batch": 1, "checkpoint_every": 2}
-    ended = run_on_two_machines(str(script), *command(base, shared, **settings)[2:])
-    assert all(code for code, _ in ended), "where one dies, all end"
-    ended = run_on_two_machines(*command(base, shared, **settings))
-    assert [code for code, _ in ended] == [0, 0], [log[-3000:] for _, log in ended]
-    assert "going on after step 2 of 6" in ended[0][1]
-    assert losses(ended[0][1]) == losses(one.stderr)[2:]
-    for name in ("adapter_model.safetensors", "projector.safetensors"):
-        expected, got = (load_file(site / "models" / "lora" / name) for site in (alone, shared))
-        for key, value in expected.items():
-            assert torch.allclose(value, got[key], atol=1e-4), key
 
 
 _RECORDING = """

@@ -205,7 +205,8 @@ def test_of_a_file_that_is_cut_short_the_rest_is_read_and_the_end_is_lost(
     assert numbers == list(range(facts.num_frames)) or (share > 0.9 and not facts.missing_s and len(numbers) > 90)
     end_s = pytest.approx(facts.num_frames / 25, abs=2e-3)
     if share < 0.9:
-        assert 5 < len(shown) < 95
+        # Of counted frames the last ones are given up, and this file begins with most of its bytes.
+        assert (5 if name == "h264.avi" else 10) < len(shown) < 95
         assert facts.fps == pytest.approx(25, rel=1e-3)
         # what no fragment tells of is not known to be missing
         assert facts.duration_s == pytest.approx(whole.duration_s, abs=0.1) or name == "fragmented.mp4"
