@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from studio_server import Studio
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 CHROMIUM = next((path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if path.exists()), None)
 PATIENCE_MS = 60_000
+TRIES = 3
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 
@@ -34,6 +35,30 @@ def studio_page(studio: Studio, *, width: int = 1400, height: int = 1000) -> Ite
         page.wait_for_load_state("networkidle")
         yield page
         browser.close()
+
+
+def open_task(page: Page, studio: Studio, project: int, task: int, is_shown: str, arg: Any = None) -> None:
+    """Open a task in the data manager and wait until a JavaScript condition says that the front end shows it.
+
+    The front end does not ask again for what a busy server has not answered: the page is then loaded anew.
+
+    Raises:
+        AssertionError: it is not shown; with what the page and its failed requests said.
+    """
+    from playwright.sync_api import TimeoutError as NotShownError
+
+    failed: list[str] = []
+    page.on("response", lambda answer: failed.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
+    page.on("requestfailed", lambda request: failed.append(f"{request.failure} {request.url}"))
+    for _ in range(TRIES):
+        page.goto(f"{studio.url}/projects/{project}/data?task={task}")
+        try:
+            page.wait_for_load_state("networkidle")
+            page.wait_for_function(is_shown, arg=arg)
+        except NotShownError:
+            continue
+        return
+    pytest.fail("\n".join([f"task {task} is not shown", *failed, page.inner_text("body")]))
 
 
 def submit(page: Page) -> None:

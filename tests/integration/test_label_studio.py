@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from numbered_films import DRAW_ON_CANVAS, write_film
-from studio_browser import PATIENCE_MS, needs_browser, studio_page, submit
+from studio_browser import needs_browser, open_task, studio_page, submit
 from studio_server import Studio, needs_studio
 
 from annotation.formats.registry import read_annotations
@@ -153,8 +153,7 @@ def test_the_frame_that_arrives_is_the_frame_that_the_front_end_showed(
     shown: dict[str, int] = {}
     with studio_page(studio) as page:
         for number, task in enumerate(client.tasks(made.project_id)):
-            page.goto(f"{studio.url}/projects/{made.project_id}/data?task={task.id}")
-            page.wait_for_function(SHOWS, arg=0.0, timeout=PATIENCE_MS)
+            open_task(page, studio, made.project_id, task.id, SHOWS, 0.0)
             timeline = page.wait_for_selector(".lsf-timeline-frames__background")
             timeline.scroll_into_view_if_needed()
             box = timeline.bounding_box()
@@ -162,7 +161,7 @@ def test_the_frame_that_arrives_is_the_frame_that_the_front_end_showed(
             time_s = seek_time(frame - 1, float(task.data["fps"]))
             page.keyboard.press("1")
             page.mouse.click(box["x"] + FRAME_PX * (frame - 0.5), box["y"] + 60)
-            page.wait_for_function(SHOWS, arg=time_s, timeout=PATIENCE_MS)
+            page.wait_for_function(SHOWS, arg=time_s)
             shown[task.data["video_id"]], _ = page.evaluate(DRAW_ON_CANVAS)
             submit(page)
     found = read_annotations(pull_glances(workspace, client).path)

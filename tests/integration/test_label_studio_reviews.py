@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from moving_square import write_video
-from studio_browser import needs_browser, studio_page, submit
+from studio_browser import needs_browser, open_task, studio_page, submit
 from studio_server import Studio, needs_studio
 
 from annotation.label_studio.click_project import init_glances
@@ -26,6 +26,7 @@ from pipeline.workspace import Workspace
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900), needs_studio]
 EDITED = "Yes, two persons have looked at this at length and agreed."
+FIELD_HOLDS = "text => document.querySelector('textarea[name=edited_answer]')?.value === text"
 
 
 @pytest.fixture
@@ -119,10 +120,7 @@ def test_what_reviewers_do_in_the_front_end_is_what_arrives(studio: Studio, buil
     tasks = dict(zip(("accept", "edit", "reject"), client.tasks(made.project_id), strict=False))
     with studio_page(studio) as page:
         for stars, (decision, task) in enumerate(tasks.items(), 2):
-            page.goto(f"{studio.url}/projects/{made.project_id}/data?task={task.id}")
-            # the form is drawn anew once the task has come
-            page.wait_for_load_state("networkidle")
-            assert page.input_value("textarea[name=edited_answer]") == task.data["answer"]
+            open_task(page, studio, made.project_id, task.id, FIELD_HOLDS, task.data["answer"])
             if decision == "edit":
                 page.fill("textarea[name=edited_answer]", EDITED)
             page.check(f"input[name={decision}]")

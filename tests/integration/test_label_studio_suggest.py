@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 from numbered_films import DRAW_ON_CANVAS, write_film
-from studio_browser import PATIENCE_MS, needs_browser, studio_page, submit
+from studio_browser import needs_browser, open_task, studio_page, submit
 from studio_server import Studio, needs_studio
 
 from annotation.formats.registry import read_annotations
@@ -135,14 +135,13 @@ def test_the_front_end_shows_the_suggested_frame_and_an_unchanged_submission_con
     shown: dict[str, int] = {}
     with studio_page(studio, width=1280) as page:
         for task in summary.open_tasks:
-            page.goto(f"{studio.url}/projects/{number}/data?task={task.task}")
-            page.wait_for_function(STANDS_STILL, timeout=PATIENCE_MS)
-            timeline = page.wait_for_selector(".lsf-timeline-frames__background", timeout=PATIENCE_MS)
+            open_task(page, studio, number, task.task, STANDS_STILL)
+            timeline = page.wait_for_selector(".lsf-timeline-frames__background")
             box = timeline.bounding_box()
             assert box["y"] + box["height"] <= page.viewport_size["height"], "the timeline is in view"
             page.click(".lsf-outliner-item")
-            page.wait_for_function("() => document.querySelector('video').currentTime > 0", timeout=PATIENCE_MS)
-            page.wait_for_function(STANDS_STILL, timeout=PATIENCE_MS)
+            page.wait_for_function("() => document.querySelector('video').currentTime > 0")
+            page.wait_for_function(STANDS_STILL)
             shown[task.video_id], _ = page.evaluate(DRAW_ON_CANVAS)
             submit(page)
     assert shown == {name: frame for name, (frame, _) in PEAKS.items()}
