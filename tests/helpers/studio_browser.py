@@ -37,7 +37,7 @@ def studio_page(studio: Studio, *, width: int = 1400, height: int = 1000) -> Ite
         browser.close()
 
 
-def open_task(page: Page, studio: Studio, project: int, task: int, is_shown: str, arg: Any = None) -> None:
+def open_task(page: Page, url: str, is_shown: str, arg: Any = None) -> None:
     """Open a task in the data manager and wait until a JavaScript condition says that the front end shows it.
 
     The front end does not ask again for what a busy server has not answered: the page is then loaded anew.
@@ -51,14 +51,14 @@ def open_task(page: Page, studio: Studio, project: int, task: int, is_shown: str
     page.on("response", lambda answer: failed.append(f"{answer.status} {answer.url}") if answer.status >= 400 else None)
     page.on("requestfailed", lambda request: failed.append(f"{request.failure} {request.url}"))
     for _ in range(TRIES):
-        page.goto(f"{studio.url}/projects/{project}/data?task={task}")
+        page.goto(url)
         try:
             page.wait_for_load_state("networkidle")
             page.wait_for_function(is_shown, arg=arg)
         except NotShownError:
             continue
         return
-    pytest.fail("\n".join([f"task {task} is not shown", *failed, page.inner_text("body")]))
+    pytest.fail("\n".join([f"{url} is not shown", *failed, page.inner_text("body")]))
 
 
 def submit(page: Page) -> None:

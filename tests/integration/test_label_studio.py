@@ -153,7 +153,7 @@ def test_the_frame_that_arrives_is_the_frame_that_the_front_end_showed(
     shown: dict[str, int] = {}
     with studio_page(studio) as page:
         for number, task in enumerate(client.tasks(made.project_id)):
-            open_task(page, studio, made.project_id, task.id, SHOWS, 0.0)
+            open_task(page, f"{studio.url}/projects/{made.project_id}/data?task={task.id}", SHOWS, 0.0)
             timeline = page.wait_for_selector(".lsf-timeline-frames__background")
             timeline.scroll_into_view_if_needed()
             box = timeline.bounding_box()

@@ -120,7 +120,9 @@ def test_what_reviewers_do_in_the_front_end_is_what_arrives(studio: Studio, buil
     tasks = dict(zip(("accept", "edit", "reject"), client.tasks(made.project_id), strict=False))
     with studio_page(studio) as page:
         for stars, (decision, task) in enumerate(tasks.items(), 2):
-            open_task(page, studio, made.project_id, task.id, FIELD_HOLDS, task.data["answer"])
+            open_task(
+                page, f"{studio.url}/projects/{made.project_id}/data?task={task.id}", FIELD_HOLDS, task.data["answer"]
+            )
             if decision == "edit":
                 page.fill("textarea[name=edited_answer]", EDITED)
             page.check(f"input[name={decision}]")

@@ -135,7 +135,7 @@ def test_the_front_end_shows_the_suggested_frame_and_an_unchanged_submission_con
     shown: dict[str, int] = {}
     with studio_page(studio, width=1280) as page:
         for task in summary.open_tasks:
-            open_task(page, studio, number, task.task, STANDS_STILL)
+            open_task(page, f"{studio.url}/projects/{number}/data?task={task.task}", STANDS_STILL)
             timeline = page.wait_for_selector(".lsf-timeline-frames__background")
             box = timeline.bounding_box()
             assert box["y"] + box["height"] <= page.viewport_size["height"], "the timeline is in view"
