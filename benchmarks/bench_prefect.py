@@ -24,7 +24,7 @@ from bench_engine import Sentence, make_input
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
-from prefect_server import Prefect, running_prefect
+from prefect_server import Prefect, running_prefect  # noqa: E402
 
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 ASKED_EVERY_S = 2.0
