@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from page_stub import free_port
+from free_port import free_port
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 _BINDINGS = "import gi; gi.require_version('GstRtspServer', '1.0')"

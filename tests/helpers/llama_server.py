@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from free_port import free_port
 from llama_model import MODEL
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -33,9 +33,7 @@ needs_llm = pytest.mark.skipif(
 @contextmanager
 def running_llm(folder: Path) -> Iterator[str]:
     """Start the server, its log below `folder`, yield its base URL, and stop it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = folder / "llm.log"
     script = Path(__file__).with_name("llama_model.py")
     command = [str(PYTHON), str(script), "serve", str(FOLDER), "--port", str(port)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import Any
 
 import httpx
 import psutil
+from free_port import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PREFECT = [sys.executable, "-m", "prefect"]
@@ -91,12 +91,6 @@ class Prefect:
         return "\n".join(line["message"] for line in httpx.post(f"{self.api}/logs/filter", json=wanted).json())
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def stop(process: subprocess.Popen[bytes]) -> None:
     """End a process and everything that it started, whatever session that is in."""
     try:
@@ -118,7 +112,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 @contextmanager
 def running_prefect(home: Path, **variables: str) -> Iterator[Prefect]:
     """Start a server with two pools and the deployments of prefect.yaml, and stop it; `variables` are the worker's."""
-    port = _free_port()
+    port = free_port()
     api = f"http://127.0.0.1:{port}/api"
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
 import sqlite3
 import subprocess
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from free_port import free_port
 
 COMMAND = Path(
     os.environ.get(
@@ -52,9 +52,7 @@ def running_studio(folder: Path, *, copy_of: Studio | None = None, **variables: 
     With `copy_of` it begins with the database of that one, which saves the migrations, and knows its user and token.
     `variables` are added to its environment.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     files, data = folder / "files", folder / "data"
     files.mkdir(parents=True)
     data.mkdir()

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from cameras import rtsp_camera
 from detection_fixtures import sampler_folder  # noqa: F401
+from free_port import free_port
 from infer_videos import write_video
-from page_stub import free_port
 
 from flows.api.server import listening, working_api
 from flows.api.settings import ApiSettings

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 import pytest
+from free_port import free_port
 from moving_square import write_video
 from prefect_server import Prefect, running_prefect
 from studio_server import Studio, needs_studio
@@ -108,9 +108,7 @@ def decide(client: StudioClient, task: Any, decision: str, answer: str) -> None:
 @contextmanager
 def receiver(workspace: Workspace, variables: dict[str, str], log: Path, *options: str) -> Iterator[None]:
     """Run `holmes labelstudio webhook`, registered with the workspace's projects."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     register = f"--register=http://127.0.0.1:{port}{PATH}"
     command = [*HOLMES, workspace.url, f"--port={port}", register, "--quiet=1", f"--poll-every={NEVER}", *options]
     with log.open("w") as stderr:

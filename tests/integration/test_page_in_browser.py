@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from page_stub import SPANS, StubDetector, free_port, save_video
+from free_port import free_port
+from page_stub import SPANS, StubDetector, save_video
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from flows.page.intake import Limits

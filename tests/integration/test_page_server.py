@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx
 import pytest
-from page_stub import StubDetector, free_port, save_video
+from free_port import free_port
+from page_stub import StubDetector, save_video
 from typer.testing import CliRunner
 
 from flows.cli import app

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from free_port import free_port
 from lora_dataset import write_dataset
 from safetensors.torch import load_file
 
@@ -31,9 +31,7 @@ class Training:
             "checkpoint_every": 1,
         }  # fmt: skip
         overrides = [part for key, value in given.items() for part in ("--set", f"lora.{key}={value}")]
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         folder.mkdir()
         self.logs = [folder / f"{rank}.log" for rank in range(2)]
         self.machines = [

@@ -1,7 +1,6 @@
 """The openai synthesizer against a real server on the loopback that speaks /v1/chat/completions."""
 
 import json
-import socket
 import tempfile
 import threading
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from free_port import free_port
 
 from pipeline.config import SynthesizeConfig
 from pipeline.errors import RecordError, SetupError
@@ -395,9 +395,7 @@ def test_the_key_is_in_no_reject(monkeypatch: pytest.MonkeyPatch, caplog: pytest
 
 
 def test_nobody_listening_is_one_clear_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     # a URL from the environment may hold a password, which is not repeated
     monkeypatch.setenv("OPENAI_BASE_URL", f"http://user:pass@127.0.0.1:{port}/v1")
     with pytest.raises(SetupError, match=rf"http://127.0.0.1:{port}: .*is an OpenAI-compatible server running"):
