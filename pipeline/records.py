@@ -71,6 +71,7 @@ class Reason(StrEnum):
     NO_FEATURES = "no_features"
     BAD_FEATURES = "bad_features"
     # caption and synthesize
+    BLANK_PICTURE = "blank_picture"
     NO_CAPTION = "no_caption"
     UNFIT_INPUT = "unfit_input"
     EMPTY_TEXT = "empty_text"

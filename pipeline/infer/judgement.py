@@ -23,6 +23,7 @@ from pipeline.quality.rules import stated_verdicts
 from pipeline.questions import load_questions
 from pipeline.records import Reason, Task
 from pipeline.taxonomy import describe_class
+from pipeline.video.look import is_blank
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,9 @@ that only describes, has no verdict. Questions of the user's may not be such tha
 
 _DOUBT = 0.1, 0.9
 """Probabilities of Yes between which the words have a say."""
+
+NOTHING_VISIBLE = "No, nothing can be seen: the picture is of one colour, dark, or noise."
+"""What is said of a clip without a picture, whatever a model would make of it."""
 
 _OPENINGS = {True: "Yes,", False: "No,"}
 _RANK = {True: 2, None: 1, False: 0}
@@ -56,11 +60,13 @@ class Judgement:
 
 
 def judge(chat: VideoChat, clip: ClipFrames, question: str, where: str) -> Judgement:
-    """Ask a video model about a clip; `where` names it in warnings.
+    """Ask a video model about a clip in which anything is to be seen; `where` names it in warnings.
 
     Raises:
         RecordError: the model cannot take the clip.
     """
+    if is_blank(clip.frames):
+        return Judgement(answer=NOTHING_VISIBLE, confidence=0.0)
     confidence = confidence_of(chat, clip, question)
     answer = _said(chat, clip, question, "", where)
     if confidence is None:
@@ -81,11 +87,13 @@ def judge(chat: VideoChat, clip: ClipFrames, question: str, where: str) -> Judge
 
 
 def confidence_of(chat: VideoChat, clip: ClipFrames, question: str) -> float | None:
-    """Return how probable a model finds Yes against No, in [0, 1]; None where it says neither.
+    """Return how probable a model finds Yes against No, in [0, 1]; None where it says neither, 0 without a picture.
 
     Raises:
         RecordError: the model cannot take the clip.
     """
+    if is_blank(clip.frames):
+        return 0.0
     yes, no = chat.odds(clip, question)
     least = _LEAST_SHARE if question in load_questions(Task.JUDGE_EXPLAIN) else _LEAST_SHARE_OF_OTHERS
     return None if yes + no < least else yes / (yes + no)

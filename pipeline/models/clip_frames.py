@@ -15,6 +15,7 @@ from pipeline.errors import RecordError
 from pipeline.models.base import CaptionRequest
 from pipeline.prompts import Message
 from pipeline.records import EventClip, Reason
+from pipeline.video.look import is_blank
 from pipeline.video.pool import VideoPool
 from pipeline.video.readers import FrameReader, ReaderName, open_reader
 from pipeline.video.timeline import Timeline
@@ -100,7 +101,7 @@ def read_clip_frames(job: FrameJob) -> ClipFrames:
     """Read the frames of a clip from its source video. Runs in a worker process.
 
     Raises:
-        RecordError: the video cannot be read, or the clip lies outside of it.
+        RecordError: the video cannot be read, the clip lies outside of it, or nothing is to be seen in it.
     """
     clip, video = job.request.clip, job.request.video
     with open_reader(video.path, job.reader, size=bounded(video.width, video.height, job.max_side)) as reader:
@@ -112,7 +113,11 @@ def read_clip_frames(job: FrameJob) -> ClipFrames:
                 f"{clip.clip_id}: frames {span} exceed the {timeline.num_frames} of the video",
             )
         indices = evenly_spaced(timeline, clip.start_frame, clip.end_frame, job.num_frames, job.phase)
-        return read_clip(reader, indices, (clip.start_frame, clip.end_frame))
+        shown = read_clip(reader, indices, (clip.start_frame, clip.end_frame))
+    if is_blank(shown.frames):
+        detail = f"{clip.clip_id}: all {len(indices)} frames shown are of one colour, dark, or noise"
+        raise RecordError(Reason.BLANK_PICTURE, detail)
+    return shown
 
 
 def read_clip(reader: FrameReader, indices: list[int], span: tuple[int, int]) -> ClipFrames:

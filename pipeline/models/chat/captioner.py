@@ -118,7 +118,7 @@ def encode_frames(jpeg_quality: int, job: FrameJob) -> list[MediaPart]:
     """Return the frames of a clip as JPEG pictures, in time order. Runs in a worker process.
 
     Raises:
-        RecordError: the video cannot be read, or the clip lies outside of it.
+        RecordError: as `read_clip_frames`, which looks at the clip first.
     """
     from PIL import Image
 
@@ -134,9 +134,10 @@ def encode_video(job: FrameJob) -> list[MediaPart]:
     """Return a clip as an H.264 file, cut anew: the same bytes whatever else was cut. Runs in a worker process.
 
     Raises:
-        RecordError: the video cannot be read, or the clip lies outside of it.
+        RecordError: as `read_clip_frames`, which looks at the clip first.
     """
     clip, video = job.request.clip, job.request.video
+    read_clip_frames(job)
     with tempfile.TemporaryDirectory() as folder:
         span = ClipSpan(clip.start_frame, clip.end_frame, Path(folder) / "clip.mp4")
         path = cut_clips(video.path, [span])[0]

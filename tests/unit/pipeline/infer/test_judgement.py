@@ -13,7 +13,7 @@ import pytest
 from video_models import FAMILIES
 
 from pipeline.infer.detector import Detector
-from pipeline.infer.judgement import contradicts, judge
+from pipeline.infer.judgement import NOTHING_VISIBLE, confidence_of, contradicts, judge
 from pipeline.infer.settings import DetectSettings, default_question
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.hf.chat import VideoChat
@@ -46,6 +46,14 @@ class Chat:
 def judged(chat: Chat, question: str | None = None) -> tuple[str | None, float | None, bool, bool | None]:
     said = judge(chat, CLIP, question or default_question(), "v.mp4")  # type: ignore[arg-type]
     return said.answer, said.confidence, said.consistent, said.verdict
+
+
+def test_a_clip_without_a_picture_is_not_asked_about() -> None:
+    chat = Chat((0.9, 0.1), "Yes, the video shows an explosion.")
+    dark = replace(CLIP, frames=np.full_like(CLIP.frames, 4))
+    said = judge(chat, dark, default_question(), "v.mp4")  # type: ignore[arg-type]
+    assert (said.answer, said.verdict, chat.openings) == (NOTHING_VISIBLE, False, [])
+    assert confidence_of(chat, dark, default_question()) == 0.0  # type: ignore[arg-type]
 
 
 def test_words_that_agree_with_the_verdict_stay() -> None:

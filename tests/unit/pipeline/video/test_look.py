@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pipeline.dataset.copies import ALIKE
-from pipeline.video.look import look_at, look_vectors
+from pipeline.video.look import is_blank, look_at, look_vectors
 
 STREET = np.random.default_rng(0).integers(40, 200, (12, 16), dtype=np.uint8)
 SIZE_WH = (160, 120)
@@ -64,3 +64,15 @@ def test_scenes_of_one_camera_are_no_copies(tmp_path: Path, light: float) -> Non
 def test_where_nothing_changes_nothing_is_alike(tmp_path: Path) -> None:
     still = write(tmp_path / "a.mp4", [np.full((120, 160), 90, np.uint8)] * 60)
     assert likeness(still, still) == 0
+
+
+def test_pictures_of_one_colour_and_noise_are_blank_and_a_street_at_night_is_none() -> None:
+    rng = np.random.default_rng(1)
+    noise = np.clip(rng.normal(120, 60, (3, 240, 320, 3)), 0, 255).astype(np.uint8)
+    blue = np.zeros((3, 240, 320, 3), np.uint8) + np.array([10, 20, 200], np.uint8)
+    assert is_blank(noise)
+    assert is_blank(blue)
+    pictures = np.stack([cv2.cvtColor(picture, cv2.COLOR_GRAY2RGB) for picture in street(0)[:3]])
+    assert not is_blank(pictures)
+    assert not is_blank(pictures // 4)
+    assert not is_blank(np.stack([blue[0], cv2.resize(pictures[0], (320, 240))])), "one of them shows something"

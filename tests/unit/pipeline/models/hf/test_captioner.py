@@ -11,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from video_models import FAMILIES
@@ -37,8 +38,6 @@ SPECIAL = ("<eos>", "</s>", "<video>", "<|im_end|>", "<|video_pad|>", "<end_of_u
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory: pytest.TempPathFactory) -> Video:
     """Six seconds of noise that grows brighter, in a real file."""
-    import av
-
     path = tmp_path_factory.mktemp("footage") / "noise.mp4"
     rng = np.random.default_rng(0)
     with av.open(str(path), "w") as container:
@@ -71,6 +70,24 @@ def settings(model: str, **values: Any) -> CaptionConfig:
 def load(folder: str, *, source: dict[str, str] | None = None, **generation: Any) -> VideoModel:
     how = Generation(**{"max_new_tokens": 6, **generation})
     return VideoModel(ModelSource(name=folder, **(source or {})), "cpu", PROMPT, how)
+
+
+def test_a_clip_without_a_picture_is_no_clip_to_describe(
+    video_model: Callable[[str], str], footage: Video, tmp_path: Path
+) -> None:
+    dark = tmp_path / "dark.mp4"
+    with av.open(str(dark), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for _ in range(20):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((64, 96, 3), 5, np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    captioner = HfCaptioner(settings(video_model(next(iter(FAMILIES)))), VideoConfig(workers=1))
+    requests = [request(replace(footage, path=str(dark), num_frames=20), 0, 20), request(footage, 0, 20)]
+    refused, caption = captioner.caption(requests)
+    assert isinstance(refused, RecordError)
+    assert refused.reason is Reason.BLANK_PICTURE
+    assert isinstance(caption, Caption)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
