@@ -172,6 +172,8 @@ def draw(figures: list[dict[str, Any]], path: Path) -> None:
         right.semilogx(sizes, [max(found[run]["peak_mb"].values()) for found in figures], "o-", label=f"{run} run")
     for axes, label in ((left, "processor seconds"), (right, "peak memory, MB")):
         axes.set(xlabel="clips", ylabel=label)
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
         axes.set_ylim(bottom=0 if axes is right else None)
         axes.grid(visible=True, alpha=0.3)
         axes.legend()
