@@ -114,6 +114,7 @@ def test_the_launcher_takes_what_zero_is_set_to_and_the_rest_is_refused(monkeypa
         ["--config_file", file, "--main_process_port", "0", "-m", "flows.cli"]
     )
     arguments, _, _ = _validate_launch_command(arguments)
+    vars(arguments).setdefault("deepspeed_fields_from_accelerate_config", "")  # it is told where DeepSpeed is there
     _, environment = prepare_deepspeed_cmd_env(arguments)
     for name, value in environment.items():
         if "DEEPSPEED" in name:
