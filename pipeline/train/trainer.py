@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import LoraConfig
+from pipeline.devices import move
 from pipeline.errors import SetupError, UnavailableError
 from pipeline.train.batches import TrainingBatch, TrainingBatches
 from pipeline.train.checkpoint import Checkpoints
@@ -199,9 +200,7 @@ class Trainer:
     def _moved(self, value: Tensor) -> Tensor:
         if is_blank(value):
             return value[(0,) * value.dim()].to(self._accelerator.device).expand(value.shape)
-        # Only from pinned memory does a copy go on beside the work that the GPU has already been given.
-        pinned = value.pin_memory() if self._is_gpu else value
-        return pinned.to(self._accelerator.device, non_blocking=True)
+        return move(value, self._accelerator.device)
 
     def precision(self) -> AbstractContextManager[Any]:
         """Compute in the training's precision within a block."""
