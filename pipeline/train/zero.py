@@ -63,8 +63,8 @@ class ZeroModel:
         deepspeed.init_distributed(auto_mpi_discovery=False)
         # Matrix by matrix: a model that is to be spread need not fit on one device.
         deepspeed.zero.Init(module=parts, config_dict_or_path=config)
-        deepspeed.initialize(model=parts, config=config)
-        self._parts = parts
+        # Its end takes the hooks away by which matrices are gathered.
+        self._engine, *_ = deepspeed.initialize(model=parts, config=config)
         if model.get_base_model().is_gradient_checkpointing:
             # A matrix is let go before it is looked at whether what was computed again has the shape that it had.
             recompute(model.get_base_model(), determinism_check="none")
@@ -73,7 +73,7 @@ class ZeroModel:
 
     def begin_pass(self, *, is_last: bool) -> None:  # noqa: ARG002
         """Have matrices gathered ahead in the order in which those of the passes before were wanted."""
-        self._parts()
+        self._engine.module()
 
 
 class _Parts(torch.nn.Module):

@@ -101,9 +101,10 @@ def test_two_processes_share_one_model(dataset: Path, video_model: VideoModelOf,
     settings["micro_batch"] = 1
     script = tmp_path / "killed.py"
     script.write_text(_KILLED)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError) as killed:
         run(*launched_by(config), str(script), str(tmp_path), *command(base, both, **settings)[2:])
     for rank in range(2):
+        assert (tmp_path / f"matrices-{rank}.json").is_file(), killed.value
         whole, held = json.loads((tmp_path / f"matrices-{rank}.json").read_text())
         assert 0 < held <= 0.51 * whole, "each process keeps half of the frozen matrices of the layers"
     assert list(both.glob("models/lora-training/*/checkpoints-*/step-00000002.pt"))
