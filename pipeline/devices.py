@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import SetupError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def pick_device(wanted: str, setting: str) -> str:
@@ -33,3 +37,24 @@ def pick_dtype(wanted: str, device: str) -> Any:
     if wanted == "auto":
         return torch.bfloat16 if device.startswith("cuda") else torch.float32
     return getattr(torch, wanted)
+
+
+def is_gpu(device: Any) -> bool:
+    """Whether a device, or the one of that name, is a GPU that CUDA knows."""
+    return str(device).startswith("cuda")
+
+
+def move(value: Tensor, device: Any, dtype: Any = None) -> Tensor:
+    """Return a tensor on a device, numbers with a fraction in `dtype` if one is given.
+
+    From the host's memory to a GPU it is copied while the GPU goes on with the work that it has already been given,
+    which pinned memory alone allows.
+    """
+    if is_gpu(device) and not is_gpu(value.device):
+        value = value.pin_memory().to(device, non_blocking=True)
+    return value.to(device, dtype=dtype if value.is_floating_point() else None)
+
+
+def move_all(inputs: Mapping[str, Any], device: Any, dtype: Any = None) -> dict[str, Any]:
+    """Return inputs of a model, its tensors on a device as `move` brings them there."""
+    return {name: move(value, device, dtype) if hasattr(value, "to") else value for name, value in inputs.items()}

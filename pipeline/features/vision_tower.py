@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import FeaturesConfig, VideoConfig
-from pipeline.devices import pick_device, pick_dtype
+from pipeline.devices import is_gpu, move, pick_device, pick_dtype
 from pipeline.errors import RecordError, SetupError
 from pipeline.features.base import EncodedVideo, EncoderBackend, FeatureJob, Floats, num_snippets, write_features
 from pipeline.features.language_bind import load_time_tower
@@ -312,18 +312,19 @@ class VisionTower:
             batch = list(frames[first : first + size])
             count = len(batch)
             batch += batch[-1:] * (-count % window)  # the last frame fills the last window
-            parts.append(self._seen(batch)[:count].float().cpu().numpy())
-        return np.concatenate(parts) if parts else np.empty((0, 0), dtype=np.float32)
+            parts.append(self._seen(batch)[:count].float())
+        # Read off the device at the end alone: a GPU need not stop between two batches.
+        return self._torch.cat(parts).cpu().numpy() if parts else np.empty((0, 0), dtype=np.float32)
 
     def _seen(self, frames: list[NDArray[np.uint8]]) -> Any:
         """Return the features of frames as they meet the tower, shape (n, dim)."""
         if self._fit == "model":
-            return self._run(self._processor(images=frames, return_tensors="pt", **self._where))
+            return self._run(self._processor(images=self._placed(frames), return_tensors="pt", **self._where))
         squares = [fit_picture(frame, self.side, self._fit) for frame in frames]
         tiles = [
             self._run(
                 self._processor(
-                    images=list(tile), return_tensors="pt", do_resize=False, do_center_crop=False, **self._where
+                    images=self._placed(tile), return_tensors="pt", do_resize=False, do_center_crop=False, **self._where
                 )
             )
             for tile in zip(*squares, strict=True)
@@ -331,8 +332,14 @@ class VisionTower:
         together = self._torch.stack(tiles)
         return together.amax(dim=0) if self._pooling == "max" else together.mean(dim=0)
 
+    def _placed(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Any]:
+        """Return pictures of one size as the processor takes them, which would wait for each one's copy to a GPU."""
+        if not (self._where and is_gpu(self._device)):
+            return list(pictures)
+        return list(move(self._torch.from_numpy(np.stack(pictures)), self._device).permute(0, 3, 1, 2))
+
     def _run(self, prepared: Any) -> Any:
-        pixels = prepared["pixel_values"].to(self._device, dtype=self._dtype)
+        pixels = move(prepared["pixel_values"], self._device, self._dtype)
         with self._torch.inference_mode():
             return self._pooled(self._tower(pixel_values=pixels).last_hidden_state)
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812 - the name by which it is known
 from torch import Tensor, nn
 
 from pipeline.config import LossConfig, Recipe
+from pipeline.devices import move
 from pipeline.sampler.mining import mine_events, render, valid_mask
 from pipeline.sampler.network import TrainingOutput, top_weights
 
@@ -48,9 +49,9 @@ class Targets:
     def to(self, device: torch.device) -> Targets:
         """Return them on a device."""
         return Targets(
-            lengths=self.lengths.to(device),
-            glances=self.glances.to(device),
-            glance_distance_s=self.glance_distance_s.to(device),
+            lengths=move(self.lengths, device),
+            glances=move(self.glances, device),
+            glance_distance_s=move(self.glance_distance_s, device),
         )
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from pipeline.config import FeaturesConfig, Recipe
+from pipeline.devices import move
 from pipeline.errors import SetupError
 from pipeline.sampler.heads import SnippetHead, restore_head
 from pipeline.sampler.inputs import Floats, InputScale, arrange, scaled
@@ -257,7 +258,7 @@ def score_with(network: UrDmu | SnippetHead, features: Floats, device: str) -> F
     parts = []
     for start in range(0, count, _WINDOW):
         low, high = max(0, start - _MARGIN), min(count, start + _WINDOW + _MARGIN)
-        window = torch.from_numpy(np.ascontiguousarray(features[None, :, low:high])).to(device)
+        window = move(torch.from_numpy(np.ascontiguousarray(features[None, :, low:high])), device)
         scores = network(window)[0].float().cpu().numpy()
         parts.append(scores[start - low : min(count, start + _WINDOW) - low])
     return np.concatenate(parts)

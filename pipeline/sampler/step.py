@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import Recipe
+from pipeline.devices import move
 from pipeline.sampler.data import Batch
 from pipeline.sampler.losses import sampler_loss
 from pipeline.sampler.network import UrDmu
@@ -40,8 +41,8 @@ def add_gradient(
     whole = batch.targets.to(device)
     sums: dict[str, Tensor] = {}
     for part in batch.parts(snippets_at_once):
-        features = part.features.to(device, non_blocking=True)
-        lengths = None if part.lengths is None else part.lengths.to(device)
+        features = move(part.features, device)
+        lengths = None if part.lengths is None else move(part.lengths, device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half_precision):
             output = network.training_output(features, lengths)
         targets = part.targets.to(device)

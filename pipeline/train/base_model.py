@@ -51,10 +51,15 @@ def load_base(source: ModelSource, config: LoraConfig, device: Any, dtype: Any, 
     if config.kernels == "liger" or (config.kernels == "auto" and device.type == "cuda" and has_liger()):
         use_liger(model)
     if config.gradient_checkpointing:
-        # older releases, 5.17 among them, know it by another name
-        named = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        named({"use_reentrant": False})
+        recompute(model)
     return model
+
+
+def recompute(model: Any, **how: Any) -> None:
+    """Have a model compute activations again in the pass backward; `how` are settings of PyTorch's `checkpoint`."""
+    # older releases, 5.17 among them, know it by another name
+    named = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    named({"use_reentrant": False, **how})
 
 
 def has_liger() -> bool:

@@ -35,12 +35,11 @@ from pipeline.train.conversation import Lesson, TrainingProcessor
 from pipeline.train.frozen_vision import find_frozen_vision
 from pipeline.train.order import Rows
 from pipeline.train.plan import FEW_STEPS, planned
-from pipeline.train.processes import start_accelerator
+from pipeline.train.processes import spreading, start_accelerator
 from pipeline.train.recipe import with_recipe
 from pipeline.train.rows import SplitRows, content_identity
 from pipeline.train.schedule import rising_steps
 from pipeline.train.seen_clips import KeptVision
-from pipeline.train.sharding import ShardedModel, is_sharding_wanted
 from pipeline.train.trainer import EXPLANATIONS, Progress, Trainer, precision
 from pipeline.train.validation import measure_judgements, measure_loss
 from pipeline.workspace import Workspace
@@ -137,7 +136,7 @@ class _LoraTraining:
         self._dataset = workspace.storage.local_path("dataset")
         self._folder = workspace.storage.local_path(MODEL_FOLDER)
         self._key = key
-        self._is_sharded = accelerator.num_processes > 1 and is_sharding_wanted()
+        self._spread = spreading() if accelerator.num_processes > 1 else None
         self._training_folder = folder
         self._half_precision = config.dtype == "bf16" or (config.dtype == "auto" and accelerator.device.type == "cuda")
 
@@ -152,7 +151,8 @@ class _LoraTraining:
         self._draw_validation()
         half_precision = self._half_precision
         model, facts = self._model(source)
-        sharded = ShardedModel(model, accelerator) if self._is_sharded else None
+        sizes = {is_trained: _size(model, is_trained=is_trained) for is_trained in (True, False)}
+        spread = self._spread and self._spread(model, accelerator)
         checkpoints = self._checkpoint_folder()
         trainer = Trainer(
             model,
@@ -163,16 +163,16 @@ class _LoraTraining:
             half_precision=half_precision,
             chooses=len(self._judged) >= ENOUGH_JUDGED,
             vision=self._vision(model, processor, batches),
-            sharded=sharded,
+            spread=spread,
             on_progress=on_progress,
         )
         accelerator.init_trackers("lora", config=_flat(config))
         try:
             trainer.run(
                 lambda: self._validate(trainer, processor),
-                lambda step_s: self._announce(model, trainer, batches, step_s),
+                lambda step_s: self._announce(sizes, trainer, batches, step_s),
             )
-            weights = None if sharded is None else trainer.weights()
+            weights = None if spread is None else trainer.weights()
             if self._is_main:
                 facts = replace(facts, metrics=trainer.metrics)
                 self._save(model, processor, facts, weights)
@@ -221,7 +221,7 @@ class _LoraTraining:
         config = self._config
         dtype = torch.bfloat16 if self._half_precision else torch.float32
         # A model that is to be spread need not fit on one device.
-        base = load_base(source, config, self._accelerator.device, dtype, on_host=self._is_sharded)
+        base = load_base(source, config, self._accelerator.device, dtype, on_host=self._spread is not None)
         is_folder = Path(config.base).is_dir()
         facts = AdapterFacts(
             base=str(Path(config.base).resolve()) if is_folder else config.base,
@@ -322,14 +322,14 @@ class _LoraTraining:
                 self._batches("validation", processor, 1, self._judged),
                 place=trainer.place,
                 max_new_tokens=config.judged_tokens,
-                in_step=self._is_sharded,
+                in_step=self._spread is not None,
             )
             right, count, true, told = trainer.total(judged).tolist()
             metrics["validation/judgement_accuracy"] = right / max(count, 1)
             metrics[EXPLANATIONS] = true / max(told, 1)
         return metrics
 
-    def _announce(self, model: Any, trainer: Trainer, batches: TrainingBatches, step_s: float) -> None:
+    def _announce(self, sizes: Mapping[bool, int], trainer: Trainer, batches: TrainingBatches, step_s: float) -> None:
         if not self._is_main:
             return
         config = self._config
@@ -339,8 +339,8 @@ class _LoraTraining:
             config.base,
             self._accelerator.num_processes,
             self._accelerator.device,
-            f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,}",
-            f"{sum(p.numel() for p in model.parameters()):,}",
+            f"{sizes[True]:,}",
+            f"{sum(sizes.values()):,}",
         )
         logger.info(
             "plan: %d rows, %d to a step, %d time(s): %d steps, the rates rise in the first %d, about %s",
@@ -405,6 +405,11 @@ def _repair(workspace: Workspace) -> None:
         old.rename(current)
     for remains in (new, old):
         shutil.rmtree(remains, ignore_errors=True)
+
+
+def _size(model: Any, *, is_trained: bool) -> int:
+    """Return the number of parameters that are trained, or of the others."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad is is_trained)
 
 
 def _flat(config: LoraConfig) -> dict[str, Any]:

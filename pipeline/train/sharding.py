@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -29,8 +29,19 @@ def is_sharding_wanted() -> bool:
     return True
 
 
+class SpreadModel(Protocol):
+    """A model that is spread over the devices, which all make the same passes through it.
+
+    It is made of a model with LoRA on the host and the `Accelerator`. Parameters that are trained are whole on each
+    device, or tensors that PyTorch knows to be spread (DTensor).
+    """
+
+    def begin_pass(self, *, is_last: bool) -> None:
+        """Make ready for a pass forward and backward, the last one of its step or one before."""
+
+
 class ShardedModel:
-    """The layers that are spread, and what has to be done otherwise because of it."""
+    """The layers that are spread by FSDP2, see `SpreadModel`."""
 
     def __init__(self, model: Any, accelerator: Any) -> None:
         """Spread a model with LoRA, which is on the host, and move the rest of it to this process's device."""
@@ -39,22 +50,22 @@ class ShardedModel:
 
         device = accelerator.device
         mesh = init_device_mesh(device.type, (accelerator.num_processes,))
-        self._layers = [fully_shard(layer, mesh=mesh) for layer in _layers_of(model.get_decoder())]
-        self._accelerator = accelerator
+        self._layers = [fully_shard(layer, mesh=mesh) for layer in layers_of(model.get_decoder())]
         for tensor in (*model.parameters(), *model.buffers()):
             if not _is_spread(tensor):
                 tensor.data = tensor.data.to(device)
 
-    def sync_gradients(self, *, is_wanted: bool) -> None:
-        """Have the next pass backward share gradients between devices, or only add them up on each."""
+    def begin_pass(self, *, is_last: bool) -> None:
+        """Have the pass backward share gradients between devices, or only add them up on each."""
         for layer in self._layers:
-            layer.set_requires_gradient_sync(is_wanted)
+            layer.set_requires_gradient_sync(is_last)
 
-    def average_whole(self, parameters: Iterable[Tensor]) -> None:
-        """Average the gradients of those parameters that are whole on each device."""
-        for parameter in parameters:
-            if parameter.grad is not None and not _is_spread(parameter):
-                parameter.grad = self._accelerator.reduce(parameter.grad, reduction="mean")
+
+def average_whole(parameters: Iterable[Tensor], accelerator: Any) -> None:
+    """Average the gradients of those parameters that are whole on each device."""
+    for parameter in parameters:
+        if parameter.grad is not None and not _is_spread(parameter):
+            parameter.grad = accelerator.reduce(parameter.grad, reduction="mean")
 
 
 def whole(value: Any) -> Any:
@@ -102,6 +113,7 @@ def _is_spread(value: Any) -> bool:
     return hasattr(value, "full_tensor")
 
 
-def _layers_of(decoder: Any) -> Any:
+def layers_of(decoder: Any) -> Any:
+    """Return the layers of a language model: of its lists of modules the largest."""
     lists = [module for module in decoder.modules() if isinstance(module, torch.nn.ModuleList)]
     return max(lists, key=lambda module: sum(parameter.numel() for parameter in module.parameters()))

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from pipeline.config import LoraConfig
+from pipeline.devices import move
 from pipeline.errors import SetupError, UnavailableError
 from pipeline.train.batches import TrainingBatch, TrainingBatches
 from pipeline.train.checkpoint import Checkpoints
@@ -30,7 +31,7 @@ from pipeline.train.loss import answer_loss
 from pipeline.train.pace import StepTime, pace_of
 from pipeline.train.schedule import rate_factor
 from pipeline.train.seen_clips import KeptVision
-from pipeline.train.sharding import ShardedModel, clip_gradients, load_whole, spread_like, whole
+from pipeline.train.sharding import SpreadModel, average_whole, clip_gradients, load_whole, spread_like, whole
 
 logger = logging.getLogger(__name__)
 
@@ -95,12 +96,12 @@ class Trainer:
         half_precision: bool,
         chooses: bool = False,
         vision: KeptVision | None = None,
-        sharded: ShardedModel | None = None,
+        spread: SpreadModel | None = None,
         on_progress: Progress | None = None,
     ) -> None:
         """Prepare the model, on its device and with the parameters marked that are trained, for several devices.
 
-        With `vision` the tower looks once at each clip; `sharded` is the model where it is spread already. With
+        With `vision` the tower looks once at each clip; `spread` is the model where it is spread already. With
         `chooses` the weights of the validation with the most true explanations are those that are left, the later ones
         of equal ones.
 
@@ -127,8 +128,8 @@ class Trainer:
         # One kernel for all parameters instead of several for each; a CPU keeps the arithmetic that it has had.
         self._optimizer = torch.optim.AdamW(self._groups, fused=True if self._is_gpu else None)
         self.bare_model = model
-        self._sharded = sharded
-        self._model = accelerator.prepare_model(model) if sharded is None else model
+        self._spread = spread
+        self._model = accelerator.prepare_model(model) if spread is None else model
         self._epoch_steps = len(batches) // self._accumulated
         self.steps = config.epochs * self._epoch_steps
         self.step = 0
@@ -199,9 +200,7 @@ class Trainer:
     def _moved(self, value: Tensor) -> Tensor:
         if is_blank(value):
             return value[(0,) * value.dim()].to(self._accelerator.device).expand(value.shape)
-        # Only from pinned memory does a copy go on beside the work that the GPU has already been given.
-        pinned = value.pin_memory() if self._is_gpu else value
-        return pinned.to(self._accelerator.device, non_blocking=True)
+        return move(value, self._accelerator.device)
 
     def precision(self) -> AbstractContextManager[Any]:
         """Compute in the training's precision within a block."""
@@ -289,9 +288,9 @@ class Trainer:
             waiting_s += time.monotonic() - started
             ids += batch.ids
             is_last = place == self._accumulated - 1
-            if self._sharded is not None:
-                self._sharded.sync_gradients(is_wanted=is_last)
-            with nullcontext() if is_last or self._sharded else self._accelerator.no_sync(self._model):
+            if self._spread is not None:
+                self._spread.begin_pass(is_last=is_last)
+            with nullcontext() if is_last or self._spread else self._accelerator.no_sync(self._model):
                 with self._seeded(self.step, place, self._accelerator.process_index), self.precision():
                     loss, answer_tokens = self._loss(batch)
                 self._accelerator.backward(loss)
@@ -307,8 +306,8 @@ class Trainer:
         summed, answer_tokens, tokens, places, ends = self.total(torch.cat([sums, wanted])).tolist()
         if ends:
             raise _EndWantedError
-        if self._sharded is not None:
-            self._sharded.average_whole(self._trained.values())
+        if self._spread is not None:
+            average_whole(self._trained.values(), self._accelerator)
         # Devices have averaged the gradients of their sums: what is wanted is the mean over the tokens of all.
         for parameter in self._trained.values():
             if parameter.grad is not None:
@@ -323,7 +322,7 @@ class Trainer:
 
     def _clip_gradients(self) -> float:
         parameters, longest = self._trained.values(), self._config.max_grad_norm
-        if self._sharded is not None:
+        if self._spread is not None:
             return clip_gradients(parameters, longest)
         return float(torch.nn.utils.clip_grad_norm_(parameters, longest))
 
@@ -407,7 +406,7 @@ class Trainer:
         }
 
     def _store(self) -> None:
-        state = self._state if self._sharded is None else whole(self._state)
+        state = self._state if self._spread is None else whole(self._state)
         if self._accelerator.is_main_process:
             self._checkpoints.write(state["step"], state)
             if self.step == self.steps or self._interruption.is_wanted:

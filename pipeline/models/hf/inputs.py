@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.devices import is_gpu, move
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.caption_text import clean_caption
 from pipeline.models.clip_frames import ClipFrames
@@ -74,7 +75,7 @@ class ClipProcessor:
         `opening` are tokens that every answer begins with; prompts are padded to a multiple of `pads_to` tokens.
         """
         with self._lock:
-            conversations = [_conversation(clip, clip.turns or self._prompt) for clip in clips]
+            conversations = [_conversation(clip, clip.turns or self._prompt, device) for clip in clips]
             inputs = chat_inputs(self._processor, conversations, clips, device=device, pads_to=pads_to)
         if opening:
             ids = inputs["input_ids"]
@@ -156,17 +157,29 @@ def read_processor(source: ModelSource) -> Any:
     return processor
 
 
-def _conversation(clip: ClipFrames, prompt: Sequence[Message]) -> list[dict[str, Any]]:
-    """Return the turns of a chat, the clip at the head of the first one that a user has."""
+def _conversation(clip: ClipFrames, prompt: Sequence[Message], device: str = "cpu") -> list[dict[str, Any]]:
+    """Return the turns of a chat, the clip at the head of the first one that a user has; to a GPU it goes ahead."""
     turns: list[dict[str, Any]] = []
     is_shown = False
     for message in prompt:
         content: list[dict[str, Any]] = [{"type": "text", "text": message["content"]}]
         if message["role"] == "user" and not is_shown:
-            content.insert(0, {"type": "video", "video": clip.frames})
+            content.insert(0, {"type": "video", "video": frames_for(clip, device)})
             is_shown = True
         turns.append({"role": message["role"], "content": content})
     return turns
+
+
+def frames_for(clip: ClipFrames, device: str) -> Any:
+    """Return frames as a processor takes them; those for a GPU are on their way there, shape (T, 3, H, W).
+
+    The processor itself would wait for the copy of each clip.
+    """
+    if not is_gpu(device):
+        return clip.frames
+    import torch
+
+    return move(torch.from_numpy(clip.frames), device).permute(0, 3, 1, 2)
 
 
 def chat_inputs(

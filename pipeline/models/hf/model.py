@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.devices import pick_device, pick_dtype
+from pipeline.devices import move_all, pick_device, pick_dtype
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.clip_frames import ClipFrames
 from pipeline.models.hf.adapter import CONFIG_FILE, PROCESSOR_FILE, apply_adapter, is_adapter, read_facts
@@ -241,7 +241,7 @@ class VideoModel:
         return out, tokens
 
     def _inputs(self, clips: Sequence[ClipFrames], opening: Sequence[int], pads_to: int | None = None) -> Any:
-        return self._processor.inputs(clips, self.device, opening, pads_to).to(self.device, dtype=self._dtype)
+        return move_all(self._processor.inputs(clips, self.device, opening, pads_to), self.device, self._dtype)
 
     def _generate_from(self, inputs: Any, max_new_tokens: int, **how: Any) -> Any:
         given = dict(inputs)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.devices import move
 from pipeline.models.clip_frames import ClipFrames
 
 FAMILIES = frozenset({"internvl", "llava_onevision", "qwen2_5_vl", "qwen3_vl", "smolvlm", "video_llava"})
@@ -124,8 +125,8 @@ def share_prefixes(
     (prefix, prefix_there), (rest, rest_there) = _padded(begun), _padded(rests)
     device = inputs["input_ids"].device
     return {
-        "input_ids": torch.cat([prefix[row_of], rest], dim=1).to(device),
-        "attention_mask": torch.cat([prefix_there[row_of], rest_there], dim=1).to(device),
+        "input_ids": move(torch.cat([prefix[row_of], rest], dim=1), device),
+        "attention_mask": move(torch.cat([prefix_there[row_of], rest_there], dim=1), device),
         "past_key_values": roomy_cache(
             model, rest.shape[1] + new_tokens, [(keys[row_of], values[row_of]) for keys, values in layers]
         ),

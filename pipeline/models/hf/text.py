@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.devices import pick_device, pick_dtype
+from pipeline.devices import move_all, pick_device, pick_dtype
 from pipeline.errors import RecordError, SetupError
 from pipeline.models.hf.loading import LOAD_FAULTS, check_folder, first_line
 from pipeline.models.hf.sampling import LIKELIEST, SeededSampling
@@ -112,7 +112,7 @@ class TextModel:
         self, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float, seeds: Sequence[int]
     ) -> list[Generated]:
         padded = self._tokenizer.pad({"input_ids": [list(prompt) for prompt in prompts]}, return_tensors="pt")
-        inputs = padded.to(self.device)
+        inputs = move_all(padded, self.device)
         with self._torch.inference_mode():
             rows = self._model.generate(
                 input_ids=inputs["input_ids"],

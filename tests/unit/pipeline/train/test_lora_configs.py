@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from lora_dataset import write_dataset
 
-from pipeline.config import load_config
+from pipeline.config import LoraConfig, load_config
 from pipeline.errors import ConfigError, SetupError
 from pipeline.train.lora import train_lora
 from pipeline.train.plan import planned
@@ -101,3 +101,45 @@ def test_the_launcher_takes_what_fsdp_is_set_to(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("FSDP_VERSION", "1")
     with pytest.raises(SetupError, match="fsdp_version: 2"):
         is_sharding_wanted()
+
+
+def test_the_launcher_takes_what_zero_is_set_to_and_the_rest_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_deepspeed_cmd_env
+
+    from pipeline.train import processes, zero
+
+    file = str(CONFIGS / "accelerate" / "zero3.yaml")
+    arguments = launch_command_parser().parse_args(
+        ["--config_file", file, "--main_process_port", "0", "-m", "flows.cli"]
+    )
+    arguments, _, _ = _validate_launch_command(arguments)
+    vars(arguments).setdefault("deepspeed_fields_from_accelerate_config", "")  # it is told where DeepSpeed is there
+    _, environment = prepare_deepspeed_cmd_env(arguments)
+    for name, value in environment.items():
+        if "DEEPSPEED" in name:
+            monkeypatch.setenv(name, value)
+    monkeypatch.setattr(zero.importlib.util, "find_spec", lambda _: object())
+    assert processes.spreading() is zero.ZeroModel
+    for name, value, said in (
+        ("ZERO_STAGE", "2", "zero_stage: 3"),
+        ("OFFLOAD_PARAM_DEVICE", "cpu", "offload_param_device: none"),
+        ("OFFLOAD_OPTIMIZER_DEVICE", "nvme", "offload_optimizer_device: none"),
+        ("CONFIG_FILE", "zero3.json", "no deepspeed_config_file"),
+    ):
+        with monkeypatch.context() as changed:
+            changed.setenv(f"ACCELERATE_DEEPSPEED_{name}", value)
+            with pytest.raises(SetupError, match=f"{name}={value}; .* set {said}"):
+                processes.spreading()
+    monkeypatch.setattr(zero.importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(SetupError, match="not installed: pip install deepspeed"):
+        processes.spreading()
+
+
+def test_a_quantized_model_is_not_spread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from pipeline.train import processes
+
+    monkeypatch.setattr(processes, "spreading", lambda: object)
+    config = LoraConfig(quantize="4bit", log_to="none", device="cpu")
+    with pytest.raises(SetupError, match=r"take MULTI_GPU, not FSDP or DEEPSPEED"):
+        processes.start_accelerator(config, tmp_path)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -72,29 +73,42 @@ def test_two_processes_train_as_one(dataset: Path, video_model: VideoModelOf, tm
     assert reports[1]["metrics"] == pytest.approx(reports[0]["metrics"], rel=1e-4)
 
 
-SHARDED = (
-    "-m", "accelerate.commands.launch", "--config_file", "datasets/training/accelerate/fsdp2.yaml",
-    "--num_processes", "2", "--main_process_port", "0",
-)  # fmt: skip
+def launched_by(config: str) -> tuple[str, ...]:
+    file = f"datasets/training/accelerate/{config}.yaml"
+    return (
+        "-m", "accelerate.commands.launch", "--config_file", file, "--num_processes", "2", "--main_process_port", "0",
+    )  # fmt: skip
+
+
+NEEDS_DEEPSPEED = pytest.mark.skipif(
+    find_spec("deepspeed") is None, reason="DeepSpeed is not installed: pip install deepspeed"
+)
 
 
 @pytest.mark.integration
 @pytest.mark.timeout(900)
-def test_two_processes_share_one_model(dataset: Path, video_model: VideoModelOf, tmp_path: Path) -> None:
-    """FSDP 2 by the config that comes along, killed after a checkpoint and gone on with."""
+@pytest.mark.parametrize("config", ["fsdp2", pytest.param("zero3", marks=NEEDS_DEEPSPEED)])
+def test_two_processes_share_one_model(dataset: Path, video_model: VideoModelOf, tmp_path: Path, config: str) -> None:
+    """By the config that comes along, killed after a checkpoint and gone on with."""
     import torch
 
     alone = Path(shutil.copytree(dataset, tmp_path / "alone"))
     both = Path(shutil.copytree(dataset, tmp_path / "both"))
     base = video_model("qwen2_5_vl")
-    one = run(*command(base, alone, checkpoint_every=2))
-    settings = {"micro_batch": 1, "checkpoint_every": 2}
+    # What DeepSpeed gathers is gathered once more where activations are computed again.
+    settings = {"checkpoint_every": 2, "gradient_checkpointing": config == "zero3"}
+    one = run(*command(base, alone, **settings))
+    settings["micro_batch"] = 1
     script = tmp_path / "killed.py"
     script.write_text(_KILLED)
-    with pytest.raises(AssertionError):
-        run(*SHARDED, str(script), *command(base, both, **settings)[2:])
+    with pytest.raises(AssertionError) as killed:
+        run(*launched_by(config), str(script), str(tmp_path), *command(base, both, **settings)[2:])
+    for rank in range(2):
+        assert (tmp_path / f"matrices-{rank}.json").is_file(), killed.value
+        whole, held = json.loads((tmp_path / f"matrices-{rank}.json").read_text())
+        assert 0 < held <= 0.51 * whole, "each process keeps half of the frozen matrices of the layers"
     assert list(both.glob("models/lora-training/*/checkpoints-*/step-00000002.pt"))
-    two = run(*SHARDED, *command(base, both, **settings))
+    two = run(*launched_by(config), *command(base, both, **settings))
     assert "going on after step 2 of 6" in two.stderr
     assert losses(two.stderr) == losses(one.stderr)[2:]
     for name in ("adapter_model.safetensors", "projector.safetensors"):
@@ -108,20 +122,33 @@ def test_two_processes_share_one_model(dataset: Path, video_model: VideoModelOf,
 
 
 _KILLED = """
+import json
 import os
+import sys
 from flows.cli import main
+from pipeline.train.sharding import layers_of
 from pipeline.train.trainer import Trainer
-from torch.distributed.tensor import DTensor
 
 advance = Trainer._advance
 
+def held(parameter):
+    if hasattr(parameter, "ds_tensor"):
+        return parameter.numel() + parameter.ds_tensor.numel()
+    return parameter.to_local().numel() if hasattr(parameter, "to_local") else parameter.numel()
+
 def killed(self, batches):
-    assert any(isinstance(parameter, DTensor) for parameter in self._trained.values())
+    if not self.step:
+        layers = layers_of(self.bare_model.get_decoder())
+        frozen = [p for p in layers.parameters() if not p.requires_grad and len(getattr(p, "ds_shape", p.shape)) > 1]
+        whole = sum(getattr(p, "ds_numel", p.numel()) for p in frozen)
+        with open(f"{target}/matrices-{self._accelerator.process_index}.json", "w") as file:
+            json.dump([whole, sum(held(p) for p in frozen)], file)
     if self.step == 2:
         os._exit(9)
     advance(self, batches)
 
 if __name__ == "__main__":
+    target = sys.argv.pop(1)
     Trainer._advance = killed
     main()
 """
