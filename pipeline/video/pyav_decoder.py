@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from fractions import Fraction
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -314,8 +315,8 @@ class _PacketCursor:
             self.close()
             raise
         self._pts: list[int] = self.table.pts.tolist()
-        shifts = self.table.shifts
-        self._file_pts = self._pts if shifts is None else (self.table.pts - shifts).tolist()
+        self._stamps = self.table.pts if self.table.stamps is None else self.table.stamps
+        self._stamp = attrgetter(self.table.stamp)
         self._may_seek = self.table.is_seekable
         self.ended_at: int | None = None  # where the packets ended, too early
         self._next: int | None = None  # position of the packet that comes next; None: nowhere known
@@ -338,10 +339,12 @@ class _PacketCursor:
         position = self._go_to(start)
         self.stream.codec_context.flush_buffers()
         for packet in self._packets:
-            if self.table.has_timestamps and (position >= len(self._pts) or packet.pts != self._file_pts[position]):
+            if self.table.has_timestamps and (
+                position >= len(self._stamps) or self._stamp(packet) != self._stamps[position]
+            ):
                 self._may_seek, self._next = False, None
                 raise _LostPlaceError
-            if self.table.shifts is not None:
+            if self.table.stamps is not None:
                 packet.pts = self._pts[position]
             self._next = position + 1
             if self._is_damaged(packet):
@@ -376,12 +379,12 @@ class _PacketCursor:
 
         for margin in _SEEK_MARGINS_PACKETS:
             try:
-                self._container.seek(self._pts[max(0, start - margin)], stream=self.stream)
+                self._container.seek(int(self._stamps[max(0, start - margin)]), stream=self.stream)
                 packets = demux(self._container, self.stream)
                 first = next(packets)
             except (av.error.FFmpegError, RecordError, StopIteration):
                 continue
-            found = [] if first.pts is None else np.flatnonzero(self.table.pts == first.pts).tolist()
+            found = np.flatnonzero(self._stamps == self._stamp(first)).tolist()
             if len(found) == 1 and found[0] <= start:
                 self._packets = chain([first], packets)
                 return int(found[0])
