@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
+from pipeline.video import mp4
 from pipeline.video.colour import check_matrix
 from pipeline.video.container import demux, open_video
 from pipeline.video.packet_damage import damage_check
@@ -114,7 +115,7 @@ class PyavDecoder:
             self.packets = self._cursor.table
             self.timeline = timeline_of(self.packets, str(path))
             # The container's rotation travels on the decoded frames.
-            [(_, first)] = self.decode(np.zeros(1, dtype=np.int64))
+            first = self._first_frame()
             check_matrix(first, str(path))
         except BaseException:
             self.close()
@@ -179,6 +180,21 @@ class PyavDecoder:
             self._is_damaged = True
             _note_damage(self.path)
             raise LostFrameError(self.path, int(wanted[got]))
+
+    def _first_frame(self) -> VideoFrame:
+        try:
+            [(_, first)] = self.decode(np.zeros(1, dtype=np.int64))
+        except LostFrameError:
+            is_mp4 = "mp4" in self.stream.container.format.name
+            samples = [(entry.pos, entry.pos + entry.size) for entry in self.stream.index_entries] if is_mp4 else []
+            if not mp4.lie_beside_media(self.path, samples):
+                raise
+            raise RecordError(
+                Reason.DECODE_FAILED,
+                f"{self.path}: the index (moov box) of this MP4 file leads beside its media data (mdat box): a program "
+                "put in or took out bytes and left the index as it was; take the original, or have its index made anew",
+            ) from None
+        return first
 
     def decode_what_is_there(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame | None]]:
         """Yield the frames at `wanted`, strictly increasing indices, and None for each that does not come out."""
