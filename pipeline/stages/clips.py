@@ -73,7 +73,7 @@ class ClipsStage(Travelling[VideoGlances, EventClip]):
 
     def identity(self) -> Mapping[str, Any]:
         return {
-            "code": 5,
+            "code": 6,
             **self._config.identity(),
             "unlabelled_is_normal": self._unlabelled_is_normal,
             **({"levels": self._levels, "gap_s": self._gap_s} if self._levels else {}),

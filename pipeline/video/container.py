@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
+from pipeline.video.unpacking import may_be_packed, unpacked
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -89,11 +90,21 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 
 def demux(container: InputContainer, *streams: Stream) -> Iterator[Packet[Stream]]:
-    """Yield the packets of `streams`, or of all streams where none is named, leaving out the empty ones at the end.
+    """Yield the packets of `streams`, or of all streams where none is named, with one picture in each.
+
+    The empty ones at the end are left out.
 
     Raises:
         RecordError: UNREADABLE where reading fails before the end of the file.
     """
+    packets = _stored_packets(container, *streams)
+    for stream in container.streams.video:
+        if may_be_packed(stream):
+            packets = unpacked(packets, stream)
+    return packets
+
+
+def _stored_packets(container: InputContainer, *streams: Stream) -> Iterator[Packet[Stream]]:
     import av
 
     for _ in range(2 + container.size // _RESYNC_BYTES):

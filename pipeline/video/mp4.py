@@ -8,7 +8,7 @@ edit lists that may hide frames are left to the demuxer.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -58,6 +58,13 @@ def bytes_of_second_file(path: Path) -> int:
     with path.open("rb") as file:
         starts = [start - 8 for kind, start, _ in _file_boxes(file, size) if kind == b"ftyp"]
     return size - starts[1] if len(starts) > 1 else 0
+
+
+def lie_beside_media(path: Path, samples: Iterable[tuple[int, int]]) -> bool:
+    """Tell whether any of `samples`, start and end in the file, lies in none of its boxes of media data."""
+    with path.open("rb") as file:
+        data = [(start, end) for kind, start, end in _file_boxes(file, path.stat().st_size) if kind == b"mdat"]
+    return any(not any(first <= start and end <= last for first, last in data) for start, end in samples)
 
 
 def _read_moov(path: Path) -> memoryview | None:

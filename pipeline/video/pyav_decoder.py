@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from fractions import Fraction
 from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
+from pipeline.video import mp4
 from pipeline.video.colour import check_matrix
 from pipeline.video.container import demux, open_video
 from pipeline.video.packet_damage import damage_check
@@ -113,7 +115,7 @@ class PyavDecoder:
             self.packets = self._cursor.table
             self.timeline = timeline_of(self.packets, str(path))
             # The container's rotation travels on the decoded frames.
-            [(_, first)] = self.decode(np.zeros(1, dtype=np.int64))
+            first = self._first_frame()
             check_matrix(first, str(path))
         except BaseException:
             self.close()
@@ -178,6 +180,21 @@ class PyavDecoder:
             self._is_damaged = True
             _note_damage(self.path)
             raise LostFrameError(self.path, int(wanted[got]))
+
+    def _first_frame(self) -> VideoFrame:
+        try:
+            [(_, first)] = self.decode(np.zeros(1, dtype=np.int64))
+        except LostFrameError:
+            is_mp4 = "mp4" in self.stream.container.format.name
+            samples = [(entry.pos, entry.pos + entry.size) for entry in self.stream.index_entries] if is_mp4 else []
+            if not mp4.lie_beside_media(self.path, samples):
+                raise
+            raise RecordError(
+                Reason.DECODE_FAILED,
+                f"{self.path}: the index (moov box) of this MP4 file leads beside its media data (mdat box): a program "
+                "put in or took out bytes and left the index as it was; take the original, or have its index made anew",
+            ) from None
+        return first
 
     def decode_what_is_there(self, wanted: NDArray[np.int64]) -> Iterator[tuple[int, VideoFrame | None]]:
         """Yield the frames at `wanted`, strictly increasing indices, and None for each that does not come out."""
@@ -314,8 +331,8 @@ class _PacketCursor:
             self.close()
             raise
         self._pts: list[int] = self.table.pts.tolist()
-        shifts = self.table.shifts
-        self._file_pts = self._pts if shifts is None else (self.table.pts - shifts).tolist()
+        self._stamps = self.table.pts if self.table.stamps is None else self.table.stamps
+        self._stamp = attrgetter(self.table.stamp)
         self._may_seek = self.table.is_seekable
         self.ended_at: int | None = None  # where the packets ended, too early
         self._next: int | None = None  # position of the packet that comes next; None: nowhere known
@@ -338,10 +355,12 @@ class _PacketCursor:
         position = self._go_to(start)
         self.stream.codec_context.flush_buffers()
         for packet in self._packets:
-            if self.table.has_timestamps and (position >= len(self._pts) or packet.pts != self._file_pts[position]):
+            if self.table.has_timestamps and (
+                position >= len(self._stamps) or self._stamp(packet) != self._stamps[position]
+            ):
                 self._may_seek, self._next = False, None
                 raise _LostPlaceError
-            if self.table.shifts is not None:
+            if self.table.stamps is not None:
                 packet.pts = self._pts[position]
             self._next = position + 1
             if self._is_damaged(packet):
@@ -376,12 +395,12 @@ class _PacketCursor:
 
         for margin in _SEEK_MARGINS_PACKETS:
             try:
-                self._container.seek(self._pts[max(0, start - margin)], stream=self.stream)
+                self._container.seek(int(self._stamps[max(0, start - margin)]), stream=self.stream)
                 packets = demux(self._container, self.stream)
                 first = next(packets)
             except (av.error.FFmpegError, RecordError, StopIteration):
                 continue
-            found = [] if first.pts is None else np.flatnonzero(self.table.pts == first.pts).tolist()
+            found = np.flatnonzero(self._stamps == self._stamp(first)).tolist()
             if len(found) == 1 and found[0] <= start:
                 self._packets = chain([first], packets)
                 return int(found[0])

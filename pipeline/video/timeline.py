@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pipeline.errors import RecordError
 from pipeline.records import Reason
 from pipeline.video.container import open_video
-from pipeline.video.packets import MAX_FPS, PacketTable, read_packets
+from pipeline.video.packet_times import MAX_FPS
+from pipeline.video.packets import PacketTable, read_packets
 
 MIN_FPS = 0.01
 """Frame rates below it, and beyond `MAX_FPS`, are taken for broken timestamps."""

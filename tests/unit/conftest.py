@@ -90,11 +90,13 @@ def remux(source: Path, target: Path, shift: int = 0, container: dict[str, str] 
 
 _X264 = {"g": "30", "bf": "3", "preset": "fast"}
 _UNEVEN = [int(tick) for tick in np.cumsum(np.random.default_rng(1).integers(20, 70, FRAMES))]
+_WITH_GAP = [number + 15 * (number >= 47) for number in range(FRAMES)]
 _TICKS_PER_FRAME = 512
 """Of the MP4 files below: the muxer raises 25 Hz to 12800."""
 
 _FILMS: dict[str, dict[str, Any]] = {
     "h264.mp4": {"options": _X264},
+    "no_b_frames.mp4": {"options": _X264 | {"bf": "0"}},
     "h264.mkv": {"options": _X264},
     "h264.ts": {"options": _X264},
     "h264.flv": {"options": _X264},
@@ -110,7 +112,11 @@ _FILMS: dict[str, dict[str, Any]] = {
     },
     "av1.mp4": {"codec": "libsvtav1", "options": {"preset": "12", "g": "30", "svtav1-params": "lp=1"}},
     "mpeg4.avi": {"codec": "mpeg4", "options": {"bf": "2", "g": "30"}},
+    "large.avi": {"codec": "mpeg4", "options": {"bf": "2", "g": "30"}, "size": (256, 128)},
+    "mpeg1.avi": {"codec": "mpeg1video", "options": {"bf": "2", "g": "30"}},
     "h264.avi": {"options": _X264},
+    "gap.avi": {"options": _X264, "pts": _WITH_GAP},
+    "gap.mp4": {"options": _X264, "pts": _WITH_GAP},
     "h264.asf": {"options": _X264},
     "hevc.mpg": {"codec": "libx265", "options": {"x265-params": "log-level=none:keyint=30:pools=1"}},
     "mpeg2.mpg": {"codec": "mpeg2video", "options": {"bf": "2", "g": "15"}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -137,19 +138,51 @@ def test_nobody_saw_a_frame_stand_while_the_recorder_paused() -> None:
     assert slow.end_time_of(3) == 20.0, "a camera with a frame every five seconds does not pause"
 
 
-def test_two_pictures_in_one_packet_are_counted_in_the_order_shown(film: Film, tmp_path: Path) -> None:
-    def marked(place: int, content: bytes) -> bytes:
-        if place:
-            return content
-        start = content.index(b"\0\0\1\xb6")
-        return content[:start] + b"\0\0\1\xb2DivX503b1393p" + content[start:]
+def _packed(source: Path, target: Path) -> Path:
+    """Copy a film of MPEG-4 as older recorders pack it: B-frames come a packet early, and an empty picture last."""
+    with av.open(str(source)) as given:
+        contents = [bytes(packet) for packet in given.demux(given.streams.video[0]) if packet.size]
+    is_between = [content[content.index(b"\0\0\1\xb6") + 4] >> 6 == 2 for content in contents]
+    packed = [
+        (b"" if own else content) + (contents[place + 1] if early else b"") or b"\0\0\1\xb6\x50\0\0"
+        for place, (content, own, early) in enumerate(zip(contents, is_between, [*is_between[1:], False], strict=True))
+    ]
+    start = packed[0].index(b"\0\0\1\xb6")
+    packed[0] = packed[0][:start] + b"\0\0\1\xb2DivX503b1393p" + packed[0][start:]
+    return copy_odd(source, target, change=lambda place, _: packed[place])
 
-    path = copy_odd(film("mpeg4.avi"), tmp_path / "packed.avi", change=marked)
-    for file, is_told_apart_by_time in ((film("mpeg4.avi"), True), (path, False)):
-        decoder = PyavDecoder(file, from_index=False)
-        assert decoder.packets.has_timestamps == is_told_apart_by_time
-        assert np.diff(decoder.timeline.times_s) == pytest.approx(PER_FRAME_S)
-        decoder.close()
+
+@pytest.mark.parametrize("name", ["packed.avi", "h264.avi", "units_by_length.avi", "mpeg1.avi", "h264.asf"])
+def test_formats_without_display_times_are_read_from_the_key_frame_before(
+    name: str, film: Film, tmp_path: Path, number_of: NumberOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / name
+    if name == "packed.avi":
+        _packed(film("large.avi"), path)
+    elif name == "units_by_length.avi":
+        with av.open(str(film("h264.mp4"))) as given, av.open(str(path), "w") as output:
+            stream = output.add_stream_from_template(given.streams.video[0])
+            stream.codec_context.codec_tag = "avc1"
+            for packet in given.demux(given.streams.video[0]):
+                if packet.size:
+                    packet.stream = stream
+                    output.mux(packet)
+    else:
+        path = film(name)
+    assert _shown(path, number_of) == [(number, pytest.approx(number * PER_FRAME_S)) for number in range(100)]
+    feed, fed = PyavDecoder._feed, 0
+
+    def counted(self: PyavDecoder, packet: Any, *, skip: bool) -> list[Any]:
+        nonlocal fed
+        fed += 1
+        return feed(self, packet, skip=skip)
+
+    monkeypatch.setattr(PyavDecoder, "_feed", counted)
+    with open_reader(path) as reader:
+        for frame in (99, 61, 31, 75, 2):
+            fed = 0
+            assert number_of(reader.frames_at([frame])[0]) == frame
+            assert fed <= 34
 
 
 @pytest.mark.parametrize("name", ["h264.mp4", "hevc.mp4", "uneven.mkv", "mpeg4.avi"])

@@ -126,6 +126,7 @@ def test_the_index_of_an_mp4_says_what_its_packets_say(name: str, film: Film) ->
         ("edit_list.mp4", 83, 3.32),
         ("mpeg4.avi", 100, 4.0),
         ("h264.avi", 100, 4.0),
+        ("mpeg1.avi", 100, 4.0),
         ("h264.asf", 100, 4.0),
         ("hevc.mpg", 100, 4.0),
         ("vp9.webm", 100, 4.0),
@@ -137,6 +138,12 @@ def test_timelines_of_files(name: str, num_frames: int, duration_s: float, film:
     assert timeline.duration_s == pytest.approx(duration_s)
     assert timeline.fps == pytest.approx(25.0)
     assert not timeline.variable_frame_rate
+
+
+def test_a_gap_of_a_format_without_display_times_stands_before_the_frame_that_ends_it(film: Film) -> None:
+    times_s = read_timeline(film("gap.avi")).times_s
+    np.testing.assert_allclose(times_s, read_timeline(film("gap.mp4")).times_s)
+    assert times_s[47] - times_s[46] == pytest.approx(16 / 25)
 
 
 def test_uneven_frames_keep_their_times_in_every_container(film: Film) -> None:
