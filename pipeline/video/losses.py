@@ -16,9 +16,6 @@ from pipeline.video.timeline import Timeline
 LostSpans = tuple[tuple[float, float], ...]
 """Stretches [start_s, end_s) in time order, none of which meet."""
 
-_LONGEST_SMEAR_S = 10.0
-"""After it, pictures have mostly been renewed, also where a camera renews them bit by bit instead of by key frames."""
-
 FrameSpan = tuple[int, int]
 """First frame, and the frame after the last one."""
 
@@ -29,8 +26,7 @@ class Losses:
 
     Attributes:
         frames: those that do not decode, ascending, int64.
-        spans: the stretches of these, of frames that are smeared for lack of them, of the pauses, and of an end that is
-            missing.
+        spans: the stretches of these, of the pauses, and of an end that is missing.
     """
 
     frames: NDArray[np.int64]
@@ -38,55 +34,27 @@ class Losses:
 
 
 def find_losses(path: Path, timeline: Timeline, *, is_damaged: bool) -> Losses:
-    """Return what is lost of a video: its pauses, and where `is_damaged` what one decoding of it does not give whole.
+    """Return what is lost of a video: its pauses, and where `is_damaged` what one decoding of it all does not give.
 
     Raises:
         RecordError: where the file cannot be read any further.
     """
+    frames: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
     if is_damaged:
         with closing(PyavDecoder(path)) as decoder:
-            return decode_for_losses(decoder)
-    none: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-    return Losses(none, lost_spans(timeline, none))
+            frames = lost_frames(decoder)
+    return Losses(frames, lost_spans(timeline, frames))
 
 
-def decode_for_losses(decoder: PyavDecoder) -> Losses:
-    """Decode a whole video once and return what is lost of it.
-
-    A decoder says of a picture that a part of it had to be made up, and nothing of those that are built upon it.
+def lost_frames(decoder: PyavDecoder) -> NDArray[np.int64]:
+    """Decode a whole video once and return the frames that do not come out, ascending, int64.
 
     Raises:
         RecordError: where the file cannot be read any further.
     """
     every = np.arange(decoder.timeline.num_frames, dtype=np.int64)
-    lost, broken = [], []
-    for index, frame in decoder.decode_what_is_there(every):
-        if frame is None:
-            lost.append(index)
-        if frame is None or frame.is_corrupt:
-            broken.append(index)
-    smeared = _with_smeared(np.array(broken, dtype=np.int64), decoder)
-    return Losses(
-        np.array(lost, dtype=np.int64), lost_spans(decoder.timeline, np.union1d(lost, smeared).astype(np.int64))
-    )
-
-
-def _with_smeared(broken: NDArray[np.int64], decoder: PyavDecoder) -> NDArray[np.int64]:
-    """Return frames that are broken, and those that are built upon them: up to the next key frame."""
-    packets, times_s = decoder.packets, decoder.timeline.times_s
-    order = packets.order
-    # The end of a recording may cut through its last picture, which shows what there is.
-    broken = broken[order[broken] < len(packets.pts) - 1]
-    # What is shown before a picture that it follows in the file is built upon, if at all, by its neighbours alone.
-    is_built_upon = packets.frame_pts[broken] >= np.maximum.accumulate(packets.pts)[order[broken]]
-    keys = np.append(np.flatnonzero(packets.is_key), len(packets.pts))
-    is_lost = np.zeros(len(order), dtype=bool)
-    is_lost[broken] = True
-    for frame in broken[is_built_upon].tolist():
-        place, end_s = order[frame], times_s[frame] + _LONGEST_SMEAR_S
-        next_key = keys[np.searchsorted(keys, place, side="right")]
-        is_lost |= (order > place) & (order < next_key) & (times_s < end_s)
-    return np.flatnonzero(is_lost)
+    lost = [index for index, frame in decoder.decode_what_is_there(every) if frame is None]
+    return np.array(lost, dtype=np.int64)
 
 
 def lost_spans(timeline: Timeline, frames: NDArray[np.int64]) -> LostSpans:

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
-from pipeline.video.losses import FrameSpan, Losses, LostSpans, decode_for_losses, lost_spans
+from pipeline.video.losses import FrameSpan, LostSpans, lost_frames, lost_spans
 from pipeline.video.pyav_decoder import LostFrameError, PyavDecoder
 
 
@@ -29,9 +29,8 @@ class VideoFacts:
         codec: name of the codec, as libavcodec calls it.
         sha256: of the whole file.
         remarks: what of the file is not used, for people.
-        lost: stretches [start_s, end_s) without a whole picture: of frames that were looked at and do not decode, or
-            are smeared for lack of another, pauses of the recorder, and an end that the header promises and the file
-            lacks.
+        lost: stretches [start_s, end_s) without a picture: of frames that were looked at and do not decode, pauses of
+            the recorder, and an end that the header promises and the file lacks.
         lost_frames: the frames [start, end) of each of these.
         lost_share: of the frames, those that do not decode or are missing at the end, in [0, 1]; pauses do not count.
         missing_s: seconds of that end.
@@ -67,8 +66,8 @@ def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") ->
         num_frames = decoder.timeline.num_frames
         missing = round(decoder.timeline.missing_s * decoder.timeline.fps)
         looks_at_all = verify == "decode" or decoder.packets.is_damaged or not _ends_well(decoder)
-        none = np.zeros(0, dtype=np.int64)
-        losses = decode_for_losses(decoder) if looks_at_all else Losses(none, lost_spans(decoder.timeline, none))
+        lost = lost_frames(decoder) if looks_at_all else np.zeros(0, dtype=np.int64)
+        spans = lost_spans(decoder.timeline, lost)
         width, height = decoder.size
         return VideoFacts(
             fps=decoder.timeline.fps,
@@ -79,9 +78,9 @@ def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") ->
             codec=decoder.codec_name,
             sha256=_sha256(path),
             remarks=decoder.remarks,
-            lost=losses.spans,
-            lost_frames=tuple(decoder.timeline.frame_range(*span) for span in losses.spans),
-            lost_share=(len(losses.frames) + missing) / (num_frames + missing),
+            lost=spans,
+            lost_frames=tuple(decoder.timeline.frame_range(*span) for span in spans),
+            lost_share=(len(lost) + missing) / (num_frames + missing),
             missing_s=decoder.timeline.missing_s,
         )
 

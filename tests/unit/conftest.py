@@ -96,7 +96,6 @@ _TICKS_PER_FRAME = 512
 
 _FILMS: dict[str, dict[str, Any]] = {
     "h264.mp4": {"options": _X264},
-    "no_b_frames.mp4": {"options": _X264 | {"bf": "0"}},
     "h264.mkv": {"options": _X264},
     "h264.ts": {"options": _X264},
     "h264.flv": {"options": _X264},

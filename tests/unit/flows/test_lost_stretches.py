@@ -113,7 +113,7 @@ def test_a_trimmed_video_is_used_where_nearly_all_of_it_is_left(
 def test_a_loss_that_only_cutting_finds_ends_its_clips_and_is_told(
     film: Film, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = film("mjpeg.avi")  # nothing is built upon another picture
+    path = film("fast start.mp4")
     facts = probe(path)
     feed = PyavDecoder._feed
 

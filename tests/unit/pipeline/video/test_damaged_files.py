@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from odd_copies import copy_odd, zeros_at
+from odd_copies import copy_odd
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
@@ -183,34 +183,6 @@ def test_flipped_bits_inside_pictures_cost_few_frames(film: Film, tmp_path: Path
     facts = probe(copy_odd(film("h264.mp4"), tmp_path / "flipped.mp4", change=flipped), "decode")
     assert facts.num_frames == 100
     assert facts.lost_share <= 0.2
-
-
-@pytest.mark.parametrize("how", ["zeros", "noise"])
-def test_what_is_smeared_behind_a_damaged_picture_is_lost_up_to_the_next_key_frame(
-    how: str, film: Film, tmp_path: Path
-) -> None:
-    noise = np.random.default_rng(0)
-
-    def damaged(place: int, content: bytes) -> bytes:
-        if place != 34:
-            return content
-        third = len(content) // 3
-        return bytes(len(content)) if how == "zeros" else content[:third] + noise.bytes(len(content) - third)
-
-    facts = probe(copy_odd(film("no_b_frames.mp4"), tmp_path / "smeared.mp4", change=damaged), "decode")
-    assert facts.lost == (pytest.approx((34 / 25, 60 / 25)),)
-    assert facts.lost_frames == ((34, 60),)
-    assert facts.lost_share == (0.01 if how == "zeros" else 0)
-    assert probe(film("no_b_frames.mp4"), "decode").lost == ()
-
-
-def test_a_damaged_picture_that_no_other_is_built_upon_costs_itself_alone(film: Film, tmp_path: Path) -> None:
-    with av.open(str(film("h264.mp4"))) as given:
-        packets = [packet for packet in given.demux(given.streams.video[0]) if packet.size]
-    place = next(at for at in range(40, 60) if bytes(packets[at])[4] & 0x60 == 0)
-    path = copy_odd(film("h264.mp4"), tmp_path / "one.mp4", change=zeros_at(range(place, place + 1)))
-    [(start_s, end_s)] = probe(path, "decode").lost
-    assert end_s - start_s == pytest.approx(0.04)
 
 
 def test_a_day_between_two_recordings_of_uneven_rate_counts_in_nothing_but_the_times(
