@@ -13,17 +13,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 import yaml
 from moving_square import write_video
 
 from flows.plan import PLAN
 from pipeline.dataset.validate import validate_dataset
+from pipeline.storage import Storage
 from pipeline.tables import MANIFEST
 from pipeline.workspace import Workspace
 
 pytest.importorskip("ray", reason="Ray is not installed: make ray-install")
+pytest.importorskip("s3fs")
+pytest.importorskip("moto")
 from ray_cluster import Machines, running_machines
+from s3_server import BUCKET, running_s3
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -34,9 +39,9 @@ COMMAND_S = 600
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Machines]:
-    """Two machines of one core each."""
-    with running_machines(2) as machines:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    """Two machines of one core each, which know an S3 server."""
+    with running_s3(tmp_path_factory.mktemp("mirrors")), running_machines(2) as machines:
         yield machines
 
 
@@ -131,20 +136,26 @@ run_step(stage, Workspace(config.workspace), config)
 """
 
 
-@pytest.mark.parametrize("lost", [f"{stage} {moment}" for stage in REMADE for moment in range(MOMENTS)])
+@pytest.mark.parametrize(
+    "lost", [f"{stage} {place} {moment}" for stage in REMADE for place in ("disk", "s3") for moment in range(MOMENTS)]
+)
 def test_lost_machine_is_a_footnote(
     cluster: Machines, footage: Path, local: Workspace, tmp_path: Path, lost: str
 ) -> None:
     """The stage runs anew over a copy of what was built before it; the moment is drawn."""
     rng = random.Random(f"lost machine {lost}")
-    stage = lost.partition(" ")[0]
+    stage, place, _ = lost.split()
     shutil.copytree(local.url, tmp_path / "w")
     for folder in REMADE[stage]:
         shutil.rmtree(tmp_path / "w" / folder)
-    config = config_in(tmp_path, footage)
+    url = str(tmp_path / "w")
+    if place == "s3":
+        url = f"{BUCKET}/{lost.replace(' ', '-')}"
+        fsspec.filesystem("s3").put(f"{tmp_path / 'w'}/", url, recursive=True)
+    config = config_in(tmp_path, footage, workspace=url)
     run = cluster.python(_STAGE, str(config), cluster.address, stage)
     # What a machine has not told by then is lost with it.
-    wait_for_units(run, tmp_path / "w" / "tables" / stage, rng.randrange(1, VIDEOS // 2))
+    wait_for_units(run, url, stage, rng.randrange(1, VIDEOS // 2))
     time.sleep(2 * rng.random())
     was_running = run.poll() is None
     cluster.kill(cluster.started[-1])
@@ -154,7 +165,7 @@ def test_lost_machine_is_a_footnote(
         cluster.join()
     assert was_running, "the stage had ended before the machine was lost"
     table = next(step for step in PLAN if step.name == stage).table
-    there, here = table(Workspace(str(tmp_path / "w"))), table(local)
+    there, here = table(Workspace(url)), table(local)
     assert there.arrow().equals(here.arrow())
     assert list(there.rejected()) == list(here.rejected())
 
@@ -162,18 +173,18 @@ def test_lost_machine_is_a_footnote(
 def test_killed_driver_is_gone_on_from(cluster: Machines, footage: Path, local: Workspace, tmp_path: Path) -> None:
     config = config_in(tmp_path, footage)
     build = on_ray(cluster, config)
-    wait_for_units(build, tmp_path / "w" / "tables" / "features", 3)
+    wait_for_units(build, str(tmp_path / "w"), "features", 3)
     build.kill()
     build.communicate()
     finish(on_ray(cluster, config))
     assert_equal(tmp_path, local)
 
 
-def wait_for_units(build: subprocess.Popen[str], table: Path, count: int) -> None:
-    deadline_s = time.monotonic() + COMMAND_S
+def wait_for_units(build: subprocess.Popen[str], url: str, stage: str, count: int) -> None:
+    storage, deadline_s = Storage(url), time.monotonic() + COMMAND_S
     while True:
-        manifest = table / MANIFEST
-        shards = json.loads(manifest.read_text())["shards"] if manifest.exists() else []
+        manifest = storage.read(f"tables/{stage}/{MANIFEST}")
+        shards = json.loads(manifest)["shards"] if manifest else []
         if sum(shard["units"] for shard in shards) >= count:
             return
         assert build.poll() is None, build.communicate()[0]

@@ -13,6 +13,7 @@ pytest.importorskip("s3fs")
 pytest.importorskip("moto")
 
 from moving_square import write_video
+from s3_server import BUCKET, running_s3
 
 from flows.plan import build, status
 from pipeline.config import BuildConfig, parse_config
@@ -22,25 +23,13 @@ from pipeline.storage import MIRRORS, Storage
 from pipeline.workspace import Workspace
 
 pytestmark = pytest.mark.integration
-BUCKET = "s3://footage"
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
-    """Start an empty S3 server and point the environment at it."""
-    from moto.server import ThreadedMotoServer
-
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    running.start()
-    host, port = running.get_host_and_port()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv(MIRRORS, str(tmp_path / "mirrors"))
-    fsspec.filesystem("s3").clear_instance_cache()
-    yield f"http://{host}:{port}"
-    running.stop()
+def server(tmp_path: Path) -> Iterator[str]:
+    """An empty S3 server that the environment points at."""
+    with running_s3(tmp_path / "mirrors") as address:
+        yield address
 
 
 def test_files_appear_whole_and_are_listed_only_where_asked(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
