@@ -36,13 +36,13 @@ class DisplayOrder:
         self._holds_times = holds_times
         self._is_packed = False
         self._num_packets = 0
-        codec = stream.codec_context
-        self._is_reordered = bool(codec.has_b_frames) or may_be_packed(stream)
-        self._is_known_late = codec.name in _KNOWN_LATE or may_be_packed(stream)
+        codec, may_pack = stream.codec_context, may_be_packed(stream)
+        self._is_reordered = bool(codec.has_b_frames) or may_pack
+        self._is_known_late = codec.name in _KNOWN_LATE or may_pack
         self._order: PictureOrder | ReferenceOrder | None = None
-        if self._is_reordered and codec.name == "h264":
+        if self._is_reordered and codec.name == "h264" and not holds_times:
             self._order = PictureOrder(codec.extradata or b"")
-        elif may_be_packed(stream):
+        elif may_pack:
             self._order = ReferenceOrder()
         self._places: list[tuple[int, int] | None] = []
 
@@ -50,7 +50,7 @@ class DisplayOrder:
         """Take the next packet."""
         self._is_packed = self._is_packed or (not self._num_packets and _PACKED.search(bytes(packet)) is not None)
         self._num_packets += 1
-        if self._order is not None and not self._holds_times:
+        if self._order is not None:
             self._places.append(self._order.place_of(bytes(packet)))
 
     def timed(self, rows: list[Row], *, is_cut: bool) -> list[Row]:

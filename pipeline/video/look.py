@@ -15,7 +15,6 @@ _SIDE_PX = 16
 _FLAT = 4.0
 """Deviation of grey values below which a thumbnail shows nothing: what little there is must not be blown up."""
 
-
 _BLANK = 3.0
 """Deviation of grey values below which a thumbnail is of one colour or noise. Scenes by day, by night and under a
 street lamp have 12 and more, noise of a deviation of 60 a pixel 2.5."""

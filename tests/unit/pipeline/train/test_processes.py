@@ -128,6 +128,7 @@ import sys
 from flows.cli import main
 from pipeline.train.sharding import layers_of
 from pipeline.train.trainer import Trainer
+from torch.distributed.tensor import DTensor
 
 advance = Trainer._advance
 
@@ -140,6 +141,8 @@ def killed(self, batches):
     if not self.step:
         layers = layers_of(self.bare_model.get_decoder())
         frozen = [p for p in layers.parameters() if not p.requires_grad and len(getattr(p, "ds_shape", p.shape)) > 1]
+        is_zero = any(hasattr(parameter, "ds_tensor") for parameter in frozen)
+        assert is_zero or any(isinstance(parameter, DTensor) for parameter in self._trained.values())
         whole = sum(getattr(p, "ds_numel", p.numel()) for p in frozen)
         with open(f"{target}/matrices-{self._accelerator.process_index}.json", "w") as file:
             json.dump([whole, sum(held(p) for p in frozen)], file)
