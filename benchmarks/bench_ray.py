@@ -4,7 +4,7 @@ The input is that of `bench_engine.py`: videos that cost nothing, so that what i
 with `engine: local` and with `engine: ray` on a Ray of this machine's own, by as many decoding processes. Then the
 `features` stage, which decodes, runs over longer videos by one worker and by two; that needs two free cores.
 
-    python benchmarks/bench_ray.py [--videos 5547] [--clips 51567] [--films 24] [--json FILE]
+    python benchmarks/bench_ray.py [--videos 5547] [--clips 51567] [--films 60] [--json FILE]
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, default=5547)
     parser.add_argument("--clips", type=int, default=51567)
-    parser.add_argument("--films", type=int, default=24, help="0: leave the second worker out")
+    parser.add_argument("--films", type=int, default=60, help="0: leave the second worker out")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--build", nargs=2, metavar=("FOLDER", "ENGINE"), help=argparse.SUPPRESS)
     parser.add_argument("--features", nargs=2, metavar=("FOLDER", "WORKERS"), help=argparse.SUPPRESS)

@@ -7,6 +7,9 @@ process of its own, whose peak memory it is; seconds are those of the processor,
 does not change.
 
     python benchmarks/bench_scale.py [--sizes 13051 52303 209212 523030] [--copies 10] [--figure FILE] [--json FILE]
+    python benchmarks/bench_scale.py --sizes 5230000 --only-export
+
+`--only-export` fills the tables of captions, pairs and verdicts too, one row a clip, a tenth of the pairs rejected.
 """
 
 from __future__ import annotations
@@ -21,12 +24,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench_engine import Sentence
 
+STAGES = ("caption", "synthesize", "filter", "export")
 CLIPS_PER_VIDEO = 9.43
 """As in the paper: 52,303 clips of 5,547 videos."""
 
@@ -52,26 +56,66 @@ class Described(Sentence):
             if rng.randrange(100) < self._copies_percent:
                 # Each of these texts stands thirty times in a hundred thousand clips.
                 rng = random.Random(rng.randrange(self._copies_percent * 33))
-            words = " ".join(rng.choice(WORDS) for _ in range(24))
-            yield Caption(clip_id=request.clip.clip_id, text=f"Seen: {words}.", captioner=self.name, prompt_hash=None)
+            text = sentence(rng)
+            yield Caption(clip_id=request.clip.clip_id, text=text, captioner=self.name, prompt_hash=None)
 
 
-def fill(folder: Path, clips: int) -> None:
-    """Write the tables of a workspace up to its clips."""
-    from pipeline.records import NORMAL, EventClip, Glance, Video, VideoSplit, digest
+def sentence(rng: random.Random) -> str:
+    """Say something of 24 words."""
+    return f"Seen: {' '.join(rng.choices(WORDS, k=24))}."
+
+
+def fill(folder: Path, clips: int, *, to_verdicts: bool) -> None:
+    """Write the tables of a workspace up to its clips, or up to the verdicts on their pairs."""
+    from pipeline.records import (
+        NORMAL,
+        Caption,
+        EventClip,
+        Glance,
+        InstructionPair,
+        Rejected,
+        Verdict,
+        Video,
+        VideoSplit,
+        digest,
+    )
     from pipeline.workspace import Workspace
 
     workspace = Workspace(str(folder))
-    rows: dict[str, list[Any]] = {"videos": [], "glances": [], "splits": [], "clips": []}
+    names = ["videos", "glances", "splits", "clips", *(["captions", "pairs", "verdicts"] if to_verdicts else [])]
+    rows: dict[str, list[Any]] = {name: [] for name in names}
 
     def commit(least: int) -> None:
         for name, made in rows.items():
             if len(made) >= least:
                 table = tables[name]
-                before = table.num_rows
+                before = table.num_units()
                 units = [digest(name, before + place) for place in range(len(made))]
-                table.commit(units, list(zip(units, made, strict=True)), [], "f")
+                parts: tuple[list[Any], list[Any]] = ([], [])
+                for unit, row in zip(units, made, strict=True):
+                    parts[isinstance(row, Rejected)].append((unit, row))
+                table.commit(units, *parts, "f")
                 made.clear()
+
+    def answer_one(clip: EventClip, number: int) -> None:
+        text = sentence(random.Random(number))
+        pair_id = f"{clip.clip_id}_judge_explain"
+        rows["captions"].append(Caption(clip_id=clip.clip_id, text=text, captioner="none", prompt_hash=None))
+        rows["pairs"].append(
+            InstructionPair(
+                pair_id=pair_id, clip_id=clip.clip_id, task="judge_explain", question="Is anything abnormal here?",
+                answer=f"{'No' if clip.label == NORMAL else 'Yes'}. {text}", label=clip.label, llm="none",
+                prompt_hash="p", raw_response="",
+            )
+        )  # fmt: skip
+        rows["verdicts"].append(
+            Verdict(
+                pair_id=pair_id, decision="keep", edited_answer=None, original_answer=None, reviewer="rules",
+                reviewed_at=None,
+            )
+            if number % 10
+            else Rejected(record_id=pair_id, stage="filter", reason="near_duplicate", detail=f"says what {number} says")
+        )  # fmt: skip
 
     tables = {name: getattr(workspace, name) for name in rows}
     done = 0
@@ -108,14 +152,16 @@ def fill(folder: Path, clips: int) -> None:
                         origin=f"glances.csv:{done + place}",
                     )
                 )  # fmt: skip
+            if to_verdicts:
+                answer_one(rows["clips"][-1], done + place)
         done += count
         number += 1
         commit(SHARD_ROWS)
     commit(1)
 
 
-def run_stages(folder: Path, copies_percent: int) -> None:
-    """Run the stages and print what each took."""
+def run_stages(folder: Path, stages: Sequence[str], copies_percent: int) -> None:
+    """Run stages and print what each took."""
     from flows.plan import PLAN, run_step
     from pipeline.config import parse_config
     from pipeline.stages.caption import CaptionStage
@@ -126,7 +172,7 @@ def run_stages(folder: Path, copies_percent: int) -> None:
     given = {"videos": ["none"], "clips": {"files": "reference"}, "synthesize": {"tasks": ["judge_explain"]}}
     config = parse_config({**given, "workspace": str(folder)})
     seconds, peaks = {}, {}
-    for name in ("caption", "synthesize", "filter", "export"):
+    for name in stages:
         began = time.process_time()
         if name == "caption":
             table = next(step for step in PLAN if step.name == name).table(workspace)
@@ -188,22 +234,24 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder by default")
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--only-export", action="store_true")
     parser.add_argument("--fill", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.fill:
-        fill(Path(arguments.fill[0]), int(arguments.fill[1]))
+        fill(Path(arguments.fill[0]), int(arguments.fill[1]), to_verdicts=arguments.only_export)
         return
     if arguments.run:
-        run_stages(arguments.run, arguments.copies)
+        run_stages(arguments.run, ["export"] if arguments.only_export else STAGES, arguments.copies)
         return
+    common = ["--copies", str(arguments.copies), *(["--only-export"] if arguments.only_export else [])]
     figures: list[dict[str, Any]] = []
     for size in arguments.sizes:
         with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-            measured("--fill", name, str(size))
+            measured("--fill", name, str(size), *common)
             found: dict[str, Any] = {"clips": size}
             for run in ("first", "second"):
-                found[run] = measured("--run", name, "--copies", str(arguments.copies))
+                found[run] = measured("--run", name, *common)
                 print(size, run, json.dumps(found[run]), flush=True)
             figures.append(found)
     if len(figures) > 1:

@@ -1,7 +1,8 @@
 """The rows of a dataset in their canonical order, joined from the tables of a workspace.
 
 The order is that of splits, videos, places in the video, and tasks, whatever the order in which the tables were filled.
-Everything that is text passes through buckets on disk; in memory stay numbers, some 80 bytes a row.
+Everything that is text passes through buckets on disk; in memory stay numbers: some 30 bytes a row, 80 while they are
+sorted.
 """
 
 from __future__ import annotations
@@ -79,18 +80,18 @@ class DatasetRows:
     def _order(self) -> None:
         """Give every pair its place in the dataset, -1 for those that are left out, aligned with the pairs table."""
         verdicts = Places(self._workspace.verdicts.values("pair_id"))
-        clips = self._clips.places
-        verdict_of: list[_Ints] = [_NONE]
-        clip_of: list[_Ints] = [_NONE]
-        task_of: list[npt.NDArray[np.int8]] = [np.empty(0, np.int8)]
+        clips = Places(self._workspace.clips.values("clip_id"))
+        count = self._pairs.num_rows
+        self._verdict, self._clip = np.empty(count, np.int32), np.empty(count, np.int32)
+        task = np.empty(count, np.int8)
+        begin = 0
         for batch in self._pairs.batches(["pair_id", "clip_id", "task"]):
-            verdict_of.append(verdicts.last(hash_keys(batch.column(0).to_pylist())))
+            here = slice(begin, begin := begin + batch.num_rows)
+            self._verdict[here] = verdicts.last(hash_keys(batch.column(0).to_pylist()))
             clip = clips.last(hash_keys(batch.column(1).to_pylist()))
-            clip_of.append(np.where(self._clips.rank[clip] >= 0, clip, -1) if len(self._clips.rank) else clip)
-            task = pc.index_in(batch.column(2), value_set=_TASK_ORDER).fill_null(len(_TASK_ORDER))
-            task_of.append(task.to_numpy().astype(np.int8))
-        self._verdict, self._clip = (np.concatenate(parts) for parts in (verdict_of, clip_of))
-        task = np.concatenate(task_of)
+            self._clip[here] = np.where(self._clips.rank[clip] >= 0, clip, -1) if len(self._clips.rank) else clip
+            task[here] = pc.index_in(batch.column(2), value_set=_TASK_ORDER).fill_null(len(_TASK_ORDER)).to_numpy()
+        del verdicts, clips
         kept = self._verdict >= 0
         self._num_rows = int(kept.sum())
         orphans = np.flatnonzero(kept & (self._clip < 0))
@@ -101,9 +102,8 @@ class DatasetRows:
                 "pairs); run the build to its end, then export"
             )
         numbers = np.flatnonzero(kept).astype(np.int32)
-        clip_rank, task = self._clips.rank[self._clip[numbers]], task[numbers]
-        order = _sorted(numbers, [clip_rank, task], RowReader(self._pairs, ["pair_id"]))
-        self._rank = _ranked(numbers[order], len(kept))
+        keys: list[npt.NDArray[Any]] = [self._clips.rank[self._clip[numbers]], task[numbers]]
+        self._rank = _ranked(_sorted(numbers, keys, RowReader(self._pairs, ["pair_id"])), count)
 
     def _fill_buckets(self, scratch: Path) -> list[Path]:
         count = -(-self.num_rows // BUCKET_ROWS)
@@ -145,61 +145,57 @@ def _ranked(rows: _Ints, count: int) -> _Ints:
 
 
 class _ClipOrder:
-    """Where each clip stands in the order of the dataset, and what counts of it; some 50 bytes a clip.
+    """Where each clip stands in the order of the dataset, and what counts of it; some 20 bytes a clip.
 
     Attributes:
-        places: rows of the clips table by clip id.
-        rank: by row, -1 where the clip has no caption, or its video no split.
+        rank: by row of the clips table, -1 where the clip has no caption, or its video no split.
         video, caption: rows of the tables of videos and captions by row of the clips table.
     """
 
     def __init__(self, workspace: Workspace, splits: pa.Array) -> None:
-        videos = Places(workspace.videos.values("video_id"))
+        self._table = workspace.clips
         self._video_ids = workspace.videos.arrow(["video_id"]).column(0).combine_chunks()
-        # Arrow sorts the bytes of UTF-8, which is the order of code points.
-        alphabetic = _ranked(pc.sort_indices(self._video_ids).to_numpy(), len(self._video_ids))
-        split_of_video = pc.index_in(splits, pa.array(layout.SPLITS)).fill_null(-1).to_numpy().astype(np.int8)
-        captions = Places(workspace.all_captions.values("clip_id"))
-        self.places = Places(workspace.clips.values("clip_id"))
-        columns = ("start_s", "end_s", "start_frame", "end_frame")
-        parts: dict[str, list[Any]] = {name: [] for name in (*columns, "video", "caption", "label")}
-        labels: dict[str, int] = {}
-        for batch in workspace.clips.batches(["clip_id", "video_id", "label", *columns]):
-            for name in columns:
-                parts[name].append(batch.column(name).to_numpy())
-            parts["video"].append(videos.last(hash_keys(batch.column("video_id").to_pylist())))
-            parts["caption"].append(captions.last(hash_keys(batch.column("clip_id").to_pylist())))
-            told = batch.column("label").to_pylist()
-            parts["label"].append(np.array([labels.setdefault(label, len(labels)) for label in told], np.int32))
-        start_s, end_s, start_frame, end_frame, video, caption, label = (
-            np.concatenate(parts.pop(name) or [_NONE]) for name in tuple(parts)
-        )
-        self.video, self.caption = video, caption
-        self._start_s, self._end_s, self._label = start_s, end_s, label
-        self._labels = pa.array(list(labels), pa.string())
         # The place -1, of no video, is the last one.
-        self._split = np.append(split_of_video, np.int8(-1))[video]
-        rows = np.flatnonzero((self._split >= 0) & (caption >= 0)).astype(np.int32)
-        keys = [self._split[rows], alphabetic[video[rows]], start_frame[rows], end_frame[rows]]
-        order = _sorted(rows, keys, RowReader(workspace.clips, ["clip_id"]))
-        self.rank = _ranked(rows[order], len(video))
+        split_codes = pc.index_in(splits, pa.array(layout.SPLITS)).fill_null(-1).to_numpy()
+        self._split_of_video = np.append(split_codes, -1).astype(np.int8)
+        # Arrow sorts the bytes of UTF-8, which is the order of code points.
+        alphabetic = pc.sort_indices(self._video_ids).to_numpy()
+        by_split = alphabetic[np.argsort(self._split_of_video[alphabetic], kind="stable")]
+        video_rank = _ranked(by_split, len(self._video_ids))
+        count = workspace.clips.num_rows
+        self.video, self.caption, self._label, start_frame, end_frame = (np.empty(count, np.int32) for _ in range(5))
+        videos, captions = Places(workspace.videos.values("video_id")), Places(workspace.all_captions.values("clip_id"))
+        labels: dict[str, int] = {}
+        begin = 0
+        for batch in workspace.clips.batches(["clip_id", "video_id", "label", "start_frame", "end_frame"]):
+            here = slice(begin, begin := begin + batch.num_rows)
+            clip_id, video_id, label, start_frame[here], end_frame[here] = batch.columns
+            self.video[here] = videos.last(hash_keys(video_id.to_pylist()))
+            self.caption[here] = captions.last(hash_keys(clip_id.to_pylist()))
+            self._label[here] = [labels.setdefault(name, len(labels)) for name in label.to_pylist()]
+        del videos, captions
+        self._labels = pa.array(list(labels), pa.string())
+        rows = np.flatnonzero((self._split_of_video[self.video] >= 0) & (self.caption >= 0)).astype(np.int32)
+        keys = [video_rank[self.video[rows]], start_frame[rows], end_frame[rows]]
+        self.rank = _ranked(_sorted(rows, keys, RowReader(workspace.clips, ["clip_id"])), count)
 
     def facts(self, rows: _Ints) -> pa.Table:
         """Return what statistics count of clips, in the order of the dataset, texts as codes."""
         rows = rows[np.argsort(self.rank[rows])]
+        times = {name: np.fromiter(self._table.values(name), np.float64)[rows] for name in ("start_s", "end_s")}
+        split = self._split_of_video[self.video[rows]]
         return pa.table(
             {
-                "split": pa.DictionaryArray.from_arrays(self._split[rows], pa.array(layout.SPLITS)),
+                "split": pa.DictionaryArray.from_arrays(split, pa.array(layout.SPLITS)),
                 "label": pa.DictionaryArray.from_arrays(self._label[rows], self._labels),
                 "video_id": pa.DictionaryArray.from_arrays(self.video[rows], self._video_ids),
-                "start_s": self._start_s[rows],
-                "end_s": self._end_s[rows],
+                **times,
             }
         )
 
     def splits(self, rows: _Ints) -> pa.Array:
         """Return the split of clips."""
-        return pa.array(layout.SPLITS).take(pa.array(self._split[rows]))
+        return pa.array(layout.SPLITS).take(pa.array(self._split_of_video[self.video[rows]]))
 
 
 class _Join:
@@ -262,17 +258,19 @@ class _Join:
 
 
 def _sorted(rows: _Ints, keys: Sequence[npt.NDArray[Any]], ids: RowReader) -> _Ints:
-    """Return the order of rows by keys, the first counting most; where all keys are equal, by their ids."""
+    """Return rows sorted by keys, the first counting most; where all keys are equal, by their ids."""
     order = np.lexsort(tuple(reversed(keys))) if len(rows) else _NONE
     if len(order) < 2:
-        return order
-    same = np.logical_and.reduce([key[order[1:]] == key[order[:-1]] for key in keys])
+        return rows[order]
+    same = np.ones(len(order) - 1, bool)
+    for key in keys:
+        same &= np.diff(key[order]) == 0
+    rows = rows[order]
     edges = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))
     for first, last in zip(edges[::2], edges[1::2], strict=True):
-        run = order[first : last + 1]
-        told = pc.sort_indices(ids.take(rows[run]).column(0)).to_numpy()
-        order[first : last + 1] = run[told]
-    return order
+        run = rows[first : last + 1]
+        rows[first : last + 1] = run[pc.sort_indices(ids.take(run).column(0)).to_numpy()]
+    return rows
 
 
 def _relative(path: str, root: str) -> str:

@@ -24,12 +24,12 @@ _Numbers = npt.NDArray[Any]
 
 
 class DatasetStatistics:
-    """Adds up a dataset while it is written; keeps a few bytes a row."""
+    """Adds up a dataset while it is written; keeps counts, and nothing of a row."""
 
     def __init__(self) -> None:
         self._counts: dict[str, Counter[str]] = {name: Counter() for name in _COUNTED}
         self._rows: Counter[tuple[str, str]] = Counter()
-        self._words: dict[str, list[_Numbers]] = {side: [] for side in SIDES}
+        self._words: dict[str, Counter[int]] = {side: Counter() for side in SIDES}
         self._openings: dict[str, Counter[str]] = {}
 
     @property
@@ -47,7 +47,7 @@ class DatasetStatistics:
         for side in SIDES:
             answers = rows.filter(pc.equal(rows.column("is_anomaly"), side == "abnormal"))
             words = pc.utf8_split_whitespace(answers.column("answer"))
-            self._words[side].append(pc.list_value_length(words).to_numpy().astype(np.int32))
+            self._words[side].update(_value_counts(pc.list_value_length(words)))
             openings = pc.binary_join(pc.list_slice(words, 0, _OPENING_WORDS), " ")
             keyed = pa.table({"task": answers.column("task"), "opening": openings})
             for group in keyed.group_by(["task", "opening"]).aggregate([([], "count_all")]).to_pylist():
@@ -81,7 +81,7 @@ class DatasetStatistics:
             "captioners": _ranked(self._counts["captioner"]),
             "llms": _ranked(self._counts["llm"]),
             "clip_length_s": _two_sided({"abnormal": lengths_s[~is_normal], "normal": lengths_s[is_normal]}),
-            "answer_words": _two_sided({side: np.concatenate(self._words[side] or [np.empty(0)]) for side in SIDES}),
+            "answer_words": _two_sided({side: _expanded(counts) for side, counts in self._words.items()}),
             "openings": {group: _top(counter) for group, counter in sorted(self._openings.items())},
             "rejected": {stage: _ranked(counts) for stage, counts in reasons.items()},
         }
@@ -131,8 +131,13 @@ class _Codes:
         return np.asarray(self.codes == self.texts.index(text).as_py(), bool)
 
 
-def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
+def _value_counts(column: pa.ChunkedArray) -> dict[Any, int]:
     return {pair["values"]: pair["counts"] for pair in pc.value_counts(column).to_pylist()}
+
+
+def _expanded(counts: Counter[int]) -> _Numbers:
+    """Return every value as often as it was counted."""
+    return np.repeat(np.array(list(counts), np.int32), list(counts.values()))
 
 
 def _ranked(counts: Mapping[str, int]) -> dict[str, int]:

@@ -1,4 +1,7 @@
-"""Ray machines of a test run: each a node of its own on this host, which can be killed as a machine loses power."""
+"""Ray machines of a test run, which can be killed as a machine loses power and, on a network, be cut off.
+
+Each is a node of its own; the first one is this machine, the others are hosts of a network where there is one.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 from free_port import free_port
+from network import Network
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RAY = str(Path(sys.executable).with_name("ray"))
@@ -32,21 +36,27 @@ class Machines:
     address: str
     environment: dict[str, str]
     folder: str
+    network: Network | None
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    hosts: dict[int, str] = field(default_factory=dict)
+    """Host of the network by the process that runs on it."""
 
-    def join(self) -> subprocess.Popen[bytes]:
+    def join(self) -> None:
         """Start one more machine of one core."""
-        return self._start("--address", self.address)
+        on_host = self.network.add_host() if self.network else []
+        machine = self._start("--address", self.address, on_host=on_host)
+        if on_host:
+            self.hosts[machine.pid] = on_host[-1]
 
     def start_head(self) -> None:
         host, _, port = self.address.partition(":")
         self._start("--head", f"--node-ip-address={host}", f"--port={port}", f"--temp-dir={self.folder}",
                     "--include-dashboard=false", "--disable-usage-stats")  # fmt: skip
 
-    def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
+    def _start(self, *arguments: str, on_host: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         known = self.alive() if self.started else 0
         machine = subprocess.Popen(
-            [RAY, "start", "--block", "--num-cpus=1", *_ROOM, *arguments],
+            [*on_host, RAY, "start", "--block", "--num-cpus=1", *_ROOM, *arguments],
             cwd=REPOSITORY, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self.started.append(machine)
@@ -87,6 +97,13 @@ class Machines:
                 continue
         machine.wait()
         self.started.remove(machine)
+        if self.network and machine.pid in self.hosts:
+            self.network.remove_host(self.hosts.pop(machine.pid))
+
+    def cut_off(self, machine: subprocess.Popen[bytes]) -> None:
+        """Take the network from a machine, on which everything runs on."""
+        assert self.network is not None
+        self.network.cut_off(self.hosts[machine.pid])
 
     def holmes(self, *arguments: str) -> subprocess.Popen[str]:
         """Start the command on the head."""
@@ -104,11 +121,11 @@ class Machines:
 
 
 @contextmanager
-def running_machines(count: int) -> Iterator[Machines]:
+def running_machines(count: int, network: Network | None = None) -> Iterator[Machines]:
     """A cluster of machines of one core each, gone with the block."""
     # The paths of Ray's sockets must be short.
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
-    address = f"127.0.0.1:{free_port()}"
+    address = f"{network.address if network else '127.0.0.1'}:{free_port()}"
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "tests/helpers")]),
@@ -125,7 +142,7 @@ def running_machines(count: int) -> Iterator[Machines]:
         "RAY_health_check_failure_threshold": "3",
         "OMP_NUM_THREADS": "1",
     }
-    machines = Machines(address=address, environment=environment, folder=folder)
+    machines = Machines(address=address, environment=environment, folder=folder, network=network)
     try:
         machines.start_head()
         for _ in range(count - 1):

@@ -15,11 +15,11 @@ BUCKET = "s3://footage"
 
 
 @contextmanager
-def running_s3(mirrors: Path) -> Iterator[str]:
+def running_s3(mirrors: Path, address: str = "127.0.0.1") -> Iterator[str]:
     """Start the server, point the environment at it, mirrors of it below `mirrors`, and yield its address."""
     from moto.server import ThreadedMotoServer
 
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    running = ThreadedMotoServer(ip_address=address, port=0)
     running.start()
     host, port = running.get_host_and_port()
     with pytest.MonkeyPatch.context() as environment:

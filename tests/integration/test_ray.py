@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import fsspec
@@ -27,6 +28,7 @@ from pipeline.workspace import Workspace
 pytest.importorskip("ray", reason="Ray is not installed: make ray-install")
 pytest.importorskip("s3fs")
 pytest.importorskip("moto")
+from network import running_network
 from ray_cluster import Machines, running_machines
 from s3_server import BUCKET, running_s3
 
@@ -40,9 +42,15 @@ COMMAND_S = 600
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
-    """Two machines of one core each, which know an S3 server."""
-    with running_s3(tmp_path_factory.mktemp("mirrors")), running_machines(2) as machines:
-        yield machines
+    """Two machines of one core each, which know an S3 server: the second is a host of its own where root runs this."""
+    with ExitStack() as stack:
+        try:
+            network = stack.enter_context(running_network())
+        except OSError:
+            network = None
+        here = network.address if network else "127.0.0.1"
+        stack.enter_context(running_s3(tmp_path_factory.mktemp("mirrors"), here))
+        yield stack.enter_context(running_machines(2, network))
 
 
 @pytest.fixture(scope="module")
@@ -137,14 +145,23 @@ run_step(stage, Workspace(config.workspace), config)
 
 
 @pytest.mark.parametrize(
-    "lost", [f"{stage} {place} {moment}" for stage in REMADE for place in ("disk", "s3") for moment in range(MOMENTS)]
+    "lost",
+    [
+        f"{stage} {place} {how} {moment}"
+        for stage in REMADE
+        for place in ("disk", "s3")
+        for how in ("killed", "cut")
+        for moment in range(MOMENTS)
+    ],
 )
 def test_lost_machine_is_a_footnote(
     cluster: Machines, footage: Path, local: Workspace, tmp_path: Path, lost: str
 ) -> None:
     """The stage runs anew over a copy of what was built before it; the moment is drawn."""
     rng = random.Random(f"lost machine {lost}")
-    stage, place, _ = lost.split()
+    stage, place, how, _ = lost.split()
+    if how == "cut" and cluster.network is None:
+        pytest.skip("only root may make a network of hosts, of which one is cut off")
     shutil.copytree(local.url, tmp_path / "w")
     for folder in REMADE[stage]:
         shutil.rmtree(tmp_path / "w" / folder)
@@ -158,10 +175,16 @@ def test_lost_machine_is_a_footnote(
     wait_for_units(run, url, stage, rng.randrange(1, VIDEOS // 2))
     time.sleep(2 * rng.random())
     was_running = run.poll() is None
-    cluster.kill(cluster.started[-1])
+    machine = cluster.started[-1]
+    if how == "cut":
+        cluster.cut_off(machine)
+    else:
+        cluster.kill(machine)
     try:
         finish(run)
     finally:
+        if how == "cut":
+            cluster.kill(machine)
         cluster.join()
     assert was_running, "the stage had ended before the machine was lost"
     table = next(step for step in PLAN if step.name == stage).table
