@@ -20,19 +20,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from flows.commands.detect_table import found_in
 from pipeline.infer.found import Finding
+from pipeline.tables import Table
 from pipeline.workspace import Workspace
 
 LOOK_S = 1.0
 
 
-def rows_of(table: Path) -> dict[str, Finding]:
-    """Return what stands in a table, by the video's name."""
-    return {Path(found.video).name: found for found in found_in(Workspace(str(table)).storage).records()}
+def found(table: Path) -> Table[Finding]:
+    """Return the table in a folder as it stands now."""
+    return found_in(Workspace(str(table)).storage)
 
 
 def run(arguments: Sequence[str], table: Path, *, until: int | None = None) -> dict[str, float]:
@@ -41,14 +41,14 @@ def run(arguments: Sequence[str], table: Path, *, until: int | None = None) -> d
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    before, began = len(rows_of(table)), time.monotonic()
+    before, began = found(table).num_rows, time.monotonic()
     command = [sys.executable, "-m", "flows.cli", "detect", *arguments, "--table", str(table)]
     process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL)
     peak_kb = 0
     while process.poll() is None:
         status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
         peak_kb = max([peak_kb, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))])
-        if until is not None and len(rows_of(table)) >= until:
+        if until is not None and found(table).num_rows >= until:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             break
@@ -56,7 +56,7 @@ def run(arguments: Sequence[str], table: Path, *, until: int | None = None) -> d
     if process.returncode not in {0, -signal.SIGKILL}:
         raise subprocess.CalledProcessError(process.returncode, command)
     seconds = time.monotonic() - began
-    made = len(rows_of(table)) - before
+    made = found(table).num_rows - before
     return {"videos": made, "seconds": round(seconds, 1), "driver_mb": peak_kb // 1024}
 
 
@@ -83,11 +83,12 @@ def main() -> None:
             "gone on": run(on_ray, work / "ray"),
             "local": run([*map(str, sorted((work / "videos").iterdir())[: arguments.local]), *common], work / "local"),
         }
-        there, here = rows_of(work / "ray"), rows_of(work / "local")
-        alike = sum(asdict(there[name]) == asdict(found) for name, found in here.items())
-    for part, found in figures.items():
-        print(f"{part}: {found['videos']} videos in {found['seconds']} s, "
-              f"{found['videos'] / found['seconds']:.1f} a second, driver {found['driver_mb']} MB")  # fmt: skip
+        there = {row.video: row for row in found(work / "ray").records()}
+        here = list(found(work / "local").records())
+        alike = sum(there[row.video] == row for row in here)
+    for part, did in figures.items():
+        print(f"{part}: {did['videos']} videos in {did['seconds']} s, "
+              f"{did['videos'] / did['seconds']:.1f} a second, driver {did['driver_mb']} MB")  # fmt: skip
     print(f"rows in the table: {len(there)} of {arguments.videos}; equal to those without Ray: {alike} of {len(here)}")
     if arguments.json:
         arguments.json.write_text(json.dumps(figures | {"rows": len(there), "equal": alike}, indent=1) + "\n")
