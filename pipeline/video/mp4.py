@@ -27,11 +27,13 @@ class SampleTimes:
 
     Attributes:
         pts: presentation times up to one constant, int64, shape (P,).
+        delays: times from decoding to presentation up to one constant, int64, shape (P,).
         is_key: samples at which decoding can start, bool, shape (P,).
         last_duration: duration of the last sample in decode order.
     """
 
     pts: NDArray[np.int64]
+    delays: NDArray[np.int64]
     is_key: NDArray[np.bool_]
     last_duration: int
 
@@ -138,11 +140,12 @@ def _stbl_times(boxes: dict[bytes, memoryview]) -> SampleTimes | None:
     if len(intervals) == 0 or not 0 < intervals.max() < _UNSIGNED_ALONE:
         return None
     pts = np.cumsum(intervals) - intervals
+    delays = np.zeros_like(pts)
     if b"ctts" in tables:
         # Version 0 says unsigned, but files with negative offsets under version 0 exist and are read as signed.
         counts, offsets = _runs(tables[b"ctts"], signed=True)
-        pts += np.repeat(offsets, counts)
-    return SampleTimes(pts, _sync_samples(tables, len(pts)), int(intervals[-1]))
+        delays = np.repeat(offsets, counts)
+    return SampleTimes(pts + delays, delays, _sync_samples(tables, len(pts)), int(intervals[-1]))
 
 
 def _sync_samples(tables: dict[bytes, memoryview], num_samples: int) -> NDArray[np.bool_]:
