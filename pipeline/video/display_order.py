@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.video.packet_times import MAX_REORDER, Row, farthest_moved
+from pipeline.video.packet_times import MAX_HELD_BACK, MAX_REORDER, Row, farthest_moved
 from pipeline.video.picture_order import HevcPictureOrder, PictureOrder
 from pipeline.video.unpacking import ReferenceOrder, may_be_packed
 
@@ -118,7 +118,7 @@ class DisplayOrder:
         seen = groupby(zip(self._places, (row[0] for row in rows), strict=False), key=lambda pair: pair[0] is not None)
         return any(_contradict(*zip(*sample, strict=True)) for is_sample, sample in seen if is_sample)
 
-    def corrected(self, rows: list[Row], starts: Sequence[int], remarks: list[str], *, is_damaged: bool) -> list[Row]:
+    def corrected(self, rows: list[Row], starts: Sequence[int], remarks: list[str], *, has_gaps: bool) -> list[Row]:
         """Return the packets with the times there are in the order of the pictures, where theirs contradict it.
 
         What is done is added to `remarks`.
@@ -127,7 +127,7 @@ class DisplayOrder:
             rows: as `timed` gives them.
             starts: those at which a clock starts.
             remarks: what of the file is not used, for people.
-            is_damaged: packets may be missing; with them the order of the others may be lost, and is only believed
+            has_gaps: packets may be missing; with them the order of the others may be lost, and is only believed
                 where times say nothing else than the order in the file.
         """
         if not self._holds_times or not self._is_thorough or self._is_packed or self._order is None:
@@ -136,14 +136,14 @@ class DisplayOrder:
         for start, stop in pairwise([*starts, len(rows)]):
             # What comes before the first key packet is counted from a picture that is elsewhere.
             key = next((place for place in range(start, stop) if rows[place][2]), stop)
-            part = self._corrected_part(rows[key:stop], self._places[key:stop], is_damaged=is_damaged)
+            part = self._corrected_part(rows[key:stop], self._places[key:stop], has_gaps=has_gaps)
             if part is not None:
                 rows[key:stop], self._is_corrected = part, True
         if self._is_corrected:
             remarks.append("its display times are broken: frames are shown in the order that their pictures state")
         return rows
 
-    def _corrected_part(self, rows: list[Row], found: list[Place | None], *, is_damaged: bool) -> list[Row] | None:
+    def _corrected_part(self, rows: list[Row], found: list[Place | None], *, has_gaps: bool) -> list[Row] | None:
         if 2 * found.count(None) >= len(found) or any(row[0] is None for row in rows):
             return None
         pts, is_shown = np.array([row[0] for row in rows], dtype=np.int64), np.array([row[3] for row in rows])
@@ -151,7 +151,7 @@ class DisplayOrder:
         if farthest_moved(np.argsort(order))[1] > MAX_REORDER:
             return None
         is_wrong = np.diff(pts[order]) < 0
-        if is_damaged:
+        if has_gaps:
             rises = _in_long_rise(pts)
             is_wrong &= rises[order[:-1]] & rises[order[1:]]
         if not is_wrong.any():
@@ -164,10 +164,11 @@ class DisplayOrder:
             if len(dts) < len(rows) or not (np.diff(dts) > 0).all():
                 return None
             times = np.append(dts, dts[-1] + int(np.median(np.diff(dts))) * np.arange(1, late + 1))[late:]
-        # An edit list hides by time, and libavformat by the times of the file.
+        # An edit list hides by time, and libavformat by the times of the file. So few frames make up for the delay.
         at = np.searchsorted(pts[in_time], times).clip(max=len(rows) - 1)
+        is_shown = is_shown[in_time][at] | ((~is_shown).sum() <= MAX_HELD_BACK)
         slots = np.argsort(order)
-        shown_at, is_shown = times[slots].tolist(), is_shown[in_time][at][slots].tolist()
+        shown_at, is_shown = times[slots].tolist(), is_shown[slots].tolist()
         return [(time, *row[1:3], shows, row[4]) for row, time, shows in zip(rows, shown_at, is_shown, strict=True)]
 
     def timed(self, rows: list[Row], *, is_cut: bool) -> list[Row]:

@@ -272,7 +272,8 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     rows, rate, remarks = with_stated_rate(rows, stream.codec_context.framerate, rate, time_base, path)
     frame_ticks = max(1, int(1 / ((rate or _DEFAULT_RATE) * time_base)))
     starts = [0] if _PROMISES_NOTHING.isdisjoint(_formats(container)) else clock_starts(rows, time_base)
-    rows = found.order.corrected(rows, starts, remarks, is_damaged=found.is_damaged)
+    has_gaps = found.is_damaged or (found.has_gaps and not _STATES_DURATION.isdisjoint(_formats(container)))
+    rows = found.order.corrected(rows, starts, remarks, has_gaps=has_gaps)
     by_dts = found.order.is_made_up(found.rows)
     is_key = np.array([row[2] for row in rows], dtype=bool)
     # A segment of a longer recording: what comes before its first key packet needs pictures that are elsewhere.
@@ -307,7 +308,7 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
         is_seekable=has_timestamps and not _HAS_INDEX.isdisjoint(_formats(container)),
         remarks=tuple(remarks),
         is_damaged=found.is_damaged,
-        has_gaps=found.is_damaged or (found.has_gaps and not _STATES_DURATION.isdisjoint(_formats(container))),
+        has_gaps=has_gaps,
         missing_s=missing_s,
     )
 
