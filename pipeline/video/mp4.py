@@ -69,6 +69,20 @@ def lie_beside_media(path: Path, samples: Iterable[tuple[int, int]]) -> bool:
     return any(not any(first <= start and end <= last for first, last in data) for start, end in samples)
 
 
+def lacks_fragments(path: Path) -> bool:
+    """Tell whether the fragments of an MP4 file, which are numbered, lack some in between."""
+    numbers = []
+    with path.open("rb") as file:
+        for kind, start, _ in _file_boxes(file, path.stat().st_size):
+            if kind == b"moof":
+                file.seek(start)
+                header = file.read(16)
+                if header[4:8] == b"mfhd":
+                    numbers.append(int.from_bytes(header[12:], "big"))
+    steps = np.diff(numbers)
+    return bool(len(steps) and steps.min() == 1 < steps.max())
+
+
 def _read_moov(path: Path) -> memoryview | None:
     """Return the content of the moov box, wherever it stands; None where there is none or the file has fragments."""
     moov = None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
-from pipeline.video import mp4
+from pipeline.video import matroska, mp4
 from pipeline.video.container import demux, open_video
 from pipeline.video.display_order import STEADY_PACKETS, DisplayOrder, have_wrong_times, order_of
 from pipeline.video.packet_damage import damage_check
@@ -49,6 +49,8 @@ _STATES_DURATION = frozenset({"matroska", "webm", "flv"})
 """Formats without a count of frames whose header holds the duration."""
 
 _DURATION_SLACK_S = 0.5
+_END_SLACK_S = 0.1
+"""How far before the promised end the last packet may end: of a file that is cut short, and of one that is not."""
 
 _PROMISES_NOTHING = frozenset({"mpegts", "mpeg"})
 """Formats of recorders, which may end anywhere."""
@@ -81,7 +83,8 @@ class PacketTable:
             there are no timestamps.
         stamp: the time by which a packet in the file is told from others: dts in formats that hold no other.
         missing_s: seconds at the end that the container promises and that are not there.
-        has_gaps: packets may be missing in between: some are damaged, or bytes were passed over that are none.
+        has_gaps: packets may be missing in between: some are damaged, bytes were passed over that are none, or there
+            are fewer than the header states.
     """
 
     pts: NDArray[np.int64]
@@ -272,7 +275,8 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     rows, rate, remarks = with_stated_rate(rows, stream.codec_context.framerate, rate, time_base, path)
     frame_ticks = max(1, int(1 / ((rate or _DEFAULT_RATE) * time_base)))
     starts = [0] if _PROMISES_NOTHING.isdisjoint(_formats(container)) else clock_starts(rows, time_base)
-    has_gaps = found.is_damaged or (found.has_gaps and not _STATES_DURATION.isdisjoint(_formats(container)))
+    skips_bytes = found.has_gaps and not _STATES_DURATION.isdisjoint(_formats(container))
+    has_gaps = found.is_damaged or skips_bytes or _lacks_middle(container, stream, path, found.ends)
     rows = found.order.corrected(rows, starts, remarks, has_gaps=has_gaps)
     by_dts = found.order.is_made_up(found.rows)
     is_key = np.array([row[2] for row in rows], dtype=bool)
@@ -350,6 +354,17 @@ def _missing_s(container: InputContainer, stream: VideoStream, *, num_packets: i
     if max(ends_s.values(), default=0.0) >= promised_s - _DURATION_SLACK_S:
         return 0.0
     return promised_s - ends_s.get(stream.index, 0.0)
+
+
+def _lacks_middle(container: InputContainer, stream: VideoStream, path: Path, ends: dict[int, int]) -> bool:
+    """Tell whether a file lacks some of what its format counts, though it is there to its end."""
+    formats = _formats(container)
+    if "mp4" in formats:
+        return not stream.frames and mp4.lacks_fragments(path)
+    if container.duration is None or "matroska" not in formats or not matroska.is_short(path):
+        return False
+    end_s = max((float(end * _time_base(container.streams[place])) for place, end in ends.items()), default=0.0)
+    return end_s >= container.duration / 1e6 - _END_SLACK_S
 
 
 def _formats(container: InputContainer) -> frozenset[str]:
