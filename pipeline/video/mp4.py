@@ -27,11 +27,13 @@ class SampleTimes:
 
     Attributes:
         pts: presentation times up to one constant, int64, shape (P,).
+        delays: times from decoding to presentation up to one constant, int64, shape (P,).
         is_key: samples at which decoding can start, bool, shape (P,).
         last_duration: duration of the last sample in decode order.
     """
 
     pts: NDArray[np.int64]
+    delays: NDArray[np.int64]
     is_key: NDArray[np.bool_]
     last_duration: int
 
@@ -65,6 +67,20 @@ def lie_beside_media(path: Path, samples: Iterable[tuple[int, int]]) -> bool:
     with path.open("rb") as file:
         data = [(start, end) for kind, start, end in _file_boxes(file, path.stat().st_size) if kind == b"mdat"]
     return any(not any(first <= start and end <= last for first, last in data) for start, end in samples)
+
+
+def lacks_fragments(path: Path) -> bool:
+    """Tell whether the fragments of an MP4 file, which are numbered, lack some in between."""
+    numbers = []
+    with path.open("rb") as file:
+        for kind, start, _ in _file_boxes(file, path.stat().st_size):
+            if kind == b"moof":
+                file.seek(start)
+                header = file.read(16)
+                if header[4:8] == b"mfhd":
+                    numbers.append(int.from_bytes(header[12:], "big"))
+    steps = np.diff(numbers)
+    return bool(len(steps) and steps.min() == 1 < steps.max())
 
 
 def _read_moov(path: Path) -> memoryview | None:
@@ -138,11 +154,12 @@ def _stbl_times(boxes: dict[bytes, memoryview]) -> SampleTimes | None:
     if len(intervals) == 0 or not 0 < intervals.max() < _UNSIGNED_ALONE:
         return None
     pts = np.cumsum(intervals) - intervals
+    delays = np.zeros_like(pts)
     if b"ctts" in tables:
         # Version 0 says unsigned, but files with negative offsets under version 0 exist and are read as signed.
         counts, offsets = _runs(tables[b"ctts"], signed=True)
-        pts += np.repeat(offsets, counts)
-    return SampleTimes(pts, _sync_samples(tables, len(pts)), int(intervals[-1]))
+        delays = np.repeat(offsets, counts)
+    return SampleTimes(pts + delays, delays, _sync_samples(tables, len(pts)), int(intervals[-1]))
 
 
 def _sync_samples(tables: dict[bytes, memoryview], num_samples: int) -> NDArray[np.bool_]:

@@ -25,7 +25,7 @@ _RESTART_S = Fraction(1, 2)
 _MAX_B_FRAMES = 16
 """Longest run of frames that an encoder puts behind the one which is shown after them."""
 
-_MAX_HELD_BACK = 4
+MAX_HELD_BACK = 4
 """Most frames that a decoder holds back until those before them have come, with encoders in use."""
 
 _HOLE_FRAMES = 1.5
@@ -129,7 +129,7 @@ def _spread(times: Sequence[int | None], frame_ticks: int) -> NDArray[np.int64]:
 
 def may_be_behind_hole(num_packets: int) -> NDArray[np.bool_]:
     """Return the last frames of counted ones: which of them lack one before them cannot be told, shape (P,)."""
-    return np.arange(num_packets) >= max(1, num_packets - _MAX_HELD_BACK)
+    return np.arange(num_packets) >= max(1, num_packets - MAX_HELD_BACK)
 
 
 def behind_hole(pts: NDArray[np.int64], is_shown: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
-from pipeline.video import mp4
-from pipeline.video.container import demux
-from pipeline.video.display_order import DisplayOrder
+from pipeline.video import matroska, mp4
+from pipeline.video.container import demux, open_video
+from pipeline.video.display_order import STEADY_PACKETS, DisplayOrder, have_wrong_times, order_of
 from pipeline.video.packet_damage import damage_check
 from pipeline.video.packet_times import (
     MAX_REORDER,
@@ -48,11 +49,16 @@ _STATES_DURATION = frozenset({"matroska", "webm", "flv"})
 """Formats without a count of frames whose header holds the duration."""
 
 _DURATION_SLACK_S = 0.5
+_END_SLACK_S = 0.1
+"""How far before the promised end the last packet may end: of a file that is cut short, and of one that is not."""
 
 _PROMISES_NOTHING = frozenset({"mpegts", "mpeg"})
 """Formats of recorders, which may end anywhere."""
 
 _MAX_PADDING_BYTES = 1 << 14
+
+_FEW_PACKETS, _MANY_PACKETS, _MOST_PACKETS = 12, 32, 256
+"""How many packets are looked at to see whether the times of an index are right: always, on suspicion, at most."""
 
 _MAX_SKIPPED_BYTES = 1 << 11
 """Bytes between two packets of a format without an index in between, from which on something was passed over."""
@@ -77,7 +83,8 @@ class PacketTable:
             there are no timestamps.
         stamp: the time by which a packet in the file is told from others: dts in formats that hold no other.
         missing_s: seconds at the end that the container promises and that are not there.
-        has_gaps: packets may be missing in between: some are damaged, or bytes were passed over that are none.
+        has_gaps: packets may be missing in between: some are damaged, bytes were passed over that are none, or there
+            are fewer than the header states.
     """
 
     pts: NDArray[np.int64]
@@ -169,24 +176,49 @@ def _from_mp4_index(container: InputContainer, stream: VideoStream, path: Path) 
         return None
     # A single edit hides frames at the ends of the video only, and a file that ends early lacks the last samples.
     ends = [*stream.index_entries[:MAX_REORDER], *stream.index_entries[-MAX_REORDER:]]
-    if any(entry.is_discard or entry.pos + entry.size > container.size for entry in ends):
-        return None
-    if farthest_moved(times.pts)[1] > MAX_REORDER:
+    cuts = any(entry.is_discard or entry.pos + entry.size > container.size for entry in ends)
+    if cuts or farthest_moved(times.pts)[1] > MAX_REORDER:
         return None
     first = next(demux(container, stream), None)
     if first is None or first.pts is None:
         return None
+    # One packet fixes the constant that the edit list and negative offsets add to all times.
+    pts = times.pts - times.pts[0] + first.pts
+    are_unique = len(np.unique(times.pts)) == len(times.pts)
+    # Of pictures that share a time, the demuxer's way finds the order.
+    if order_of(stream) and (not are_unique or _are_wrong(times, pts, container, stream)):
+        return None
     return PacketTable(
-        # One packet fixes the constant that the edit list and negative offsets add to all times.
-        pts=times.pts - times.pts[0] + first.pts,
+        pts=pts,
         is_key=times.is_key,
         is_shown=np.ones(stream.frames, dtype=bool),
         time_base=_time_base(stream),
         last_duration=times.last_duration,
         nominal_rate=_nominal_rate(stream),
-        has_timestamps=len(np.unique(times.pts)) == len(times.pts),
+        has_timestamps=are_unique,
         is_seekable=True,
     )
+
+
+def _are_wrong(times: mp4.SampleTimes, pts: NDArray[np.int64], container: InputContainer, stream: VideoStream) -> bool:
+    """Tell whether the pictures of a stream contradict its times where these look least like those of B-frames.
+
+    That is at the start, and in the longest stretch of pictures that all wait as long.
+    """
+    ends = np.flatnonzero(np.append(np.diff(times.delays) != 0, True)) + 1
+    counts = np.diff(ends, prepend=0)
+    longest = int(counts.argmax())
+    looks_at = [(0, _FEW_PACKETS)]
+    if counts[longest] >= STEADY_PACKETS:
+        middle = int(ends[longest] - counts[longest] // 2)
+        key = int(np.flatnonzero(times.is_key[: middle + 1]).max(initial=0))
+        looks_at += [(0, _MANY_PACKETS), (key, min(middle - key, _MOST_PACKETS) + _MANY_PACKETS)]
+    for start, count in looks_at:
+        container.seek(int(pts[start]), stream=stream)
+        order = order_of(stream)
+        if order is not None and have_wrong_times(islice(demux(container, stream), count), order):
+            return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +233,13 @@ class _Demuxed:
     has_gaps: bool
 
 
-def _demuxed(container: InputContainer, stream: VideoStream) -> _Demuxed:
+def _demuxed(container: InputContainer, stream: VideoStream, *, is_thorough: bool = False) -> _Demuxed:
     rows: list[Row] = []
     ends: dict[int, int] = {}
     is_damaged = has_gaps = False
     check = damage_check(stream)
-    order = DisplayOrder(stream, holds_times=_HOLDS_NO_TIMES.isdisjoint(_formats(container)))
+    holds_times = _HOLDS_NO_TIMES.isdisjoint(_formats(container))
+    order = DisplayOrder(stream, holds_times=holds_times, is_thorough=is_thorough)
     last_byte = 0
     # Of these formats, a packet is marked as corrupt that the end of the file cuts through: it comes last.
     cuts_last = not _formats(container).isdisjoint(_HAS_INDEX | _STATES_DURATION)
@@ -233,13 +266,19 @@ def _demuxed(container: InputContainer, stream: VideoStream) -> _Demuxed:
 
 def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> PacketTable:
     found = _demuxed(container, stream)
+    if found.order.is_doubtful(found.rows):
+        with open_video(path) as (again, same):
+            found = _demuxed(again, same, is_thorough=True)
     time_base, rate = _time_base(stream), _nominal_rate(stream)
     missing_s = _missing_s(container, stream, num_packets=len(found.rows), ends=found.ends)
     rows = found.order.timed(found.rows, is_cut=missing_s > 0)
-    by_dts = found.order.is_made_up(found.rows)
     rows, rate, remarks = with_stated_rate(rows, stream.codec_context.framerate, rate, time_base, path)
     frame_ticks = max(1, int(1 / ((rate or _DEFAULT_RATE) * time_base)))
     starts = [0] if _PROMISES_NOTHING.isdisjoint(_formats(container)) else clock_starts(rows, time_base)
+    skips_bytes = found.has_gaps and not _STATES_DURATION.isdisjoint(_formats(container))
+    has_gaps = found.is_damaged or skips_bytes or _lacks_middle(container, stream, path, found.ends)
+    rows = found.order.corrected(rows, starts, remarks, has_gaps=has_gaps)
+    by_dts = found.order.is_made_up(found.rows)
     is_key = np.array([row[2] for row in rows], dtype=bool)
     # A segment of a longer recording: what comes before its first key packet needs pictures that are elsewhere.
     is_headless = headless_packets(rows, is_key, starts)
@@ -273,7 +312,7 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
         is_seekable=has_timestamps and not _HAS_INDEX.isdisjoint(_formats(container)),
         remarks=tuple(remarks),
         is_damaged=found.is_damaged,
-        has_gaps=found.is_damaged or (found.has_gaps and not _STATES_DURATION.isdisjoint(_formats(container))),
+        has_gaps=has_gaps,
         missing_s=missing_s,
     )
 
@@ -315,6 +354,17 @@ def _missing_s(container: InputContainer, stream: VideoStream, *, num_packets: i
     if max(ends_s.values(), default=0.0) >= promised_s - _DURATION_SLACK_S:
         return 0.0
     return promised_s - ends_s.get(stream.index, 0.0)
+
+
+def _lacks_middle(container: InputContainer, stream: VideoStream, path: Path, ends: dict[int, int]) -> bool:
+    """Tell whether a file lacks some of what its format counts, though it is there to its end."""
+    formats = _formats(container)
+    if "mp4" in formats:
+        return not stream.frames and mp4.lacks_fragments(path)
+    if container.duration is None or "matroska" not in formats or not matroska.is_short(path):
+        return False
+    end_s = max((float(end * _time_base(container.streams[place])) for place, end in ends.items()), default=0.0)
+    return end_s >= container.duration / 1e6 - _END_SLACK_S
 
 
 def _formats(container: InputContainer) -> frozenset[str]:

@@ -316,6 +316,15 @@ def _runs(table: PacketTable, wanted: NDArray[np.int64]) -> list[tuple[int, int]
     return runs
 
 
+def _shown(packet: Packet[Any]) -> Packet[Any]:
+    """Return a copy of a packet without the mark by which decoders leave its frame out."""
+    import av
+
+    copy = av.Packet(bytes(packet))
+    copy.pts, copy.dts, copy.time_base, copy.is_keyframe = packet.pts, packet.dts, packet.time_base, packet.is_keyframe
+    return copy
+
+
 class _PacketCursor:
     """A place among the packets of a file, moved by seeking where the container's index allows it, else by reading."""
 
@@ -354,12 +363,15 @@ class _PacketCursor:
         """
         position = self._go_to(start)
         self.stream.codec_context.flush_buffers()
-        for packet in self._packets:
+        for given in self._packets:
+            packet = given
             if self.table.has_timestamps and (
                 position >= len(self._stamps) or self._stamp(packet) != self._stamps[position]
             ):
                 self._may_seek, self._next = False, None
                 raise _LostPlaceError
+            if packet.is_discard and self.table.is_shown[position]:
+                packet = _shown(packet)
             if self.table.stamps is not None:
                 packet.pts = self._pts[position]
             self._next = position + 1

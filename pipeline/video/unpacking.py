@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.stream import Stream
 
+Content = bytes | memoryview
+
 _PICTURE = re.compile(rb"\x00\x00\x01\xb6(.)", re.DOTALL)
+_MPEG2_PICTURE = re.compile(rb"\x00\x00\x01\x00.(.)", re.DOTALL)
 _ALONE, _SHOWN_FIRST = 0, 2
 """Kinds of pictures: one that needs no other, and one that is shown before the one that it follows in the file."""
 
@@ -44,20 +47,26 @@ def unpacked(packets: Iterable[Packet[Stream]], stream: Stream) -> Iterator[Pack
             yield part
 
 
-def _kind(content: bytes) -> int | None:
+def _kind(content: Content) -> int | None:
     picture = _PICTURE.search(content)
     return picture[1][0] >> 6 if picture else None
 
 
+def _mpeg2_kind(content: Content) -> int | None:
+    picture = _MPEG2_PICTURE.search(content)
+    return (picture[1][0] >> 3 & 7) - 1 if picture else None
+
+
 class ReferenceOrder:
-    """Tells of MPEG-4 packets, in decode order, where each is shown among the others."""
+    """Tells of MPEG-4 packets, or those of MPEG-1 and 2, in decode order, where each is shown among the others."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_mpeg4: bool = True) -> None:
         self._references = 0
+        self._kind = _kind if is_mpeg4 else _mpeg2_kind
 
-    def place_of(self, content: bytes) -> tuple[int, int] | None:
+    def place_of(self, content: Content) -> tuple[int, int] | None:
         """Return the place of the next packet, by which packets sort; None where it cannot be told."""
-        kind = _kind(content)
+        kind = self._kind(content)
         if kind is None:
             return None
         self._references += kind != _SHOWN_FIRST

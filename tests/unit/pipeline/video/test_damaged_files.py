@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipeline.video.readers import open_reader
 
 Film = Callable[[str], Path]
 NumberOf = Callable[[NDArray[np.uint8]], int]
+PER_FRAME_S = 1 / 25
 
 
 def without_index(content: bytes) -> bytes:
@@ -197,3 +199,42 @@ def test_a_day_between_two_recordings_of_uneven_rate_counts_in_nothing_but_the_t
     [(start_s, end_s)] = facts.lost
     assert end_s - start_s == pytest.approx(day_s, abs=0.2)
     assert facts.lost_share == 0
+
+
+def _in_parts(source: Path, target: Path, options: dict[str, str], begins: bytes) -> tuple[Path, list[int]]:
+    """Copy a film, and return where its parts begin, each as `begins` says."""
+    with av.open(str(source)) as given, av.open(str(target), "w", options=options) as output:
+        stream = output.add_stream_from_template(given.streams.video[0])
+        for packet in given.demux(given.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+    return target, [found.start() for found in re.finditer(begins, target.read_bytes(), re.DOTALL)]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "begins"),
+    [
+        ("parts.mkv", {"cluster_time_limit": "1000"}, rb"\x1f\x43\xb6\x75"),
+        ("parts.mp4", {"movflags": "frag_keyframe+empty_moov+default_base_moof"}, rb".{4}moof"),
+    ],
+)
+def test_a_part_that_is_gone_from_the_middle_is_lost(
+    name: str, options: dict[str, str], begins: bytes, film: Film, tmp_path: Path
+) -> None:
+    path, starts = _in_parts(film("h264.mp4"), tmp_path / name, options, begins)
+    assert probe(path).lost == ()
+    content = path.read_bytes()
+    path.write_bytes(content[: starts[1]] + content[starts[2] :])
+    facts = probe(path)
+    [(start_s, end_s)] = facts.lost
+    assert end_s - start_s == pytest.approx((100 - facts.num_frames) * PER_FRAME_S, abs=1e-2)
+    assert facts.num_frames < 80
+    assert facts.remarks == ()
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_a_camera_that_pauses_for_a_second_loses_nothing(suffix: str, tmp_path: Path, film: Film) -> None:
+    path = copy_odd(film("h264.mp4"), tmp_path / f"pauses.{suffix}", later_s=lambda place: float(place >= 30))
+    facts = probe(path)
+    assert (facts.num_frames, facts.lost) == (100, ())
