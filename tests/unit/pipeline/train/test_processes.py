@@ -9,14 +9,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
-import psutil
 import pytest
 from lora_dataset import write_dataset
-from network import running_network
 from safetensors.torch import load_file
 
 REPOSITORY = Path(__file__).resolve().parents[4]
@@ -158,56 +155,6 @@ if __name__ == "__main__":
     Trainer._advance = killed
     main()
 """
-
-
-@pytest.mark.integration
-@pytest.mark.timeout(900)
-def test_two_hosts_go_on_after_one_is_lost(dataset: Path, video_model: VideoModelOf, tmp_path: Path) -> None:
-    """By `torchrun` on hosts with addresses of their own; the second one loses power after a checkpoint."""
-    alone = Path(shutil.copytree(dataset, tmp_path / "alone"))
-    both = Path(shutil.copytree(dataset, tmp_path / "both"))
-    base = video_model("smolvlm")
-    one = run(*command(base, alone, checkpoint_every=2))
-    with ExitStack() as stack:
-        try:
-            network = stack.enter_context(running_network())
-        except OSError as fault:
-            pytest.skip(f"only root may make a network of hosts: {fault}")
-        hosts = [network.add_host() for _ in range(2)]
-
-        def start() -> list[subprocess.Popen[str]]:
-            return [
-                stack.enter_context(
-                    subprocess.Popen(
-                        [
-                            *host, sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node_rank",
-                            str(rank), "--nproc_per_node", "1", "--master_addr", f"{network.prefix}.1",
-                            "--master_port", "29500", *command(base, both, checkpoint_every=2, micro_batch=1),
-                        ],
-                        cwd=REPOSITORY, stdout=subprocess.DEVNULL, text=True, start_new_session=True,
-                        stderr=subprocess.PIPE if rank == 0 else subprocess.DEVNULL,
-                        env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "eth0"},
-                    )
-                )
-                for rank, host in enumerate(hosts)
-            ]  # fmt: skip
-
-        first, second = start()
-        assert first.stderr is not None
-        told = []
-        for line in first.stderr:
-            told.append(line)
-            if " D step 3 of 6" in line:
-                of_it = psutil.Process(second.pid)
-                for process in [*of_it.children(recursive=True), of_it]:
-                    process.kill()
-        assert first.wait(60) != 0, "".join(told)
-        assert any(" D step 3 of 6" in line for line in told), "".join(told)[-3000:]
-        first, second = start()
-        _, log = first.communicate(timeout=300)
-        assert (first.returncode, second.wait(60)) == (0, 0), log[-3000:]
-    assert "going on after step 2 of 6" in log
-    assert losses(log) == losses(one.stderr)[2:]
 
 
 _RECORDING = """
