@@ -150,9 +150,10 @@ def _group(bands: Sequence[NDArray[np.uint64]], counted: NDArray[np.bool_]) -> t
     ends: list[tuple[Numbers, Numbers]] = []
     for band in bands:
         values = band[within]
-        order = np.argsort(values, kind="stable")
-        same = values[order[1:]] == values[order[:-1]]
-        ends.append((within[order[:-1][same]], within[order[1:][same]]))
+        order = np.argsort(values)
+        values = values[order]
+        same = np.flatnonzero(values[1:] == values[:-1])
+        ends.append((within[order[same]], within[order[same + 1]]))
     first, second = (np.concatenate(side) for side in zip(*ends, strict=True))
     members = np.unique(np.concatenate([first, second]))
     if not len(members):

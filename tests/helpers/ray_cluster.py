@@ -85,7 +85,8 @@ class Machines:
             text=True,
             check=False,
         )
-        return int(done.stdout.split("alive ")[1]) if "alive " in done.stdout else 0
+        # Ray may say of other machines what it likes, behind that.
+        return int(done.stdout.split("alive ")[1].split()[0]) if "alive " in done.stdout else 0
 
     def kill(self, machine: subprocess.Popen[bytes]) -> None:
         """Take the power from a machine: SIGKILL to everything that runs on it."""
