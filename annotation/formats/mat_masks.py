@@ -58,11 +58,12 @@ def read_mat_masks(source: Source) -> NDArray[np.bool_]:
 def _of_version_5(source: Source) -> Mapping[str, NDArray[Any]]:
     try:
         from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
     except ImportError:
         raise SetupError(f"{source.path}: files of MATLAB need SciPy: {_INSTALL}") from None
     try:
         content = loadmat(io.BytesIO(source.path.read_bytes()))
-    except _OF_CONTENT as fault:
+    except (*_OF_CONTENT, MatReadError) as fault:
         raise DataError(f"{source.path}: not a readable file of MATLAB: {fault}") from None
     return {name: value for name, value in content.items() if not name.startswith("__")}
 

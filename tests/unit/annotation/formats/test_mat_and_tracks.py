@@ -84,10 +84,11 @@ def test_other_variables_of_a_file(tmp_path: Path) -> None:
         spans_of(path)
 
 
-def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [7, 200])
+def test_a_damaged_file_is_an_error_that_names_it(tmp_path: Path, size: int) -> None:
     path = tmp_path / "1_label.mat"
     write_cell(path, masks_of(3))
-    path.write_bytes(path.read_bytes()[:200])
+    path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(DataError, match=r"1_label\.mat: not a readable file of MATLAB"):
         spans_of(path)
 
