@@ -176,8 +176,8 @@ def _from_mp4_index(container: InputContainer, stream: VideoStream, path: Path) 
         return None
     # A single edit hides frames at the ends of the video only, and a file that ends early lacks the last samples.
     ends = [*stream.index_entries[:MAX_REORDER], *stream.index_entries[-MAX_REORDER:]]
-    cuts = any(entry.is_discard or entry.pos + entry.size > container.size for entry in ends)
-    if cuts or farthest_moved(times.pts)[1] > MAX_REORDER:
+    is_partial = any(entry.is_discard or entry.pos + entry.size > container.size for entry in ends)
+    if is_partial or farthest_moved(times.pts)[1] > MAX_REORDER:
         return None
     first = next(demux(container, stream), None)
     if first is None or first.pts is None:

@@ -364,14 +364,12 @@ class _PacketCursor:
         position = self._go_to(start)
         self.stream.codec_context.flush_buffers()
         for given in self._packets:
-            packet = given
             if self.table.has_timestamps and (
-                position >= len(self._stamps) or self._stamp(packet) != self._stamps[position]
+                position >= len(self._stamps) or self._stamp(given) != self._stamps[position]
             ):
                 self._may_seek, self._next = False, None
                 raise _LostPlaceError
-            if packet.is_discard and self.table.is_shown[position]:
-                packet = _shown(packet)
+            packet = _shown(given) if given.is_discard and self.table.is_shown[position] else given
             if self.table.stamps is not None:
                 packet.pts = self._pts[position]
             self._next = position + 1

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from pipeline.video.picture_order import Content
+
 if TYPE_CHECKING:
     from av.packet import Packet
     from av.stream import Stream
-
-Content = bytes | memoryview
 
 _PICTURE = re.compile(rb"\x00\x00\x01\xb6(.)", re.DOTALL)
 _MPEG2_PICTURE = re.compile(rb"\x00\x00\x01\x00.(.)", re.DOTALL)

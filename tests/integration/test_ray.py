@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import fsspec
@@ -43,14 +42,10 @@ COMMAND_S = 600
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     """Two machines of one core each, which know an S3 server: the second is a host of its own where root runs this."""
-    with ExitStack() as stack:
-        try:
-            network = stack.enter_context(running_network())
-        except OSError:
-            network = None
+    with running_network() as network:
         here = network.address if network else "127.0.0.1"
-        stack.enter_context(running_s3(tmp_path_factory.mktemp("mirrors"), here))
-        yield stack.enter_context(running_machines(2, network))
+        with running_s3(tmp_path_factory.mktemp("mirrors"), here), running_machines(2, network) as machines:
+            yield machines
 
 
 @pytest.fixture(scope="module")

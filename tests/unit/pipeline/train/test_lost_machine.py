@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,10 +37,8 @@ class Hosts:
 
 @pytest.fixture
 def hosts() -> Iterator[Hosts]:
-    with ExitStack() as stack:
-        try:
-            network = stack.enter_context(running_network())
-        except OSError:
+    with running_network() as network:
+        if network is None:
             yield Hosts(commands=([], []), address="127.0.0.1", device="lo")
         else:
             yield Hosts(commands=(network.add_host(), network.add_host()), address=f"{network.prefix}.1", device="eth0")
