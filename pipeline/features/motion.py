@@ -14,7 +14,8 @@ grids, each cell by
   still, as things left behind do, and how much brighter it is, as fire is.
 
 Speeds are picture widths per second, so that resolution and frame rate cancel out. A snippet's features are the means
-over its frames, except the last statistic, which is a deviation over them.
+over its frames, except the last statistic, which is a deviation over them. Nothing moves from one shot to the next: at
+a cut, as at a gap, the last picture and the background are forgotten.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 from pipeline.config import VideoConfig
 from pipeline.errors import RecordError
 from pipeline.features.base import EncodedVideo, EncoderBackend, FeatureJob, Floats, num_snippets, write_features
+from pipeline.features.shots import Layout, is_cut, layout_of
 from pipeline.needs import Needs
 from pipeline.video.pool import VideoPool
 from pipeline.video.readers import FrameReader, ReaderName, open_reader
@@ -51,7 +53,7 @@ STATISTICS = ORIENTATIONS + len(SPEED_EDGES) + len(SCALARS)
 FASTEST = ORIENTATIONS + len(SPEED_EDGES)  # index of the fastest patch's speed among the statistics of a cell
 DIM = STATISTICS * sum(rows * columns for rows, columns in GRIDS)
 
-_VERSION = 3
+_VERSION = 4
 _RATE_HZ = 8.0
 _LONG_SIDE = 240
 _PATCH_WIDTH, _PATCH_HEIGHT = 0.06, 0.1  # in picture widths
@@ -208,6 +210,7 @@ def _summed(measured: list[Floats]) -> Floats:
 @dataclass(slots=True)
 class _Last:
     grey: NDArray[np.uint8]
+    layout: Layout
     time_s: float
     patch_velocity: Floats | None = None
 
@@ -238,13 +241,15 @@ class _MotionMeter:
     def measure(self, frame: NDArray[np.uint8], time_s: float) -> Floats | None:
         """Return the statistics of every cell since the last frame, shape (cells, STATISTICS - 1).
 
-        None for the first frame.
+        None for the first frame of a shot.
         """
         grey = self._cv2.cvtColor(frame, self._cv2.COLOR_RGB2GRAY)
+        layout = layout_of(grey)
+        self._forget_at_cut(layout)
         background = self._updated_background(grey)
         last = self._last
         if last is None or time_s <= last.time_s:
-            self._last = _Last(grey, time_s)
+            self._last = _Last(grey, layout, time_s)
             return None
         velocity = self._flow.calc(last.grey, grey, None) / np.float32(self._width * (time_s - last.time_s))
         speed = self._magnitude(velocity)
@@ -253,10 +258,19 @@ class _MotionMeter:
         turn = np.zeros_like(speed)
         if last.patch_velocity is not None:
             turn = self._magnitude(patch_velocity - last.patch_velocity)
-        self._last = _Last(grey, time_s, patch_velocity)
+        self._last = _Last(grey, layout, time_s, patch_velocity)
         change = self._cv2.absdiff(grey, last.grey).astype(np.float32) / 255.0
         measured = [self._of_motion(speed, moving, patch_velocity, turn), self._of_foreground(grey - background, speed)]
         return np.column_stack([*measured, self._mean(change)]).astype(np.float32)
+
+    def _forget_at_cut(self, layout: Layout) -> None:
+        """Forget what was seen where a picture shows another scene."""
+        if self._last is None or self._background is None:
+            return
+        # A flash gives back what the background still shows.
+        if is_cut(layout, self._last.layout, layout_of(self._background)):
+            self._last = self._background = None
+            self._history.clear()
 
     def _magnitude(self, vectors: Floats) -> Floats:
         length: Floats = self._cv2.magnitude(vectors[..., 0], vectors[..., 1])

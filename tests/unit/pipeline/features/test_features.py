@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.config import FeaturesConfig, VideoConfig, parse_config
 from pipeline.errors import ConfigError, RecordError, SetupError
@@ -603,16 +605,48 @@ def test_files_are_described_by_their_content(tmp_path: Path) -> None:
 
 def test_a_very_flat_video_is_measured() -> None:
     """The flow of OpenCV ends the process on pictures that are too low."""
-    from pipeline.features.motion import LiveMotion, MotionStream
-
     motion = MotionStream().live(160, 16, 8.0, 16)
-    assert isinstance(motion, LiveMotion)
     rng = np.random.default_rng(0)
     width, height = motion.size
     for index in range(16):
         motion.add(index, rng.integers(0, 255, (height, width, 3), dtype=np.uint8), index / 8)
     [features] = motion.finish(1)
     assert np.isfinite(features).all()
+
+
+def scene(seed: int) -> np.ndarray[Any, Any]:
+    """Return a picture of 192 squares that is like that of no other seed, RGB, shape (120, 160, 3)."""
+    squares = np.random.default_rng(seed).integers(40, 200, (12, 16, 1), dtype=np.uint8)
+    return squares.repeat(10, axis=0).repeat(10, axis=1).repeat(3, axis=2)
+
+
+def live_motion_of(frames: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """Return the features of 8 frames a snippet, at 8 frames a second."""
+    motion = MotionStream().live(160, 120, 8.0, 8)
+    width, height = motion.size
+    rows = []
+    for index, frame in enumerate(frames):
+        enlarged = np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.NEAREST))
+        rows += motion.add(index, enlarged, index / 8)
+    return np.stack(rows + motion.finish(-(-len(frames) // 8)))
+
+
+def test_nothing_moves_at_a_cut_and_what_was_before_is_no_background() -> None:
+    shots = live_motion_of([scene(0)] * 12 + [scene(1)] * 20 + [scene(0)] * 8)
+    assert scalar(shots, "speed").max() == 0
+    assert scalar(shots, "change").max() == 0
+    assert scalar(shots, "foreground").max() == 0
+
+
+def test_a_flash_is_no_cut() -> None:
+    with_thing = scene(0)
+    with_thing[20:60, 40:80] = 250
+    flash = np.full_like(with_thing, 255)
+    seen = live_motion_of([scene(0)] * 24 + [with_thing] * 8 + [flash] * 2 + [with_thing] * 14)
+    assert scalar(seen, "bright_foreground")[4].min() > 0  # all of the picture
+    still = scalar(seen, "still_foreground")
+    assert still[5].max() > 0.5
+    np.testing.assert_allclose(still[5], still[3], atol=0.3)
 
 
 def test_a_picture_keeps_its_own_shape_in_whole_steps() -> None:
