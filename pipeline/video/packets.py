@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
-from pipeline.video import matroska, mp4
+from pipeline.video import flv, matroska, mp4
 from pipeline.video.container import demux, open_video
 from pipeline.video.display_order import STEADY_PACKETS, DisplayOrder, have_wrong_times, order_of
+from pipeline.video.holes import lacks_pictures
 from pipeline.video.packet_damage import damage_check
 from pipeline.video.packet_times import (
     MAX_REORDER,
@@ -276,7 +277,7 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     frame_ticks = max(1, int(1 / ((rate or _DEFAULT_RATE) * time_base)))
     starts = [0] if _PROMISES_NOTHING.isdisjoint(_formats(container)) else clock_starts(rows, time_base)
     skips_bytes = found.has_gaps and not _STATES_DURATION.isdisjoint(_formats(container))
-    has_gaps = found.is_damaged or skips_bytes or _lacks_middle(container, stream, path, found.ends)
+    has_gaps = found.is_damaged or skips_bytes or _lacks_middle(container, stream, path, found)
     rows = found.order.corrected(rows, starts, remarks, has_gaps=has_gaps)
     by_dts = found.order.is_made_up(found.rows)
     is_key = np.array([row[2] for row in rows], dtype=bool)
@@ -356,15 +357,19 @@ def _missing_s(container: InputContainer, stream: VideoStream, *, num_packets: i
     return promised_s - ends_s.get(stream.index, 0.0)
 
 
-def _lacks_middle(container: InputContainer, stream: VideoStream, path: Path, ends: dict[int, int]) -> bool:
+def _lacks_middle(container: InputContainer, stream: VideoStream, path: Path, found: _Demuxed) -> bool:
     """Tell whether a file lacks some of what its format counts, though it is there to its end."""
     formats = _formats(container)
     if "mp4" in formats:
         return not stream.frames and mp4.lacks_fragments(path)
-    if container.duration is None or "matroska" not in formats or not matroska.is_short(path):
+    if formats.isdisjoint(_STATES_DURATION):
         return False
-    end_s = max((float(end * _time_base(container.streams[place])) for place, end in ends.items()), default=0.0)
-    return end_s >= container.duration / 1e6 - _END_SLACK_S
+    if flv.is_broken(path) or matroska.is_broken(path) or lacks_pictures(path, found.rows):
+        return True
+    if container.duration is None or not (matroska.is_short(path) or flv.is_short(path)):
+        return False
+    ends_s = [float(end * _time_base(container.streams[place])) for place, end in found.ends.items()]
+    return max(ends_s, default=0.0) >= container.duration / 1e6 - _END_SLACK_S
 
 
 def _formats(container: InputContainer) -> frozenset[str]:
