@@ -43,6 +43,9 @@ _DEFAULT_RATE = Fraction(25)
 _HAS_INDEX = frozenset({"mov", "mp4", "matroska", "webm", "avi"})
 """Formats whose index leads to a key packet exactly; in the others a seek lands anywhere."""
 
+_WAITS_FOR_KEY = frozenset({"h264"})
+"""Codecs whose decoder puts out nothing before the first key packet, so that frames are counted from there."""
+
 _HOLDS_NO_TIMES = frozenset({"avi", "asf", "mxf"})
 """Formats in which a frame's place tells when it is decoded, and nothing when it is shown."""
 
@@ -283,6 +286,9 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     is_key = np.array([row[2] for row in rows], dtype=bool)
     # A segment of a longer recording: what comes before its first key packet needs pictures that are elsewhere.
     is_headless = headless_packets(rows, is_key, starts)
+    is_counted = stream.codec_context.name in _WAITS_FOR_KEY and all(row[0] is None for row in rows)
+    if is_counted and is_key.any():
+        is_headless = np.arange(len(rows)) < is_key.argmax()
     rows = with_one_clock(rows, starts, is_headless, frame_ticks)
     is_shown = np.array([row[3] for row in rows], dtype=bool)
     rows = without_jumps(rows, is_shown & ~is_headless, remarks)
@@ -293,7 +299,7 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
         is_shown &= ~is_behind
     if missing_s:
         remarks.append(f"the file ends early: the last {missing_s:.2f} s that its header promises are missing")
-    if has_timestamps and is_headless.any():
+    if (has_timestamps or is_counted) and is_headless.any():
         is_shown &= ~is_headless
         remarks.append(f"{is_headless.sum()} frames before a complete picture cannot be decoded and are left out")
     for start in starts[1:]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -316,3 +317,17 @@ def test_lost_frames_do_not_slow_a_camera_down(film: Film, tmp_path: Path) -> No
     facts = probe(path)
     assert facts.num_frames < 97
     assert facts.fps == 25
+
+
+def test_a_bare_stream_begins_with_its_first_complete_picture(film: Film, tmp_path: Path, number_of: NumberOf) -> None:
+    content = film("bare.h264").read_bytes()
+    second = content.index(b"\0\0\0\1\x67", 5)  # parameters come before each key frame
+    eighth_last = [found.start() for found in re.finditer(rb"\x00\x00\x01", content[:second])][-8]
+    path = tmp_path / "segment.264"
+    path.write_bytes(content[eighth_last:])
+    facts = probe(path)
+    assert (facts.num_frames, facts.lost, facts.duration_s) == (70, (), pytest.approx(2.8))
+    assert facts.remarks == ("8 frames before a complete picture cannot be decoded and are left out",)
+    assert _shown(path, number_of) == [(30 + index, pytest.approx(index * PER_FRAME_S)) for index in range(70)]
+    with open_reader(path) as reader:
+        assert number_of(reader.frames_at([69])[0]) == 99
