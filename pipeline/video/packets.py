@@ -24,6 +24,7 @@ from pipeline.video.packet_times import (
     Row,
     behind_hole,
     clock_starts,
+    even_times,
     farthest_moved,
     headless_packets,
     may_be_behind_hole,
@@ -293,6 +294,8 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     is_shown = np.array([row[3] for row in rows], dtype=bool)
     rows = without_jumps(rows, is_shown & ~is_headless, remarks)
     pts, has_timestamps = presentation_times(rows, is_shown & ~is_headless, frame_ticks, path)
+    even = even_times(rows, 1 / (rate * time_base)) if rate and not has_timestamps else None
+    pts = pts if even is None else even
     if missing_s and is_shown.any() and stream.codec_context.has_b_frames:
         is_behind = behind_hole(pts, is_shown) if has_timestamps else may_be_behind_hole(len(pts))
         missing_s += float((pts[is_shown].max() - pts[is_shown & ~is_behind].max()) * time_base)

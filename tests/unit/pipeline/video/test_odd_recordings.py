@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.errors import RecordError
 from pipeline.records import Reason
 from pipeline.video.cut import ClipSpan, cut_clips
 from pipeline.video.losses import lost_spans
+from pipeline.video.packet_times import even_times
 from pipeline.video.probe import probe
 from pipeline.video.pyav_decoder import PyavDecoder
 from pipeline.video.readers import open_reader
@@ -331,3 +333,15 @@ def test_a_bare_stream_begins_with_its_first_complete_picture(film: Film, tmp_pa
     assert _shown(path, number_of) == [(30 + index, pytest.approx(index * PER_FRAME_S)) for index in range(70)]
     with open_reader(path) as reader:
         assert number_of(reader.frames_at([69])[0]) == 99
+
+
+def test_pictures_without_a_time_come_at_the_rate_of_those_that_have_one() -> None:
+    """As libavformat gives them where a packet of MPEG-PS holds several pictures and no time of decoding."""
+    shown = [0, 3, 1, None, 6, 4, 5, 9, 7, None, None, 10]
+    rows = [(None if at is None else 52_200 + 3600 * at, None, False, True, 3600) for at in shown]
+    interval = Fraction(3600)
+    assert even_times(rows, interval) == pytest.approx(52_200 + 3600 * np.arange(12))
+    uneven = [(time and time + 700 * (place % 3), *rest) for place, (time, *rest) in enumerate(rows)]
+    assert even_times(uneven, interval) is None, "a camera of uneven rate"
+    paused = [(time and time + 90_000 * (place > 5), *rest) for place, (time, *rest) in enumerate(rows)]
+    assert even_times(paused, interval) is None, "a camera that paused"
