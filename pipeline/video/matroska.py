@@ -6,20 +6,60 @@ from pathlib import Path
 
 _HEADER, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 _HEAD_BYTES = 1 << 12
+_ELEMENT_BYTES = 12
+"""Longest name and length of an element."""
+
+_CLUSTER = b"\x1f\x43\xb6\x75"
+_PARTS = {
+    _CLUSTER,
+    *(bytes.fromhex(name) for name in ("114d9b74", "1549a966", "1654ae6b", "1c53bb6b", "1941a469", "1043a770")),
+    *(bytes.fromhex(name) for name in ("1254c367", "ec", "bf")),
+}
+_PARTS_OF_CLUSTER = {bytes.fromhex(name) for name in ("e7", "a3", "a0", "a7", "ab", "af", "5854")}
 
 
 def is_short(path: Path) -> bool:
     """Tell whether a file has fewer bytes than its header states; one that was written in one go states nothing."""
     with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
+        segment = _segment(file.read(_HEAD_BYTES))
+    return segment is not None and segment[1] is not None and segment[0] + segment[1] > path.stat().st_size
+
+
+def is_broken(path: Path) -> bool:
+    """Tell whether something else stands where a part of a file has to begin: bytes in the part before are gone.
+
+    Of clusters without a length, as they are written live, this goes from block to block.
+    """
+    size = path.stat().st_size
+    with path.open("rb", buffering=0) as file:
+        segment = _segment(file.read(_HEAD_BYTES))
+        if segment is None:
+            return False
+        at, end = segment[0], size if segment[1] is None else min(size, segment[0] + segment[1])
+        is_in_cluster = False
+        while at < end:
+            file.seek(at)
+            head = file.read(_ELEMENT_BYTES)
+            name = head[: 9 - head[0].bit_length()]
+            if not head[0] or len(head) < _ELEMENT_BYTES:
+                return False  # space set aside, or a file that is cut short
+            if name not in _PARTS and not (is_in_cluster and name in _PARTS_OF_CLUSTER):
+                return True
+            start, length = _size(head, len(name))
+            is_in_cluster = length is None if name == _CLUSTER else is_in_cluster and name in _PARTS_OF_CLUSTER
+            at += start + (length or 0)
+    return False
+
+
+def _segment(head: bytes) -> tuple[int, int | None] | None:
+    """Return where the parts of a file start, and their length; None where that cannot be told."""
     if not head.startswith(_HEADER):
-        return False
+        return None
     start, size = _size(head, len(_HEADER))
     at = start + (size or 0)
     if size is None or head[at : at + len(_SEGMENT)] != _SEGMENT:
-        return False
-    start, size = _size(head, at + len(_SEGMENT))
-    return size is not None and start + size > path.stat().st_size
+        return None
+    return _size(head, at + len(_SEGMENT))
 
 
 def _size(head: bytes, at: int) -> tuple[int, int | None]:

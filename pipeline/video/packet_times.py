@@ -114,6 +114,29 @@ def presentation_times(
     return np.sort(ticks), False
 
 
+def even_times(rows: Sequence[Row], interval: Fraction) -> NDArray[np.int64] | None:
+    """Return times for all packets, ascending, where those that have one lie on the steps of a steady rate; else None.
+
+    A format may stamp only some pictures, and a decoding time that libavformat makes up of such is off by frames. The
+    others take the steps that are free, which have to be no more than they; the last ones those behind.
+
+    Args:
+        rows: the packets in decode order, whose first is shown first.
+        interval: ticks from one frame to the next.
+    """
+    known = np.array([row[0] for row in rows if row[0] is not None], dtype=np.int64)
+    if not 2 <= len(known) < len(rows) or rows[0][0] != known.min():
+        return None
+    steps = (known - known.min()) * interval.denominator / interval.numerator
+    places = np.rint(steps).astype(np.int64)
+    is_steady = np.abs(steps - places).max() * float(interval) <= 1 and len(np.unique(places)) == len(places)
+    if not is_steady or not 0 <= len(rows) - 1 - places.max() <= MAX_REORDER:
+        return None
+    even = np.arange(len(rows)) * interval.numerator / interval.denominator
+    ticks: NDArray[np.int64] = known.min() + np.rint(even).astype(np.int64)
+    return ticks
+
+
 def _spread(times: Sequence[int | None], frame_ticks: int) -> NDArray[np.int64]:
     """Return times for all packets: those without lie evenly between those with one, or all at the frame rate."""
     places = np.array([place for place, time in enumerate(times) if time is not None])

@@ -14,15 +14,17 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
-from pipeline.video import matroska, mp4
+from pipeline.video import flv, matroska, mp4
 from pipeline.video.container import demux, open_video
 from pipeline.video.display_order import STEADY_PACKETS, DisplayOrder, have_wrong_times, order_of
+from pipeline.video.holes import lacks_pictures
 from pipeline.video.packet_damage import damage_check
 from pipeline.video.packet_times import (
     MAX_REORDER,
     Row,
     behind_hole,
     clock_starts,
+    even_times,
     farthest_moved,
     headless_packets,
     may_be_behind_hole,
@@ -41,6 +43,9 @@ _DEFAULT_RATE = Fraction(25)
 
 _HAS_INDEX = frozenset({"mov", "mp4", "matroska", "webm", "avi"})
 """Formats whose index leads to a key packet exactly; in the others a seek lands anywhere."""
+
+_WAITS_FOR_KEY = frozenset({"h264"})
+"""Codecs whose decoder puts out nothing before the first key packet, so that frames are counted from there."""
 
 _HOLDS_NO_TIMES = frozenset({"avi", "asf", "mxf"})
 """Formats in which a frame's place tells when it is decoded, and nothing when it is shown."""
@@ -276,23 +281,28 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     frame_ticks = max(1, int(1 / ((rate or _DEFAULT_RATE) * time_base)))
     starts = [0] if _PROMISES_NOTHING.isdisjoint(_formats(container)) else clock_starts(rows, time_base)
     skips_bytes = found.has_gaps and not _STATES_DURATION.isdisjoint(_formats(container))
-    has_gaps = found.is_damaged or skips_bytes or _lacks_middle(container, stream, path, found.ends)
+    has_gaps = found.is_damaged or skips_bytes or _lacks_middle(container, stream, path, found)
     rows = found.order.corrected(rows, starts, remarks, has_gaps=has_gaps)
     by_dts = found.order.is_made_up(found.rows)
     is_key = np.array([row[2] for row in rows], dtype=bool)
     # A segment of a longer recording: what comes before its first key packet needs pictures that are elsewhere.
     is_headless = headless_packets(rows, is_key, starts)
+    is_counted = stream.codec_context.name in _WAITS_FOR_KEY and all(row[0] is None for row in rows)
+    if is_counted and is_key.any():
+        is_headless = np.arange(len(rows)) < is_key.argmax()
     rows = with_one_clock(rows, starts, is_headless, frame_ticks)
     is_shown = np.array([row[3] for row in rows], dtype=bool)
     rows = without_jumps(rows, is_shown & ~is_headless, remarks)
     pts, has_timestamps = presentation_times(rows, is_shown & ~is_headless, frame_ticks, path)
+    even = even_times(rows, 1 / (rate * time_base)) if rate and not has_timestamps else None
+    pts = pts if even is None else even
     if missing_s and is_shown.any() and stream.codec_context.has_b_frames:
         is_behind = behind_hole(pts, is_shown) if has_timestamps else may_be_behind_hole(len(pts))
         missing_s += float((pts[is_shown].max() - pts[is_shown & ~is_behind].max()) * time_base)
         is_shown &= ~is_behind
     if missing_s:
         remarks.append(f"the file ends early: the last {missing_s:.2f} s that its header promises are missing")
-    if has_timestamps and is_headless.any():
+    if (has_timestamps or is_counted) and is_headless.any():
         is_shown &= ~is_headless
         remarks.append(f"{is_headless.sum()} frames before a complete picture cannot be decoded and are left out")
     for start in starts[1:]:
@@ -356,15 +366,19 @@ def _missing_s(container: InputContainer, stream: VideoStream, *, num_packets: i
     return promised_s - ends_s.get(stream.index, 0.0)
 
 
-def _lacks_middle(container: InputContainer, stream: VideoStream, path: Path, ends: dict[int, int]) -> bool:
+def _lacks_middle(container: InputContainer, stream: VideoStream, path: Path, found: _Demuxed) -> bool:
     """Tell whether a file lacks some of what its format counts, though it is there to its end."""
     formats = _formats(container)
     if "mp4" in formats:
         return not stream.frames and mp4.lacks_fragments(path)
-    if container.duration is None or "matroska" not in formats or not matroska.is_short(path):
+    if formats.isdisjoint(_STATES_DURATION):
         return False
-    end_s = max((float(end * _time_base(container.streams[place])) for place, end in ends.items()), default=0.0)
-    return end_s >= container.duration / 1e6 - _END_SLACK_S
+    if flv.is_broken(path) or matroska.is_broken(path) or lacks_pictures(path, found.rows):
+        return True
+    if container.duration is None or not (matroska.is_short(path) or flv.is_short(path)):
+        return False
+    ends_s = [float(end * _time_base(container.streams[place])) for place, end in found.ends.items()]
+    return max(ends_s, default=0.0) >= container.duration / 1e6 - _END_SLACK_S
 
 
 def _formats(container: InputContainer) -> frozenset[str]:

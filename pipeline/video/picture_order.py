@@ -14,6 +14,9 @@ Content = bytes | memoryview
 _UNIT = re.compile(rb"\x00\x00\x01(.)", re.DOTALL)
 _SLICE, _IDR_SLICE, _SPS, _PPS = 1, 5, 7, 8
 
+_BY_CYCLE = 1
+"""Of the three ways in which pictures are counted, the one that states a cycle of steps."""
+
 _HEADER_BYTES = 40
 """Of a slice, more than come before its place in the order."""
 
@@ -41,10 +44,16 @@ class _Parameters:
     lsb_bits: int
     has_colour_planes: bool
     may_be_fields: bool
+    may_skip_references: bool = False
 
 
 class PictureOrder:
-    """Tells of the packets of a stream, in decode order, where each is shown among the others. This one reads H.264."""
+    """Tells of the packets of a stream, in decode order, where each is shown among the others. This one reads H.264.
+
+    Attributes:
+        reference: the number of the last picture in the count of references, and how many numbers there are; None
+            where the stream does not count without leaving any out.
+    """
 
     _length_at, _count_at = 4, 5
     """Where the header of a stream from an MP4 file says how long a length is, and how many parameter sets follow."""
@@ -52,6 +61,7 @@ class PictureOrder:
     def __init__(self, header: bytes) -> None:
         self._sequences: dict[int, _Parameters | None] = {}
         self._sequence_of: dict[int, int] = {}
+        self.reference: tuple[int, int] | None = None
         self._period = self._reference = self._last = 0
         # Of streams from MP4 files (ISO/IEC 14496-15), units begin with their length instead of a start code.
         self._length_bytes = 0
@@ -109,12 +119,18 @@ class PictureOrder:
             at = start + int.from_bytes(content[at:start], "big")
 
     def _place(self, bits: _Bits, *, is_idr: bool, is_reference: bool) -> tuple[int, int]:
+        self.reference = None
         bits.number()  # first macroblock
         bits.number()  # kind of slice
         sequence = self._sequences[self._sequence_of[bits.number()]]
         if sequence is None:
+            raise ValueError("the sequence is unknown")
+        bits.take(2 * sequence.has_colour_planes)
+        number = bits.take(sequence.frame_num_bits)
+        if not sequence.may_skip_references:
+            self.reference = number, 1 << sequence.frame_num_bits
+        if not sequence.lsb_bits:
             raise ValueError("pictures are counted in another way")
-        bits.take(2 * sequence.has_colour_planes + sequence.frame_num_bits)
         if sequence.may_be_fields and bits.take(1):
             bits.take(1)  # the lower field
         if is_idr:
@@ -155,15 +171,26 @@ class PictureOrder:
                     if bits.take(1):
                         bits.skip_scaling_list(16 if place < 6 else 64)
         frame_num_bits = bits.number() + 4
-        if bits.number() != 0:  # counted in another way
-            self._sequences[name] = None
-            return
-        lsb_bits = bits.number() + 4
+        lsb_bits = self._lsb_bits(bits)
         bits.number()  # reference frames
-        bits.take(1)
+        may_skip_references = bool(bits.take(1))
         bits.number()  # width
         bits.number()  # height
-        self._sequences[name] = _Parameters(frame_num_bits, lsb_bits, has_colour_planes, not bits.take(1))
+        may_be_fields = not bits.take(1)
+        self._sequences[name] = _Parameters(
+            frame_num_bits, lsb_bits, has_colour_planes, may_be_fields, may_skip_references
+        )
+
+    def _lsb_bits(self, bits: _Bits) -> int:
+        """Return how many bits state the place of a picture; 0 where pictures are counted in another way."""
+        kind = bits.number()
+        if kind == _BY_CYCLE:
+            bits.take(1)
+            bits.number()
+            bits.number()
+            for _ in range(bits.number()):
+                bits.number()
+        return 0 if kind else bits.number() + 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,8 +55,8 @@ def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") ->
 
     Args:
         path: the video file.
-        verify: packets reads every packet and decodes both ends of the video, and all of it where a packet is damaged;
-            decode decodes every frame once.
+        verify: packets reads every packet and decodes both ends of the video, and all of it where packets are damaged
+            or missing; decode decodes every frame once.
 
     Raises:
         RecordError: with a reason of its own for everything that keeps a file from being a complete video.
@@ -65,7 +65,8 @@ def probe(path: str | Path, verify: Literal["packets", "decode"] = "packets") ->
     with closing(PyavDecoder(path, from_index=False)) as decoder:
         num_frames = decoder.timeline.num_frames
         missing = round(decoder.timeline.missing_s * decoder.timeline.fps)
-        looks_at_all = verify == "decode" or decoder.packets.is_damaged or not _ends_well(decoder)
+        is_harmed = decoder.packets.is_damaged or decoder.packets.has_gaps
+        looks_at_all = verify == "decode" or is_harmed or not _ends_well(decoder)
         lost = lost_frames(decoder) if looks_at_all else np.zeros(0, dtype=np.int64)
         spans = lost_spans(decoder.timeline, lost)
         width, height = decoder.size

@@ -228,7 +228,8 @@ def test_a_part_that_is_gone_from_the_middle_is_lost(
     path.write_bytes(content[: starts[1]] + content[starts[2] :])
     facts = probe(path)
     [(start_s, end_s)] = facts.lost
-    assert end_s - start_s == pytest.approx((100 - facts.num_frames) * PER_FRAME_S, abs=1e-2)
+    num_decoded = facts.num_frames * (1 - facts.lost_share)  # those behind it may need what is gone
+    assert end_s - start_s == pytest.approx((100 - num_decoded) * PER_FRAME_S, abs=1e-2)
     assert facts.num_frames < 80
     assert facts.remarks == ()
 
@@ -238,3 +239,77 @@ def test_a_camera_that_pauses_for_a_second_loses_nothing(suffix: str, tmp_path: 
     path = copy_odd(film("h264.mp4"), tmp_path / f"pauses.{suffix}", later_s=lambda place: float(place >= 30))
     facts = probe(path)
     assert (facts.num_frames, facts.lost) == (100, ())
+
+
+def _tags(content: bytes) -> list[int]:
+    """Return where the tags of an FLV file start."""
+    starts, at = [], 13
+    while at < len(content):
+        starts.append(at)
+        at += 15 + int.from_bytes(content[at + 1 : at + 4], "big")
+    return starts
+
+
+def _written_live(content: bytes) -> bytes:
+    """Take from an FLV file what its header learned at the end."""
+    return re.sub(rb"(duration|filesize)\0.{8}", lambda found: found[1] + bytes(9), content, flags=re.DOTALL)
+
+
+def _check_lost(path: Path, at_least_s: float, at_most_s: float) -> None:
+    """Check that every moment of a film of a hundred frames is shown or lost, and how much of it is lost."""
+    facts = probe(path)
+    with open_reader(path) as reader:
+        shown_s = [reader.timeline.time_of(index) for index, _ in reader.iter_frames()]
+    listed_s = [(start_s - 1e-2, end_s) for start_s, end_s in facts.lost]
+    moments_s = [number * PER_FRAME_S for number in range(100)]
+    missing_s = [time_s for time_s in moments_s if min(abs(time_s - shown) for shown in shown_s) > 1e-2]
+    assert [time_s for time_s in missing_s if not any(start_s <= time_s < end_s for start_s, end_s in listed_s)] == []
+    assert at_least_s < sum(end_s - start_s for start_s, end_s in facts.lost) < at_most_s
+    assert facts.remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("is_live", "gone", "cut"),
+    [
+        (True, (45, 60), (0, 0)),
+        (True, (45, 60), (-4, -4)),
+        (True, (45, 60), (30, 37)),
+        (False, (45, 62), (0, 0)),  # up to a key frame: the header tells
+    ],
+)
+def test_what_is_gone_from_the_middle_of_an_flv_file_is_lost(
+    is_live: bool, gone: tuple[int, int], cut: tuple[int, int], film: Film, tmp_path: Path
+) -> None:
+    content = film("h264.flv").read_bytes()
+    content = _written_live(content) if is_live else content
+    starts = _tags(content)
+    path = tmp_path / "hole.flv"
+    path.write_bytes(content[: starts[gone[0]] + cut[0]] + content[starts[gone[1]] + cut[1] :])
+    _check_lost(path, 0.56, 0.72)
+
+
+@pytest.mark.parametrize("cluster", [1, 2, 3, 4, 5])
+def test_what_is_gone_from_a_matroska_file_written_live_is_lost(cluster: int, film: Film, tmp_path: Path) -> None:
+    live = {"live": "1", "cluster_time_limit": "500"}
+    path, starts = _in_parts(film("h264.mp4"), tmp_path / "live.mkv", live, rb"\x1f\x43\xb6\x75")
+    content = path.read_bytes()
+    path.write_bytes(content[: starts[cluster]] + content[starts[cluster + 1] :])
+    _check_lost(path, 0.4, 1.2)
+
+
+def test_what_is_gone_between_two_blocks_written_live_is_lost(film: Film, tmp_path: Path) -> None:
+    live = {"live": "1", "cluster_time_limit": "500"}
+    path, starts = _in_parts(film("h264.mp4"), tmp_path / "live.mkv", live, rb"\x1f\x43\xb6\x75")
+    content = path.read_bytes()
+    # So many pictures are gone that the numbers of the references, of which there are 16, go on.
+    path.write_bytes(content[: starts[2] + 300] + content[starts[4] + 200 :])
+    assert probe(path).lost == (pytest.approx((1.56, 2.76)),)
+
+
+@pytest.mark.parametrize("suffix", ["flv", "mkv"])
+def test_frames_that_an_encoder_left_out_are_not_lost(suffix: str, film: Film, tmp_path: Path) -> None:
+    """The pictures of H.264 are numbered: none is missing where the times leap and the numbers do not."""
+    path = copy_odd(film("h264.mp4"), tmp_path / f"skips.{suffix}", later_s=lambda place: float(place >= 45))
+    assert probe(path).lost == ()
+    paused = copy_odd(film("h264.flv"), tmp_path / f"paused.{suffix}", later_s=lambda place: float(place >= 30))
+    assert probe(paused).lost == ()

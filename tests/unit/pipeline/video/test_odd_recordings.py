@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from pipeline.errors import RecordError
 from pipeline.records import Reason
 from pipeline.video.cut import ClipSpan, cut_clips
 from pipeline.video.losses import lost_spans
+from pipeline.video.packet_times import even_times
 from pipeline.video.probe import probe
 from pipeline.video.pyav_decoder import PyavDecoder
 from pipeline.video.readers import open_reader
@@ -316,3 +319,29 @@ def test_lost_frames_do_not_slow_a_camera_down(film: Film, tmp_path: Path) -> No
     facts = probe(path)
     assert facts.num_frames < 97
     assert facts.fps == 25
+
+
+def test_a_bare_stream_begins_with_its_first_complete_picture(film: Film, tmp_path: Path, number_of: NumberOf) -> None:
+    content = film("bare.h264").read_bytes()
+    second = content.index(b"\0\0\0\1\x67", 5)  # parameters come before each key frame
+    eighth_last = [found.start() for found in re.finditer(rb"\x00\x00\x01", content[:second])][-8]
+    path = tmp_path / "segment.264"
+    path.write_bytes(content[eighth_last:])
+    facts = probe(path)
+    assert (facts.num_frames, facts.lost, facts.duration_s) == (70, (), pytest.approx(2.8))
+    assert facts.remarks == ("8 frames before a complete picture cannot be decoded and are left out",)
+    assert _shown(path, number_of) == [(30 + index, pytest.approx(index * PER_FRAME_S)) for index in range(70)]
+    with open_reader(path) as reader:
+        assert number_of(reader.frames_at([69])[0]) == 99
+
+
+def test_pictures_without_a_time_come_at_the_rate_of_those_that_have_one() -> None:
+    """As libavformat gives them where a packet of MPEG-PS holds several pictures and no time of decoding."""
+    shown = [0, 3, 1, None, 6, 4, 5, 9, 7, None, None, 10]
+    rows = [(None if at is None else 52_200 + 3600 * at, None, False, True, 3600) for at in shown]
+    interval = Fraction(3600)
+    assert even_times(rows, interval) == pytest.approx(52_200 + 3600 * np.arange(12))
+    uneven = [(time and time + 700 * (place % 3), *rest) for place, (time, *rest) in enumerate(rows)]
+    assert even_times(uneven, interval) is None, "a camera of uneven rate"
+    paused = [(time and time + 90_000 * (place > 5), *rest) for place, (time, *rest) in enumerate(rows)]
+    assert even_times(paused, interval) is None, "a camera that paused"
