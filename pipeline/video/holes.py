@@ -17,12 +17,15 @@ _HOLE_FRAMES = 3
 _STEADY_SHARE, _STEADY_SLACK = 0.9, 0.5
 """Of the intervals of a camera that leaves out no frame of its own accord: how many are how near to the usual one."""
 
+_LONGEST_SKIP_S = 1.0
+"""Seconds that such a camera may still skip, as browsers do when they record."""
+
 
 def lacks_pictures(path: Path, rows: Sequence[Row]) -> bool:
     """Tell whether packets are missing before one that needs those before it.
 
-    H.264 counts its pictures; of other codecs a leap in steady times tells. A camera of uneven rate may have skipped
-    pictures that nothing has changed in.
+    H.264 counts its pictures; of other codecs a long leap in steady times tells. A camera of uneven rate may have
+    skipped pictures that nothing has changed in.
 
     Args:
         path: the file, which is read once more where the times of H.264 leap.
@@ -34,22 +37,25 @@ def lacks_pictures(path: Path, rows: Sequence[Row]) -> bool:
     in_time = np.sort(pts)
     intervals = np.diff(in_time)
     usual = float(np.median(intervals))
-    ends = in_time[1:][intervals > _HOLE_FRAMES * usual]
-    firsts = np.searchsorted(np.maximum.accumulate(pts), ends)
-    places = {place for place in firsts.tolist() if not rows[place][2]}
-    if not places:
+    leaps = np.flatnonzero(intervals > _HOLE_FRAMES * usual)
+    firsts = np.searchsorted(np.maximum.accumulate(pts), in_time[leaps + 1])
+    lengths = {
+        place: length for place, length in zip(firsts.tolist(), intervals[leaps], strict=True) if not rows[place][2]
+    }
+    if not lengths:
         return False
     with open_video(path) as (container, stream):
         if stream.codec_context.name != "h264":
             is_usual = np.abs(intervals - usual) <= _STEADY_SLACK * usual
-            return bool(is_usual.mean() >= _STEADY_SHARE)
+            longest_s = float(max(lengths.values()) * (stream.time_base or 0))
+            return bool(is_usual.mean() >= _STEADY_SHARE) and longest_s > _LONGEST_SKIP_S
         order = PictureOrder(stream.codec_context.extradata or b"")
         before: tuple[int, int] | None = None
         for place, packet in enumerate(demux(container, stream)):
-            if not (packet.is_keyframe or place in places or place + 1 in places):
+            if not (packet.is_keyframe or place in lengths or place + 1 in lengths):
                 continue
             order.place_of(memoryview(packet))
-            if place in places and _skips(before, order.reference):
+            if place in lengths and _skips(before, order.reference):
                 return True
             before = order.reference
     return False

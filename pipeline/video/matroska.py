@@ -13,9 +13,10 @@ _CLUSTER = b"\x1f\x43\xb6\x75"
 _PARTS = {
     _CLUSTER,
     *(bytes.fromhex(name) for name in ("114d9b74", "1549a966", "1654ae6b", "1c53bb6b", "1941a469", "1043a770")),
-    *(bytes.fromhex(name) for name in ("1254c367", "ec", "bf")),
+    bytes.fromhex("1254c367"),
 }
 _PARTS_OF_CLUSTER = {bytes.fromhex(name) for name in ("e7", "a3", "a0", "a7", "ab", "af", "5854")}
+_FILLERS = {b"\xec", b"\xbf"}  # space and checksums, in any part
 
 
 def is_short(path: Path) -> bool:
@@ -43,10 +44,13 @@ def is_broken(path: Path) -> bool:
             name = head[: 9 - head[0].bit_length()]
             if not head[0] or len(head) < _ELEMENT_BYTES:
                 return False  # space set aside, or a file that is cut short
-            if name not in _PARTS and not (is_in_cluster and name in _PARTS_OF_CLUSTER):
-                return True
             start, length = _size(head, len(name))
-            is_in_cluster = length is None if name == _CLUSTER else is_in_cluster and name in _PARTS_OF_CLUSTER
+            if name == _CLUSTER:
+                is_in_cluster = length is None
+            elif name in _PARTS:
+                is_in_cluster = False
+            elif name not in _FILLERS and not (is_in_cluster and name in _PARTS_OF_CLUSTER):
+                return True
             at += start + (length or 0)
     return False
 
