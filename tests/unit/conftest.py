@@ -5,7 +5,8 @@ The number is a pattern of blocks that survives compression.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,18 @@ _FILMS: dict[str, dict[str, Any]] = {
 }
 HIDDEN_FRAMES = 17
 LATE_FRAMES = 15
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Leave out the wait for the disk behind every write, which is most of the time of a small build.
+
+    It guards against a loss of power alone: what a killed process wrote is there without it. What is synced, and in
+    which order, is what the tests of the storage ask.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(scope="session")
