@@ -6,8 +6,10 @@ The number is a pattern of blocks that survives compression.
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +147,14 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_list_of_authorities() -> Iterator[None]:
+    """Read the certificates of the authorities once: every HTTP client reads them anew, and none here meets TLS."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
         yield
 
 
