@@ -5,8 +5,11 @@ The number is a pattern of blocks that survives compression.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import ssl
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +136,26 @@ _FILMS: dict[str, dict[str, Any]] = {
 }
 HIDDEN_FRAMES = 17
 LATE_FRAMES = 15
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """Leave out the wait for the disk behind every write, which is most of the time of a small build.
+
+    It guards against a loss of power alone: what a killed process wrote is there without it. What is synced, and in
+    which order, is what the tests of the storage ask.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_list_of_authorities() -> Iterator[None]:
+    """Read the certificates of the authorities once: every HTTP client reads them anew, and none here meets TLS."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from datasets import load_dataset
 
+from flows import cli
 from flows.plan import build, status
 from pipeline.config import BuildConfig, parse_config
 from pipeline.dataset.validate import validate_dataset
@@ -107,6 +109,22 @@ def holmes(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProc
     return subprocess.run(
         [*HOLMES, *arguments], capture_output=True, text=True, check=False, cwd=cwd or REPOSITORY, env=environment
     )
+
+
+@pytest.fixture
+def here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], log_as_before: None
+) -> Callable[..., tuple[int, str]]:
+    """Call the command in this process; return exit code and stderr."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["holmes", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0), capsys.readouterr().err
+
+    monkeypatch.chdir(REPOSITORY)
+    return run
 
 
 @pytest.mark.slow
@@ -340,11 +358,17 @@ def test_command_builds_validates_and_tells_status(built: BuildConfig, tmp_path:
     ],
 )
 def test_faults_end_in_one_message_and_the_right_code(
-    arguments: list[str], code: int, message: str, tmp_path: Path
+    here: Callable[..., tuple[int, str]], arguments: list[str], code: int, message: str, tmp_path: Path
 ) -> None:
-    done = holmes(*(argument.format(tmp=tmp_path) for argument in arguments))
-    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
-    assert message in done.stderr
+    ended, said = here(*(argument.format(tmp=tmp_path) for argument in arguments))
+    assert (ended, "Traceback" in said) == (code, False), said
+    assert message in said
+
+
+def test_a_fault_ends_the_process_with_its_code() -> None:
+    done = holmes("build", "-c", "nowhere.yaml")
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+    assert "nowhere.yaml: no such config file" in done.stderr
 
 
 def test_a_folder_of_videos_and_a_list_of_clicks_are_enough(tmp_path: Path) -> None:

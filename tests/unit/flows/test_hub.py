@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dataset_fixtures import _no_figures_unasked, fill
+from dataset_fixtures import fill
 
 from flows.hub import push_folder
 from pipeline.config import ExportConfig
@@ -19,7 +19,7 @@ from pipeline.errors import DataError, SetupError
 from pipeline.stages.export import export_dataset
 from pipeline.workspace import Workspace
 
-__all__ = ["_no_figures_unasked", "fill"]
+__all__ = ["fill"]
 PUSH: dict[str, Any] = {"private": True, "revision": None, "message": "m"}
 
 
@@ -85,7 +85,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         def log_message(self, *_: object) -> None: ...
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     hub.url = f"http://127.0.0.1:{server.server_port}"
     for name in ("huggingface_hub.constants.ENDPOINT", "huggingface_hub.hf_api.constants.ENDPOINT"):
         monkeypatch.setattr(name, hub.url)

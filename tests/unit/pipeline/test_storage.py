@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from pipeline.storage import MIRRORS, Storage
+from pipeline.storage import MIRRORS, Storage, swap_in, write_atomically
 
 URL = "memory://holmes/mirrored"
 
@@ -72,3 +73,49 @@ def test_folder_is_replaced_whole_and_unfinished_files_stay(uploads: list[str]) 
     Storage(URL).local_path("clips").joinpath("old.mp4").unlink(missing_ok=True)
     Storage(URL).replace_folder("clips")
     assert list(Storage(URL).sizes("clips")) == ["a.mp4"]
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, bool]]:
+    """What is asked of the disk, in order: sync or rename, the name, and for a sync whether the file had content."""
+    asked: list[tuple[str, str, bool]] = []
+
+    def fsync(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").resolve()
+        asked.append(("sync", path.name, path.is_dir() or path.stat().st_size > 0))
+
+    def renamed(by: Callable[..., Path]) -> Callable[[Path, Path], Path]:
+        def call(path: Path, target: Path) -> Path:
+            asked.append(("rename", target.name, True))
+            return by(path, target)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", renamed(Path.replace))
+    monkeypatch.setattr(Path, "rename", renamed(Path.rename))
+    return asked
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_file_is_on_the_disk_before_it_takes_its_place_and_its_folder_after(
+    tmp_path: Path, disk: list[tuple[str, str, bool]]
+) -> None:
+    write_atomically(tmp_path / "a.json", b"{}")
+    assert disk == [
+        ("sync", f"_tmp-{os.getpid()}-a.json", True),
+        ("rename", "a.json", True),
+        ("sync", tmp_path.name, True),
+    ]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_folder_is_on_the_disk_before_it_takes_the_place_of_another(
+    tmp_path: Path, disk: list[tuple[str, str, bool]]
+) -> None:
+    for folder in ("new/inner", "dataset"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "new/inner/rows").write_bytes(b"rows")
+    swap_in(tmp_path / "new", tmp_path / "dataset", tmp_path / "old")
+    assert sorted(disk[:3]) == [("sync", "inner", True), ("sync", "new", True), ("sync", "rows", True)]
+    assert disk[3:] == [("rename", "old", True), ("rename", "dataset", True), ("sync", tmp_path.name, True)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -31,15 +30,7 @@ from pipeline.stages.run import run_stage
 from pipeline.stages.splits import SplitsStage
 from pipeline.workspace import Workspace
 
-
-@pytest.fixture(autouse=True)
-def log_as_before() -> Any:
-    """Take away the log handler that the command sets up: it writes to a stream that ends with the test."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = before[0], before[1]
-
+pytestmark = pytest.mark.usefixtures("log_as_before")
 
 ANNOTATIONS = Path(__file__).resolve().parents[5] / "shared/data/annotations"
 FPS = 10.0

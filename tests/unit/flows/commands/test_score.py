@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +26,7 @@ RECIPE = {
     "network": {"hidden_dim": 16, "heads": 2, "head_dim": 8, "layers": 1, "memory_slots": 4, "shortcut": True},
 }  # fmt: skip
 
-
-@pytest.fixture(autouse=True)
-def log_as_before() -> Any:
-    """Take away the log handler that the command sets up: it writes to a stream that ends with the test."""
-    root = logging.getLogger()
-    before = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = before[0], before[1]
+pytestmark = pytest.mark.usefixtures("log_as_before")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dataset_fixtures import _no_figures_unasked, fill
+from dataset_fixtures import fill
 from starlette.testclient import TestClient
 
 from flows.view.items import ViewedPairs
@@ -14,7 +14,7 @@ from flows.view.server import make_app
 from pipeline.review.store import stored_reviews
 from pipeline.workspace import Workspace
 
-__all__ = ["_no_figures_unasked", "fill"]
+__all__ = ["fill"]
 
 
 @pytest.fixture

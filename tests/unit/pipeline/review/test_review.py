@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from dataset_fixtures import _no_figures_unasked
 from review_space import ITEMS, fill_review_space, pair_of
 from typer.testing import CliRunner
 
@@ -38,6 +39,8 @@ from pipeline.review.store import (
 from pipeline.schema import field_names
 from pipeline.stages.base import to_rejected
 from pipeline.workspace import Workspace
+
+__all__ = ["_no_figures_unasked"]
 
 Rows = list[dict[str, Any]]
 
@@ -268,25 +271,33 @@ def test_a_damaged_review_file_is_named(space: Workspace, review: Callable[..., 
         list(stored_reviews(space))
 
 
-@pytest.fixture
-def built(tmp_path: Path, film: Callable[[str], Path]) -> BuildConfig:
-    (tmp_path / "videos").mkdir()
+@pytest.fixture(scope="module")
+def built_once(tmp_path_factory: pytest.TempPathFactory, film: Callable[[str], Path]) -> BuildConfig:
+    home = tmp_path_factory.mktemp("built")
+    (home / "videos").mkdir()
     lines = ["video_id,file,label"]
     for number, label in enumerate(("Fighting", NORMAL, "Explosion", NORMAL)):
-        shutil.copy(film("h264.mp4"), tmp_path / f"videos/{number}.mp4")
+        shutil.copy(film("h264.mp4"), home / f"videos/{number}.mp4")
         lines.append(f"cam_{number},videos/{number}.mp4,{label}")
-    (tmp_path / "videos.csv").write_text("\n".join(lines))
-    (tmp_path / "glances.csv").write_text("video-id,glance\ncam_0,10\ncam_2,30\n")
+    (home / "videos.csv").write_text("\n".join(lines))
+    (home / "glances.csv").write_text("video-id,glance\ncam_0,10\ncam_2,30\n")
     config = parse_config(
         {
-            "videos": [str(tmp_path / "videos.csv")],
-            "glances": [str(tmp_path / "glances.csv")],
-            "workspace": str(tmp_path / "w"),
+            "videos": [str(home / "videos.csv")],
+            "glances": [str(home / "glances.csv")],
+            "workspace": str(home / "w"),
             "clips": {"window_s": 3.0},
         }
     )
     build(config)
     return config
+
+
+@pytest.fixture
+def built(built_once: BuildConfig, tmp_path: Path) -> BuildConfig:
+    """A copy of a build, to be changed."""
+    shutil.copytree(built_once.workspace, tmp_path / "w")
+    return built_once.model_copy(update={"workspace": str(tmp_path / "w")})
 
 
 def test_a_build_takes_edits_and_rejections_and_remakes_only_those_videos(built: BuildConfig, tmp_path: Path) -> None:
