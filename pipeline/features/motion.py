@@ -235,6 +235,7 @@ class _MotionMeter:
         self._cell_pixels = height * width // self._cells
         self._last: _Last | None = None
         self._background: NDArray[np.float32] | None = None
+        self._background_layout: Layout | None = None
         self._history: deque[NDArray[np.uint8]] = deque(maxlen=_BACKGROUND_FRAMES)
         self._seen = 0
 
@@ -265,10 +266,10 @@ class _MotionMeter:
 
     def _forget_at_cut(self, layout: Layout) -> None:
         """Forget what was seen where a picture shows another scene."""
-        if self._last is None or self._background is None:
+        if self._last is None or self._background_layout is None:
             return
         # A flash gives back what the background still shows.
-        if is_cut(layout, self._last.layout, layout_of(self._background)):
+        if is_cut(layout, self._last.layout, self._background_layout):
             self._last = self._background = None
             self._history.clear()
 
@@ -335,6 +336,7 @@ class _MotionMeter:
         if self._background is None or self._seen % _BACKGROUND_EVERY == 0:
             self._history.append(grey)
             self._background = np.median(np.stack(self._history), axis=0).astype(np.float32)
+            self._background_layout = layout_of(self._background)
         self._seen += 1
         return self._background
 

@@ -59,7 +59,7 @@ class PictureOrder:
     """Where the header of a stream from an MP4 file says how long a length is, and how many parameter sets follow."""
 
     def __init__(self, header: bytes) -> None:
-        self._sequences: dict[int, _Parameters | None] = {}
+        self._sequences: dict[int, _Parameters] = {}
         self._sequence_of: dict[int, int] = {}
         self.reference: tuple[int, int] | None = None
         self._period = self._reference = self._last = 0
@@ -123,8 +123,6 @@ class PictureOrder:
         bits.number()  # first macroblock
         bits.number()  # kind of slice
         sequence = self._sequences[self._sequence_of[bits.number()]]
-        if sequence is None:
-            raise ValueError("the sequence is unknown")
         bits.take(2 * sequence.has_colour_planes)
         number = bits.take(sequence.frame_num_bits)
         if not sequence.may_skip_references:
@@ -229,8 +227,6 @@ class HevcPictureOrder(PictureOrder):
         bits.take(int(kind in _HEVC_COMPLETE))
         picture = self._pictures[bits.number()]
         sequence = self._sequences[picture.sequence]
-        if sequence is None:
-            raise ValueError("the sequence is unknown")
         if kind in _HEVC_BEGINS:
             self._begin_period()
             return self._period, 0
