@@ -134,11 +134,11 @@ class LossConfig(Section):
 class Recipe(Section):
     """Everything that decides one network; the defaults are GlanceVAD's on UCF-Crime."""
 
-    head: Literal["auto", "network", "linear", "trees", "neighbours"] = added(
+    head: Literal["auto", "network", "linear", "trees", "blend", "neighbours"] = added(
         "auto",
         description="auto: as sampler.search says, with off network; network: UR-DMU; linear: logistic regression; "
-        "trees: extremely randomised; neighbours: distance to normal snippets; the last three take regions around "
-        "clicks, or video-label",
+        "trees: extremely randomised; blend: trees and a fifth of linear; neighbours: distance to normal snippets; the "
+        "last four take regions around clicks, or video-label",
     )
     supervision: Literal["clicks", "video-label", "regions"] = Field(
         "clicks",
@@ -179,14 +179,14 @@ class SamplerConfig(Section):
     weights: str | None = Field(None, description="folder of a trained sampler; null: train one on this workspace")
     search: Literal["auto", "full", "off"] = Field(
         "auto",
-        description="auto: with few videos linear heads and trees together; with more, or of one `recipe.head`, "
-        "recipes compete by cross-validation over videos; full: those of every head compete; off: use `recipe`",
+        description="auto: with few videos a blend for motion, trees for other features; with more, or of one "
+        "`recipe.head`, recipes compete by cross-validation over videos; full: those of every head compete; off: use "
+        "`recipe`",
     )
     small_below: int = Field(
         100,
         ge=0,
-        description="number of training videos below which linear heads and trees speak together, and networks that "
-        "compete are small",
+        description="number of training videos below which nothing is chosen, and networks that compete are small",
     )
     recipe: Recipe = Field(Recipe(), description="the head and its training")
     folds: int = Field(

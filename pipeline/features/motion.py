@@ -33,10 +33,10 @@ from numpy.typing import NDArray
 from pipeline.config import VideoConfig
 from pipeline.errors import RecordError
 from pipeline.features.base import EncodedVideo, EncoderBackend, FeatureJob, Floats, num_snippets, write_features
-from pipeline.features.shots import Layout, is_cut, layout_of
 from pipeline.needs import Needs
 from pipeline.video.pool import VideoPool
 from pipeline.video.readers import FrameReader, ReaderName, open_reader
+from pipeline.video.shots import Layout, is_cut, layout_of
 
 GRIDS: tuple[tuple[int, int], ...] = ((6, 8), (3, 4), (1, 1))
 """Rows and columns of the grids; each divides the one before, so that coarse cells are means of fine ones."""

@@ -1,4 +1,4 @@
-"""Heads without training steps: a weighted sum, trees, and the distance to normal snippets.
+"""Heads without training steps: a weighted sum, trees, both, and the distance to normal snippets.
 
 Each is fitted to snippets near clicks (abnormal) and snippets of normal videos or far from every click (normal), and
 scores one snippet at a time. All are modules whose buffers are their whole state, so that they are saved, loaded and
@@ -27,6 +27,7 @@ TREES = 100
 _NEIGHBOURS = 3
 MOST_NORMAL = 2048  # rows that distances are measured to
 ITERATIONS = 200  # of L-BFGS
+LINEAR_SHARE = 0.2  # of a blend
 _AT_ONCE = 4096  # snippets
 
 
@@ -193,6 +194,35 @@ class TreesHead(SnippetHead):
         return head
 
 
+class BlendHead(SnippetHead):
+    """Trees, with a share of a linear head.
+
+    Beyond what was clicked all is alike to trees, as is much of what ends in the same leaves: the linear head ranks it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trees = TreesHead()
+        self.linear = LinearHead()
+
+    def set_state(self, state: Mapping[str, Tensor]) -> BlendHead:
+        """Take the buffers of both, each by its head's name and its own."""
+        for part, head in (("trees.", self.trees), ("linear.", self.linear)):
+            head.set_state({name.removeprefix(part): state[name] for name in state if name.startswith(part)})
+        return self
+
+    def rate(self, rows: Tensor) -> Tensor:
+        """Return the mean of both, weighted."""
+        return torch.lerp(self.trees.rate(rows), self.linear.rate(rows), LINEAR_SHARE)
+
+    @staticmethod
+    def fit(rows: Rows, recipe: Recipe, seed: int) -> BlendHead:
+        """Fit both."""
+        head = BlendHead()
+        head.trees, head.linear = TreesHead.fit(rows, recipe, seed), LinearHead.fit(rows, recipe, seed)
+        return head
+
+
 class NeighboursHead(SnippetHead):
     """How far a snippet is from the nearest normal ones; one half is as far as lies between normal and clicked ones."""
 
@@ -224,9 +254,10 @@ class NeighboursHead(SnippetHead):
         return head
 
 
-HEADS: Mapping[str, type[LinearHead | TreesHead | NeighboursHead]] = {
+HEADS: Mapping[str, type[LinearHead | TreesHead | BlendHead | NeighboursHead]] = {
     "linear": LinearHead,
     "trees": TreesHead,
+    "blend": BlendHead,
     "neighbours": NeighboursHead,
 }
 """Heads by the name that a recipe calls them; the network is none of them."""

@@ -113,9 +113,11 @@ def _operations(recipe: Recipe, corpus: Corpus, crops: int, networks: int, confi
     held_out = share * crops * sum(video.num_snippets for video in corpus.videos)
     if not recipe.is_network:
         rows, dim = _rows(recipe, corpus, crops), arranged_dim(corpus.dim, recipe)
+        linear, trees = 2 * dim, TREES * _TREE_LEVELS * _EACH_NODE
         each = {
-            "linear": 2 * dim,
-            "trees": TREES * _TREE_LEVELS * _EACH_NODE,
+            "linear": linear,
+            "trees": trees,
+            "blend": linear + trees,
             "neighbours": 2 * dim * min(rows, MOST_NORMAL),
         }
         return networks * head_operations(recipe, corpus, crops) + held_out * each[recipe.head]
@@ -146,11 +148,10 @@ def head_operations(recipe: Recipe, corpus: Corpus, crops: int) -> float:
         crops: of their features.
     """
     rows, dim = _rows(recipe, corpus, crops), arranged_dim(corpus.dim, recipe)
-    if recipe.head == "linear":
-        return 5.0 * ITERATIONS * rows * dim
-    if recipe.head == "trees":
-        return TREES * _EACH_SPLIT * rows * math.sqrt(dim) * math.log2(rows + 1)
-    return 2.0 * rows * min(rows, MOST_NORMAL) * dim
+    linear = 5.0 * ITERATIONS * rows * dim
+    trees = TREES * _EACH_SPLIT * rows * math.sqrt(dim) * math.log2(rows + 1)
+    neighbours = 2.0 * rows * min(rows, MOST_NORMAL) * dim
+    return {"linear": linear, "trees": trees, "blend": linear + trees, "neighbours": neighbours}[recipe.head]
 
 
 def _rows(recipe: Recipe, corpus: Corpus, crops: int) -> int:

@@ -18,7 +18,7 @@ from pipeline.sampler.curve import ScoreCurve
 from pipeline.sampler.intervals import join, middle, runs, temporal_iou
 
 RANKED_THETAS = tuple(np.round(np.arange(0.1, 1.0, 0.1), 1).tolist())
-"""Thresholds whose proposals compete in `rank_proposals`."""
+"""Thresholds whose proposals compete in `rank_proposals`, as fractions of the way from a video's lowest score up."""
 
 MAX_OVERLAP = 0.5
 """tIoU above which the lower ranked of two proposals is dropped."""
@@ -149,14 +149,19 @@ def highest_beside(
 def rank_proposals(curve: ScoreCurve, config: ProposalConfig, *, min_s: float) -> list[Proposal]:
     """Return proposals without glances at many thresholds, best first; here `score` is the outer-inner contrast.
 
+    The thresholds go with the video's own scores, so that detectors are compared whose scores are high or low.
+
     That is the mean score inside less the mean score in margins of a quarter of the length on either side (Shou et al.,
     AutoLoc, ECCV 2018), in [-1, 1]. Of proposals that overlap by more than `MAX_OVERLAP`, the best is kept.
     """
     smooth = curve.smoothed(config.smooth_s)
+    low, high = float(smooth.min()), float(smooth.max())
+    if low == high:
+        return []
     spans = {
         (found.start_frame, found.end_frame): found.score
         for theta in RANKED_THETAS
-        for found in _spans(curve, smooth >= theta, config, min_s)
+        for found in _spans(curve, smooth >= low + theta * (high - low), config, min_s)
     }
     contrasts = {span: inner - _margin_mean(curve, *span) for span, inner in spans.items()}
     ranked = sorted(contrasts, key=lambda span: (-contrasts[span], span))

@@ -8,7 +8,6 @@ from pipeline.config import LossConfig, NetworkConfig, Recipe, SamplerConfig
 from pipeline.config.sampler import encoder_names
 from pipeline.errors import SetupError
 from pipeline.features.motion import MotionEncoder
-from pipeline.sampler.heads import HEADS
 
 _SMALL_NETWORK = {"hidden_dim": 32, "heads": 2, "head_dim": 16, "layers": 1, "memory_slots": 8, "shortcut": True}
 # A second around a click is event for certain, however short events are.
@@ -17,6 +16,9 @@ _SMALL_LOSS = {"shortcut": 0.1, "raw_steps": 20, "positive_s": 1.0}
 _SHORT = {"positive_s": 1.0, "negative_s": 5.0}
 _LONG = {"positive_s": 4.0, "negative_s": 10.0}
 _PENALTY = 0.03
+# Of the thousands of values that a model gives, a linear head picks those that only suit the few scenes it knows.
+_OF_FEW = {"positions": "blend", "none": "trees"}  # heads where nothing is chosen, by how motion and others are pooled
+_COMPETING = ("linear", "trees", "neighbours")  # what agrees speaks together, so that a blend brings nothing new
 _FEW_NETWORKS = 2  # that compete with other heads unless asked for all: each costs as much as all of those
 
 
@@ -24,7 +26,7 @@ def candidate_recipes(config: SamplerConfig, encoder: str, num_videos: int) -> l
     """Return the recipes to try, each of a head by name.
 
     Where search is off, that is the configured one; where it is full, those of all heads. Otherwise they are those of
-    the configured head; without one, trees where nothing is chosen, or all with fewer networks.
+    the configured head; without one, one of each part where nothing is chosen, or all with fewer networks.
 
     Raises:
         SetupError: the recipe is for one of several encoders, and there is but one.
@@ -40,9 +42,10 @@ def candidate_recipes(config: SamplerConfig, encoder: str, num_videos: int) -> l
             return _networks(config, encoder, num_videos)
         return _simple(recipe, encoder, recipe.head)
     if not clicks_choose(config, num_videos):
-        by_trees = _simple(recipe, encoder, "trees")
-        return [one for one in by_trees if one.context == "video" and one.loss.positive_s == _SHORT["positive_s"]]
-    simple = [other for head in HEADS for other in _simple(recipe, encoder, head)]
+        known = [one for head in ("blend", "trees") for one in _simple(recipe, encoder, head)]
+        short = [one for one in known if one.context == "video" and one.loss.positive_s == _SHORT["positive_s"]]
+        return [one for one in short if one.head == _OF_FEW[one.pooling]]
+    simple = [other for head in _COMPETING for other in _simple(recipe, encoder, head)]
     networks = _networks(as_network, encoder, num_videos)
     return [*simple, *(networks if config.search == "full" else networks[:_FEW_NETWORKS])]
 
@@ -53,7 +56,7 @@ def heads_compete(config: SamplerConfig) -> bool:
 
 
 def clicks_choose(config: SamplerConfig, num_videos: int) -> bool:
-    """Tell whether clicks choose among recipes: those of few videos cannot, and by default none but trees are tried.
+    """Tell whether clicks choose among recipes: those of few videos cannot, and by default there is one.
 
     By video labels alone they can as little, but there a network that is told that some snippets of an abnormal video
     are abnormal has more to learn from than heads that are told so of all.

@@ -4,7 +4,7 @@ Each candidate recipe is trained once per fold, on the videos outside of the fol
 With one recipe they choose the number of steps and the smoothing; with one fold that is the usual choice of a
 checkpoint. Where networks compete, a handful of clicks can choose neither a step nor the best of several good recipes:
 all train to the end, and the sampler is the mean of those that do about as well as the best. With few videos, by
-default, there are trees alone, and the folds choose the smoothing. What is held out takes no part in any of it. Other
+default, there is one head, and the folds choose the smoothing. What is held out takes no part in any of it. Other
 heads than the network take no steps: they are fitted once a fold.
 
 A step is a function of seed and step number alone, so that an interrupted training ends, on a CPU, at the same bits as
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MODEL_FOLDER = "models/sampler"
-_VERSION = 5
+_VERSION = 6
 _INDISTINCT = 0.01
 """Difference in glance AUC up to which networks count as equally good: a handful of clicks cannot tell them apart."""
 _LEAST_VARIANCE = 0.02

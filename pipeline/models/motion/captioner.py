@@ -27,7 +27,7 @@ from pipeline.video.pool import VideoPool
 from pipeline.video.readers import FrameReader, ReaderName, open_reader
 from pipeline.workspace import Workspace
 
-_VERSION = 1
+_VERSION = 2
 _RATE_HZ = 8.0
 _LONG_SIDE = 192
 _WHOLE_S = 120.0

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.models.motion.tracks import Region, Track, follow
+from pipeline.video.shots import is_cut, layout_of
 
 Grey = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -37,9 +38,7 @@ _MIN_CONTRAST = 12.0  # grey levels; below it lie compression and shadows
 _NOISE_FACTOR = 4.5
 _GLOW = 40.0  # grey levels
 _FLOODED = 0.55  # foreground share from which a frame shows a change of light, not things
-_CUT_CORRELATION = 0.55
-_STEADY_CORRELATION = 0.85
-_CUT_SHARE = 0.4
+_GIVEN_BACK = 6  # frames for which what a flash or something close takes from the picture may be gone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,38 +90,22 @@ def measure(frames: Grey, times_s: Floats) -> Measurements:
 
 
 def find_cuts(frames: Grey) -> list[int]:
-    """Return the indices of frames that start a new shot.
+    """Return the indices of frames that start a new shot, in frames some tenths of a second apart.
 
-    A cut changes the layout of the whole picture at once and for good; a flash changes it and gives it back, an
-    explosion or a passing car needs several frames. Layouts are compared by correlation, which ignores brightness.
+    A new shot shows another scene than the pictures before, and goes on to: a flash and a passing car give back what
+    they take. Where every picture differs from the next the camera moves.
     """
-    import cv2
-
-    thumbnails = np.stack([cv2.resize(f, (32, 24), interpolation=cv2.INTER_AREA) for f in frames]).astype(np.float32)
-    flat = thumbnails.reshape(len(frames), -1)
+    layouts = [layout_of(frame) for frame in frames]
+    differs = [False, *(is_cut(now, last) for last, now in pairwise(layouts))]
     cuts: list[int] = []
-    for index in range(1, len(frames)):
-        first = cuts[-1] if cuts else 0
-        before = flat[max(first, index - 3) : index]
-        after = flat[index : index + 3]
-        if _correlation(before[-1], after[0]) > _CUT_CORRELATION:
+    for index in np.flatnonzero(differs).tolist():
+        if any(differs[index - 1 : index]) or any(differs[index + 1 : index + 2]):
             continue
-        steady = all(_correlation(a, b) > _STEADY_CORRELATION for side in (before, after) for a, b in pairwise(side))
-        given_back = _correlation(flat[max(first, index - 6)], flat[min(len(flat) - 1, index + 6)]) > _CUT_CORRELATION
-        if steady and not given_back and _changed_share(before[-1], after[0]) > _CUT_SHARE:
+        before = layouts[max(cuts[-1] if cuts else 0, index - _GIVEN_BACK) : index]
+        later = layouts[min(len(layouts) - 1, index + _GIVEN_BACK)]
+        if is_cut(layouts[index], *before) and is_cut(later, before[-1]):
             cuts.append(index)
     return cuts
-
-
-def _correlation(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    a, b = a - a.mean(), b - b.mean()
-    return float((a @ b) / (np.sqrt((a @ a) * (b @ b)) + 1e-6))
-
-
-def _changed_share(a: NDArray[np.floating], b: NDArray[np.floating]) -> float:
-    """Share of the picture whose place in its range of brightness changed by half a standard deviation."""
-    a, b = (a - a.mean()) / (a.std() + 1e-6), (b - b.mean()) / (b.std() + 1e-6)
-    return float(np.mean(np.abs(a - b) > 0.5))
 
 
 def _noise_level(frames: Grey) -> float:

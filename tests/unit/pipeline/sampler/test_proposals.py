@@ -237,12 +237,13 @@ def test_a_span_is_parted_where_its_scores_dip_between_two_peaks() -> None:
 
 
 def test_ranked_proposals_put_the_clearest_event_first() -> None:
-    curve = curve_of(steps((50, 0.1), (30, 0.9), (70, 0.1), (30, 0.5), (50, 0.1)))
-    found = rank_proposals(curve, RAW, min_s=1)
+    scores = steps((50, 0.1), (30, 0.9), (70, 0.1), (30, 0.5), (50, 0.1))
+    found = rank_proposals(curve_of(scores), RAW, min_s=1)
     assert spans(found)[:2] == [(50, 80), (150, 180)]
     assert found[0].score == pytest.approx(0.8)
     overlap = temporal_iou(np.array(spans(found)), np.array(spans(found)))
     assert (overlap[~np.eye(len(found), dtype=bool)] <= 0.5).all()
+    assert spans(rank_proposals(curve_of(scores / 10), RAW, min_s=1)) == spans(found), "a detector with low scores"
     assert rank_proposals(curve_of(np.zeros(20)), RAW, min_s=1) == []
 
 

@@ -389,9 +389,9 @@ def test_few_videos_bring_small_networks_and_many_the_configured_one() -> None:
     assert {(recipe.supervision, recipe.pooling) for recipe in only} == {("video-label", "none")}
 
 
-def test_with_few_videos_there_are_trees_alone() -> None:
+def test_with_few_videos_there_is_one_recipe() -> None:
     few = candidate_recipes(SamplerConfig(), "motion", 8)
-    assert [(recipe.head, recipe.loss.positive_s, recipe.context) for recipe in few] == [("trees", 1, "video")]
+    assert [(recipe.head, recipe.loss.positive_s, recipe.context) for recipe in few] == [("blend", 1, "video")]
     by_label = SamplerConfig(recipe=Recipe(supervision="video-label"))
     for videos, config in ((1600, SamplerConfig()), (8, by_label)):
         networks = candidate_recipes(
@@ -404,9 +404,8 @@ def test_with_few_videos_there_are_trees_alone() -> None:
 
 def test_motion_and_what_a_model_sees_have_heads_of_their_own() -> None:
     both = candidate_recipes(SamplerConfig(), "motion + clip", 8)
-    seen = {(recipe.part, recipe.pooling, recipe.unit_length) for recipe in both}
-    assert seen == {("motion", "positions", False), ("vision", "none", True)}
-    assert len(both) == 2
+    seen = [(recipe.head, recipe.part, recipe.pooling, recipe.unit_length) for recipe in both]
+    assert seen == [("blend", "motion", "positions", False), ("trees", "vision", "none", True)]
     features = np.random.default_rng(0).normal(size=(1, 3, motion.DIM + 5)).astype(np.float16)
     motion_part, vision = (arrange(features, Recipe(part=part)) for part in ("motion", "vision"))
     np.testing.assert_array_equal(np.concatenate([motion_part, vision], axis=-1), features.astype(np.float32))
@@ -463,7 +462,7 @@ def test_heads_together_are_never_worse_than_the_best_alone() -> None:
     assert (used, auc) == ([True, True], 1.0), "where one is wrong the other is not"
 
 
-@pytest.mark.parametrize("head", ["linear", "trees", "neighbours"])
+@pytest.mark.parametrize("head", HEADS)
 def test_simple_heads_find_the_event_and_live_on_disk(filled: Workspace, head: str) -> None:
     recipe = Recipe(
         head=head, supervision="regions", standardise=True, weight_decay=0.03, loss=LossConfig(positive_s=2)
@@ -493,7 +492,7 @@ def test_all_heads_compete_for_a_sampler(filled: Workspace) -> None:
     assert sum(row["used"] for row in tried) == len(sampler.recipes)
 
 
-def test_few_videos_train_trees_alone(filled: Workspace) -> None:
+def test_few_videos_train_one_head(filled: Workspace) -> None:
     sampler = train_sampler(filled, SamplerConfig(folds=2, device="cpu"))
     [row] = sampler.validation["tried"]
     [recipe] = sampler.recipes
@@ -511,6 +510,15 @@ def test_exported_trees_say_what_scikit_learn_says() -> None:
     model = ExtraTreesClassifier(100, min_samples_leaf=2, random_state=3).fit(rows.values, rows.abnormal)
     asked = rng.normal(size=(50, DIM)).astype(np.float32)
     np.testing.assert_allclose(head.rate(torch.from_numpy(asked)), model.predict_proba(asked)[:, 1], atol=1e-6)
+
+
+def test_a_fifth_of_a_blend_is_linear() -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(200, DIM)).astype(np.float32)
+    rows = Rows(values, values[:, 0] > 0.5, np.ones(200, dtype=np.float32))
+    asked = torch.from_numpy(rng.normal(size=(50, DIM)).astype(np.float32))
+    blend, trees, linear = (HEADS[name].fit(rows, Recipe(), 3).rate(asked) for name in ("blend", "trees", "linear"))
+    torch.testing.assert_close(blend, 0.8 * trees + 0.2 * linear)
 
 
 def test_simple_heads_are_fitted_to_so_many_rows_at_most(filled: Workspace) -> None:

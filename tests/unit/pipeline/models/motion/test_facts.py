@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.models.motion.count import count_things
 from pipeline.models.motion.facts import ClipFacts, facts_of
-from pipeline.models.motion.measure import measure
+from pipeline.models.motion.measure import find_cuts, measure
 from pipeline.models.motion.tracks import Region, Track
 from pipeline.models.motion.usual import usual_of
 from pipeline.models.motion.words import describe, number
@@ -204,6 +204,13 @@ def test_sudden_moments_and_their_times(rendered: dict[str, Any], kind: str, at_
     found = facts(**rendered)
     assert [moment.kind for moment in found.moments] == [kind]
     assert found.moments[0].at_s == pytest.approx(at_s, abs=0.3)
+
+
+def test_a_cut_to_a_room_with_the_same_light_is_one() -> None:
+    light = np.linspace(-60, 60, HEIGHT)[:, None]
+    first, second = (np.clip(texture(seed) + light, 0, 255).astype(np.uint8) for seed in (1, 2))
+    assert find_cuts(np.stack([first] * 20 + [second] * 20)) == [20]
+    assert not find_cuts(np.stack([first] * 20 + [second] * 4 + [first] * 20)), "something close, for half a second"
 
 
 def test_times_count_from_the_start_of_the_clip() -> None:
