@@ -137,7 +137,7 @@ class Recipe(Section):
     head: Literal["auto", "network", "linear", "trees", "blend", "neighbours"] = added(
         "auto",
         description="auto: as sampler.search says, with off network; network: UR-DMU; linear: logistic regression; "
-        "trees: extremely randomised; blend: trees and a fifth of linear; neighbours: distance to normal snippets; the "
+        "trees: extremely randomised; blend: trees and a tenth of linear; neighbours: distance to normal snippets; the "
         "last four take regions around clicks, or video-label",
     )
     supervision: Literal["clicks", "video-label", "regions"] = Field(

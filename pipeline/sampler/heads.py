@@ -27,7 +27,7 @@ TREES = 100
 _NEIGHBOURS = 3
 MOST_NORMAL = 2048  # rows that distances are measured to
 ITERATIONS = 200  # of L-BFGS
-LINEAR_SHARE = 0.2  # of a blend
+LINEAR_SHARE = 0.1  # of a blend
 _AT_ONCE = 4096  # snippets
 
 
