@@ -17,6 +17,7 @@ from pipeline.errors import DataError, SetupError
 from pipeline.sample.plan import DURATION_S, FPS, VideoPlan, plan_world
 from pipeline.sample.staging import stage
 from pipeline.sample.tables import TABLES, Clicked, write_tables
+from pipeline.video.pool import end_with_parent
 
 VIDEOS = "videos"
 _OWN_VIDEO = re.compile(r"s\d+_cam\d_\d{4,}\.mp4(\.part)?")
@@ -108,7 +109,8 @@ def _render_all(
             made.append(_render_one(plan, folder))
             on_progress(len(made), len(plans))
         return made
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, context, end_with_parent, (os.getpid(),)) as pool:
         # The longest first, so that no worker is left with one at the end.
         queue = sorted(plans, key=lambda plan: -plan.num_frames)
         futures: dict[Future[Clicked], VideoPlan] = {pool.submit(_render_one, plan, folder): plan for plan in queue}

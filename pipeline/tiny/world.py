@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.sample.plan import plan_world
 from pipeline.stages.run import Progress
 from pipeline.tiny.marks import GRID, MARKS
 from pipeline.tiny.scenes import NUM_FRAMES, SIDE, cut_clips
+from pipeline.video.pool import end_with_parent
 
 SEED = 20_611_013
 """Seed of the scenes. Whoever measures what the model sees in new scenes takes another one."""
@@ -61,7 +63,8 @@ def _render(folder: Path, done: Path, videos: int, on_progress: Progress) -> Non
         folder / f"marks-{videos}.npy", "w+", np.uint8, (most, NUM_FRAMES, GRID, GRID, _MARK_BYTES)
     )
     clips: list[dict[str, Any]] = []
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(None, context, end_with_parent, (os.getpid(),)) as pool:
         cut = pool.map(cut_clips, plan_world(videos, SEED, _DURATION_S), chunksize=8)
         for number, of_video in enumerate(cut, 1):
             for clip in of_video:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from time import monotonic, sleep
 from typing import Any
 
 import av
 import numpy as np
+import psutil
 import pytest
 
 from pipeline.errors import DataError, SetupError
@@ -91,6 +96,32 @@ def test_the_videos_decode_to_what_the_manifest_says(world: Path) -> None:
         assert len(times) == int(row["num_frames"])
         assert SHORT[0] <= len(times) / FPS <= SHORT[1]
         assert float(times[-1]) == pytest.approx((len(times) - 1) / FPS)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from pipeline.sample import make_sample
+if __name__ == "__main__":
+    make_sample(Path(sys.argv[1]), videos=40, seed=1, workers=2)
+"""
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(SCRIPT)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    parent = subprocess.Popen([sys.executable, script, tmp_path / "world"], env=environment)
+    videos = tmp_path / "world" / "videos"
+    deadline_s = monotonic() + 60
+    while not (videos.is_dir() and list(videos.iterdir())) and monotonic() < deadline_s:
+        sleep(0.1)
+    workers = psutil.Process(parent.pid).children(recursive=True)
+    parent.kill()
+    parent.wait()
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert len(workers) >= 2
+    assert not [worker for worker in alive if "spawn_main" in " ".join(worker.cmdline())]
 
 
 @pytest.mark.slow
