@@ -11,6 +11,9 @@ ifdef TORCH_INDEX
 PIP += --extra-index-url $(TORCH_INDEX)
 endif
 
+# Compiled modules are kept: without them every worker of the tests, and every command they start, compiles all anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 SETUP := $(VENV)/.setup
 DEV   := $(VENV)/.setup-dev
 DOCS  := $(VENV)/.setup-docs

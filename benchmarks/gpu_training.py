@@ -191,6 +191,7 @@ def train_tiny(run: Run) -> None:
         if seconds:
             run.note(**{f"{name}_per_s": (done - first) / seconds})
 
-    recipe = Recipe(videos=2, vision_steps=2, language_steps=2) if run.is_tiny else Recipe(videos=64)
+    smallest = Recipe(videos=2, vision_steps=2, vision_batch=2, language_steps=2, language_batch=2)
+    recipe = smallest if run.is_tiny else Recipe(videos=64)
     with tempfile.TemporaryDirectory() as folder:
         make_tiny(Path(folder) / "tiny", recipe, threads=0, device=run.device, on_progress=show)

@@ -15,7 +15,6 @@ LONG = (
     "test_processes",
     "test_demo",
     "test_notebook",
-    "test_demo_world",
     "test_lost_machine",
     "test_installed",
 )

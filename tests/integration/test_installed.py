@@ -20,7 +20,7 @@ class Environment:
     """A fresh environment that sees the libraries of this one, but not the engine that is installed in it."""
 
     def __init__(self, folder: Path) -> None:
-        venv.create(folder, with_pip=True)
+        venv.create(folder)
         self._bin = folder / "bin"
         # a plain line in a .pth file puts the libraries on the path without starting the editable install among them
         libraries = Path(pytest.__file__).parents[1]
@@ -28,16 +28,18 @@ class Environment:
         (site / "libraries.pth").write_text(f"{libraries}\n")
 
     def run(self, *arguments: str | Path, cwd: Path) -> str:
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        done = subprocess.run(
-            [str(self._bin / str(arguments[0])), *map(str, arguments[1:])],
-            capture_output=True, text=True, check=False, cwd=cwd, env=environment,
-        )  # fmt: skip
-        assert done.returncode == 0, (arguments, done.stdout, done.stderr)
-        return done.stdout
+        return self._done([self._bin / str(arguments[0]), *arguments[1:]], cwd)
 
     def install(self, wheel: Path, cwd: Path) -> None:
-        self.run("pip", "install", "--quiet", "--no-deps", "--no-index", wheel, cwd=cwd)
+        # by the pip of the tests: an environment without one of its own is made in no time
+        pip = [sys.executable, "-m", "pip", "--python", self._bin / "python", "install", "--quiet"]
+        self._done([*pip, "--no-deps", "--no-index", wheel], cwd)
+
+    def _done(self, command: list[str | Path], cwd: Path) -> str:
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+        return done.stdout
 
 
 def build_wheel(project: Path, out: Path) -> Path:
@@ -57,25 +59,32 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     return environment
 
 
-def test_the_wheel_makes_and_checks_a_dataset(installed: Environment, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def world(installed: Environment, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sample world, rendered by the installed command."""
+    folder = tmp_path_factory.mktemp("sample")
+    installed.run("holmes", "sample", "world", "--videos", "2", cwd=folder)
+    return folder / "world"
+
+
+def test_the_wheel_makes_and_checks_a_dataset(installed: Environment, world: Path, tmp_path: Path) -> None:
     where = installed.run("python", "-c", "import pipeline; print(pipeline.__file__)", cwd=tmp_path)
     assert str(REPOSITORY) not in where
     assert "caption" in installed.run("holmes", "prompts", "list", cwd=tmp_path)
-    installed.run("holmes", "sample", "world", "--videos", "2", cwd=tmp_path)
-    (tmp_path / "c.yaml").write_text("videos: [world/videos.csv]\nglances: [world/label_studio.json]\nworkspace: w\n")
+    inputs = f"videos: [{world}/videos.csv]\nglances: [{world}/label_studio.json]\n"
+    (tmp_path / "c.yaml").write_text(f"{inputs}workspace: w\n")
     installed.run("holmes", "build", "-c", "c.yaml", cwd=tmp_path)
     assert "valid" in installed.run("holmes", "validate", "w", cwd=tmp_path)
     # the recipes come along too, by the names that the documentation gives
     recipe = "datasets/training/holmes-tiny.yaml"
-    assert "ok  inputs" in installed.run("holmes", "doctor", "-c", recipe, "--set", "videos=[world]", cwd=tmp_path)
+    assert "ok  inputs" in installed.run("holmes", "doctor", "-c", recipe, "--set", f"videos=[{world}]", cwd=tmp_path)
 
 
-def test_a_plug_in_is_installed_and_used(installed: Environment, tmp_path: Path) -> None:
+def test_a_plug_in_is_installed_and_used(installed: Environment, world: Path, tmp_path: Path) -> None:
     project = write_project(tmp_path / "acme")
     installed.install(build_wheel(project, tmp_path / "wheel"), tmp_path)
     assert "acme-vad:words of acme-vad 1.2" in installed.run("holmes", "doctor", cwd=tmp_path)
-    installed.run("holmes", "sample", "world", "--videos", "2", cwd=tmp_path)
-    settings = ["--set", "videos=[world/videos.csv]", "--set", "glances=[world/label_studio.json]"]
+    settings = ["--set", f"videos=[{world}/videos.csv]", "--set", f"glances=[{world}/label_studio.json]"]
     own = ["--set", "caption.backend=acme-vad:words", "--set", "caption.options={words: Two men meet.}"]
     installed.run("holmes", "build", *settings, *own, "--workspace", "w", cwd=tmp_path)
     read = "import pandas; print(set(pandas.read_parquet('w/tables/caption').captioner))"

@@ -106,6 +106,7 @@ def world(tmp_path: Path) -> BuildConfig:
             "workspace": str(tmp_path / "local"),
             "shard_rows": 2,
             "clips": {"window_s": 3.0},
+            "video": {"workers": 1},
         }
     )
 

@@ -1,4 +1,4 @@
-"""Synthesis at 5,000 requests with 30% of faults, and `holmes build` killed in the middle of it."""
+"""Synthesis at 1,500 requests with 30% of faults, and `holmes build` killed in the middle of it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from pipeline.workspace import Workspace
 pytestmark = pytest.mark.integration
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SECONDS, FPS = 400, 5
+REQUESTS = 1500
+SECONDS, FPS = 200, 5
 CONCURRENCY = 16
 
 
@@ -49,7 +50,7 @@ def requests(count: int) -> Iterator[SynthesisRequest]:
         yield SynthesisRequest(clip=clip, caption=caption, task=list(Task)[number // 2 % 4], question="Is it calm?")
 
 
-def test_5000_requests_at_30_percent_of_faults_end_once_and_are_booked_to_the_token(tmp_path: Path) -> None:
+def test_requests_at_30_percent_of_faults_end_once_and_are_booked_to_the_token(tmp_path: Path) -> None:
     model = ChatModel(share=0.3, seed=7)
     books = model.books
     with HttpServer(model.handle) as server:
@@ -57,12 +58,12 @@ def test_5000_requests_at_30_percent_of_faults_end_once_and_are_booked_to_the_to
             backend="openai", model="m", base_url=server.url, concurrency=64, timeout_s=4.0, tasks=list(Task)
         )
         synth = OpenAISynthesizer(config, tmp_path)
-        results = list(synth.synthesize(requests(5000)))
+        results = list(synth.synthesize(requests(REQUESTS)))
     spent = synth.spent()
     made = [result for result in results if isinstance(result, Draft)]
     faults = [result for result in results if isinstance(result, RecordError)]
-    assert len(made) + len(faults) == 5000
-    assert len({draft.answer for draft in made}) == len(made) > 4500
+    assert len(made) + len(faults) == REQUESTS
+    assert len({draft.answer for draft in made}) == len(made) > 0.9 * REQUESTS
     assert {fault.reason for fault in faults} <= {Reason.BAD_RESPONSE, Reason.WRONG_VERDICT, Reason.REQUEST_FAILED}
     assert {*WIRE, *CONTENT} < set(books.faults)
     assert (spent.prompt_tokens, spent.completion_tokens) == (books.prompt_tokens, books.completion_tokens)
@@ -74,7 +75,7 @@ def test_5000_requests_at_30_percent_of_faults_end_once_and_are_booked_to_the_to
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two abnormal videos with 40 clicks each and two normal ones, and a sentence for every four seconds."""
+    """Two abnormal videos with 20 clicks each and two normal ones, and a sentence for every four seconds."""
     folder = tmp_path_factory.mktemp("world")
     rows, clicks, sentences = ["video_id,file,label"], ["video-id,glance"], ["video_id,start_s,end_s,sentence"]
     for video in range(4):
@@ -103,7 +104,8 @@ def build_command(world: Path, workspace: Path, url: str) -> list[str]:
     settings = {
         "videos": [str(world / "videos.csv")],
         "glances": [str(world / "glances.csv")],
-        "shard_rows": 64,
+        "shard_rows": 32,
+        "video": {"workers": 1},
         "clips": {"window_s": 8.0, "files": "reference"},
         "caption": {"backend": "human", "files": [str(world / "captions.csv")]},
         "synthesize": {
@@ -150,7 +152,7 @@ def test_a_build_killed_in_the_middle_of_synthesis_ends_in_the_same_rows_and_pay
     books = model.books
     with HttpServer(model.handle) as server:
         command = build_command(world, tmp_path / "killed", server.url)
-        for wanted in (150, 350):
+        for wanted in (75, 175):
             process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             while books.answered.total() < wanted:
                 assert process.poll() is None, "it ended before it could be killed"
@@ -167,7 +169,7 @@ def test_a_build_killed_in_the_middle_of_synthesis_ends_in_the_same_rows_and_pay
     assert sum(count - 1 for count in books.answered.values()) <= 2 * CONCURRENCY
 
     pairs = [list(Workspace(str(tmp_path / name)).pairs.records()) for name in ("whole", "killed")]
-    assert len(pairs[0]) > 300
+    assert len(pairs[0]) > 150
     assert pairs[0] == pairs[1]
 
     entries = journaled(tmp_path / "killed")

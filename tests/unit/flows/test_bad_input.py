@@ -31,6 +31,7 @@ from pipeline.workspace import Workspace
 pytestmark = pytest.mark.slow
 
 Film = Callable[[str], Path]
+Here = Callable[..., subprocess.CompletedProcess[str]]
 
 HOLMES = [sys.executable, "-m", "flows.cli"]
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -277,70 +278,74 @@ def test_the_dataset_lists_all_that_was_left_out(built: Built) -> None:
     assert listed.num_rows == sum(table.num_rejected for table in tables)
 
 
-def test_a_second_run_does_nothing(built: Built) -> None:
-    done = holmes("build", "-c", "config.yaml", cwd=built.folder)
+def test_a_second_run_does_nothing(built: Built, holmes_here: Here) -> None:
+    done = holmes_here("build", "-c", "config.yaml", cwd=built.folder)
     assert done.returncode == 0, done.stderr
     made = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines() if line.split()[1].isdigit()}
     assert set(made.values()) == {"0"}
 
 
-def test_status_means_the_paths_of_the_run_wherever_it_is_asked_for(built: Built, tmp_path: Path) -> None:
-    shown = holmes("status", str(built.folder / "w"), cwd=tmp_path)
+def test_status_means_the_paths_of_the_run_wherever_it_is_asked_for(
+    built: Built, tmp_path: Path, holmes_here: Here
+) -> None:
+    shown = holmes_here("status", str(built.folder / "w"), cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.count("nothing") == 9
-    changed = holmes("status", str(built.folder / "w"), "--set", "synthesize.seed=1", cwd=tmp_path)
+    changed = holmes_here("status", str(built.folder / "w"), "--set", "synthesize.seed=1", cwd=tmp_path)
     assert changed.returncode == 0, changed.stderr
     assert changed.stdout.count("nothing") == 6
 
 
-def test_settings_of_another_version_are_named(tmp_path: Path) -> None:
+def test_settings_of_another_version_are_named(tmp_path: Path, holmes_here: Here) -> None:
     (tmp_path / "run.json").write_text('{"config": {"videos": ["a"], "clips": {"windows": 3}}}')
-    shown = holmes("status", ".", cwd=tmp_path)
+    shown = holmes_here("status", ".", cwd=tmp_path)
     assert shown.returncode == 2
     assert f"{tmp_path}/run.json: unknown key clips.windows; the nearest valid key is clips.window_s" in shown.stderr
 
 
 @pytest.mark.parametrize("name", EXPORTS)
-def test_import_of_an_unusable_file_is_a_fault_of_the_data(built: Built, name: str) -> None:
-    done = holmes("import", "auto", name, "-o", "out.parquet", cwd=built.folder)
+def test_import_of_an_unusable_file_is_a_fault_of_the_data(built: Built, name: str, holmes_here: Here) -> None:
+    done = holmes_here("import", "auto", name, "-o", "out.parquet", cwd=built.folder)
     assert (done.returncode, "Traceback" in done.stderr) == (1, False)
     assert EXPORTS[name][1] in done.stderr
     assert not (built.folder / "out.parquet").exists()
 
 
-def test_import_takes_the_good_rows_and_names_the_others(built: Built) -> None:
-    done = holmes("import", "auto", "clicks.csv", "-o", "clicks.parquet", cwd=built.folder)
+def test_import_takes_the_good_rows_and_names_the_others(built: Built, holmes_here: Here) -> None:
+    done = holmes_here("import", "auto", "clicks.csv", "-o", "clicks.parquet", cwd=built.folder)
     assert done.returncode == 0, done.stderr
     assert "clicks.csv:5: frame_out_of_range: frame -1 is negative" in done.stderr
     assert "clicks.csv:8: malformed_row: 'soon' is not a frame number" in done.stderr
     assert (built.folder / "clicks.parquet").is_file()
 
 
-def test_a_file_without_permission_is_named(tmp_path: Path, film: Film) -> None:
+def test_a_file_without_permission_is_named(tmp_path: Path, film: Film, holmes_here: Here) -> None:
     (tmp_path / "in").mkdir()
     closed = Path(shutil.copy(film("h264.mp4"), tmp_path / "in/closed.mp4"))
     closed.chmod(0)
     if os.access(closed, os.R_OK):
         pytest.skip("this user, root, may read everything")
-    done = holmes("build", "--set", "videos=[in]", "--workspace", "w", cwd=tmp_path)
+    done = holmes_here("build", "--set", "videos=[in]", "--workspace", "w", cwd=tmp_path)
     assert done.returncode == 1
     assert "in/closed.mp4: permission denied" in done.stderr
 
 
 @pytest.mark.parametrize("folder", ["clips", "dataset"])
-def test_folders_that_no_build_made_are_never_replaced(tmp_path: Path, film: Film, folder: str) -> None:
+def test_folders_that_no_build_made_are_never_replaced(
+    tmp_path: Path, film: Film, folder: str, holmes_here: Here
+) -> None:
     (tmp_path / folder).mkdir()
     own = Path(shutil.copy(film("h264.mp4"), tmp_path / folder / CALM))
-    done = holmes("build", "--set", f"videos=[{folder}]", "--workspace", ".", cwd=tmp_path)
+    done = holmes_here("build", "--set", f"videos=[{folder}]", "--workspace", ".", cwd=tmp_path)
     assert done.returncode == 2
     assert f"{tmp_path / folder}: not made by a build" in done.stderr
     assert own.is_file()
 
 
-def test_clips_of_a_workspace_among_the_videos_are_no_videos(tmp_path: Path, film: Film) -> None:
+def test_clips_of_a_workspace_among_the_videos_are_no_videos(tmp_path: Path, film: Film, holmes_here: Here) -> None:
     shutil.copy(film("h264.mp4"), tmp_path / CALM)
     for _ in range(2):
-        done = holmes("build", "--set", "videos=[.]", "--workspace", "w", cwd=tmp_path)
+        done = holmes_here("build", "--set", "videos=[.]", "--workspace", "w", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert len(list((tmp_path / "w/clips").iterdir())) == 1
         assert Workspace(str(tmp_path / "w")).videos.num_rows == 1
@@ -356,14 +361,14 @@ def test_a_likely_slip_in_a_label_is_mentioned(
     assert f"{manifest}:2: label 'Nomral' is no known class and is kept as it is; is Normal meant?" in caplog.text
 
 
-def test_a_workspace_in_use_is_refused(tmp_path: Path, film: Film) -> None:
+def test_a_workspace_in_use_is_refused(tmp_path: Path, film: Film, holmes_here: Here) -> None:
     shutil.copy(film("h264.mp4"), tmp_path / CALM)
     (tmp_path / "w").mkdir()
     with (tmp_path / "w/lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write("4711")
         file.flush()
-        done = holmes("build", "--set", "videos=[.]", "--workspace", "w", cwd=tmp_path)
+        done = holmes_here("build", "--set", "videos=[.]", "--workspace", "w", cwd=tmp_path)
     assert done.returncode == 2
     assert "w: in use by another build (process 4711)" in done.stderr
 

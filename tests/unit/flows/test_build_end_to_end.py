@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from datasets import load_dataset
 
-from flows import cli
 from flows.plan import build, status
 from pipeline.config import BuildConfig, parse_config
 from pipeline.dataset.validate import validate_dataset
@@ -104,26 +103,21 @@ def made(config: BuildConfig) -> dict[str, int]:
     return {report.stage: report.made for report in build(config).stages}
 
 
-def holmes(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def holmes(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     return subprocess.run(
-        [*HOLMES, *arguments], capture_output=True, text=True, check=False, cwd=cwd or REPOSITORY, env=environment
+        [*HOLMES, *arguments], capture_output=True, text=True, check=False, cwd=REPOSITORY, env=environment
     )
 
 
 @pytest.fixture
-def here(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], log_as_before: None
-) -> Callable[..., tuple[int, str]]:
+def here(holmes_here: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., tuple[int, str]]:
     """Call the command in this process; return exit code and stderr."""
 
     def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["holmes", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        return int(ended.value.code or 0), capsys.readouterr().err
+        done = holmes_here(*arguments, cwd=REPOSITORY)
+        return done.returncode, done.stderr
 
-    monkeypatch.chdir(REPOSITORY)
     return run
 
 
@@ -328,16 +322,18 @@ def test_nothing_readable_is_a_data_error_with_the_reasons(tmp_path: Path) -> No
         build(parse_config({"videos": [str(tmp_path / "in")], "workspace": str(tmp_path / "w")}))
 
 
-def test_command_builds_validates_and_tells_status(built: BuildConfig, tmp_path: Path) -> None:
+def test_command_builds_validates_and_tells_status(
+    built: BuildConfig, holmes_here: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
     config = copy_of(built, tmp_path)
     file = tmp_path / "config.json"
     file.write_text(config.model_dump_json())
-    done = holmes("build", "-c", str(file))
+    done = holmes_here("build", "-c", str(file), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert str(Path(config.workspace) / "dataset") in done.stdout
-    assert holmes("validate", config.workspace).returncode == 0
-    assert holmes("validate", str(Path(config.workspace) / "dataset")).returncode == 0
-    shown = holmes("status", config.workspace)
+    assert holmes_here("validate", config.workspace, cwd=tmp_path).returncode == 0
+    assert holmes_here("validate", str(Path(config.workspace) / "dataset"), cwd=tmp_path).returncode == 0
+    shown = holmes_here("status", config.workspace, cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert shown.stdout.count("nothing") == 9
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lora_dataset import write_dataset
 from safetensors.torch import load_file
+
+from pipeline.config import LoraConfig, VideoConfig
+from pipeline.train.lora import train_lora
+from pipeline.workspace import Workspace
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 VideoModelOf = Callable[[str], str]
@@ -29,13 +35,33 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dataset(tmp_path_factory.mktemp("data") / "workspace")
 
 
-def command(base: str, workspace: Path, **settings: object) -> list[str]:
-    given = {
+def settings_of(base: str, **settings: Any) -> dict[str, Any]:
+    return {
         "base": base, "rank": 4, "lr": 0.01, "batch_size": 4, "micro_batch": 2, "epochs": 2, "num_frames": 2,
         "gradient_checkpointing": False, "device": "cpu", "log_to": "none", "judged_rows": 4, **settings,
     }  # fmt: skip
+
+
+def command(base: str, workspace: Path, **settings: Any) -> list[str]:
+    given = settings_of(base, **settings)
     overrides = [part for key, value in given.items() for part in ("--set", f"lora.{key}={value}")]
     return ["-m", "flows.cli", "--debug", "train", "lora", "--workspace", str(workspace), *overrides]
+
+
+@pytest.fixture
+def train_alone(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., list[str]]]:
+    """Train in this process, which is what the others are held against; return what is said of each step."""
+    import torch
+
+    def train(base: str, workspace: Path, **settings: Any) -> list[str]:
+        with caplog.at_level(logging.DEBUG, logger="pipeline"):
+            train_lora(Workspace(str(workspace)), LoraConfig(**settings_of(base, **settings)), VideoConfig(workers=1))
+        return [message for message in caplog.messages if message.startswith("step ")]
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as the others have: sums are rounded alike
+    yield train
+    torch.set_num_threads(threads)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -52,17 +78,19 @@ def losses(log: str) -> list[str]:
 
 
 @pytest.mark.integration
-def test_two_processes_train_as_one(dataset: Path, video_model: VideoModelOf, tmp_path: Path) -> None:
+def test_two_processes_train_as_one(
+    dataset: Path, video_model: VideoModelOf, train_alone: Callable[..., list[str]], tmp_path: Path
+) -> None:
     import torch
 
     alone = Path(shutil.copytree(dataset, tmp_path / "alone"))
     both = Path(shutil.copytree(dataset, tmp_path / "both"))
     base = video_model("smolvlm")
-    one = run(*command(base, alone))
+    steps = train_alone(base, alone)
     two = run(*LAUNCH, *command(base, both, micro_batch=1))
     assert "on 2 device(s)" in two.stderr
-    assert len(losses(one.stderr)) == 6
-    assert losses(two.stderr) == losses(one.stderr)
+    assert len(steps) == 6
+    assert losses(two.stderr) == steps
     assert two.stdout.count("adapter  ") == 1
     for name in ("adapter_model.safetensors", "projector.safetensors"):
         expected, got = (load_file(site / "models" / "lora" / name) for site in (alone, both))
@@ -88,7 +116,9 @@ NEEDS_DEEPSPEED = pytest.mark.skipif(
 @pytest.mark.integration
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("config", ["fsdp2", pytest.param("zero3", marks=NEEDS_DEEPSPEED)])
-def test_two_processes_share_one_model(dataset: Path, video_model: VideoModelOf, tmp_path: Path, config: str) -> None:
+def test_two_processes_share_one_model(
+    dataset: Path, video_model: VideoModelOf, train_alone: Callable[..., list[str]], tmp_path: Path, config: str
+) -> None:
     """By the config that comes along, killed after a checkpoint and gone on with."""
     import torch
 
@@ -97,7 +127,7 @@ def test_two_processes_share_one_model(dataset: Path, video_model: VideoModelOf,
     base = video_model("qwen2_5_vl")
     # What DeepSpeed gathers is gathered once more where activations are computed again.
     settings = {"checkpoint_every": 2, "gradient_checkpointing": config == "zero3"}
-    one = run(*command(base, alone, **settings))
+    steps = train_alone(base, alone, **settings)
     settings["micro_batch"] = 1
     script = tmp_path / "killed.py"
     script.write_text(_KILLED)
@@ -110,7 +140,7 @@ def test_two_processes_share_one_model(dataset: Path, video_model: VideoModelOf,
     assert list(both.glob("models/lora-training/*/checkpoints-*/step-00000002.pt"))
     two = run(*launched_by(config), *command(base, both, **settings))
     assert "going on after step 2 of 6" in two.stderr
-    assert losses(two.stderr) == losses(one.stderr)[2:]
+    assert losses(two.stderr) == steps[2:]
     for name in ("adapter_model.safetensors", "projector.safetensors"):
         expected, got = (load_file(site / "models" / "lora" / name) for site in (alone, both))
         assert expected.keys() == got.keys()
@@ -168,8 +198,7 @@ steps = []
 def recorded(parameters, longest):
     parameters = list(parameters)
     steps.append([p.grad.clone() for p in parameters if p.grad is not None])
-    rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
-    torch.save(steps, f"{target}-{rank}")
+    torch.save(steps, f"{target}-{torch.distributed.get_rank()}")
     return clip(parameters, longest)
 
 if __name__ == "__main__":
@@ -181,22 +210,30 @@ if __name__ == "__main__":
 
 @pytest.mark.integration
 def test_two_processes_have_the_gradients_of_one(
-    dataset: Path, video_model: Callable[[str], str], tmp_path: Path
-) -> None:
+    dataset: Path, video_model: VideoModelOf, train_alone: Callable[..., list[str]], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """Parameter by parameter, in float32, to a thousandth; answers differ in length, and a rank has more of them."""
     import torch
 
+    alone = []
+    clip = torch.nn.utils.clip_grad_norm_
+
+    def recorded(parameters: Iterable[torch.Tensor], longest: float) -> torch.Tensor:
+        parameters = list(parameters)
+        alone.append([p.grad.clone() for p in parameters if p.grad is not None])
+        return clip(parameters, longest)
+
+    base = video_model("smolvlm")
+    settings = {"batch_size": 12, "epochs": 1, "dropout": 0.0, "judged_rows": 0}
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.utils, "clip_grad_norm_", recorded)
+        train_alone(base, Path(shutil.copytree(dataset, tmp_path / "one")), micro_batch=12, **settings)
     script = tmp_path / "recording.py"
     script.write_text(_RECORDING)
-    base = video_model("smolvlm")
-    found = {}
-    for name, launch, micro_batch in (("one", (), 12), ("two", LAUNCH, 3)):
-        site = Path(shutil.copytree(dataset, tmp_path / name))
-        settings = {"micro_batch": micro_batch, "batch_size": 12, "epochs": 1, "dropout": 0.0, "judged_rows": 0}
-        _, _, *arguments = command(base, site, **settings)
-        run(*launch, str(script), str(tmp_path / name), *arguments)
-        found[name] = torch.load(tmp_path / f"{name}-0")
-    [one], [two] = found["one"], found["two"]
+    _, _, *arguments = command(base, Path(shutil.copytree(dataset, tmp_path / "two")), micro_batch=3, **settings)
+    run(*LAUNCH, str(script), str(tmp_path / "two"), *arguments)
+    [one], [two] = alone, torch.load(tmp_path / "two-0")
     assert len(one) == len(two) > 10
     for number, (value, got) in enumerate(zip(one, two, strict=True)):
         assert torch.allclose(got, value, rtol=1e-3, atol=1e-5 * float(value.abs().max())), number
