@@ -44,7 +44,7 @@ _DEFAULT_RATE = Fraction(25)
 _HAS_INDEX = frozenset({"mov", "mp4", "matroska", "webm", "avi"})
 """Formats whose index leads to a key packet exactly; in the others a seek lands anywhere."""
 
-_WAITS_FOR_KEY = frozenset({"h264"})
+_WAITS_FOR_KEY = frozenset({"h264", "hevc"})
 """Codecs whose decoder puts out nothing before the first key packet, so that frames are counted from there."""
 
 _HOLDS_NO_TIMES = frozenset({"avi", "asf", "mxf"})
@@ -289,13 +289,15 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     is_headless = headless_packets(rows, is_key, starts)
     is_counted = stream.codec_context.name in _WAITS_FOR_KEY and all(row[0] is None for row in rows)
     if is_counted and is_key.any():
-        is_headless = np.arange(len(rows)) < is_key.argmax()
+        is_headless = found.order.headless(is_key)
     rows = with_one_clock(rows, starts, is_headless, frame_ticks)
     is_shown = np.array([row[3] for row in rows], dtype=bool)
     rows = without_jumps(rows, is_shown & ~is_headless, remarks)
     pts, has_timestamps = presentation_times(rows, is_shown & ~is_headless, frame_ticks, path)
     even = even_times(rows, 1 / (rate * time_base)) if rate and not has_timestamps else None
     pts = pts if even is None else even
+    if is_counted:
+        pts[np.argsort(~is_headless, kind="stable")] = pts.copy()  # what is left out leaves no hole
     if missing_s and is_shown.any() and stream.codec_context.has_b_frames:
         is_behind = behind_hole(pts, is_shown) if has_timestamps else may_be_behind_hole(len(pts))
         missing_s += float((pts[is_shown].max() - pts[is_shown & ~is_behind].max()) * time_base)

@@ -321,18 +321,31 @@ def test_lost_frames_do_not_slow_a_camera_down(film: Film, tmp_path: Path) -> No
     assert facts.fps == 25
 
 
-def test_a_bare_stream_begins_with_its_first_complete_picture(film: Film, tmp_path: Path, number_of: NumberOf) -> None:
-    content = film("bare.h264").read_bytes()
-    second = content.index(b"\0\0\0\1\x67", 5)  # parameters come before each key frame
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("bare.h264", b"\x67"),
+        ("open_gop.h264", b"\x67"),
+        ("open_gop.hevc", b"\x40"),
+        ("closed_gop.hevc", b"\x40"),
+    ],
+)
+def test_a_bare_stream_begins_with_its_first_complete_picture(
+    name: str, parameters: bytes, film: Film, tmp_path: Path, number_of: NumberOf
+) -> None:
+    content = film(name).read_bytes()
+    second = content.index(b"\0\0\1" + parameters, 5)  # parameters come before each key frame
     eighth_last = [found.start() for found in re.finditer(rb"\x00\x00\x01", content[:second])][-8]
-    path = tmp_path / "segment.264"
-    path.write_bytes(content[eighth_last:])
-    facts = probe(path)
-    assert (facts.num_frames, facts.lost, facts.duration_s) == (70, (), pytest.approx(2.8))
-    assert facts.remarks == ("8 frames before a complete picture cannot be decoded and are left out",)
-    assert _shown(path, number_of) == [(30 + index, pytest.approx(index * PER_FRAME_S)) for index in range(70)]
-    with open_reader(path) as reader:
-        assert number_of(reader.frames_at([69])[0]) == 99
+    for start, num_before in ((eighth_last, 8), (second, 0)):
+        path = tmp_path / f"segment{Path(name).suffix}"
+        path.write_bytes(content[start:])
+        facts = probe(path)
+        assert (facts.num_frames, facts.lost, facts.duration_s) == (70, (), pytest.approx(2.8))
+        num_open = int(re.match(r"\d*", (*facts.remarks, "")[0])[0] or 0) - num_before
+        assert num_open > 0 if name.startswith("open") else num_open == 0
+        assert _shown(path, number_of) == [(30 + index, pytest.approx(index * PER_FRAME_S)) for index in range(70)]
+        with open_reader(path) as reader:
+            assert number_of(reader.frames_at([69])[0]) == 99
 
 
 def test_pictures_without_a_time_come_at_the_rate_of_those_that_have_one() -> None:
