@@ -30,6 +30,9 @@ _IMAGE_FORMATS = "image2,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,jpegls_
 _DEFAULT_WEIGHT = 5_000_000
 """Pixels by which a stream that is marked as default may be smaller and still be chosen, as in `ffmpeg`."""
 
+_MPEG_PS_VIDEO = range(0x1E0, 0x1F0)
+"""Identifiers of video streams in MPEG-PS, whose codec libavformat guesses from their content."""
+
 _RESYNC_BYTES = 1 << 16
 """How far libavformat looks for the next packet of a transport stream before it gives notice."""
 
@@ -142,6 +145,12 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     if not container.streams:
         raise _not_a_video(path)
     if not streams:
+        if name == "mpeg" and (ids := [stream.id for stream in container.streams if stream.id in _MPEG_PS_VIDEO]):
+            raise RecordError(
+                Reason.UNSUPPORTED_CODEC,
+                f"{path}: no video codec is recognised in its video stream {ids[0]:#x}: a program that copied H.264 or "
+                "HEVC from an MP4 file may have left out start codes and parameters",
+            )
         held = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
         raise RecordError(Reason.NO_VIDEO_STREAM, f"{path}: no video stream (streams: {held})")
     stream = best_stream(streams)

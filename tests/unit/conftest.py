@@ -104,6 +104,8 @@ _FILMS: dict[str, dict[str, Any]] = {
     "h264.ts": {"options": _X264},
     "h264.flv": {"options": _X264},
     "bare.h264": {"options": _X264},
+    "no_b_frames.h264": {"options": _X264 | {"bf": "0"}},
+    "h264.mpg": {"options": _X264},
     "open_gop.h264": {"options": _X264 | {"x264-params": "open-gop=1:repeat-headers=1"}},
     "open_gop.hevc": {"codec": "libx265", "options": {"x265-params": f"{_X265}:repeat-headers=1"}},
     "closed_gop.hevc": {"codec": "libx265", "options": {"x265-params": f"{_X265}:repeat-headers=1:open-gop=0:radl=2"}},

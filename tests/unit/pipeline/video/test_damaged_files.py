@@ -313,3 +313,23 @@ def test_frames_that_an_encoder_left_out_are_not_lost(suffix: str, film: Film, t
     assert probe(path).lost == ()
     paused = copy_odd(film("h264.flv"), tmp_path / f"paused.{suffix}", later_s=lambda place: float(place >= 30))
     assert probe(paused).lost == ()
+
+
+@pytest.mark.parametrize(("suffix", "cut"), [("mkv", 2), ("mkv", 28), ("flv", 28), ("flv", 58)])
+def test_a_picture_in_which_a_file_written_live_ends_is_lost(suffix: str, cut: int, film: Film, tmp_path: Path) -> None:
+    path, _ = _in_parts(film("h264.mp4"), tmp_path / f"live.{suffix}", {"live": "1"} if suffix == "mkv" else {}, b"")
+    path.write_bytes(_written_live(path.read_bytes())[:-cut])
+    facts = probe(path)
+    assert facts.lost == (pytest.approx((3.96, 4.0), abs=1e-2),)
+    assert facts.remarks == ("the file ends early: at least the last 0.04 s are missing",)
+
+
+def test_of_an_flv_file_written_live_that_ends_between_pictures_nothing_is_known_to_be_lost(
+    film: Film, tmp_path: Path
+) -> None:
+    path = tmp_path / "live.flv"
+    content = _written_live(film("h264.flv").read_bytes())
+    for end in (_tags(content)[60], -8):  # in the mark that ends the stream
+        path.write_bytes(content[:end])
+        facts = probe(path)
+        assert (facts.lost, facts.remarks) == ((), ())

@@ -348,6 +348,23 @@ def test_a_bare_stream_begins_with_its_first_complete_picture(
             assert number_of(reader.frames_at([69])[0]) == 99
 
 
+def test_a_program_stream_that_stamps_few_pictures_begins_so_too(
+    film: Film, tmp_path: Path, number_of: NumberOf
+) -> None:
+    path = tmp_path / "segment.mpg"
+    path.write_bytes(film("h264.mpg").read_bytes()[2048:])
+    assert probe(path).remarks == ("4 frames before a complete picture cannot be decoded and are left out",)
+    assert probe(path).lost == ()
+    assert _shown(path, number_of) == [(60 + index, pytest.approx(index * PER_FRAME_S)) for index in range(40)]
+
+
+def test_a_program_stream_whose_video_is_not_recognised_is_named(film: Film, tmp_path: Path) -> None:
+    path = copy_odd(film("h264.mp4"), tmp_path / "copied.mpg")  # without start codes
+    with pytest.raises(RecordError, match="recognised in its video stream 0x1e2") as caught:
+        probe(path)
+    assert caught.value.reason is Reason.UNSUPPORTED_CODEC
+
+
 def test_pictures_without_a_time_come_at_the_rate_of_those_that_have_one() -> None:
     """As libavformat gives them where a packet of MPEG-PS holds several pictures and no time of decoding."""
     shown = [0, 3, 1, None, 6, 4, 5, 9, 7, None, None, 10]
