@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -31,6 +32,7 @@ from pipeline.video.packet_times import (
     presentation_times,
     with_one_clock,
     with_stated_rate,
+    with_untimed_hidden,
     without_jumps,
 )
 
@@ -60,6 +62,9 @@ _END_SLACK_S = 0.1
 _PROMISES_NOTHING = frozenset({"mpegts", "mpeg"})
 """Formats of recorders, which may end anywhere."""
 
+NO_STAMP = -(1 << 63)
+"""Stands for the time of a packet without one, as in libavformat."""
+
 _MAX_PADDING_BYTES = 1 << 14
 
 _FEW_PACKETS, _MANY_PACKETS, _MOST_PACKETS = 12, 32, 256
@@ -84,8 +89,8 @@ class PacketTable:
         is_seekable: the container has an index that leads to the key packets.
         remarks: what of the file is not used, for people.
         is_damaged: some packet can be seen to be damaged; False where they were not looked at.
-        stamps: what each packet in the file says of its `stamp`, int64, shape (P,); None where that is `pts`, or where
-            there are no timestamps.
+        stamps: what each packet in the file says of its `stamp`, int64, shape (P,), `NO_STAMP` for those that say
+            nothing; None where that is `pts`, or where there are no timestamps.
         stamp: the time by which a packet in the file is told from others: dts in formats that hold no other.
         missing_s: seconds at the end that the container promises and that are not there.
         has_gaps: packets may be missing in between: some are damaged, bytes were passed over that are none, or there
@@ -279,19 +284,16 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
             found = _demuxed(again, same, is_thorough=True)
     time_base, rate = _time_base(stream), _nominal_rate(stream)
     missing_s = _missing_s(container, stream, path, num_packets=len(found.rows), ends=found.ends)
+    interval = 1 / (rate * time_base) if rate else None
     ends_in_picture = _ends_in_picture(container, path)
     if ends_in_picture:
         missing_s = float(1 / (rate or _DEFAULT_RATE))
-    rows = found.order.timed(found.rows, is_cut=missing_s > 0)
-    clock = dhav.read_clock(path, found.positions) if "dhav" in _formats(container) else None
-    if clock is not None:
-        rows = [(time, time, *row[2:4], 0) for row, time in zip(rows, clock[0].tolist(), strict=True)]
+    rows, lacks_some = _timed(container, path, found, interval, is_cut=missing_s > 0)
     rows, rate, remarks = with_stated_rate(rows, stream.codec_context.framerate, rate, time_base, path)
     frame_ticks = max(1, int(1 / ((rate or _DEFAULT_RATE) * time_base)))
     starts = [0] if _PROMISES_NOTHING.isdisjoint(_formats(container)) else clock_starts(rows, time_base)
     skips_bytes = found.has_gaps and not _STATES_DURATION.isdisjoint(_formats(container))
-    lacks_numbers = clock is not None and clock[1]
-    has_gaps = found.is_damaged or skips_bytes or lacks_numbers or _lacks_middle(container, stream, path, found)
+    has_gaps = found.is_damaged or skips_bytes or lacks_some or _lacks_middle(container, stream, path, found)
     rows = found.order.corrected(rows, starts, remarks, has_gaps=has_gaps)
     by_dts = found.order.is_made_up(found.rows)
     is_key = np.array([row[2] for row in rows], dtype=bool)
@@ -332,7 +334,7 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
         last_duration=rows[-1][4] if rows else 0,
         nominal_rate=rate,
         has_timestamps=has_timestamps,
-        stamps=np.array([row[by_dts] for row in found.rows], dtype=np.int64) if has_timestamps else None,
+        stamps=_stamps(found.rows, by_dts) if has_timestamps else None,
         stamp="dts" if by_dts else "pts",
         is_seekable=has_timestamps and not _HAS_INDEX.isdisjoint(_formats(container)),
         remarks=tuple(remarks),
@@ -340,6 +342,24 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
         has_gaps=has_gaps,
         missing_s=missing_s,
     )
+
+
+def _timed(
+    container: InputContainer, path: Path, found: _Demuxed, interval: Fraction | None, *, is_cut: bool
+) -> tuple[list[Row], bool]:
+    """Return the packets with the times that their format holds, and whether these tell that some are missing."""
+    rows, formats = found.order.timed(found.rows, is_cut=is_cut), _formats(container)
+    if "dhav" in formats and (clock := dhav.read_clock(path, found.positions)) is not None:
+        times, lacks_some = clock
+        return [(time, time, *row[2:4], 0) for row, time in zip(rows, times.tolist(), strict=True)], lacks_some
+    if "mpegts" in formats and (interval is None or even_times(rows, interval) is None):
+        timed = with_untimed_hidden(rows)
+        return timed, timed is not rows
+    return rows, False
+
+
+def _stamps(rows: Sequence[Row], place: int) -> NDArray[np.int64]:
+    return np.array([NO_STAMP if row[place] is None else row[place] for row in rows], dtype=np.int64)
 
 
 def _remarks_on_bytes(container: InputContainer, stream: VideoStream, path: Path, last_byte: int) -> list[str]:
@@ -402,6 +422,8 @@ def _lacks_middle(container: InputContainer, stream: VideoStream, path: Path, fo
     formats = _formats(container)
     if "mp4" in formats:
         return not stream.frames and mp4.lacks_fragments(path)
+    if not formats.isdisjoint(_PROMISES_NOTHING):
+        return lacks_pictures(path, found.rows)
     if formats.isdisjoint(_STATES_DURATION):
         return False
     if flv.is_broken(path) or matroska.is_broken(path) or lacks_pictures(path, found.rows):

@@ -15,6 +15,8 @@ from odd_copies import copy_odd
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
+from pipeline.video.holes import lacks_pictures
+from pipeline.video.packet_times import Row
 from pipeline.video.probe import probe
 from pipeline.video.readers import open_reader
 
@@ -333,3 +335,10 @@ def test_of_an_flv_file_written_live_that_ends_between_pictures_nothing_is_known
         path.write_bytes(content[:end])
         facts = probe(path)
         assert (facts.lost, facts.remarks) == ((), ())
+
+
+@pytest.mark.parametrize(("name", "interval", "lacks"), [("mpeg2.mpg", 3600, True), ("vp9.webm", 40, False)])
+def test_pictures_of_mpeg2_do_not_skip(name: str, interval: int, lacks: bool, film: Film) -> None:
+    places = [place + 9 * (place >= 50) for place in range(99)]
+    rows: list[Row] = [(interval * place, interval * place, not place, True, interval) for place in places]
+    assert lacks_pictures(film(name), rows) is lacks

@@ -18,7 +18,7 @@ from pipeline.errors import RecordError
 from pipeline.records import Reason
 from pipeline.video.cut import ClipSpan, cut_clips
 from pipeline.video.losses import lost_spans
-from pipeline.video.packet_times import even_times
+from pipeline.video.packet_times import Row, even_times
 from pipeline.video.probe import probe
 from pipeline.video.pyav_decoder import PyavDecoder
 from pipeline.video.readers import open_reader
@@ -375,3 +375,32 @@ def test_pictures_without_a_time_come_at_the_rate_of_those_that_have_one() -> No
     assert even_times(uneven, interval) is None, "a camera of uneven rate"
     paused = [(time and time + 90_000 * (place > 5), *rest) for place, (time, *rest) in enumerate(rows)]
     assert even_times(paused, interval) is None, "a camera that paused"
+
+
+def test_where_libavformat_makes_up_times_that_meet_the_steps_of_the_rate_are_right() -> None:
+    """As it gives MPEG-2 in MPEG-PS where a packet holds two pictures: from the third on, some are two steps early."""
+    shown = [0, 3, 1, 2, 4, 4, 5, 7, 5, 6, 12, 10, 11]
+    rows: list[Row] = [(52_200 + 3600 * at, None, False, True, 3600) for at in shown]
+    assert even_times(rows, Fraction(3600)) == pytest.approx(52_200 + 3600 * np.arange(13))
+    assert even_times(rows[:4] + rows[5:], Fraction(3600)) is None, "a picture is missing"
+
+
+def test_what_is_left_of_a_picture_that_lost_its_start_is_not_shown(
+    film: Film, tmp_path: Path, number_of: NumberOf
+) -> None:
+    content = film("h264.ts").read_bytes()
+    packets = [bytearray(content[at : at + 188]) for at in range(0, len(content), 188)]
+    of_picture = [packet for packet in packets if (packet[1] & 31) << 8 | packet[2] == 256]
+    starts = [place for place, packet in enumerate(of_picture) if packet[1] & 0x40]
+    stamped = of_picture[starts[40]]
+    header = 4 + (1 + stamped[4]) * bool(stamped[3] & 0x20)
+    stamped[header + 7] &= 0x3F  # it holds no time
+    gone = {id(packet) for packet in of_picture[starts[65] : starts[80]]}
+    path = tmp_path / "starts.ts"
+    path.write_bytes(b"".join(packet for packet in packets if id(packet) not in gone))
+    facts = probe(path)
+    assert facts.num_frames == 84
+    shown = _shown(path, number_of)
+    assert shown[:63] == [(number, pytest.approx(number * PER_FRAME_S, abs=1e-3)) for number, _ in shown[:63]]
+    assert len({number for number, _ in shown[:63]}) == 63
+    assert facts.lost == (pytest.approx((2.6, 3.6), abs=0.1),), "up to the next key frame"
