@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
+from pipeline.video import mp4
 from pipeline.video.unpacking import may_be_packed, unpacked
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ _VIDEO_FORMATS = (
 )
 _AUDIO_FORMATS = "mp3,wav,flac,aac,ac3,amr,aiff,w64,caf"
 _IMAGE_FORMATS = "image2,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,jpegls_pipe,j2k_pipe,svg_pipe,psd_pipe"
+
+_OPTIONS = {"format_whitelist": f"{_VIDEO_FORMATS},{_AUDIO_FORMATS},{_IMAGE_FORMATS}"}
 
 _DEFAULT_WEIGHT = 5_000_000
 """Pixels by which a stream that is marked as default may be smaller and still be chosen, as in `ffmpeg`."""
@@ -72,13 +75,17 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     import av
 
     check_file(path)
+    # An absolute path cannot be taken for an address such as "a:b.mp4".
+    address = os.path.abspath(path)  # noqa: PTH100  (Path.resolve would fail on names that only exist as links)
     try:
-        # An absolute path cannot be taken for an address such as "a:b.mp4".
-        container = av.open(
-            os.path.abspath(path),  # noqa: PTH100  (Path.resolve would fail on names that only exist as links)
-            options={"format_whitelist": f"{_VIDEO_FORMATS},{_AUDIO_FORMATS},{_IMAGE_FORMATS}"},
-            metadata_errors="replace",
-        )
+        try:
+            container = av.open(address, options=_OPTIONS, metadata_errors="replace")
+        except (av.error.InvalidDataError, EOFError):
+            end = mp4.broken_fragment(path)
+            if end is None:
+                raise
+            whole = f"subfile,,start,0,end,{end},,:{address}"
+            container = av.open(whole, options=_OPTIONS, metadata_errors="replace")
     except PermissionError:
         raise RecordError(Reason.UNREADABLE, f"{path}: permission denied") from None
     except (av.error.InvalidDataError, av.error.ArgumentError, ValueError, EOFError):

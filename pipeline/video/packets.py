@@ -366,7 +366,11 @@ def _remarks_on_bytes(container: InputContainer, stream: VideoStream, path: Path
     """Say which bytes of a file are not used; `last_byte` ends the last packet."""
     formats = _formats(container)
     remarks = []
-    if "mp4" in formats and not stream.frames and mp4.is_cut_off(path):
+    if container.size < (size := path.stat().st_size):
+        remarks.append(
+            f"its last {size - container.size} bytes begin with a broken header of a fragment, and are not read"
+        )
+    elif "mp4" in formats and not stream.frames and mp4.is_cut_off(path):
         remarks.append("the file ends in the middle of a fragment")
     if "mp4" in formats and (behind := mp4.bytes_of_second_file(path)):
         remarks.append(f"its last {behind} bytes are a second MP4 file, which players do not show: split the two")

@@ -342,3 +342,20 @@ def test_pictures_of_mpeg2_do_not_skip(name: str, interval: int, lacks: bool, fi
     places = [place + 9 * (place >= 50) for place in range(99)]
     rows: list[Row] = [(interval * place, interval * place, not place, True, interval) for place in places]
     assert lacks_pictures(film(name), rows) is lacks
+
+
+def test_fragments_before_one_whose_header_is_cut_off_are_read(film: Film, tmp_path: Path, number_of: NumberOf) -> None:
+    options = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    path, starts = _in_parts(film("h264.mp4"), tmp_path / "parts.mp4", options, rb".{4}moof")
+    content = path.read_bytes()
+    ends = [start + int.from_bytes(content[start : start + 4], "big") - 8 for start in starts]
+    path.write_bytes(content[: ends[2]])
+    assert list(_shown(path, number_of)) == list(range(60))
+    num_bytes = ends[2] - starts[2]
+    assert probe(path).remarks == (
+        f"its last {num_bytes} bytes begin with a broken header of a fragment, and are not read",
+    )
+    path.write_bytes(content[: ends[0]])
+    with pytest.raises(RecordError) as caught:
+        probe(path)
+    assert caught.value.reason is Reason.TRUNCATED
