@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
-from pipeline.video import dhav, flv, matroska, mp4
+from pipeline.video import asf, dhav, flv, matroska, mp4
 from pipeline.video.container import demux, open_video
 from pipeline.video.display_order import STEADY_PACKETS, DisplayOrder, have_wrong_times, order_of
 from pipeline.video.holes import lacks_pictures
@@ -52,7 +52,10 @@ _WAITS_FOR_KEY = frozenset({"h264", "hevc"})
 _HOLDS_NO_TIMES = frozenset({"avi", "asf", "mxf"})
 """Formats in which a frame's place tells when it is decoded, and nothing when it is shown."""
 
-_STATES_DURATION = frozenset({"matroska", "webm", "flv"})
+_LEAVES_NO_SPACE = frozenset({"matroska", "webm", "flv"})
+"""Formats in which a packet follows soon behind the one before."""
+
+_STATES_DURATION = _LEAVES_NO_SPACE | {"asf"}
 """Formats without a count of frames whose header holds the duration."""
 
 _DURATION_SLACK_S = 0.5
@@ -292,7 +295,7 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     rows, rate, remarks = with_stated_rate(rows, stream.codec_context.framerate, rate, time_base, path)
     frame_ticks = max(1, int(1 / ((rate or _DEFAULT_RATE) * time_base)))
     starts = [0] if _PROMISES_NOTHING.isdisjoint(_formats(container)) else clock_starts(rows, time_base)
-    skips_bytes = found.has_gaps and not _STATES_DURATION.isdisjoint(_formats(container))
+    skips_bytes = found.has_gaps and not _LEAVES_NO_SPACE.isdisjoint(_formats(container))
     has_gaps = found.is_damaged or skips_bytes or lacks_some or _lacks_middle(container, stream, path, found)
     rows = found.order.corrected(rows, starts, remarks, has_gaps=has_gaps)
     by_dts = found.order.is_made_up(found.rows)
@@ -380,9 +383,9 @@ def _remarks_on_bytes(container: InputContainer, stream: VideoStream, path: Path
 
 
 def _stated_s(container: InputContainer, path: Path) -> float | None:
-    """Return the duration that the header states; of FLV files libavformat makes one up where there is none."""
-    if "flv" in _formats(container):
-        return flv.duration_s(path)
+    """Return the duration that the header states; of FLV files libavformat makes one up, of ASF files it keeps none."""
+    if not _formats(container).isdisjoint({"flv", "asf"}):
+        return flv.duration_s(path) or asf.duration_s(path)
     return None if container.duration is None else container.duration / 1e6
 
 
@@ -430,10 +433,10 @@ def _lacks_middle(container: InputContainer, stream: VideoStream, path: Path, fo
         return lacks_pictures(path, found.rows)
     if formats.isdisjoint(_STATES_DURATION):
         return False
-    if flv.is_broken(path) or matroska.is_broken(path) or lacks_pictures(path, found.rows):
+    if flv.is_broken(path) or matroska.is_broken(path) or asf.is_broken(path) or lacks_pictures(path, found.rows):
         return True
     stated_s = _stated_s(container, path)
-    if stated_s is None or not (matroska.is_short(path) or flv.is_short(path)):
+    if stated_s is None or not (matroska.is_short(path) or flv.is_short(path) or asf.is_short(path)):
         return False
     ends_s = [float(end * _time_base(container.streams[place])) for place, end in found.ends.items()]
     return max(ends_s, default=0.0) >= stated_s - _END_SLACK_S

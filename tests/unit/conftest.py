@@ -130,6 +130,7 @@ _FILMS: dict[str, dict[str, Any]] = {
     "mpeg2.mpg": {"codec": "mpeg2video", "options": {"bf": "2", "g": "15"}},
     "mjpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
     "wmv2.wmv": {"codec": "wmv2", "options": {"g": "15"}},
+    "small_packets.wmv": {"codec": "wmv2", "options": {"g": "15"}, "container": {"packet_size": "400"}},
     "rotated.mp4": {"options": _X264, "rotation": 90},
     "upside_down.mp4": {"options": _X264, "rotation": 180},
     "uneven.mp4": {"options": _X264, "pts": _UNEVEN, "time_base": Fraction(1, 1000)},

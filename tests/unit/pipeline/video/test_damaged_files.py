@@ -359,3 +359,22 @@ def test_fragments_before_one_whose_header_is_cut_off_are_read(film: Film, tmp_p
     with pytest.raises(RecordError) as caught:
         probe(path)
     assert caught.value.reason is Reason.TRUNCATED
+
+
+@pytest.mark.parametrize("damage", ["overwritten", "gone", "cut off"])
+def test_what_an_asf_file_lacks_is_lost(damage: str, film: Film, tmp_path: Path) -> None:
+    content = film("small_packets.wmv").read_bytes()
+    start = content.index(bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")) + 50
+    num_packets = (len(content) - start) // 400
+    first, stop = (start + 400 * (num_packets * part // 10) for part in (4, 7))
+    rest = {"overwritten": bytes(stop - first) + content[stop:], "gone": content[stop:], "cut off": b""}[damage]
+    path = tmp_path / "lacks.wmv"
+    path.write_bytes(content[:first] + rest)
+    if damage == "cut off":
+        facts = probe(path)
+        assert facts.lost == ((facts.duration_s - facts.missing_s, facts.duration_s),)
+        assert facts.duration_s == pytest.approx(4.0, abs=0.05)
+        assert facts.num_frames < 60
+    else:
+        _check_lost(path, 0.5, 2.0)
+    assert probe(film("small_packets.wmv")).lost == ()

@@ -188,11 +188,13 @@ def test_formats_without_display_times_are_read_from_the_key_frame_before(
             assert fed <= 34
 
 
-@pytest.mark.parametrize("name", ["h264.mp4", "hevc.mp4", "uneven.mkv", "mpeg4.avi"])
+@pytest.mark.parametrize("name", ["h264.mp4", "hevc.mp4", "uneven.mkv", "mpeg4.avi", "mjpeg.avi"])
 @pytest.mark.parametrize("broken", ["zeros", "noise", "cut short"])
 def test_a_damaged_packet_is_seen_without_decoding(name: str, broken: str, film: Film, tmp_path: Path) -> None:
     if broken != "zeros" and name == "mpeg4.avi":
         pytest.skip("MPEG-4 part 2 has no units whose length would tell")
+    if broken == "cut short" and name == "mjpeg.avi":
+        pytest.skip("JPEG does not say how long it is")
     noise = np.random.default_rng(0)
 
     def damage(place: int, content: bytes) -> bytes:
