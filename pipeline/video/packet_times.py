@@ -34,6 +34,9 @@ _HOLE_FRAMES = 1.5
 _FEW_UNTIMED = 1 / 16
 """Share of the packets that may be without a time for one that has lost its start, where every start holds a time."""
 
+_LEAP_FRAMES = 3
+"""Usual intervals between two packets from which on more than the one in between is missing."""
+
 Row = tuple[int | None, int | None, bool, bool, int]
 """A packet as demuxed: pts, dts, is_key, is_shown, duration."""
 
@@ -83,16 +86,24 @@ def headless_packets(rows: Sequence[Row], is_key: NDArray[np.bool_], starts: Seq
     return headless
 
 
-def with_untimed_hidden(rows: list[Row]) -> list[Row]:
-    """Return packets of which the few without a display time are not shown: what is left of one that lost its start."""
+def with_untimed_hidden(rows: list[Row], *, is_damaged: bool) -> list[Row]:
+    """Return packets of which the few without a display time are not shown: what is left of one that lost its start.
+
+    Where nothing `is_damaged`, others have to be missing beside each of them.
+    """
     timed = [row[0] for row in rows if row[0] is not None]
     if not 0 < len(rows) - len(timed) <= _FEW_UNTIMED * len(rows):
         return rows
-    first, dts = min(timed), None
+    places = np.array([place for place, row in enumerate(rows) if None not in row[:2]])
+    dts = np.array([rows[place][1] for place in places.tolist()], dtype=np.int64)
+    gaps = np.diff(dts)[np.diff(places) > 1] if len(places) > 1 else dts[:0]
+    if not is_damaged and not (gaps > _LEAP_FRAMES * np.median(np.diff(dts))).all():
+        return rows
+    first, before = min(timed), None
     hidden: list[Row] = []
     for place, row in enumerate(rows):
-        dts = dts if row[1] is None else row[1]
-        hidden.append((first - 1 - place, dts, False, False, 0) if row[0] is None else row)
+        before = before if row[1] is None else row[1]
+        hidden.append((first - 1 - place, before, False, False, 0) if row[0] is None else row)
     return hidden
 
 

@@ -356,7 +356,7 @@ def _timed(
         times, lacks_some = clock
         return [(time, time, *row[2:4], 0) for row, time in zip(rows, times.tolist(), strict=True)], lacks_some
     if "mpegts" in formats and (interval is None or even_times(rows, interval) is None):
-        timed = with_untimed_hidden(rows)
+        timed = with_untimed_hidden(rows, is_damaged=found.is_damaged)
         return timed, timed is not rows
     return rows, False
 

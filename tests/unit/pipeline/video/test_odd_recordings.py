@@ -18,7 +18,7 @@ from pipeline.errors import RecordError
 from pipeline.records import Reason
 from pipeline.video.cut import ClipSpan, cut_clips
 from pipeline.video.losses import lost_spans
-from pipeline.video.packet_times import Row, even_times
+from pipeline.video.packet_times import Row, even_times, with_untimed_hidden
 from pipeline.video.probe import probe
 from pipeline.video.pyav_decoder import PyavDecoder
 from pipeline.video.readers import open_reader
@@ -406,3 +406,13 @@ def test_what_is_left_of_a_picture_that_lost_its_start_is_not_shown(
     assert shown[:63] == [(number, pytest.approx(number * PER_FRAME_S, abs=1e-3)) for number, _ in shown[:63]]
     assert len({number for number, _ in shown[:63]}) == 63
     assert facts.lost == (pytest.approx((2.6, 3.6), abs=0.1),), "up to the next key frame"
+
+
+@pytest.mark.parametrize(("is_damaged", "num_gone"), [(False, 0), (False, 9), (True, 0)])
+def test_an_untimed_picture_of_an_intact_stream_is_shown(is_damaged: bool, num_gone: int) -> None:
+    ticks = [3600 * (place + num_gone * (place > 40)) for place in range(100)]
+    rows: list[Row] = [(at + 7200, at, False, True, 3600) for at in ticks]
+    rows[40] = (None, None, True, True, 3600)
+    found = with_untimed_hidden(rows, is_damaged=is_damaged)
+    assert [place for place, row in enumerate(found) if not row[3]] == ([40] if is_damaged or num_gone else [])
+    assert found[:40] + found[41:] == rows[:40] + rows[41:]
