@@ -93,6 +93,9 @@ def remux(source: Path, target: Path, shift: int = 0, container: dict[str, str] 
 
 _X264 = {"g": "30", "bf": "3", "preset": "fast"}
 _X265 = "log-level=none:keyint=30:pools=1"
+_RADL = "radl=2:open-gop=0:bframes=4:b-adapt=0:scenecut=0:min-keyint=30"
+"""Two pictures follow each key frame, are shown before it and need none before."""
+
 _UNEVEN = [int(tick) for tick in np.cumsum(np.random.default_rng(1).integers(20, 70, FRAMES))]
 _WITH_GAP = [number + 15 * (number >= 47) for number in range(FRAMES)]
 _TICKS_PER_FRAME = 512
@@ -108,7 +111,7 @@ _FILMS: dict[str, dict[str, Any]] = {
     "h264.mpg": {"options": _X264},
     "open_gop.h264": {"options": _X264 | {"x264-params": "open-gop=1:repeat-headers=1"}},
     "open_gop.hevc": {"codec": "libx265", "options": {"x265-params": f"{_X265}:repeat-headers=1"}},
-    "closed_gop.hevc": {"codec": "libx265", "options": {"x265-params": f"{_X265}:repeat-headers=1:open-gop=0:radl=2"}},
+    "radl.hevc": {"codec": "libx265", "options": {"x265-params": f"{_X265}:repeat-headers=1:{_RADL}"}},
     "fast start.mp4": {"options": _X264, "container": {"movflags": "+faststart"}},
     "fragmented.mp4": {"options": _X264, "container": {"movflags": "frag_keyframe+empty_moov"}},
     "open_gop.mp4": {"options": _X264 | {"x264-params": "open-gop=1:keyint=20"}},
