@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
+from pipeline.video import mp4
 from pipeline.video.unpacking import may_be_packed, unpacked
 
 if TYPE_CHECKING:
@@ -27,8 +28,13 @@ _VIDEO_FORMATS = (
 _AUDIO_FORMATS = "mp3,wav,flac,aac,ac3,amr,aiff,w64,caf"
 _IMAGE_FORMATS = "image2,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,jpegls_pipe,j2k_pipe,svg_pipe,psd_pipe"
 
+_OPTIONS = {"format_whitelist": f"{_VIDEO_FORMATS},{_AUDIO_FORMATS},{_IMAGE_FORMATS}"}
+
 _DEFAULT_WEIGHT = 5_000_000
 """Pixels by which a stream that is marked as default may be smaller and still be chosen, as in `ffmpeg`."""
+
+_MPEG_PS_VIDEO = range(0x1E0, 0x1F0)
+"""Identifiers of video streams in MPEG-PS, whose codec libavformat guesses from their content."""
 
 _RESYNC_BYTES = 1 << 16
 """How far libavformat looks for the next packet of a transport stream before it gives notice."""
@@ -69,13 +75,17 @@ def open_video(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     import av
 
     check_file(path)
+    # An absolute path cannot be taken for an address such as "a:b.mp4".
+    address = os.path.abspath(path)  # noqa: PTH100  (Path.resolve would fail on names that only exist as links)
     try:
-        # An absolute path cannot be taken for an address such as "a:b.mp4".
-        container = av.open(
-            os.path.abspath(path),  # noqa: PTH100  (Path.resolve would fail on names that only exist as links)
-            options={"format_whitelist": f"{_VIDEO_FORMATS},{_AUDIO_FORMATS},{_IMAGE_FORMATS}"},
-            metadata_errors="replace",
-        )
+        try:
+            container = av.open(address, options=_OPTIONS, metadata_errors="replace")
+        except (av.error.InvalidDataError, EOFError):
+            end = mp4.broken_fragment(path)
+            if end is None:
+                raise
+            whole = f"subfile,,start,0,end,{end},,:{address}"
+            container = av.open(whole, options=_OPTIONS, metadata_errors="replace")
     except PermissionError:
         raise RecordError(Reason.UNREADABLE, f"{path}: permission denied") from None
     except (av.error.InvalidDataError, av.error.ArgumentError, ValueError, EOFError):
@@ -142,6 +152,12 @@ def _video_stream(container: InputContainer, path: Path) -> VideoStream:
     if not container.streams:
         raise _not_a_video(path)
     if not streams:
+        if name == "mpeg" and (ids := [stream.id for stream in container.streams if stream.id in _MPEG_PS_VIDEO]):
+            raise RecordError(
+                Reason.UNSUPPORTED_CODEC,
+                f"{path}: no video codec is recognised in its video stream {ids[0]:#x}: a program that copied H.264 or "
+                "HEVC from an MP4 file may have left out start codes and parameters",
+            )
         held = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
         raise RecordError(Reason.NO_VIDEO_STREAM, f"{path}: no video stream (streams: {held})")
     stream = best_stream(streams)

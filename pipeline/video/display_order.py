@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -90,6 +90,7 @@ class DisplayOrder:
         self._places: list[Place | None] = []
         self._delay: int | None = None
         self._steady = self._sampled_until = self._blind_until = 0
+        self._begins_with_key: bool | None = None
 
     def add(self, packet: Packet[Stream]) -> None:
         """Take the next packet."""
@@ -98,11 +99,13 @@ class DisplayOrder:
             is_looked_at = self._is_thorough or self._is_in_sample(packet)
             place = self._order.place_of(memoryview(packet)) if is_looked_at else None
             self._places.append(place if self._num_packets >= self._blind_until else None)
+            if packet.is_keyframe and self._begins_with_key is None:
+                self._begins_with_key = isinstance(self._order, PictureOrder) and self._order.begins
         self._num_packets += 1
 
     def _is_in_sample(self, packet: Packet[Stream]) -> bool:
         delay = None if packet.pts is None or packet.dts is None else packet.pts - packet.dts
-        self._steady = self._steady + 1 if delay == self._delay else 1
+        self._steady = self._steady + 1 if delay is not None and delay == self._delay else 1
         self._delay, place = delay, self._num_packets
         if place >= self._sampled_until:
             if packet.is_keyframe and (not self._sampled_until or place >= self._sampled_until + _SAMPLE_EVERY):
@@ -190,6 +193,18 @@ class DisplayOrder:
         elif None not in pts and (np.diff(np.array(pts, dtype=np.int64)) > 0).all():
             times = [None] * len(rows)
         return [(time, *row[1:]) for time, row in zip(times, rows, strict=True)]
+
+    def headless(self, is_key: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which packets of a stream without times need a picture before its first key packet, shape (P,).
+
+        That are those before it, and those that follow it and are shown before.
+        """
+        key = int(is_key.argmax())
+        headless = np.arange(len(is_key)) < key
+        if self._order is not None and not self._begins_with_key and (first := self._places[key]) is not None:
+            behind = takewhile(lambda place: place is not None and place < first, self._places[key + 1 :])
+            headless[key + 1 : key + 1 + len(list(behind))] = True
+        return headless
 
     def is_made_up(self, rows: list[Row]) -> bool:
         """Tell whether packets in the file are told apart by the times of decoding, since the others are no facts."""

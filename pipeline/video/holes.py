@@ -20,12 +20,15 @@ _STEADY_SHARE, _STEADY_SLACK = 0.9, 0.5
 _LONGEST_SKIP_S = 1.0
 """Seconds that such a camera may still skip, as browsers do when they record."""
 
+_SKIPS_NOTHING = frozenset({"mpeg1video", "mpeg2video"})
+"""Codecs whose pictures come at the rate that the stream states."""
+
 
 def lacks_pictures(path: Path, rows: Sequence[Row]) -> bool:
     """Tell whether packets are missing before one that needs those before it.
 
-    H.264 counts its pictures; of other codecs a long leap in steady times tells. A camera of uneven rate may have
-    skipped pictures that nothing has changed in.
+    H.264 counts its pictures, and MPEG-1 and 2 leave none out; of other codecs a long leap in steady times tells. A
+    camera of uneven rate may have skipped pictures that nothing has changed in.
 
     Args:
         path: the file, which is read once more where the times of H.264 leap.
@@ -48,7 +51,8 @@ def lacks_pictures(path: Path, rows: Sequence[Row]) -> bool:
         if stream.codec_context.name != "h264":
             is_usual = np.abs(intervals - usual) <= _STEADY_SLACK * usual
             longest_s = float(max(lengths.values()) * (stream.time_base or 0))
-            return bool(is_usual.mean() >= _STEADY_SHARE) and longest_s > _LONGEST_SKIP_S
+            may_skip = stream.codec_context.name not in _SKIPS_NOTHING
+            return bool(is_usual.mean() >= _STEADY_SHARE) and longest_s > _LONGEST_SKIP_S * may_skip
         order = PictureOrder(stream.codec_context.extradata or b"")
         before: tuple[int, int] | None = None
         for place, packet in enumerate(demux(container, stream)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 _HEADER, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
@@ -16,6 +17,7 @@ _PARTS = {
     bytes.fromhex("1254c367"),
 }
 _PARTS_OF_CLUSTER = {bytes.fromhex(name) for name in ("e7", "a3", "a0", "a7", "ab", "af", "5854")}
+_HOLD_PICTURES = {_CLUSTER, b"\xa3", b"\xa0"}
 _FILLERS = {b"\xec", b"\xbf"}  # space and checksums, in any part
 
 
@@ -27,7 +29,18 @@ def is_short(path: Path) -> bool:
 
 
 def is_broken(path: Path) -> bool:
-    """Tell whether something else stands where a part of a file has to begin: bytes in the part before are gone.
+    """Tell whether something else stands where a part of a file has to begin: bytes in the part before are gone."""
+    return not all(is_known for _, _, is_known in _elements(path))
+
+
+def ends_in_pictures(path: Path) -> bool:
+    """Tell whether the last cluster or block of a file is longer than what is there of it."""
+    size = path.stat().st_size
+    return any(end > size for name, end, _ in _elements(path) if name in _HOLD_PICTURES)
+
+
+def _elements(path: Path) -> Iterator[tuple[bytes, int, bool]]:
+    """Yield the name of each part of a file, where it ends, and whether it is one that may stand there.
 
     Of clusters without a length, as they are written live, this goes from block to block.
     """
@@ -35,24 +48,26 @@ def is_broken(path: Path) -> bool:
     with path.open("rb", buffering=0) as file:
         segment = _segment(file.read(_HEAD_BYTES))
         if segment is None:
-            return False
+            return
         at, end = segment[0], size if segment[1] is None else min(size, segment[0] + segment[1])
         is_in_cluster = False
         while at < end:
             file.seek(at)
             head = file.read(_ELEMENT_BYTES)
             name = head[: 9 - head[0].bit_length()]
-            if not head[0] or len(head) < _ELEMENT_BYTES:
-                return False  # space set aside, or a file that is cut short
+            if not head[0] or (len(head) < _ELEMENT_BYTES and name not in _HOLD_PICTURES):
+                return  # space set aside, or a file that is cut short
             start, length = _size(head, len(name))
+            is_cut = length is None and len(head) < _ELEMENT_BYTES
             if name == _CLUSTER:
                 is_in_cluster = length is None
             elif name in _PARTS:
                 is_in_cluster = False
-            elif name not in _FILLERS and not (is_in_cluster and name in _PARTS_OF_CLUSTER):
-                return True
-            at += start + (length or 0)
-    return False
+            is_known = name in _PARTS | _FILLERS or (is_in_cluster and name in _PARTS_OF_CLUSTER)
+            at += start + (size if is_cut else length or 0)
+            yield name, at, is_known
+            if not is_known:
+                return
 
 
 def _segment(head: bytes) -> tuple[int, int | None] | None:

@@ -54,6 +54,33 @@ def is_cut_off(path: Path) -> bool:
         return any(end > size for _, _, end in _file_boxes(file, size))
 
 
+def broken_fragment(path: Path) -> int | None:
+    """Return where the first fragment starts whose header is broken or cut off; None where none, or no whole one, is.
+
+    libavformat reads nothing of a file with such a header, neither of the fragments before.
+    """
+    size = path.stat().st_size
+    is_fragmented = False
+    with path.open("rb") as file:
+        for kind, start, end in _file_boxes(file, size):
+            if kind == b"moof":
+                file.seek(start)
+                if not _is_whole(memoryview(file.read(min(end, size) - start)), end - start):
+                    return start - 8 if is_fragmented else None
+                is_fragmented = True
+    return None
+
+
+def _is_whole(content: memoryview, size: int) -> bool:
+    """Tell whether the content of a box is of `size`, and of boxes alone; those for a track are so, too."""
+    try:
+        parts = list(_boxes(content))
+    except ValueError:
+        return False
+    is_filled = len(content) == size == sum(8 + len(part) for _, part in parts)
+    return is_filled and all(_is_whole(part, len(part)) for kind, part in parts if kind == b"traf")
+
+
 def bytes_of_second_file(path: Path) -> int:
     """Return how many bytes at the end of an MP4 file are another one; 0 where there is none."""
     size = path.stat().st_size

@@ -1,8 +1,8 @@
 """Whether a packet is damaged, as far as can be seen without decoding it.
 
 What is overwritten or cut short no longer has the frame that its format asks for: of H.264 and HEVC the lengths and the
-headers of the NAL units (ISO/IEC 14496-15, 5.3; ITU-T H.264, 7.3.1; H.265, 7.3.1.2). Damage inside the picture data of
-a unit stays unseen: a decoder conceals most of it.
+headers of the NAL units (ISO/IEC 14496-15, 5.3; ITU-T H.264, 7.3.1; H.265, 7.3.1.2), of JPEG the mark at its start.
+Damage inside the picture data of a unit stays unseen: a decoder conceals most of it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _ZEROS = bytes(16)
 """No packet of a compressed format begins with so many."""
 
+_JPEG_START = b"\xff\xd8"
+
 _IN_UNITS = {"h264": 4, "hevc": 21}
 """Codecs in NAL units, and the byte of the header of the stream whose last two bits tell how long a length is."""
 
@@ -29,11 +31,13 @@ def damage_check(stream: VideoStream) -> Callable[[Packet[Stream]], bool]:
     place = _IN_UNITS.get(name)
     # Without such a header units are parted by start codes, which a packet is found by.
     length_bytes = (header[place] & 3) + 1 if place is not None and header[:1] == b"\1" and len(header) > place else 0
-    is_raw = name == "rawvideo"
+    is_raw, is_jpeg = name == "rawvideo", name == "mjpeg"
 
     def is_damaged(packet: Packet[Stream]) -> bool:
         content = memoryview(packet)
         if packet.is_corrupt or (not is_raw and content[: len(_ZEROS)] == _ZEROS):
+            return True
+        if is_jpeg and content[: len(_JPEG_START)] != _JPEG_START:
             return True
         return bool(length_bytes) and not _is_of_units(content, length_bytes, is_hevc=name == "hevc")
 

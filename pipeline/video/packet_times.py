@@ -31,6 +31,12 @@ MAX_HELD_BACK = 4
 _HOLE_FRAMES = 1.5
 """Usual intervals between two frames from which on one is missing in between."""
 
+_FEW_UNTIMED = 1 / 16
+"""Share of the packets that may be without a time for one that has lost its start, where every start holds a time."""
+
+_LEAP_FRAMES = 3
+"""Usual intervals between two packets from which on more than the one in between is missing."""
+
 Row = tuple[int | None, int | None, bool, bool, int]
 """A packet as demuxed: pts, dts, is_key, is_shown, duration."""
 
@@ -80,6 +86,27 @@ def headless_packets(rows: Sequence[Row], is_key: NDArray[np.bool_], starts: Seq
     return headless
 
 
+def with_untimed_hidden(rows: list[Row], *, is_damaged: bool) -> list[Row]:
+    """Return packets of which the few without a display time are not shown: what is left of one that lost its start.
+
+    Where nothing `is_damaged`, others have to be missing beside each of them.
+    """
+    timed = [row[0] for row in rows if row[0] is not None]
+    if not 0 < len(rows) - len(timed) <= _FEW_UNTIMED * len(rows):
+        return rows
+    places = np.array([place for place, row in enumerate(rows) if None not in row[:2]])
+    dts = np.array([rows[place][1] for place in places.tolist()], dtype=np.int64)
+    gaps = np.diff(dts)[np.diff(places) > 1] if len(places) > 1 else dts[:0]
+    if not is_damaged and not (gaps > _LEAP_FRAMES * np.median(np.diff(dts))).all():
+        return rows
+    first, before = min(timed), None
+    hidden: list[Row] = []
+    for place, row in enumerate(rows):
+        before = before if row[1] is None else row[1]
+        hidden.append((first - 1 - place, before, False, False, 0) if row[0] is None else row)
+    return hidden
+
+
 def without_jumps(rows: list[Row], is_shown: NDArray[np.bool_], remarks: list[str]) -> list[Row]:
     """Return packets without display times where these jump and those of decoding never step back.
 
@@ -117,20 +144,23 @@ def presentation_times(
 def even_times(rows: Sequence[Row], interval: Fraction) -> NDArray[np.int64] | None:
     """Return times for all packets, ascending, where those that have one lie on the steps of a steady rate; else None.
 
-    A format may stamp only some pictures, and a decoding time that libavformat makes up of such is off by frames. The
-    others take the steps that are free, which have to be no more than they; the last ones those behind.
+    A format may stamp only some pictures, and a time that libavformat makes up of such is off by frames. The others
+    take the steps that are free, which have to be no more than they; the last ones those behind. Where it makes up
+    times for all, some share one, and there have to be as many steps as packets.
 
     Args:
         rows: the packets in decode order, whose first is shown first.
         interval: ticks from one frame to the next.
     """
     known = np.array([row[0] for row in rows if row[0] is not None], dtype=np.int64)
-    if not 2 <= len(known) < len(rows) or rows[0][0] != known.min():
+    if len(known) < 2 or rows[0][0] != known.min():
         return None
     steps = (known - known.min()) * interval.denominator / interval.numerator
     places = np.rint(steps).astype(np.int64)
-    is_steady = np.abs(steps - places).max() * float(interval) <= 1 and len(np.unique(places)) == len(places)
-    if not is_steady or not 0 <= len(rows) - 1 - places.max() <= MAX_REORDER:
+    is_steady = np.abs(steps - places).max() * float(interval) <= 1
+    num_behind = len(rows) - 1 - int(places.max())
+    are_all_timed, are_apart = len(known) == len(rows), len(np.unique(places)) == len(places)
+    if not is_steady or not (num_behind == 0 if are_all_timed else are_apart and 0 <= num_behind <= MAX_REORDER):
         return None
     even = np.arange(len(rows)) * interval.numerator / interval.denominator
     ticks: NDArray[np.int64] = known.min() + np.rint(even).astype(np.int64)

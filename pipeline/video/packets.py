@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
-from pipeline.video import flv, matroska, mp4
+from pipeline.video import asf, dhav, flv, matroska, mp4
 from pipeline.video.container import demux, open_video
 from pipeline.video.display_order import STEADY_PACKETS, DisplayOrder, have_wrong_times, order_of
 from pipeline.video.holes import lacks_pictures
@@ -31,6 +32,7 @@ from pipeline.video.packet_times import (
     presentation_times,
     with_one_clock,
     with_stated_rate,
+    with_untimed_hidden,
     without_jumps,
 )
 
@@ -44,13 +46,16 @@ _DEFAULT_RATE = Fraction(25)
 _HAS_INDEX = frozenset({"mov", "mp4", "matroska", "webm", "avi"})
 """Formats whose index leads to a key packet exactly; in the others a seek lands anywhere."""
 
-_WAITS_FOR_KEY = frozenset({"h264"})
+_WAITS_FOR_KEY = frozenset({"h264", "hevc"})
 """Codecs whose decoder puts out nothing before the first key packet, so that frames are counted from there."""
 
 _HOLDS_NO_TIMES = frozenset({"avi", "asf", "mxf"})
 """Formats in which a frame's place tells when it is decoded, and nothing when it is shown."""
 
-_STATES_DURATION = frozenset({"matroska", "webm", "flv"})
+_LEAVES_NO_SPACE = frozenset({"matroska", "webm", "flv"})
+"""Formats in which a packet follows soon behind the one before."""
+
+_STATES_DURATION = _LEAVES_NO_SPACE | {"asf"}
 """Formats without a count of frames whose header holds the duration."""
 
 _DURATION_SLACK_S = 0.5
@@ -59,6 +64,9 @@ _END_SLACK_S = 0.1
 
 _PROMISES_NOTHING = frozenset({"mpegts", "mpeg"})
 """Formats of recorders, which may end anywhere."""
+
+NO_STAMP = -(1 << 63)
+"""Stands for the time of a packet without one, as in libavformat."""
 
 _MAX_PADDING_BYTES = 1 << 14
 
@@ -84,8 +92,8 @@ class PacketTable:
         is_seekable: the container has an index that leads to the key packets.
         remarks: what of the file is not used, for people.
         is_damaged: some packet can be seen to be damaged; False where they were not looked at.
-        stamps: what each packet in the file says of its `stamp`, int64, shape (P,); None where that is `pts`, or where
-            there are no timestamps.
+        stamps: what each packet in the file says of its `stamp`, int64, shape (P,), `NO_STAMP` for those that say
+            nothing; None where that is `pts`, or where there are no timestamps.
         stamp: the time by which a packet in the file is told from others: dts in formats that hold no other.
         missing_s: seconds at the end that the container promises and that are not there.
         has_gaps: packets may be missing in between: some are damaged, bytes were passed over that are none, or there
@@ -228,9 +236,10 @@ def _are_wrong(times: mp4.SampleTimes, pts: NDArray[np.int64], container: InputC
 
 @dataclass(frozen=True, slots=True)
 class _Demuxed:
-    """What reading all packets of a file tells: those of the video stream, and the end in ticks of each stream."""
+    """What reading all packets of a file tells: those of the video stream, where they lie, the end of each stream."""
 
     rows: list[Row]
+    positions: list[int]
     ends: dict[int, int]
     order: DisplayOrder
     last_byte: int
@@ -240,6 +249,7 @@ class _Demuxed:
 
 def _demuxed(container: InputContainer, stream: VideoStream, *, is_thorough: bool = False) -> _Demuxed:
     rows: list[Row] = []
+    positions: list[int] = []
     ends: dict[int, int] = {}
     is_damaged = has_gaps = False
     check = damage_check(stream)
@@ -259,6 +269,7 @@ def _demuxed(container: InputContainer, stream: VideoStream, *, is_thorough: boo
                 is_damaged, cut_row = True, None
             row = (packet.pts, packet.dts, packet.is_keyframe, not packet.is_discard, duration)
             order.add(packet)
+            positions.append(packet.pos or 0)
             if packet.is_corrupt and cuts_last:
                 cut_row = row
                 continue
@@ -266,7 +277,7 @@ def _demuxed(container: InputContainer, stream: VideoStream, *, is_thorough: boo
             is_damaged = is_damaged or check(packet)
         if packet.pts is not None:
             ends[packet.stream_index] = max(ends.get(packet.stream_index, 0), packet.pts + duration)
-    return _Demuxed(rows, ends, order, last_byte, is_damaged, has_gaps)
+    return _Demuxed(rows, positions, ends, order, last_byte, is_damaged, has_gaps)
 
 
 def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> PacketTable:
@@ -275,33 +286,42 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
         with open_video(path) as (again, same):
             found = _demuxed(again, same, is_thorough=True)
     time_base, rate = _time_base(stream), _nominal_rate(stream)
-    missing_s = _missing_s(container, stream, num_packets=len(found.rows), ends=found.ends)
-    rows = found.order.timed(found.rows, is_cut=missing_s > 0)
+    missing_s = _missing_s(container, stream, path, num_packets=len(found.rows), ends=found.ends)
+    interval = 1 / (rate * time_base) if rate else None
+    ends_in_picture = _ends_in_picture(container, path)
+    if ends_in_picture:
+        missing_s = float(1 / (rate or _DEFAULT_RATE))
+    rows, lacks_some = _timed(container, path, found, interval, is_cut=missing_s > 0)
     rows, rate, remarks = with_stated_rate(rows, stream.codec_context.framerate, rate, time_base, path)
     frame_ticks = max(1, int(1 / ((rate or _DEFAULT_RATE) * time_base)))
     starts = [0] if _PROMISES_NOTHING.isdisjoint(_formats(container)) else clock_starts(rows, time_base)
-    skips_bytes = found.has_gaps and not _STATES_DURATION.isdisjoint(_formats(container))
-    has_gaps = found.is_damaged or skips_bytes or _lacks_middle(container, stream, path, found)
+    skips_bytes = found.has_gaps and not _LEAVES_NO_SPACE.isdisjoint(_formats(container))
+    has_gaps = found.is_damaged or skips_bytes or lacks_some or _lacks_middle(container, stream, path, found)
     rows = found.order.corrected(rows, starts, remarks, has_gaps=has_gaps)
     by_dts = found.order.is_made_up(found.rows)
     is_key = np.array([row[2] for row in rows], dtype=bool)
     # A segment of a longer recording: what comes before its first key packet needs pictures that are elsewhere.
     is_headless = headless_packets(rows, is_key, starts)
-    is_counted = stream.codec_context.name in _WAITS_FOR_KEY and all(row[0] is None for row in rows)
+    is_counted = stream.codec_context.name in _WAITS_FOR_KEY and any(row[0] is None for row in rows)
     if is_counted and is_key.any():
-        is_headless = np.arange(len(rows)) < is_key.argmax()
+        is_headless = found.order.headless(is_key)
     rows = with_one_clock(rows, starts, is_headless, frame_ticks)
     is_shown = np.array([row[3] for row in rows], dtype=bool)
     rows = without_jumps(rows, is_shown & ~is_headless, remarks)
-    pts, has_timestamps = presentation_times(rows, is_shown & ~is_headless, frame_ticks, path)
-    even = even_times(rows, 1 / (rate * time_base)) if rate and not has_timestamps else None
-    pts = pts if even is None else even
+    # Counted frames that are left out leave no hole in the times of the others.
+    is_timed = ~is_headless | (not is_counted)
+    timed = [row for row, counts in zip(rows, is_timed.tolist(), strict=True) if counts]
+    times, has_timestamps = presentation_times(timed, (is_shown & ~is_headless)[is_timed], frame_ticks, path)
+    even = even_times(timed, 1 / (rate * time_base)) if rate and not has_timestamps else None
+    pts = np.full(len(rows), times.min(initial=0))
+    pts[is_timed] = times if even is None else even
     if missing_s and is_shown.any() and stream.codec_context.has_b_frames:
         is_behind = behind_hole(pts, is_shown) if has_timestamps else may_be_behind_hole(len(pts))
         missing_s += float((pts[is_shown].max() - pts[is_shown & ~is_behind].max()) * time_base)
         is_shown &= ~is_behind
     if missing_s:
-        remarks.append(f"the file ends early: the last {missing_s:.2f} s that its header promises are missing")
+        which = "at least the last {:.2f} s" if ends_in_picture else "the last {:.2f} s that its header promises"
+        remarks.append(f"the file ends early: {which.format(missing_s)} are missing")
     if (has_timestamps or is_counted) and is_headless.any():
         is_shown &= ~is_headless
         remarks.append(f"{is_headless.sum()} frames before a complete picture cannot be decoded and are left out")
@@ -317,7 +337,7 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
         last_duration=rows[-1][4] if rows else 0,
         nominal_rate=rate,
         has_timestamps=has_timestamps,
-        stamps=np.array([row[by_dts] for row in found.rows], dtype=np.int64) if has_timestamps else None,
+        stamps=_stamps(found.rows, by_dts) if has_timestamps else None,
         stamp="dts" if by_dts else "pts",
         is_seekable=has_timestamps and not _HAS_INDEX.isdisjoint(_formats(container)),
         remarks=tuple(remarks),
@@ -327,11 +347,33 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     )
 
 
+def _timed(
+    container: InputContainer, path: Path, found: _Demuxed, interval: Fraction | None, *, is_cut: bool
+) -> tuple[list[Row], bool]:
+    """Return the packets with the times that their format holds, and whether these tell that some are missing."""
+    rows, formats = found.order.timed(found.rows, is_cut=is_cut), _formats(container)
+    if "dhav" in formats and (clock := dhav.read_clock(path, found.positions)) is not None:
+        times, lacks_some = clock
+        return [(time, time, *row[2:4], 0) for row, time in zip(rows, times.tolist(), strict=True)], lacks_some
+    if "mpegts" in formats and (interval is None or even_times(rows, interval) is None):
+        timed = with_untimed_hidden(rows, is_damaged=found.is_damaged)
+        return timed, timed is not rows
+    return rows, False
+
+
+def _stamps(rows: Sequence[Row], place: int) -> NDArray[np.int64]:
+    return np.array([NO_STAMP if row[place] is None else row[place] for row in rows], dtype=np.int64)
+
+
 def _remarks_on_bytes(container: InputContainer, stream: VideoStream, path: Path, last_byte: int) -> list[str]:
     """Say which bytes of a file are not used; `last_byte` ends the last packet."""
     formats = _formats(container)
     remarks = []
-    if "mp4" in formats and not stream.frames and mp4.is_cut_off(path):
+    if container.size < (size := path.stat().st_size):
+        remarks.append(
+            f"its last {size - container.size} bytes begin with a broken header of a fragment, and are not read"
+        )
+    elif "mp4" in formats and not stream.frames and mp4.is_cut_off(path):
         remarks.append("the file ends in the middle of a fragment")
     if "mp4" in formats and (behind := mp4.bytes_of_second_file(path)):
         remarks.append(f"its last {behind} bytes are a second MP4 file, which players do not show: split the two")
@@ -340,7 +382,16 @@ def _remarks_on_bytes(container: InputContainer, stream: VideoStream, path: Path
     return remarks
 
 
-def _missing_s(container: InputContainer, stream: VideoStream, *, num_packets: int, ends: dict[int, int]) -> float:
+def _stated_s(container: InputContainer, path: Path) -> float | None:
+    """Return the duration that the header states; of FLV files libavformat makes one up, of ASF files it keeps none."""
+    if not _formats(container).isdisjoint({"flv", "asf"}):
+        return flv.duration_s(path) or asf.duration_s(path)
+    return None if container.duration is None else container.duration / 1e6
+
+
+def _missing_s(
+    container: InputContainer, stream: VideoStream, path: Path, *, num_packets: int, ends: dict[int, int]
+) -> float:
     """Return the seconds that the header promises beyond what was demuxed, as far as the format promises anything.
 
     MPEG-TS, MPEG-PS and bare streams promise nothing: a recording of that kind may end anywhere.
@@ -356,14 +407,21 @@ def _missing_s(container: InputContainer, stream: VideoStream, *, num_packets: i
         # The header counts dropped frames, for which there are no packets, but whose ticks are left free.
         found = max(num_packets, ends.get(stream.index, 0))
         return float(max(0, stream.frames - found) / (_nominal_rate(stream) or _DEFAULT_RATE))
-    if container.duration is None or formats.isdisjoint(_STATES_DURATION):
+    promised_s = None if formats.isdisjoint(_STATES_DURATION) else _stated_s(container, path)
+    if promised_s is None:
         return 0.0
     ends_s = {place: float(end * _time_base(container.streams[place])) for place, end in ends.items()}
-    promised_s = container.duration / 1e6
     # A picture that ends before its sound does is no missing end.
     if max(ends_s.values(), default=0.0) >= promised_s - _DURATION_SLACK_S:
         return 0.0
     return promised_s - ends_s.get(stream.index, 0.0)
+
+
+def _ends_in_picture(container: InputContainer, path: Path) -> bool:
+    """Tell whether a file of which no duration is stated, as one that is written live, ends within a picture."""
+    if _formats(container).isdisjoint(_STATES_DURATION) or _stated_s(container, path) is not None:
+        return False
+    return matroska.ends_in_pictures(path) or flv.ends_in_picture(path)
 
 
 def _lacks_middle(container: InputContainer, stream: VideoStream, path: Path, found: _Demuxed) -> bool:
@@ -371,14 +429,17 @@ def _lacks_middle(container: InputContainer, stream: VideoStream, path: Path, fo
     formats = _formats(container)
     if "mp4" in formats:
         return not stream.frames and mp4.lacks_fragments(path)
+    if not formats.isdisjoint(_PROMISES_NOTHING):
+        return lacks_pictures(path, found.rows)
     if formats.isdisjoint(_STATES_DURATION):
         return False
-    if flv.is_broken(path) or matroska.is_broken(path) or lacks_pictures(path, found.rows):
+    if flv.is_broken(path) or matroska.is_broken(path) or asf.is_broken(path) or lacks_pictures(path, found.rows):
         return True
-    if container.duration is None or not (matroska.is_short(path) or flv.is_short(path)):
+    stated_s = _stated_s(container, path)
+    if stated_s is None or not (matroska.is_short(path) or flv.is_short(path) or asf.is_short(path)):
         return False
     ends_s = [float(end * _time_base(container.streams[place])) for place, end in found.ends.items()]
-    return max(ends_s, default=0.0) >= container.duration / 1e6 - _END_SLACK_S
+    return max(ends_s, default=0.0) >= stated_s - _END_SLACK_S
 
 
 def _formats(container: InputContainer) -> frozenset[str]:

@@ -53,6 +53,7 @@ class PictureOrder:
     Attributes:
         reference: the number of the last picture in the count of references, and how many numbers there are; None
             where the stream does not count without leaving any out.
+        begins: the last picture needs none before it, nor does any behind it.
     """
 
     _length_at, _count_at = 4, 5
@@ -62,6 +63,7 @@ class PictureOrder:
         self._sequences: dict[int, _Parameters] = {}
         self._sequence_of: dict[int, int] = {}
         self.reference: tuple[int, int] | None = None
+        self.begins = False
         self._period = self._reference = self._last = 0
         # Of streams from MP4 files (ISO/IEC 14496-15), units begin with their length instead of a start code.
         self._length_bytes = 0
@@ -75,6 +77,7 @@ class PictureOrder:
 
     def place_of(self, content: Content) -> tuple[int, int] | None:
         """Return the place of the next packet, by which packets sort; None where it cannot be told."""
+        self.begins = False
         try:
             for start in self._starts_of_units(content):
                 place = self._take_unit(content, start)
@@ -139,6 +142,7 @@ class PictureOrder:
     def _begin_period(self) -> None:
         self._period += 1
         self._reference = self._last = 0
+        self.begins = True
 
     def _counted(self, rest: int, lsb_bits: int, *, is_reference: bool) -> tuple[int, int]:
         """Return the place of a picture of whose count the `rest` of a division by 2**lsb_bits is stated.

@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from fractions import Fraction
 from itertools import chain
-from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from pipeline.video import mp4
 from pipeline.video.colour import check_matrix
 from pipeline.video.container import demux, open_video
 from pipeline.video.packet_damage import damage_check
-from pipeline.video.packets import PacketTable, read_packets
+from pipeline.video.packets import NO_STAMP, PacketTable, read_packets
 from pipeline.video.timeline import timeline_of
 
 if TYPE_CHECKING:
@@ -341,7 +340,7 @@ class _PacketCursor:
             raise
         self._pts: list[int] = self.table.pts.tolist()
         self._stamps = self.table.pts if self.table.stamps is None else self.table.stamps
-        self._stamp = attrgetter(self.table.stamp)
+        self._stamp_name = self.table.stamp
         self._may_seek = self.table.is_seekable
         self.ended_at: int | None = None  # where the packets ended, too early
         self._next: int | None = None  # position of the packet that comes next; None: nowhere known
@@ -383,6 +382,10 @@ class _PacketCursor:
         else:
             self.ended_at, self._next = position, None
         yield stop, None
+
+    def _stamp(self, packet: Packet[Any]) -> int:
+        stamp: int | None = getattr(packet, self._stamp_name)
+        return NO_STAMP if stamp is None else stamp
 
     def _open(self) -> None:
         self._container, self.stream = self._file.enter_context(open_video(self._path))

@@ -92,6 +92,10 @@ def remux(source: Path, target: Path, shift: int = 0, container: dict[str, str] 
 
 
 _X264 = {"g": "30", "bf": "3", "preset": "fast"}
+_X265 = "log-level=none:keyint=30:pools=1"
+_RADL = "radl=2:open-gop=0:bframes=4:b-adapt=0:scenecut=0:min-keyint=30"
+"""Two pictures follow each key frame, are shown before it and need none before."""
+
 _UNEVEN = [int(tick) for tick in np.cumsum(np.random.default_rng(1).integers(20, 70, FRAMES))]
 _WITH_GAP = [number + 15 * (number >= 47) for number in range(FRAMES)]
 _TICKS_PER_FRAME = 512
@@ -103,11 +107,16 @@ _FILMS: dict[str, dict[str, Any]] = {
     "h264.ts": {"options": _X264},
     "h264.flv": {"options": _X264},
     "bare.h264": {"options": _X264},
+    "no_b_frames.h264": {"options": _X264 | {"bf": "0"}},
+    "h264.mpg": {"options": _X264},
+    "open_gop.h264": {"options": _X264 | {"x264-params": "open-gop=1:repeat-headers=1"}},
+    "open_gop.hevc": {"codec": "libx265", "options": {"x265-params": f"{_X265}:repeat-headers=1"}},
+    "radl.hevc": {"codec": "libx265", "options": {"x265-params": f"{_X265}:repeat-headers=1:{_RADL}"}},
     "fast start.mp4": {"options": _X264, "container": {"movflags": "+faststart"}},
     "fragmented.mp4": {"options": _X264, "container": {"movflags": "frag_keyframe+empty_moov"}},
     "open_gop.mp4": {"options": _X264 | {"x264-params": "open-gop=1:keyint=20"}},
     "open_gop.ts": {"options": _X264 | {"x264-params": "open-gop=1:keyint=20"}},
-    "hevc.mp4": {"codec": "libx265", "options": {"x265-params": "log-level=none:keyint=30:pools=1"}},
+    "hevc.mp4": {"codec": "libx265", "options": {"x265-params": _X265}},
     "vp9.webm": {
         "codec": "libvpx-vp9",
         "options": {"g": "30", "deadline": "good", "cpu-used": "8", "auto-alt-ref": "1"},
@@ -120,10 +129,11 @@ _FILMS: dict[str, dict[str, Any]] = {
     "gap.avi": {"options": _X264, "pts": _WITH_GAP},
     "gap.mp4": {"options": _X264, "pts": _WITH_GAP},
     "h264.asf": {"options": _X264},
-    "hevc.mpg": {"codec": "libx265", "options": {"x265-params": "log-level=none:keyint=30:pools=1"}},
+    "hevc.mpg": {"codec": "libx265", "options": {"x265-params": _X265}},
     "mpeg2.mpg": {"codec": "mpeg2video", "options": {"bf": "2", "g": "15"}},
     "mjpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
     "wmv2.wmv": {"codec": "wmv2", "options": {"g": "15"}},
+    "small_packets.wmv": {"codec": "wmv2", "options": {"g": "15"}, "container": {"packet_size": "400"}},
     "rotated.mp4": {"options": _X264, "rotation": 90},
     "upside_down.mp4": {"options": _X264, "rotation": 180},
     "uneven.mp4": {"options": _X264, "pts": _UNEVEN, "time_base": Fraction(1, 1000)},

@@ -15,6 +15,8 @@ from odd_copies import copy_odd
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
+from pipeline.video.holes import lacks_pictures
+from pipeline.video.packet_times import Row
 from pipeline.video.probe import probe
 from pipeline.video.readers import open_reader
 
@@ -313,3 +315,66 @@ def test_frames_that_an_encoder_left_out_are_not_lost(suffix: str, film: Film, t
     assert probe(path).lost == ()
     paused = copy_odd(film("h264.flv"), tmp_path / f"paused.{suffix}", later_s=lambda place: float(place >= 30))
     assert probe(paused).lost == ()
+
+
+@pytest.mark.parametrize(("suffix", "cut"), [("mkv", 2), ("mkv", 28), ("flv", 28), ("flv", 58)])
+def test_a_picture_in_which_a_file_written_live_ends_is_lost(suffix: str, cut: int, film: Film, tmp_path: Path) -> None:
+    path, _ = _in_parts(film("h264.mp4"), tmp_path / f"live.{suffix}", {"live": "1"} if suffix == "mkv" else {}, b"")
+    path.write_bytes(_written_live(path.read_bytes())[:-cut])
+    facts = probe(path)
+    assert facts.lost == (pytest.approx((3.96, 4.0), abs=1e-2),)
+    assert facts.remarks == ("the file ends early: at least the last 0.04 s are missing",)
+
+
+def test_of_an_flv_file_written_live_that_ends_between_pictures_nothing_is_known_to_be_lost(
+    film: Film, tmp_path: Path
+) -> None:
+    path = tmp_path / "live.flv"
+    content = _written_live(film("h264.flv").read_bytes())
+    for end in (_tags(content)[60], -8):  # in the mark that ends the stream
+        path.write_bytes(content[:end])
+        facts = probe(path)
+        assert (facts.lost, facts.remarks) == ((), ())
+
+
+@pytest.mark.parametrize(("name", "interval", "lacks"), [("mpeg2.mpg", 3600, True), ("vp9.webm", 40, False)])
+def test_pictures_of_mpeg2_do_not_skip(name: str, interval: int, lacks: bool, film: Film) -> None:
+    places = [place + 9 * (place >= 50) for place in range(99)]
+    rows: list[Row] = [(interval * place, interval * place, not place, True, interval) for place in places]
+    assert lacks_pictures(film(name), rows) is lacks
+
+
+def test_fragments_before_one_whose_header_is_cut_off_are_read(film: Film, tmp_path: Path, number_of: NumberOf) -> None:
+    options = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    path, starts = _in_parts(film("h264.mp4"), tmp_path / "parts.mp4", options, rb".{4}moof")
+    content = path.read_bytes()
+    ends = [start + int.from_bytes(content[start : start + 4], "big") - 8 for start in starts]
+    path.write_bytes(content[: ends[2]])
+    assert list(_shown(path, number_of)) == list(range(60))
+    num_bytes = ends[2] - starts[2]
+    assert probe(path).remarks == (
+        f"its last {num_bytes} bytes begin with a broken header of a fragment, and are not read",
+    )
+    path.write_bytes(content[: ends[0]])
+    with pytest.raises(RecordError) as caught:
+        probe(path)
+    assert caught.value.reason is Reason.TRUNCATED
+
+
+@pytest.mark.parametrize("damage", ["overwritten", "gone", "cut off"])
+def test_what_an_asf_file_lacks_is_lost(damage: str, film: Film, tmp_path: Path) -> None:
+    content = film("small_packets.wmv").read_bytes()
+    start = content.index(bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")) + 50
+    num_packets = (len(content) - start) // 400
+    first, stop = (start + 400 * (num_packets * part // 10) for part in (4, 7))
+    rest = {"overwritten": bytes(stop - first) + content[stop:], "gone": content[stop:], "cut off": b""}[damage]
+    path = tmp_path / "lacks.wmv"
+    path.write_bytes(content[:first] + rest)
+    if damage == "cut off":
+        facts = probe(path)
+        assert facts.lost == ((facts.duration_s - facts.missing_s, facts.duration_s),)
+        assert facts.duration_s == pytest.approx(4.0, abs=0.05)
+        assert facts.num_frames < 60
+    else:
+        _check_lost(path, 0.5, 2.0)
+    assert probe(film("small_packets.wmv")).lost == ()

@@ -18,7 +18,7 @@ from pipeline.errors import RecordError
 from pipeline.records import Reason
 from pipeline.video.cut import ClipSpan, cut_clips
 from pipeline.video.losses import lost_spans
-from pipeline.video.packet_times import even_times
+from pipeline.video.packet_times import Row, even_times, with_untimed_hidden
 from pipeline.video.probe import probe
 from pipeline.video.pyav_decoder import PyavDecoder
 from pipeline.video.readers import open_reader
@@ -188,11 +188,13 @@ def test_formats_without_display_times_are_read_from_the_key_frame_before(
             assert fed <= 34
 
 
-@pytest.mark.parametrize("name", ["h264.mp4", "hevc.mp4", "uneven.mkv", "mpeg4.avi"])
+@pytest.mark.parametrize("name", ["h264.mp4", "hevc.mp4", "uneven.mkv", "mpeg4.avi", "mjpeg.avi"])
 @pytest.mark.parametrize("broken", ["zeros", "noise", "cut short"])
 def test_a_damaged_packet_is_seen_without_decoding(name: str, broken: str, film: Film, tmp_path: Path) -> None:
     if broken != "zeros" and name == "mpeg4.avi":
         pytest.skip("MPEG-4 part 2 has no units whose length would tell")
+    if broken == "cut short" and name == "mjpeg.avi":
+        pytest.skip("JPEG does not say how long it is")
     noise = np.random.default_rng(0)
 
     def damage(place: int, content: bytes) -> bytes:
@@ -321,18 +323,47 @@ def test_lost_frames_do_not_slow_a_camera_down(film: Film, tmp_path: Path) -> No
     assert facts.fps == 25
 
 
-def test_a_bare_stream_begins_with_its_first_complete_picture(film: Film, tmp_path: Path, number_of: NumberOf) -> None:
-    content = film("bare.h264").read_bytes()
-    second = content.index(b"\0\0\0\1\x67", 5)  # parameters come before each key frame
+@pytest.mark.parametrize(
+    ("name", "first"), [("bare.h264", 30), ("open_gop.h264", 30), ("open_gop.hevc", 30), ("radl.hevc", 28)]
+)
+def test_a_bare_stream_begins_with_its_first_complete_picture(
+    name: str, first: int, film: Film, tmp_path: Path, number_of: NumberOf
+) -> None:
+    content = film(name).read_bytes()
+    parameters = b"\x67" if name.endswith("h264") else b"\x40"  # come before each key frame
+    second = content.index(b"\0\0\1" + parameters, 5)
     eighth_last = [found.start() for found in re.finditer(rb"\x00\x00\x01", content[:second])][-8]
-    path = tmp_path / "segment.264"
-    path.write_bytes(content[eighth_last:])
-    facts = probe(path)
-    assert (facts.num_frames, facts.lost, facts.duration_s) == (70, (), pytest.approx(2.8))
-    assert facts.remarks == ("8 frames before a complete picture cannot be decoded and are left out",)
-    assert _shown(path, number_of) == [(30 + index, pytest.approx(index * PER_FRAME_S)) for index in range(70)]
-    with open_reader(path) as reader:
-        assert number_of(reader.frames_at([69])[0]) == 99
+    for start, num_before in ((eighth_last, 8), (second, 0)):
+        path = tmp_path / f"segment{Path(name).suffix}"
+        path.write_bytes(content[start:])
+        facts, num_shown = probe(path), 100 - first
+        assert (facts.num_frames, facts.lost) == (num_shown, ())
+        assert facts.duration_s == pytest.approx(num_shown * PER_FRAME_S)
+        left_out = re.match(r"(\d+) frames before a complete picture", (*facts.remarks, "")[0])
+        num_open = int(left_out[1] if left_out else 0) - num_before
+        assert (num_open > 0) is name.startswith("open")
+        assert _shown(path, number_of) == [
+            (first + index, pytest.approx(index * PER_FRAME_S)) for index in range(num_shown)
+        ]
+        with open_reader(path) as reader:
+            assert number_of(reader.frames_at([num_shown - 1])[0]) == 99
+
+
+def test_a_program_stream_that_stamps_few_pictures_begins_so_too(
+    film: Film, tmp_path: Path, number_of: NumberOf
+) -> None:
+    path = tmp_path / "segment.mpg"
+    path.write_bytes(film("h264.mpg").read_bytes()[2048:])
+    assert probe(path).remarks == ("4 frames before a complete picture cannot be decoded and are left out",)
+    assert probe(path).lost == ()
+    assert _shown(path, number_of) == [(60 + index, pytest.approx(index * PER_FRAME_S)) for index in range(40)]
+
+
+def test_a_program_stream_whose_video_is_not_recognised_is_named(film: Film, tmp_path: Path) -> None:
+    path = copy_odd(film("h264.mp4"), tmp_path / "copied.mpg")  # without start codes
+    with pytest.raises(RecordError, match="recognised in its video stream 0x1e2") as caught:
+        probe(path)
+    assert caught.value.reason is Reason.UNSUPPORTED_CODEC
 
 
 def test_pictures_without_a_time_come_at_the_rate_of_those_that_have_one() -> None:
@@ -345,3 +376,42 @@ def test_pictures_without_a_time_come_at_the_rate_of_those_that_have_one() -> No
     assert even_times(uneven, interval) is None, "a camera of uneven rate"
     paused = [(time and time + 90_000 * (place > 5), *rest) for place, (time, *rest) in enumerate(rows)]
     assert even_times(paused, interval) is None, "a camera that paused"
+
+
+def test_where_libavformat_makes_up_times_that_meet_the_steps_of_the_rate_are_right() -> None:
+    """As it gives MPEG-2 in MPEG-PS where a packet holds two pictures: from the third on, some are two steps early."""
+    shown = [0, 3, 1, 2, 4, 4, 5, 7, 5, 6, 12, 10, 11]
+    rows: list[Row] = [(52_200 + 3600 * at, None, False, True, 3600) for at in shown]
+    assert even_times(rows, Fraction(3600)) == pytest.approx(52_200 + 3600 * np.arange(13))
+    assert even_times(rows[:4] + rows[5:], Fraction(3600)) is None, "a picture is missing"
+
+
+def test_what_is_left_of_a_picture_that_lost_its_start_is_not_shown(
+    film: Film, tmp_path: Path, number_of: NumberOf
+) -> None:
+    content = film("h264.ts").read_bytes()
+    packets = [bytearray(content[at : at + 188]) for at in range(0, len(content), 188)]
+    of_picture = [packet for packet in packets if (packet[1] & 31) << 8 | packet[2] == 256]
+    starts = [place for place, packet in enumerate(of_picture) if packet[1] & 0x40]
+    stamped = of_picture[starts[40]]
+    header = 4 + (1 + stamped[4]) * bool(stamped[3] & 0x20)
+    stamped[header + 7] &= 0x3F  # it holds no time
+    gone = {id(packet) for packet in of_picture[starts[65] : starts[80]]}
+    path = tmp_path / "starts.ts"
+    path.write_bytes(b"".join(packet for packet in packets if id(packet) not in gone))
+    facts = probe(path)
+    assert facts.num_frames == 84
+    shown = _shown(path, number_of)
+    assert shown[:63] == [(number, pytest.approx(number * PER_FRAME_S, abs=1e-3)) for number, _ in shown[:63]]
+    assert len({number for number, _ in shown[:63]}) == 63
+    assert facts.lost == (pytest.approx((2.6, 3.6), abs=0.1),), "up to the next key frame"
+
+
+@pytest.mark.parametrize(("is_damaged", "num_gone"), [(False, 0), (False, 9), (True, 0)])
+def test_an_untimed_picture_of_an_intact_stream_is_shown(is_damaged: bool, num_gone: int) -> None:
+    ticks = [3600 * (place + num_gone * (place > 40)) for place in range(100)]
+    rows: list[Row] = [(at + 7200, at, False, True, 3600) for at in ticks]
+    rows[40] = (None, None, True, True, 3600)
+    found = with_untimed_hidden(rows, is_damaged=is_damaged)
+    assert [place for place, row in enumerate(found) if not row[3]] == ([40] if is_damaged or num_gone else [])
+    assert found[:40] + found[41:] == rows[:40] + rows[41:]
