@@ -77,7 +77,7 @@ class IngestStage(Travelling[Source | BadSource, Video], Claiming):
         self._video = video
 
     def identity(self) -> Mapping[str, Any]:
-        return {"code": 7, **self._config.model_dump(include={"label_from_name", "verify", "max_lost"})}
+        return {"code": 8, **self._config.model_dump(include={"label_from_name", "verify", "max_lost"})}
 
     def units(self) -> Iterator[Unit[Source | BadSource]]:
         for source in list_videos(self._entries, self._catalogue, self._sources):
