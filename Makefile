@@ -46,7 +46,7 @@ test: $(DEV)  ## the quick unit tests, one process per core
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 test-slow: $(DEV)  ## whole builds and trainings, and the tests against real servers, a file a process
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder -m "(slow or integration) and not gpu and not llm"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "(slow or integration) and not gpu and not llm"
 
 test-all: test test-slow  ## both
 
