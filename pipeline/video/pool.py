@@ -56,7 +56,11 @@ class VideoPool:
 
     def __enter__(self) -> Self:
         idle = _idle_pools.pop((self.workers, self._memory_mb), None)
-        self._pool = idle if idle is not None and idle.active else self._start()
+        if idle is not None and not (idle[0].active and idle[1] == Path.cwd()):
+            # A relative path means another file to workers that were started elsewhere.
+            _end(idle[0])
+            idle = None
+        self._pool, self._started_in = idle or (self._start(), Path.cwd())
         return self
 
     def __exit__(
@@ -64,8 +68,9 @@ class VideoPool:
     ) -> None:
         if kind is None:
             # Starting Python and importing decoders costs a second a worker: the next stage takes these over.
-            _end(_idle_pools.pop((self.workers, self._memory_mb), None))
-            _idle_pools[self.workers, self._memory_mb] = self._pool
+            if (other := _idle_pools.pop((self.workers, self._memory_mb), None)) is not None:
+                _end(other[0])
+            _idle_pools[self.workers, self._memory_mb] = self._pool, self._started_in
         else:
             _end(self._pool)
 
@@ -168,20 +173,19 @@ def _start_pools() -> None:
             started.set()
 
 
-_idle_pools: dict[tuple[int, int], ProcessPool] = {}
-"""Pools that ended without a fault, by workers and memory; at most one of a kind."""
+_idle_pools: dict[tuple[int, int], tuple[ProcessPool, Path]] = {}
+"""Pools that ended without a fault, and where they were started, by workers and memory; at most one of a kind."""
 
 
-def _end(pool: ProcessPool | None) -> None:
-    if pool is not None:
-        pool.stop()  # type: ignore[no-untyped-call]
-        pool.join()
+def _end(pool: ProcessPool) -> None:
+    pool.stop()  # type: ignore[no-untyped-call]
+    pool.join()
 
 
 @atexit.register
 def _end_idle() -> None:
     while _idle_pools:
-        _end(_idle_pools.popitem()[1])
+        _end(_idle_pools.popitem()[1][0])
 
 
 def _available_cores() -> int:

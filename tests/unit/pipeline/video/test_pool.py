@@ -135,6 +135,14 @@ def test_workers_outlive_the_thread_that_asked_first() -> None:
     assert pids[0] == pids[1]
 
 
+def test_workers_are_where_this_process_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        with VideoPool(1, 60, 600) as pool:
+            assert list(pool.map(eval, ["__import__('os').getcwd()"])) == [str(folder)]
+
+
 def test_zero_workers_means_one_per_core() -> None:
     with VideoPool(workers=0, timeout_s=10, memory_mb=600) as pool:
         assert list(pool.map(eval, ["1"])) == [1]
