@@ -179,7 +179,7 @@ class SamplerConfig(Section):
     weights: str | None = Field(None, description="folder of a trained sampler; null: train one on this workspace")
     search: Literal["auto", "full", "off"] = Field(
         "auto",
-        description="auto: with few videos a blend for motion, trees for other features; with more, or of one "
+        description="auto: with few videos trees, with fewer than 40 a blend for motion; with more, or of one "
         "`recipe.head`, recipes compete by cross-validation over videos; full: those of every head compete; off: use "
         "`recipe`",
     )

@@ -16,8 +16,9 @@ _SMALL_LOSS = {"shortcut": 0.1, "raw_steps": 20, "positive_s": 1.0}
 _SHORT = {"positive_s": 1.0, "negative_s": 5.0}
 _LONG = {"positive_s": 4.0, "negative_s": 10.0}
 _PENALTY = 0.03
-# Of the thousands of values that a model gives, a linear head picks those that only suit the few scenes it knows.
-_OF_FEW = {"positions": "blend", "none": "trees"}  # heads where nothing is chosen, by how motion and others are pooled
+# Videos with motion. With more, trees find spans better alone; of the thousands of values that a model gives, a linear
+# head picks those that only suit the few scenes it knows.
+_BLEND_BELOW = 40
 _COMPETING = ("linear", "trees", "neighbours")  # what agrees speaks together, so that a blend brings nothing new
 _FEW_NETWORKS = 2  # that compete with other heads unless asked for all: each costs as much as all of those
 
@@ -44,7 +45,8 @@ def candidate_recipes(config: SamplerConfig, encoder: str, num_videos: int) -> l
     if not clicks_choose(config, num_videos):
         known = [one for head in ("blend", "trees") for one in _simple(recipe, encoder, head)]
         short = [one for one in known if one.context == "video" and one.loss.positive_s == _SHORT["positive_s"]]
-        return [one for one in short if one.head == _OF_FEW[one.pooling]]
+        of_motion = "blend" if num_videos < _BLEND_BELOW else "trees"
+        return [one for one in short if one.head == (of_motion if one.pooling == "positions" else "trees")]
     simple = [other for head in _COMPETING for other in _simple(recipe, encoder, head)]
     networks = _networks(as_network, encoder, num_videos)
     return [*simple, *(networks if config.search == "full" else networks[:_FEW_NETWORKS])]

@@ -390,8 +390,9 @@ def test_few_videos_bring_small_networks_and_many_the_configured_one() -> None:
 
 
 def test_with_few_videos_there_is_one_recipe() -> None:
-    few = candidate_recipes(SamplerConfig(), "motion", 8)
-    assert [(recipe.head, recipe.loss.positive_s, recipe.context) for recipe in few] == [("blend", 1, "video")]
+    for videos, head in ((39, "blend"), (40, "trees")):
+        few = candidate_recipes(SamplerConfig(), "motion", videos)
+        assert [(recipe.head, recipe.loss.positive_s, recipe.context) for recipe in few] == [(head, 1, "video")]
     by_label = SamplerConfig(recipe=Recipe(supervision="video-label"))
     for videos, config in ((1600, SamplerConfig()), (8, by_label)):
         networks = candidate_recipes(
