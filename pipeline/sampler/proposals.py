@@ -149,10 +149,9 @@ def highest_beside(
 def rank_proposals(curve: ScoreCurve, config: ProposalConfig, *, min_s: float) -> list[Proposal]:
     """Return proposals without glances at many thresholds, best first; here `score` is the outer-inner contrast.
 
-    The thresholds go with the video's own scores, so that detectors are compared whose scores are high or low.
-
     That is the mean score inside less the mean score in margins of a quarter of the length on either side (Shou et al.,
     AutoLoc, ECCV 2018), in [-1, 1]. Of proposals that overlap by more than `MAX_OVERLAP`, the best is kept.
+    The thresholds go with the video's own scores, so that detectors are compared whose scores are high or low.
     """
     smooth = curve.smoothed(config.smooth_s)
     low, high = float(smooth.min()), float(smooth.max())

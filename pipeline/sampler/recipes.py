@@ -43,10 +43,12 @@ def candidate_recipes(config: SamplerConfig, encoder: str, num_videos: int) -> l
             return _networks(config, encoder, num_videos)
         return _simple(recipe, encoder, recipe.head)
     if not clicks_choose(config, num_videos):
-        known = [one for head in ("blend", "trees") for one in _simple(recipe, encoder, head)]
-        short = [one for one in known if one.context == "video" and one.loss.positive_s == _SHORT["positive_s"]]
-        of_motion = "blend" if num_videos < _BLEND_BELOW else "trees"
-        return [one for one in short if one.head == (of_motion if one.pooling == "positions" else "trees")]
+        of_motion = {"head": "blend" if num_videos < _BLEND_BELOW else "trees"}
+        return [
+            one.model_copy(update=of_motion) if one.pooling == "positions" else one
+            for one in _simple(recipe, encoder, "trees")
+            if one.context == "video" and one.loss.positive_s == _SHORT["positive_s"]
+        ]
     simple = [other for head in _COMPETING for other in _simple(recipe, encoder, head)]
     networks = _networks(as_network, encoder, num_videos)
     return [*simple, *(networks if config.search == "full" else networks[:_FEW_NETWORKS])]
