@@ -20,6 +20,7 @@ a cut, as at a gap, the last picture and the background are forgotten.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ STATISTICS = ORIENTATIONS + len(SPEED_EDGES) + len(SCALARS)
 FASTEST = ORIENTATIONS + len(SPEED_EDGES)  # index of the fastest patch's speed among the statistics of a cell
 DIM = STATISTICS * sum(rows * columns for rows, columns in GRIDS)
 
-_VERSION = 4
+_VERSION = 5
 _RATE_HZ = 8.0
 _LONG_SIDE = 240
 _PATCH_WIDTH, _PATCH_HEIGHT = 0.06, 0.1  # in picture widths
@@ -134,7 +135,7 @@ class MotionStream:
                 yield np.stack(block)[None]
 
     def live(self, width: int, height: int, fps: float, stride_frames: int) -> LiveMotion:
-        return LiveMotion(_small(width, height), fps, stride_frames)
+        return LiveMotion((width, height), fps, stride_frames)
 
 
 def _small(width: int, height: int) -> tuple[int, int]:
@@ -146,9 +147,17 @@ def _small(width: int, height: int) -> tuple[int, int]:
     return fit_width, fit_height
 
 
+def _finest_scale(width: int, height: int) -> int:
+    """Return how often the small picture is halved for the finest flow: to half of what it shows or was before.
+
+    At a quarter flow misses arms and legs; finer than half of a picture that was enlarged, it follows noise.
+    """
+    return 1 + max(0, round(math.log2(_LONG_SIDE / max(width, height))))
+
+
 def _snippets(reader: FrameReader, stride_frames: int) -> Iterator[Floats]:
     """Yield the features of every snippet, shape (DIM,), in time order."""
-    motion = LiveMotion((reader.width, reader.height), reader.timeline.fps, stride_frames)
+    motion = LiveMotion(reader.source_size, reader.timeline.fps, stride_frames)
     for index, frame in reader.iter_frames(step=motion.step):
         yield from motion.add(index, frame, reader.timeline.time_of(index))
     yield from motion.finish(num_snippets(reader.timeline.num_frames, stride_frames))
@@ -161,12 +170,13 @@ class LiveMotion:
         step: every so many frames one is wanted.
     """
 
-    def __init__(self, size: tuple[int, int], fps: float, stride_frames: int) -> None:
-        self.size = size
+    def __init__(self, source_size: tuple[int, int], fps: float, stride_frames: int) -> None:
+        self.size = _small(*source_size)
+        self._finest_scale = _finest_scale(*source_size)
         self.step = max(1, min(round(fps / _RATE_HZ), stride_frames))
         self._stride_frames = stride_frames
         self._gap_s = max(_GAP_S, _GAP_FRAMES * self.step / fps)
-        self._meter = _MotionMeter(*size)
+        self._meter = _MotionMeter(*self.size, self._finest_scale)
         self._seen_s = 0.0
         self._gathered: list[Floats] = []
         self._finished = 0
@@ -178,7 +188,7 @@ class LiveMotion:
     def add(self, index: int, frame: NDArray[np.uint8], time_s: float) -> list[Floats]:
         finished = self.finish(index // self._stride_frames)
         if time_s - self._seen_s > self._gap_s:
-            self._meter = _MotionMeter(*self.size)
+            self._meter = _MotionMeter(*self.size, self._finest_scale)
         self._seen_s = time_s
         measured = self._meter.measure(frame, time_s)
         if measured is not None:
@@ -218,13 +228,14 @@ class _Last:
 class _MotionMeter:
     """Measures motion from frame to frame."""
 
-    def __init__(self, width: int, height: int) -> None:
+    def __init__(self, width: int, height: int, finest_scale: int) -> None:
         import cv2
 
         self._cv2 = cv2
         # The flow is searched in stripes, one a thread, and depends on where they end.
         cv2.setNumThreads(1)
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._flow.setFinestScale(finest_scale)
         self._width = width
         self._patch = (max(3, round(width * _PATCH_WIDTH)), max(3, round(width * _PATCH_HEIGHT)))
         rows, columns = GRIDS[0]
@@ -325,7 +336,9 @@ class _MotionMeter:
         return np.asarray(self._by_cell(values).max(axis=(1, 3)).reshape(-1), dtype=np.float32)
 
     def _mean(self, values: Floats) -> Floats:
-        return np.asarray(self._by_cell(values).mean(axis=(1, 3)).reshape(-1), dtype=np.float32)
+        rows, columns = GRIDS[0]
+        means: Floats = self._cv2.resize(values, (columns, rows), interpolation=self._cv2.INTER_AREA)
+        return means.ravel()
 
     def _by_cell(self, values: Floats) -> Floats:
         rows, columns = GRIDS[0]

@@ -41,6 +41,7 @@ class IndexReader(ABC):
         self._path = decoder.path
         self.timeline: Timeline = decoder.timeline
         self.remarks = decoder.remarks
+        self.source_size = decoder.size
         self.width, self.height = size or decoder.size
         self._video = self._open()
         if len(self._video) != self.timeline.num_frames:

@@ -46,6 +46,7 @@ class FrameReader(Protocol):
         remarks: what of the file is not used, for people.
         width: width of the frames given out: upright, of square pixels, scaled.
         height: height of the frames given out.
+        source_size: width and height before they are scaled.
     """
 
     name: str
@@ -53,6 +54,7 @@ class FrameReader(Protocol):
     remarks: tuple[str, ...]
     width: int
     height: int
+    source_size: tuple[int, int]
 
     def frames_at(self, indices: Sequence[int], max_lost_share: float = MAX_LOST_SHARE) -> NDArray[np.uint8]:
         """Return the frames at `indices` as RGB, shape (len(indices), H, W, 3), in the order asked for.
@@ -111,6 +113,7 @@ class PyavReader:
         self._reformatter = VideoReformatter()  # one for all frames: it keeps its scaler's tables
         self.timeline = decoder.timeline
         self.remarks = decoder.remarks
+        self.source_size = decoder.size
         self.width, self.height = size or decoder.size
 
     def frames_at(self, indices: Sequence[int], max_lost_share: float = MAX_LOST_SHARE) -> NDArray[np.uint8]:
