@@ -37,6 +37,7 @@ from pipeline.features.motion import (
     MotionEncoder,
     MotionStream,
     encode_motion,
+    median_picture,
     pool_positions,
 )
 from pipeline.features.npy import NpyEncoder
@@ -612,6 +613,25 @@ def test_a_very_flat_video_is_measured() -> None:
         motion.add(index, rng.integers(0, 255, (height, width, 3), dtype=np.uint8), index / 8)
     [features] = motion.finish(1)
     assert np.isfinite(features).all()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8, 31])
+def test_the_background_is_the_median(count: int) -> None:
+    pictures = np.random.default_rng(count).integers(0, 256, (count, 20, 30), dtype=np.uint8)
+    assert np.array_equal(median_picture(pictures), np.median(pictures, axis=0))
+
+
+@pytest.mark.parametrize(("width", "height", "is_seen"), [(320, 240, True), (120, 90, False)])
+def test_an_arm_is_followed_where_the_camera_shows_it(*, width: int, height: int, is_seen: bool) -> None:
+    """What is as thin in a picture that was enlarged is noise of its pixels."""
+    motion = MotionStream().live(width, height, 8.0, 8)
+    assert motion.size == (240, 180)
+    background = np.random.default_rng(0).integers(90, 130, (30, 40), dtype=np.uint8).repeat(6, 0).repeat(6, 1)
+    for index in range(8):
+        frame = background.copy()
+        frame[80:100, 100 + index % 2 * 3 :][:, :3] = 230
+        motion.add(index, frame[..., None].repeat(3, 2), index / 8)
+    assert (scalar(np.stack(motion.finish(1)), "fastest_patch").max() > 0.05) == is_seen
 
 
 def scene(seed: int) -> np.ndarray[Any, Any]:
