@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.video.packet_times import MAX_HELD_BACK, MAX_REORDER, Row, farthest_moved
+from pipeline.video.packet_times import MAX_B_FRAMES, MAX_HELD_BACK, MAX_REORDER, Row, farthest_moved
 from pipeline.video.picture_order import HevcPictureOrder, PictureOrder
 from pipeline.video.unpacking import ReferenceOrder, may_be_packed
 
@@ -235,7 +235,34 @@ class DisplayOrder:
 def _known(places: Sequence[Place | None]) -> NDArray[np.int64]:
     """Return all places, shape (P, 2): a damaged picture is taken for the one after that before it."""
     last = (0, 0)
-    return np.array([last := place or last for place in places], dtype=np.int64)
+    known = np.array([last := place or last for place in places], dtype=np.int64)
+    known[:, 0] += np.cumsum(_lost_beginnings(known))
+    return known
+
+
+def _lost_beginnings(places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Mark with 1 the packets that go on counting from a beginning which is lost, shape (P,).
+
+    A picture is soon followed by one that is shown later, unless counting began anew in between. Those that follow it
+    and are shown before it are shown after all that came before it.
+    """
+    begins = np.zeros(len(places), dtype=np.int64)
+    place = np.argsort(np.lexsort((places[:, 1], places[:, 0])))
+    start = 0
+    while start < len(place):
+        latest = np.maximum.accumulate(place[start:])
+        rises = np.flatnonzero(np.diff(latest, prepend=-1))
+        lasts = np.flatnonzero(np.diff(np.append(rises, len(latest))) > MAX_B_FRAMES + 1)
+        if not len(lasts):
+            break
+        last = int(rises[lasts[0]])
+        before = latest[last - 1] if last else -1
+        behind = np.flatnonzero(place[start + last + 1 :] < before)
+        if not len(behind):
+            break
+        start += last + 1 + int(behind[0])
+        begins[start] = 1
+    return begins
 
 
 def _in_order(places: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:

@@ -22,7 +22,7 @@ MAX_REORDER = 32
 _RESTART_S = Fraction(1, 2)
 """Seconds by which decode times have to go back where a clock starts anew: less is a slip of the recorder."""
 
-_MAX_B_FRAMES = 16
+MAX_B_FRAMES = 16
 """Longest run of frames that an encoder puts behind the one which is shown after them."""
 
 MAX_HELD_BACK = 4
@@ -194,7 +194,7 @@ def behind_hole(pts: NDArray[np.int64], is_shown: NDArray[np.bool_]) -> NDArray[
     shown = np.sort(pts[is_shown])
     intervals = np.diff(shown)
     holes = np.flatnonzero(intervals > _HOLE_FRAMES * np.median(intervals)) if len(intervals) else intervals
-    holes = holes[holes >= len(intervals) - _MAX_B_FRAMES]
+    holes = holes[holes >= len(intervals) - MAX_B_FRAMES]
     return is_shown & (pts > shown[holes[0]]) if len(holes) else np.zeros(len(pts), dtype=bool)
 
 

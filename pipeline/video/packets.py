@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import RecordError
 from pipeline.records import Reason
-from pipeline.video import asf, dhav, flv, matroska, mp4
+from pipeline.video import asf, avi, dhav, flv, matroska, mp4
 from pipeline.video.container import demux, open_video
 from pipeline.video.display_order import STEADY_PACKETS, DisplayOrder, have_wrong_times, order_of
 from pipeline.video.holes import lacks_pictures
@@ -49,7 +49,7 @@ _HAS_INDEX = frozenset({"mov", "mp4", "matroska", "webm", "avi"})
 _WAITS_FOR_KEY = frozenset({"h264", "hevc"})
 """Codecs whose decoder puts out nothing before the first key packet, so that frames are counted from there."""
 
-_HOLDS_NO_TIMES = frozenset({"avi", "asf", "mxf"})
+_HOLDS_NO_TIMES = frozenset({"avi", "asf", "mxf", "mpegvideo"})
 """Formats in which a frame's place tells when it is decoded, and nothing when it is shown."""
 
 _LEAVES_NO_SPACE = frozenset({"matroska", "webm", "flv"})
@@ -236,9 +236,13 @@ def _are_wrong(times: mp4.SampleTimes, pts: NDArray[np.int64], container: InputC
 
 @dataclass(frozen=True, slots=True)
 class _Demuxed:
-    """What reading all packets of a file tells: those of the video stream, where they lie, the end of each stream."""
+    """What reading all packets of a file tells: those of the video stream, where they lie, the end of each stream.
+
+    `by_index` has them at the times of an index that says otherwise than they do.
+    """
 
     rows: list[Row]
+    by_index: list[Row] | None
     positions: list[int]
     ends: dict[int, int]
     order: DisplayOrder
@@ -256,6 +260,7 @@ def _demuxed(container: InputContainer, stream: VideoStream, *, is_thorough: boo
     holds_times = _HOLDS_NO_TIMES.isdisjoint(_formats(container))
     order = DisplayOrder(stream, holds_times=holds_times, is_thorough=is_thorough)
     last_byte = 0
+    indexed = avi.index_times(stream) if "avi" in _formats(container) else {}
     # Of these formats, a packet is marked as corrupt that the end of the file cuts through: it comes last.
     cuts_last = not _formats(container).isdisjoint(_HAS_INDEX | _STATES_DURATION)
     cut_row: Row | None = None
@@ -277,7 +282,10 @@ def _demuxed(container: InputContainer, stream: VideoStream, *, is_thorough: boo
             is_damaged = is_damaged or check(packet)
         if packet.pts is not None:
             ends[packet.stream_index] = max(ends.get(packet.stream_index, 0), packet.pts + duration)
-    return _Demuxed(rows, positions, ends, order, last_byte, is_damaged, has_gaps)
+    by_index = avi.rows_by_index(rows, positions[: len(rows)], indexed) if indexed else None
+    if by_index is not None:
+        ends[stream.index] = max((row[1] or 0) + row[4] for row in by_index)
+    return _Demuxed(rows, by_index, positions, ends, order, last_byte, is_damaged, has_gaps)
 
 
 def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> PacketTable:
@@ -339,7 +347,8 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
         has_timestamps=has_timestamps,
         stamps=_stamps(found.rows, by_dts) if has_timestamps else None,
         stamp="dts" if by_dts else "pts",
-        is_seekable=has_timestamps and not _HAS_INDEX.isdisjoint(_formats(container)),
+        # Behind a seek to where an index says otherwise, packets have other times than those that were read.
+        is_seekable=has_timestamps and found.by_index is None and not _HAS_INDEX.isdisjoint(_formats(container)),
         remarks=tuple(remarks),
         is_damaged=found.is_damaged,
         has_gaps=has_gaps,
@@ -351,14 +360,14 @@ def _timed(
     container: InputContainer, path: Path, found: _Demuxed, interval: Fraction | None, *, is_cut: bool
 ) -> tuple[list[Row], bool]:
     """Return the packets with the times that their format holds, and whether these tell that some are missing."""
-    rows, formats = found.order.timed(found.rows, is_cut=is_cut), _formats(container)
+    rows, formats = found.order.timed(found.by_index or found.rows, is_cut=is_cut), _formats(container)
     if "dhav" in formats and (clock := dhav.read_clock(path, found.positions)) is not None:
         times, lacks_some = clock
         return [(time, time, *row[2:4], 0) for row, time in zip(rows, times.tolist(), strict=True)], lacks_some
     if "mpegts" in formats and (interval is None or even_times(rows, interval) is None):
         timed = with_untimed_hidden(rows, is_damaged=found.is_damaged)
         return timed, timed is not rows
-    return rows, False
+    return rows, found.by_index is not None
 
 
 def _stamps(rows: Sequence[Row], place: int) -> NDArray[np.int64]:

@@ -125,6 +125,7 @@ _FILMS: dict[str, dict[str, Any]] = {
     "mpeg4.avi": {"codec": "mpeg4", "options": {"bf": "2", "g": "30"}},
     "large.avi": {"codec": "mpeg4", "options": {"bf": "2", "g": "30"}, "size": (256, 128)},
     "mpeg1.avi": {"codec": "mpeg1video", "options": {"bf": "2", "g": "30"}},
+    "bare.m1v": {"codec": "mpeg1video", "options": {"bf": "2", "g": "30"}},
     "h264.avi": {"options": _X264},
     "gap.avi": {"options": _X264, "pts": _WITH_GAP},
     "gap.mp4": {"options": _X264, "pts": _WITH_GAP},

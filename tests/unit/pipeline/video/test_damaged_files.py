@@ -151,6 +151,28 @@ def test_avi_without_its_index_is_whole(film: Film, tmp_path: Path, number_of: N
     assert sorted(_shown(path, number_of)) == list(range(100))
 
 
+@pytest.mark.parametrize("name", ["mpeg4.avi", "h264.avi", "mpeg1.avi", "mjpeg.avi"])
+def test_what_follows_overwritten_chunks_of_an_avi_file_keeps_its_times(
+    name: str, film: Film, tmp_path: Path, number_of: NumberOf
+) -> None:
+    """Chunks have no times: all after those that are lost would be too early by as many frames."""
+    content = bytearray(film(name).read_bytes())
+    first, end = content.index(b"movi"), content.rindex(b"idx1")
+    start, stop = first + (end - first) * 4 // 10, first + (end - first) * 5 // 10
+    content[start:stop] = bytes(stop - start)
+    path = tmp_path / "overwritten.avi"
+    path.write_bytes(content)
+    facts = probe(path, "decode")
+    assert facts.num_frames < 98
+    assert facts.duration_s == pytest.approx(4.0)
+    assert 0.2 < sum(end_s - start_s for start_s, end_s in facts.lost) < 0.8
+    times = _shown(path, number_of)
+    assert [times[number] for number in range(90, 100)] == pytest.approx([number / 25 for number in range(90, 100)])
+    with open_reader(path) as reader:
+        [picture] = reader.frames_at([reader.timeline.frame_at(95 / 25)])
+        assert number_of(picture) == 95
+
+
 def test_a_hole_in_the_picture_of_a_transport_stream_is_lost(film: Film, tmp_path: Path, number_of: NumberOf) -> None:
     content = film("h264.ts").read_bytes()
     packets = [content[at : at + 188] for at in range(0, len(content), 188)]

@@ -37,6 +37,7 @@ FILMS = [
     "av1.mp4",
     "mpeg4.avi",
     "mpeg1.avi",
+    "bare.m1v",
     "h264.avi",
     "gap.avi",
     "h264.asf",

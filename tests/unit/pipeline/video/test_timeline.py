@@ -127,6 +127,7 @@ def test_the_index_of_an_mp4_says_what_its_packets_say(name: str, film: Film) ->
         ("mpeg4.avi", 100, 4.0),
         ("h264.avi", 100, 4.0),
         ("mpeg1.avi", 100, 4.0),
+        ("bare.m1v", 100, 4.0),
         ("h264.asf", 100, 4.0),
         ("hevc.mpg", 100, 4.0),
         ("vp9.webm", 100, 4.0),
