@@ -206,6 +206,16 @@ class DisplayOrder:
             headless[key + 1 : key + 1 + len(list(behind))] = True
         return headless
 
+    def slots(self, num_packets: int) -> NDArray[np.int64] | None:
+        """Return as the how manieth the first packets are shown, shape (P,); None where their pictures do not tell."""
+        if not self._is_reordered:
+            return np.arange(num_packets, dtype=np.int64)
+        places = self._places[:num_packets]
+        if not self._is_thorough or self._order is None or 2 * places.count(None) >= num_packets:
+            return None
+        order, _ = _in_order(_known(places))
+        return np.argsort(order)
+
     def is_made_up(self, rows: list[Row]) -> bool:
         """Tell whether packets in the file are told apart by the times of decoding, since the others are no facts."""
         pts, dts = [row[0] for row in rows], [row[1] for row in rows]

@@ -75,6 +75,8 @@ def _tags(path: Path) -> Iterator[tuple[bytes, bool | None]]:
             file.seek(at)
             head = file.read(_TAG_BYTES)
             if head[0] & 31 not in _KINDS:
+                if any(head):  # zeros are space set aside
+                    yield head, False
                 return
             end = at + _TAG_BYTES + int.from_bytes(head[1:4], "big")
             file.seek(end)

@@ -168,16 +168,40 @@ def even_times(rows: Sequence[Row], interval: Fraction) -> NDArray[np.int64] | N
 
 
 def _spread(times: Sequence[int | None], frame_ticks: int) -> NDArray[np.int64]:
-    """Return times for all packets: those without lie evenly between those with one, or all at the frame rate."""
+    """Return times for all packets: those without lie evenly between those with one, or all at the frame rate.
+
+    Where some are missing in between, that is before one with a time: the others follow the one before at usual steps.
+    """
     places = np.array([place for place, time in enumerate(times) if time is not None])
     known = np.array([time for time in times if time is not None])
     everywhere = np.arange(len(times), dtype=np.int64)
-    if len(known) < 2 or (np.diff(known) <= 0).any():
+    ascends = np.diff(np.maximum.accumulate(known), prepend=known.min(initial=0) - 1) > 0
+    places, known = places[ascends], known[ascends]
+    if len(known) < 2 or (~ascends).sum() > _FEW_UNTIMED * len(ascends):
         return everywhere * frame_ticks
+    gaps = np.diff(places)
+    steps = np.diff(known) / gaps
+    usual = float(np.median(steps))
+    holes = np.flatnonzero((np.diff(known) > (gaps + _HOLE_FRAMES - 1) * usual) & (gaps > 1))
+    knots = np.append(places, places[holes + 1] - 1)
+    ticks_at = np.append(known, known[holes] + (gaps[holes] - 1) * usual)
+    order = np.argsort(knots)
     step = (known[-1] - known[0]) / (places[-1] - places[0])
     beyond = np.clip(everywhere - places[-1], 0, None) - np.clip(places[0] - everywhere, 0, None)
-    ticks: NDArray[np.int64] = np.rint(np.interp(everywhere, places, known) + beyond * step).astype(np.int64)
+    ticks: NDArray[np.int64] = np.rint(np.interp(everywhere, knots[order], ticks_at[order]) + beyond * step).astype(
+        np.int64
+    )
     return ticks
+
+
+def separated(ticks: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Spread frames that share a timestamp evenly over the time until the next one; others stay where they are."""
+    distinct, first, counts = np.unique(ticks, return_index=True, return_counts=True)
+    if len(distinct) == len(ticks):
+        return ticks.astype(np.float64)
+    gaps = np.append(np.diff(distinct), 1 if len(distinct) == 1 else int(np.median(np.diff(distinct))))
+    place = np.arange(len(ticks)) - np.repeat(first, counts)
+    return np.repeat(distinct, counts) + place * np.repeat(gaps / counts, counts)
 
 
 def may_be_behind_hole(num_packets: int) -> NDArray[np.bool_]:

@@ -30,6 +30,7 @@ from pipeline.video.packet_times import (
     headless_packets,
     may_be_behind_hole,
     presentation_times,
+    separated,
     with_one_clock,
     with_stated_rate,
     with_untimed_hidden,
@@ -321,8 +322,11 @@ def _from_demux(container: InputContainer, stream: VideoStream, path: Path) -> P
     timed = [row for row, counts in zip(rows, is_timed.tolist(), strict=True) if counts]
     times, has_timestamps = presentation_times(timed, (is_shown & ~is_headless)[is_timed], frame_ticks, path)
     even = even_times(timed, 1 / (rate * time_base)) if rate and not has_timestamps else None
-    pts = np.full(len(rows), times.min(initial=0))
+    pts: NDArray[np.int64] = np.full(len(rows), times.min(initial=0))
     pts[is_timed] = times if even is None else even
+    if has_gaps and not has_timestamps and (shown_at := _in_slots(pts, is_timed, found, path)) is not None:
+        # Counted, each picture that is lost would leave its number to the next.
+        pts, has_timestamps = shown_at, True
     if missing_s and is_shown.any() and stream.codec_context.has_b_frames:
         is_behind = behind_hole(pts, is_shown) if has_timestamps else may_be_behind_hole(len(pts))
         missing_s += float((pts[is_shown].max() - pts[is_shown & ~is_behind].max()) * time_base)
@@ -368,6 +372,26 @@ def _timed(
         timed = with_untimed_hidden(rows, is_damaged=found.is_damaged)
         return timed, timed is not rows
     return rows, found.by_index is not None
+
+
+def _in_slots(
+    pts: NDArray[np.int64], is_timed: NDArray[np.bool_], found: _Demuxed, path: Path
+) -> NDArray[np.int64] | None:
+    """Return times of which each packet has its own, in the order that the pictures state; None where they do not."""
+    slots = found.order.slots(len(pts))
+    if slots is None:
+        with open_video(path) as (again, same):
+            slots = _demuxed(again, same, is_thorough=True).order.slots(len(pts))
+    if slots is None or not is_timed.any():
+        return None
+    times: NDArray[np.int64] = np.rint(separated(np.sort(pts[is_timed]))).astype(np.int64)
+    if len(np.unique(times)) < len(times):
+        return None
+    shown_at: NDArray[np.int64] = (
+        times[0] - 1 - np.arange(len(pts), dtype=np.int64)
+    )  # of those that are not shown, none like another
+    shown_at[is_timed] = times[np.argsort(np.argsort(slots[is_timed]))]
+    return shown_at
 
 
 def _stamps(rows: Sequence[Row], place: int) -> NDArray[np.int64]:
@@ -420,10 +444,10 @@ def _missing_s(
     if promised_s is None:
         return 0.0
     ends_s = {place: float(end * _time_base(container.streams[place])) for place, end in ends.items()}
-    # A picture that ends before its sound does is no missing end.
-    if max(ends_s.values(), default=0.0) >= promised_s - _DURATION_SLACK_S:
+    # A picture that ends before its sound does is no missing end. What ends far beyond was made up from foreign bytes.
+    if any(abs(end_s - promised_s) <= _DURATION_SLACK_S for end_s in ends_s.values()):
         return 0.0
-    return promised_s - ends_s.get(stream.index, 0.0)
+    return max(0.0, promised_s - ends_s.get(stream.index, 0.0))
 
 
 def _ends_in_picture(container: InputContainer, path: Path) -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.errors import RecordError
 from pipeline.records import Reason
 from pipeline.video.container import open_video
-from pipeline.video.packet_times import MAX_FPS
+from pipeline.video.packet_times import MAX_FPS, separated
 from pipeline.video.packets import PacketTable, read_packets
 
 MIN_FPS = 0.01
@@ -157,7 +157,7 @@ def timeline_of(packets: PacketTable, name: str) -> Timeline:
     Raises:
         RecordError: BAD_TIMESTAMPS where no frame rate within [MIN_FPS, MAX_FPS] comes out.
     """
-    ticks = _separated(packets.frame_pts)
+    ticks = separated(packets.frame_pts)
     tick_s = float(packets.time_base)
     # Integer ticks times an exact ratio: one rounding per time, whatever the length of the video.
     times_s = (ticks - ticks[0]) * packets.time_base.numerator / packets.time_base.denominator
@@ -219,13 +219,3 @@ def _frame_rate(intervals_s: NDArray[np.float64], span_s: float, nominal: Fracti
         if is_nominal.mean() >= _MOST or abs(float(len(intervals_s) / nominal) - span_s) <= tick_s:
             return float(nominal)
     return len(intervals_s) / span_s
-
-
-def _separated(ticks: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Spread frames that share a timestamp evenly over the time until the next one; others stay where they are."""
-    distinct, first, counts = np.unique(ticks, return_index=True, return_counts=True)
-    if len(distinct) == len(ticks):
-        return ticks.astype(np.float64)
-    gaps = np.append(np.diff(distinct), 1 if len(distinct) == 1 else int(np.median(np.diff(distinct))))
-    place = np.arange(len(ticks)) - np.repeat(first, counts)
-    return np.repeat(distinct, counts) + place * np.repeat(gaps / counts, counts)

@@ -29,10 +29,11 @@ NumberOf = Callable[[NDArray[np.uint8]], int]
 VideoModelOf = Callable[[str], str]
 
 
-def _picture(number: int, width: int, height: int) -> NDArray[np.uint8]:
+def _picture(number: int, width: int, height: int, noise: int = 0) -> NDArray[np.uint8]:
     bits = np.array([(number >> bit) & 1 for bit in range(BITS)], dtype=np.uint8).reshape(2, 8)
     rows, columns = np.arange(height) * 2 // height, np.arange(width) * 8 // width
-    return np.repeat((bits[np.ix_(rows, columns)] * 200 + 28)[..., None], 3, axis=2)
+    picture = np.repeat((bits[np.ix_(rows, columns)] * 200 + 28)[..., None], 3, axis=2)
+    return picture + np.random.default_rng(number).integers(noise + 1, size=picture.shape, dtype=np.uint8)
 
 
 def _number(picture: NDArray[np.uint8]) -> int:
@@ -58,8 +59,9 @@ def encode(
     size: tuple[int, int] = (WIDTH, HEIGHT),
     rotation: int = 0,
     container: dict[str, str] | None = None,
+    noise: int = 0,
 ) -> Path:
-    """Write a film; `pts` counts in `time_base`, which is one frame where none is given."""
+    """Write a film; `pts` counts in `time_base`, which is one frame where none is given. `noise`: large packets."""
     if codec not in av.codecs_available:
         pytest.skip(f"this build of PyAV has no encoder {codec}")
     with av.open(str(path), "w", options=container or {}) as output:
@@ -72,7 +74,7 @@ def encode(
         if rotation:
             stream.set_display_rotation(rotation)
         for index in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(_picture(index, *size), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(_picture(index, *size, noise), format="rgb24")
             frame.pts = index if pts is None else pts[index]
             frame.time_base = time_base or Fraction(1, rate)
             output.mux(stream.encode(frame))
@@ -131,6 +133,9 @@ _FILMS: dict[str, dict[str, Any]] = {
     "gap.mp4": {"options": _X264, "pts": _WITH_GAP},
     "h264.asf": {"options": _X264},
     "hevc.mpg": {"codec": "libx265", "options": {"x265-params": _X265}},
+    "noisy_h264.mpg": {"options": _X264 | {"qp": "8"}, "noise": 25},
+    "noisy_hevc.mpg": {"codec": "libx265", "options": {"x265-params": f"{_X265}:qp=8"}, "noise": 25},
+    "noisy_mpeg2.mpg": {"codec": "mpeg2video", "options": {"bf": "2", "g": "15", "b": "3000000"}, "noise": 25},
     "mpeg2.mpg": {"codec": "mpeg2video", "options": {"bf": "2", "g": "15"}},
     "mjpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
     "wmv2.wmv": {"codec": "wmv2", "options": {"g": "15"}},

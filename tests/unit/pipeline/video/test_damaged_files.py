@@ -173,6 +173,22 @@ def test_what_follows_overwritten_chunks_of_an_avi_file_keeps_its_times(
         assert number_of(picture) == 95
 
 
+@pytest.mark.parametrize("name", ["noisy_h264.mpg", "noisy_hevc.mpg", "noisy_mpeg2.mpg"])
+@pytest.mark.parametrize("tenth", [3, 4, 5])
+def test_a_hole_in_a_program_stream_is_lost_and_the_rest_keeps_its_times(
+    tenth: int, name: str, film: Film, tmp_path: Path, number_of: NumberOf
+) -> None:
+    content = film(name).read_bytes()
+    path = tmp_path / name
+    path.write_bytes(content[: len(content) * tenth // 10] + content[len(content) * (tenth + 1) // 10 :])
+    facts = probe(path, "decode")
+    assert facts.num_frames < 98
+    assert facts.duration_s == pytest.approx(4.0, abs=0.05)
+    assert sum(end_s - start_s for start_s, end_s in facts.lost) > 0.1
+    times = _shown(path, number_of)
+    assert [times[number] for number in range(92, 100)] == pytest.approx([n / 25 for n in range(92, 100)], abs=0.01)
+
+
 def test_a_hole_in_the_picture_of_a_transport_stream_is_lost(film: Film, tmp_path: Path, number_of: NumberOf) -> None:
     content = film("h264.ts").read_bytes()
     packets = [content[at : at + 188] for at in range(0, len(content), 188)]
@@ -310,6 +326,20 @@ def test_what_is_gone_from_the_middle_of_an_flv_file_is_lost(
     path = tmp_path / "hole.flv"
     path.write_bytes(content[: starts[gone[0]] + cut[0]] + content[starts[gone[1]] + cut[1] :])
     _check_lost(path, 0.56, 0.72)
+
+
+def test_an_flv_file_that_foreign_bytes_end_is_cut_short(film: Film, tmp_path: Path) -> None:
+    """What libavformat takes for a tag in them reaches to the end of the file, and has a time beyond it."""
+    content = bytearray(film("h264.flv").read_bytes())
+    starts = _tags(bytes(content))
+    tag = b"\x09" + len(content).to_bytes(3, "big") + b"\x7f\xff\xff\0" + bytes(3) + b"\x12"
+    content[starts[50] : starts[50] + len(tag)] = tag
+    path = tmp_path / "foreign.flv"
+    path.write_bytes(content)
+    facts = probe(path)
+    assert facts.duration_s == pytest.approx(4.0, abs=0.1)
+    assert sum(end_s - start_s for start_s, end_s in facts.lost) > 1.9
+    assert any("the file ends early" in remark for remark in facts.remarks)
 
 
 @pytest.mark.parametrize("cluster", [1, 2, 3, 4, 5])
