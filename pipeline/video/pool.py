@@ -203,8 +203,8 @@ def _outcome(future: Future[Result | RecordError], limit_s: float) -> Result | R
         return RecordError(Reason.CRASHED, f"the worker process died: {_manner_of_death(fault.exitcode)}")
     except BrokenProcessPool as fault:
         raise SetupError(
-            f"worker processes cannot be kept running: {fault}; a script of your own needs `if __name__ == '__main__':` "
-            "around what it does"
+            f"worker processes cannot be kept running: {fault}; a script of your own needs "
+            "`if __name__ == '__main__':` around what it does"
         ) from None
     except Exception as fault:  # noqa: BLE001  (an item that cannot be pickled comes back as any type)
         return RecordError(Reason.CRASHED, f"{type(fault).__name__}: {fault}")
