@@ -207,7 +207,7 @@ class DisplayOrder:
         return headless
 
     def slots(self, num_packets: int) -> NDArray[np.int64] | None:
-        """Return as the how manieth the first packets are shown, shape (P,); None where their pictures do not tell."""
+        """Return the rank in display order of each of the first packets, shape (P,); None where no picture tells it."""
         if not self._is_reordered:
             return np.arange(num_packets, dtype=np.int64)
         places = self._places[:num_packets]
