@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,27 +45,19 @@ def lacks_pictures(path: Path, rows: Sequence[Row]) -> bool:
         return False
     with open_video(path) as (container, stream):
         name = stream.codec_context.name
-        # What goes on with a key packet may have paused.
-        behind = {place for first, last, _ in leaps for place in range(first, last + 1) if not rows[place][2]}
         if name in _SKIPS_NOTHING:
             return True
+        # What goes on with a key packet may have paused.
+        behind = {place for first, last, _ in leaps for place in range(first, last + 1) if not rows[place][2]}
         if name not in {"h264", "hevc"}:
             is_usual = np.abs(intervals - usual) <= _STEADY_SLACK * usual
             longest = max((ticks for _, last, ticks in leaps if last in behind), default=0.0)
             longest_s = float(longest * (stream.time_base or 0))
             return bool(is_usual.mean() >= _STEADY_SHARE) and longest_s > _LONGEST_SKIP_S
+        header, packets = stream.codec_context.extradata or b"", demux(container, stream)
         if name == "hevc":
-            return _leaves_places(HevcPictureOrder(stream.codec_context.extradata or b""), demux(container, stream))
-        order = PictureOrder(stream.codec_context.extradata or b"")
-        before: tuple[int, int] | None = None
-        for place, packet in enumerate(demux(container, stream)):
-            if not (packet.is_keyframe or place in behind or place + 1 in behind):
-                continue
-            order.place_of(memoryview(packet))
-            if place in behind and _skips(before, order.reference):
-                return True
-            before = order.reference
-    return False
+            return _leaves_places(HevcPictureOrder(header), packets)
+        return bool(behind) and _leaves_numbers(PictureOrder(header), packets, behind)
 
 
 def _leaps(rows: Sequence[Row]) -> tuple[list[tuple[int, int, float]], NDArray[np.float64], float]:
@@ -104,6 +96,19 @@ def _leaves_places(order: HevcPictureOrder, packets: Iterable[Packet[Stream]]) -
     periods, counts = np.array(sorted(place for place in places if place is not None), dtype=np.int64).reshape(-1, 2).T
     steps = np.diff(counts)[np.diff(periods) == 0]
     return bool(len(steps)) and bool(steps.max() > _HOLE_FRAMES * np.median(steps))
+
+
+def _leaves_numbers(order: PictureOrder, packets: Iterable[Packet[Stream]], behind: Collection[int]) -> bool:
+    """Tell whether the numbers of pictures leap to a packet whose place is one of `behind`."""
+    before: tuple[int, int] | None = None
+    for place, packet in enumerate(packets):
+        if not (packet.is_keyframe or place in behind or place + 1 in behind):
+            continue
+        order.place_of(memoryview(packet))
+        if place in behind and _skips(before, order.reference):
+            return True
+        before = order.reference
+    return False
 
 
 def _skips(before: tuple[int, int] | None, after: tuple[int, int] | None) -> bool:

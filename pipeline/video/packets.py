@@ -387,9 +387,8 @@ def _in_slots(
     times: NDArray[np.int64] = np.rint(separated(np.sort(pts[is_timed]))).astype(np.int64)
     if len(np.unique(times)) < len(times):
         return None
-    shown_at: NDArray[np.int64] = (
-        times[0] - 1 - np.arange(len(pts), dtype=np.int64)
-    )  # of those that are not shown, none like another
+    # Those that are not shown get times that no other has.
+    shown_at: NDArray[np.int64] = times[0] - 1 - np.arange(len(pts), dtype=np.int64)
     shown_at[is_timed] = times[np.argsort(np.argsort(slots[is_timed]))]
     return shown_at
 
